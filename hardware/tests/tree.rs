@@ -1,0 +1,176 @@
+//! Scans of trees shaped like sysfs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cxi_hardware::{AttributeErrorKind, Function, Link, PciId, Root, Scan, scan};
+
+/// A temporary directory with `sys` and `dev` in it.
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self(tempfile::tempdir().unwrap());
+        fs::create_dir_all(tree.path("dev")).unwrap();
+        fs::create_dir_all(tree.path("sys/class/cxi")).unwrap();
+        tree
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn root(&self) -> Root {
+        Root::new(self.path("sys"), self.path("dev"))
+    }
+
+    fn scan(&self) -> Scan {
+        scan(&self.root()).unwrap()
+    }
+
+    /// A Cassini 2 with its link up, laid out as in sysfs: the class entry is a link into the device's directory.
+    fn add(&self, name: &str, address: &str) -> PathBuf {
+        let device = self.path("sys/devices/pci0000:c0").join(address);
+        fs::create_dir_all(device.join("cxi").join(name)).unwrap();
+        fs::create_dir_all(device.join("properties")).unwrap();
+        fs::create_dir_all(device.join("net/hsn0")).unwrap();
+        symlink(format!("../../../{address}"), device.join("cxi").join(name).join("device")).unwrap();
+        for (attribute, text) in
+            [("vendor", "0x1590\n"), ("device", "0x0371\n"), ("numa_node", "1\n"), ("properties/link", "1\n")]
+        {
+            fs::write(device.join(attribute), text).unwrap();
+        }
+        symlink(
+            format!("../../devices/pci0000:c0/{address}/cxi/{name}"),
+            self.path("sys/class/cxi").join(name),
+        )
+        .unwrap();
+        fs::write(self.path("dev").join(name), "").unwrap();
+        device
+    }
+
+    fn remove(&self, name: &str, device: &Path) {
+        let _ = fs::remove_file(self.path("sys/class/cxi").join(name));
+        let _ = fs::remove_dir_all(device);
+    }
+}
+
+#[test]
+fn reads_every_attribute() {
+    let tree = Tree::new();
+    tree.add("cxi0", "0000:c1:00.0");
+    let scan = tree.scan();
+    assert!(scan.unidentified.is_empty());
+    let [nic] = &scan.nics[..] else { panic!("{scan:?}") };
+    assert_eq!(nic.name.to_string(), "cxi0");
+    assert_eq!(nic.address.to_string(), "0000:c1:00.0");
+    assert_eq!(nic.id, Ok(PciId::CASSINI_2));
+    assert_eq!(nic.function, Ok(Function::Physical));
+    assert_eq!(nic.numa_node, Ok(Some(1)));
+    assert_eq!(nic.link, Ok(Link::Up));
+    assert_eq!(nic.netdev, Ok(Some("hsn0".into())));
+    assert_eq!(nic.device_node, Ok(true));
+}
+
+#[test]
+fn no_driver_is_no_nics_but_an_unreadable_class_is_an_error() {
+    let tree = Tree::new();
+    fs::remove_dir(tree.path("sys/class/cxi")).unwrap();
+    assert_eq!(tree.scan(), Scan::default());
+    fs::write(tree.path("sys/class/cxi"), "").unwrap();
+    let error = scan(&tree.root()).unwrap_err();
+    assert!(error.to_string().starts_with("list "), "{error}");
+}
+
+#[test]
+fn a_broken_attribute_spoils_only_itself() {
+    let tree = Tree::new();
+    let device = tree.add("cxi0", "0000:c1:00.0");
+    fs::write(device.join("properties/link"), b"\xff\x00").unwrap();
+    fs::remove_file(device.join("numa_node")).unwrap();
+    fs::write(device.join("vendor"), "").unwrap();
+    fs::remove_dir_all(device.join("net")).unwrap();
+    fs::remove_file(tree.path("dev/cxi0")).unwrap();
+    let scan = tree.scan();
+    let nic = &scan.nics[0];
+    assert_eq!(nic.link.as_ref().unwrap_err().kind, AttributeErrorKind::NotText);
+    assert_eq!(nic.numa_node.as_ref().unwrap_err().kind, AttributeErrorKind::Missing);
+    assert_eq!(nic.id.as_ref().unwrap_err().kind, AttributeErrorKind::Empty);
+    // Without an id only region 0 could tell, and there is none.
+    assert_eq!(nic.function.as_ref().unwrap_err().kind, AttributeErrorKind::Missing);
+    assert_eq!(nic.netdev, Ok(None));
+    assert_eq!(nic.device_node, Ok(false));
+}
+
+#[test]
+fn functions_that_share_an_id_are_told_apart() {
+    let tree = Tree::new();
+    let physical = tree.add("cxi0", "0000:c1:00.0");
+    let by_link = tree.add("cxi1", "0000:c1:00.1");
+    let by_size = tree.add("cxi2", "0000:c1:00.2");
+    for device in [&physical, &by_link, &by_size] {
+        fs::write(device.join("vendor"), "0x17db\n").unwrap();
+        fs::write(device.join("device"), "0x0501\n").unwrap();
+    }
+    fs::write(physical.join("resource"), "0x1000000000 0x107fffffff 0x14220c\n").unwrap();
+    symlink("../0000:c1:00.0", by_link.join("physfn")).unwrap();
+    fs::write(by_size.join("resource"), "0x1000000000 0x1007ffffff 0x14220c\n").unwrap();
+    let functions: Vec<_> = tree.scan().nics.into_iter().map(|nic| nic.function.unwrap()).collect();
+    assert_eq!(functions, [Function::Physical, Function::Virtual, Function::Virtual]);
+}
+
+#[test]
+fn entries_without_an_identity_are_named_and_do_not_hide_others() {
+    let tree = Tree::new();
+    tree.add("cxi10", "0000:c1:00.0");
+    tree.add("cxi9", "0000:21:00.0");
+    let device = tree.add("cxi3", "0000:31:00.0");
+    fs::remove_file(device.join("cxi/cxi3/device")).unwrap();
+    let device = tree.add("cxi4", "0000:41:00.0");
+    fs::remove_file(device.join("cxi/cxi4/device")).unwrap();
+    symlink("../../../platform", device.join("cxi/cxi4/device")).unwrap();
+    tree.add("other", "0000:51:00.0");
+    let scan = tree.scan();
+    let names: Vec<_> = scan.nics.iter().map(|nic| nic.name.to_string()).collect();
+    assert_eq!(names, ["cxi9", "cxi10"]);
+    let unidentified: Vec<_> = scan.unidentified.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(unidentified, ["cxi3", "cxi4", "other"]);
+    assert_eq!(scan.unidentified[0].reason.kind, AttributeErrorKind::Missing);
+}
+
+#[test]
+fn a_dangling_entry_is_gone() {
+    let tree = Tree::new();
+    let device = tree.add("cxi0", "0000:c1:00.0");
+    fs::remove_dir_all(device).unwrap();
+    assert_eq!(tree.scan(), Scan::default());
+}
+
+#[test]
+fn devices_that_come_and_go_while_being_read_do_no_harm() {
+    let tree = Arc::new(Tree::new());
+    tree.add("cxi1", "0000:21:00.0");
+    let stop = Arc::new(AtomicBool::new(false));
+    let flapping = std::thread::spawn({
+        let (tree, stop) = (tree.clone(), stop.clone());
+        move || {
+            while !stop.load(Ordering::Relaxed) {
+                let device = tree.add("cxi0", "0000:c1:00.0");
+                tree.remove("cxi0", &device);
+            }
+        }
+    });
+    for _ in 0..2_000 {
+        let scan = tree.scan();
+        assert!(scan.nics.iter().any(|nic| nic.name.to_string() == "cxi1"), "{scan:?}");
+        for nic in scan.nics.iter().filter(|nic| nic.name.to_string() == "cxi0") {
+            assert_eq!(nic.address.to_string(), "0000:c1:00.0");
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    flapping.join().unwrap();
+}
