@@ -1,1 +1,26 @@
-//! Under construction.
+//! The API of the CXI operator: what administrators write, what the operator and its node agents report, and the part of
+//! KMM's API that the operator uses. Types and names only; nothing here does I/O.
+
+pub mod blocker;
+pub mod driver;
+pub mod driver_status;
+pub mod duration;
+pub mod kmm;
+pub mod manifest;
+pub mod names;
+pub mod node;
+pub mod node_report;
+pub mod revision;
+pub mod strategy;
+
+pub use blocker::{Blocker, Reason};
+pub use driver::{CXIDriver, CXIDriverSpec};
+pub use driver_status::CXIDriverStatus;
+pub use duration::GoDuration;
+pub use manifest::ImageManifest;
+pub use node::{Advertise, CXINode, CXINodeSpec, CXINodeStatus, NodeRollout, Phase};
+pub use node_report::NodeReport;
+pub use revision::RevisionId;
+
+/// An instant, written as RFC 3339 in UTC with as many fractional digits as it has (so it survives a round trip exactly).
+pub type Timestamp = jiff::Timestamp;

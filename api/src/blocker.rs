@@ -1,0 +1,100 @@
+//! Why a node or a driver does not get on, in words for an administrator and in one word for machines.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// What holds a node back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Blocker {
+    /// Kind of the object in the way (Pod, PodDisruptionBudget, CXIDriver, Process …); empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Name of that object, with its namespace where it has one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The reason in one word.
+    pub reason: Reason,
+    /// The reason in a sentence that says what would help.
+    pub message: String,
+    /// Since when.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub since: Timestamp,
+}
+
+/// The reason in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Reason {
+    /// Other nodes use up `maxUnavailable`.
+    Budget,
+    /// `spec.paused`.
+    Paused,
+    /// `maxUnavailable: 0`.
+    Frozen,
+    /// `updateStrategy.type: OnDelete` and nobody asked for this node.
+    OnDelete,
+    /// The node carries `cxi.hpe.com/upgrade=skip`.
+    Skip,
+    /// The node is not Ready.
+    NotReady,
+    /// Somebody else cordoned the node.
+    Cordoned,
+    /// A holder matches `drain.protectedPods`.
+    ProtectedPod,
+    /// A PodDisruptionBudget does not allow the evictions that the node needs.
+    DisruptionBudget,
+    /// More than one PodDisruptionBudget covers a holder; the Eviction API refuses such pods.
+    MultipleDisruptionBudgets,
+    /// A holder belongs to a DaemonSet, which would start it again at once.
+    DaemonSetHolder,
+    /// A holder is a static pod, which cannot be evicted.
+    StaticPodHolder,
+    /// Pods that hold the device still run.
+    PodsRunning,
+    /// A pod does not end although its grace period is over.
+    StuckTerminating,
+    /// A process outside Kubernetes has the device open, or a kernel module uses the driver.
+    HostHolder,
+    /// An image of the new revision is not there (or not yet verified).
+    ImageMissing,
+    /// The image of the revision that must be unloaded is not there any more.
+    OldImageMissing,
+    /// The rollout stopped after too many failures.
+    Halted,
+    /// The revision failed on this node.
+    Failed,
+    /// The node is given time after a try that was taken back.
+    BackOff,
+    /// Another CXIDriver owns the node.
+    Conflict,
+    /// KMM is not installed or does not answer.
+    KmmUnavailable,
+    /// The node agent has not reported, or not since the question was asked.
+    AgentSilent,
+    /// KMM's worker does not get the old driver out.
+    UnloadStuck,
+    /// KMM's worker has not loaded the driver yet.
+    Loading,
+    /// Links are not up yet, or devices are missing.
+    LinkDown,
+    /// The loaded modules are not those of the image.
+    WrongDriver,
+    /// The resource is not back on the node yet.
+    NotAdvertised,
+    /// The resource is still on the node although its plugin should be gone.
+    StillAdvertised,
+    /// Labels of two revisions are on the node.
+    TwoRevisions,
+    /// The host brings the driver and it is not loaded.
+    HostDriverMissing,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,427 @@
+//! `CXIDriver`: the driver stack that an administrator wants on the nodes it selects.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{driver_status::CXIDriverStatus, strategy::UpdateStrategy};
+
+/// A CXIDriver runs one release of the HPE Slingshot (CXI) driver stack on the nodes it selects, with the device plugin
+/// that offers their NICs to pods. Editing spec.version upgrades the nodes one after the other: each is taken out of
+/// service, emptied of pods that hold a NIC, moved to the new driver, verified, and given back.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "cxi.hpe.com",
+    version = "v1",
+    kind = "CXIDriver",
+    plural = "cxidrivers",
+    shortname = "cxid",
+    category = "cxi",
+    status = "CXIDriverStatus",
+    derive = "PartialEq",
+    doc = "A CXIDriver runs one release of the HPE Slingshot (CXI) driver stack on the nodes it selects. Editing spec.version upgrades them in order, without pulling a driver from under a running job.",
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", description = "Driver release that every node was last verified on"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.version", description = "Driver release wanted"),
+    printcolumn(name = "Updated", type_ = "integer", json_path = ".status.updated", description = "Nodes verified on the wanted revision"),
+    printcolumn(name = "Total", type_ = "integer", json_path = ".status.total", description = "Selected nodes"),
+    printcolumn(name = "InFlight", type_ = "integer", json_path = ".status.updating", description = "Nodes being moved"),
+    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed", description = "Nodes on which the wanted revision failed"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "The most important condition in one word"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: it becomes part of node label keys")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CXIDriverSpec {
+    /// Driver release to run, such as 13.1.0. Editing it starts an ordered upgrade.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new(r"self.matches('^v?[0-9]+(\\.[0-9]+)*([-+][0-9A-Za-z.+-]*[0-9A-Za-z])?$')").message("version must be a driver release such as 13.0.0, v1.8.3 or 2.0.1-shs12"))]
+    pub version: String,
+
+    /// Where the driver comes from.
+    #[serde(default)]
+    pub source: Source,
+
+    /// Labels of the nodes to run the driver on.
+    #[serde(default = "default_node_selector")]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Tolerations of the operator's pods on those nodes. Everything is tolerated when left out.
+    #[serde(default = "tolerate_everything")]
+    pub tolerations: Vec<Toleration>,
+
+    /// The kubelet device plugin that offers NICs to pods.
+    #[serde(default)]
+    pub device_plugin: DevicePlugin,
+
+    /// The retry handler. Accepted for manifests of the earlier operator; not run yet, which a condition says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_handler: Option<RetryHandler>,
+
+    /// The metrics exporter. Accepted for manifests of the earlier operator; not run yet, which a condition says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_exporter: Option<MetricsExporter>,
+
+    /// The node agent, which reports what is loaded and who holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
+
+    /// Stops the admission of further nodes; nodes in flight finish.
+    #[serde(default)]
+    pub paused: bool,
+
+    /// How nodes move from one revision to the next.
+    #[serde(default)]
+    pub update_strategy: UpdateStrategy,
+
+    /// What must be true before any node is touched.
+    #[serde(default)]
+    pub preflight: Preflight,
+
+    /// How many old revisions are kept for rollback besides those in use.
+    #[serde(default = "default_history")]
+    #[x_kube(validation = Rule::new("self >= 0").message("revisionHistoryLimit must be 0 or more"))]
+    pub revision_history_limit: i32,
+}
+
+/// Where the driver comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.type != 'prebuilt' || (has(self.image) && self.image != '') || (has(self.kernelMappings) && size(self.kernelMappings) > 0)").message("source.type prebuilt needs source.image (the repository of the driver images) or source.kernelMappings")
+)]
+pub struct Source {
+    /// prebuilt: driver images exist in source.image, one per kernel. dkms: KMM builds them in the cluster and pushes them
+    /// to source.image. preinstalled: the host brings the driver, nothing is loaded or unloaded.
+    #[serde(rename = "type", default)]
+    pub kind: SourceType,
+    /// Repository of the driver images without tag. The image of a kernel is `<image>:<version>-<kernel>`, where `<kernel>`
+    /// is `uname -r` with `+` replaced by `_`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == '' || !self.matches('.*(:[^/]*|@.*)$')").message("source.image must be a repository without tag or digest; the tag is made from version and kernel"))]
+    pub image: Option<String>,
+    /// Images for particular kernels, tried in order before source.image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub kernel_mappings: Vec<KernelMapping>,
+    /// dkms: URL of a source archive (.tar.gz or .zip) that holds a dkms.conf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// dkms: the repositories of a Slingshot host software release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dkms: Option<Dkms>,
+    /// prebuilt: base URL of compiled modules, `<url>/<version>/<kernel>/*.ko`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prebuilt_cache: Option<String>,
+    /// Name of a Secret in the operator's namespace with which the driver images are pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_secret: Option<String>,
+    /// How KMM talks to the registry of the driver images.
+    #[serde(rename = "registryTLS", default, skip_serializing_if = "Option::is_none")]
+    pub registry_tls: Option<RegistryTls>,
+    /// How the modules are loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modprobe: Option<Modprobe>,
+}
+
+/// See [`Source::kind`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceType {
+    /// Built in the cluster.
+    #[default]
+    Dkms,
+    /// Images exist.
+    Prebuilt,
+    /// The host brings the driver.
+    Preinstalled,
+}
+
+/// An image for particular kernels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.literal) != has(self.regexp)").message("a kernel mapping needs exactly one of literal and regexp")
+)]
+pub struct KernelMapping {
+    /// The kernel, exactly as `uname -r` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub literal: Option<String>,
+    /// A regular expression that matches the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regexp: Option<String>,
+    /// Image with tag or digest; may contain KMM's `${KERNEL_FULL_VERSION}`.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('.*(:[^/]+|@.+)$')").message("image of a kernel mapping must have a tag or a digest"))]
+    pub image: String,
+}
+
+/// The repositories of a Slingshot host software release.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Dkms {
+    /// Release tag, such as release/shs-13.0.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Hardware platform of the stack.
+    #[serde(default)]
+    pub platform: Platform,
+    /// Where the four source trees are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repositories: Option<DkmsRepositories>,
+}
+
+/// Hardware platform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Platform {
+    /// NIC.
+    #[default]
+    Cassini,
+    /// Switch.
+    Rosetta,
+}
+
+/// The four source trees of a Slingshot host software stack.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DkmsRepositories {
+    /// The CXI driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cxi_driver: Option<GitReference>,
+    /// The base link driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sbl: Option<GitReference>,
+    /// The link driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sl_driver: Option<GitReference>,
+    /// The hardware headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cassini_headers: Option<GitReference>,
+}
+
+/// A place in a git repository.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct GitReference {
+    /// Repository URL.
+    pub url: String,
+    /// Branch, tag or commit.
+    #[serde(rename = "ref")]
+    pub reference: String,
+}
+
+/// How KMM talks to a registry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryTls {
+    /// Plain HTTP.
+    #[serde(default)]
+    pub insecure: bool,
+    /// HTTPS without verification of the certificate.
+    #[serde(default)]
+    pub insecure_skip_tls_verify: bool,
+}
+
+/// How the modules are loaded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Modprobe {
+    /// Directory inside the driver image whose files KMM copies to the host's firmware path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("firmwarePath must be an absolute path inside the driver image"))]
+    pub firmware_path: Option<String>,
+    /// Modules of the host's kernel package to remove before loading, spelled like their files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_tree_modules_to_remove: Vec<String>,
+}
+
+/// The kubelet device plugin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DevicePlugin {
+    /// Whether NICs are offered to pods.
+    pub enabled: bool,
+    /// Extended resource that pods request.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && size(self) <= 253", "message": "resourceName must be a qualified name such as hpe.com/cxi"}]))]
+    pub resource_name: String,
+    /// Image of the device plugin; the operator's own when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// shared: several pods share a NIC. exclusive: one pod per NIC.
+    pub sharing_mode: SharingMode,
+    /// Pods per NIC when sharingMode is shared.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1", "message": "sharedCapacity must be 1 or more (pods per NIC)"}]))]
+    pub shared_capacity: i32,
+    /// Compute resources of the device plugin's pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+}
+
+/// See [`DevicePlugin::sharing_mode`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SharingMode {
+    /// Several pods share a NIC.
+    #[default]
+    Shared,
+    /// One pod per NIC.
+    Exclusive,
+}
+
+/// The retry handler, as in manifests of the earlier operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RetryHandler {
+    /// Whether it is wanted.
+    pub enabled: bool,
+    /// Where it runs: daemonset, sidecar, kernel, or none.
+    pub mode: RetryHandlerMode,
+    /// Its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Settings of mode daemonset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub daemonset: Option<RetryHandlerDaemonSet>,
+    /// Settings of mode sidecar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<RetryHandlerSidecar>,
+}
+
+/// See [`RetryHandler::mode`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RetryHandlerMode {
+    /// One pod per node.
+    #[default]
+    Daemonset,
+    /// In each pod that asks for a NIC.
+    Sidecar,
+    /// In the kernel.
+    Kernel,
+    /// Not at all.
+    None,
+}
+
+/// Settings of the retry handler's DaemonSet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetryHandlerDaemonSet {
+    /// Compute resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Node labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Tolerations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+}
+
+/// Settings of the retry handler's sidecar.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct RetryHandlerSidecar {
+    /// Compute resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+}
+
+/// The metrics exporter, as in manifests of the earlier operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MetricsExporter {
+    /// Whether it is wanted.
+    pub enabled: bool,
+    /// Its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// TCP port on which metrics are served.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1 && self <= 65535", "message": "port must be from 1 to 65535"}]))]
+    pub port: i32,
+    /// Compute resources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+}
+
+/// The node agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+pub struct Agent {
+    /// Image of the node agent, also of the clean-up pods; the operator's own when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// What must be true before any node is touched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Preflight {
+    /// Whether KMM must have verified the images of the new revision for the kernels of all selected nodes before the
+    /// first node is admitted. Otherwise only a node's own image must be there.
+    pub required: bool,
+}
+
+// === defaults ===
+
+impl Default for DevicePlugin {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            resource_name: crate::names::DEFAULT_RESOURCE.into(),
+            image: None,
+            sharing_mode: SharingMode::Shared,
+            shared_capacity: 100,
+            resources: None,
+        }
+    }
+}
+
+impl Default for RetryHandler {
+    fn default() -> Self {
+        Self { enabled: true, mode: RetryHandlerMode::Daemonset, image: None, daemonset: None, sidecar: None }
+    }
+}
+
+impl Default for MetricsExporter {
+    fn default() -> Self {
+        Self { enabled: true, image: None, port: 9090, resources: None }
+    }
+}
+
+impl Default for Preflight {
+    fn default() -> Self {
+        Self { required: true }
+    }
+}
+
+fn default_node_selector() -> BTreeMap<String, String> {
+    [("feature.node.kubernetes.io/pci-1590.present".to_owned(), "true".to_owned())].into()
+}
+
+fn tolerate_everything() -> Vec<Toleration> {
+    vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]
+}
+
+fn default_history() -> i32 {
+    2
+}
+
+impl CXIDriverSpec {
+    /// A spec with this version and every default.
+    pub fn new(version: &str) -> Self {
+        Self {
+            version: version.into(),
+            source: Source::default(),
+            node_selector: default_node_selector(),
+            tolerations: tolerate_everything(),
+            device_plugin: DevicePlugin::default(),
+            retry_handler: None,
+            metrics_exporter: None,
+            agent: None,
+            paused: false,
+            update_strategy: UpdateStrategy::default(),
+            preflight: Preflight::default(),
+            revision_history_limit: default_history(),
+        }
+    }
+}

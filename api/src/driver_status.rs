@@ -1,0 +1,118 @@
+//! `CXIDriver.status`: the ledger of the rollout, counters and conditions. Written by the operator only.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Timestamp, revision::RevisionId};
+
+/// What the operator says of a CXIDriver. Counters are recounts of the CXINodes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CXIDriverStatus {
+    /// metadata.generation that this status speaks of.
+    pub observed_generation: i64,
+    /// Driver release of currentRevision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Driver release of targetRevision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_version: Option<String>,
+    /// The last revision on which every selected node was verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_revision: Option<RevisionId>,
+    /// The revision that spec describes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_revision: Option<RevisionId>,
+    /// Selected nodes.
+    pub total: i32,
+    /// Nodes verified on targetRevision.
+    pub updated: i32,
+    /// Nodes verified on any revision and offering their NICs.
+    pub ready: i32,
+    /// Nodes in flight.
+    pub updating: i32,
+    /// Nodes on which targetRevision failed.
+    pub failed: i32,
+    /// Nodes that wait for something that the operator cannot change.
+    pub blocked: i32,
+    /// The most important condition in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The rollout under way, or the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// Available, Progressing, Degraded, Halted, Blocked, Conflict, PreflightPassed, DevicePluginReady …
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A rollout, with the ledger of admitted nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// Name of this rollout; a resumed rollout has a new one.
+    pub id: String,
+    /// Revision that the nodes come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RevisionId>,
+    /// Revision that the nodes go to; absent when the driver is being taken down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<RevisionId>,
+    /// When it began.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub started_at: Timestamp,
+    /// When it is expected to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub eta: Option<Timestamp>,
+    /// The ledger: nodes that were admitted and have not settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<InFlight>,
+    /// Nodes on which the driver failed in this rollout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedNode>,
+    /// Set when the rollout halted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<Halt>,
+}
+
+/// An entry of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InFlight {
+    /// Node name.
+    pub node: String,
+    /// UID of the Node: a node that was recreated under the same name is another node.
+    pub uid: String,
+    /// Which try of this node it is, from 1.
+    pub attempt: i32,
+    /// When it was admitted.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub admitted_at: Timestamp,
+}
+
+/// A node on which the driver failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedNode {
+    /// Node name.
+    pub node: String,
+    /// What failed.
+    pub message: String,
+    /// When.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub at: Timestamp,
+}
+
+/// Why and when a rollout halted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Halt {
+    /// Why, and what to do.
+    pub message: String,
+    /// When.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub at: Timestamp,
+}

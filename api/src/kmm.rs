@@ -1,0 +1,218 @@
+//! The part of KMM's API (`kmm.sigs.x-k8s.io/v1beta1`) that the operator uses. Source: KMM 2.5 `api/v1beta1`. Fields that
+//! are only compared, never read, stay untyped, so that a newer KMM with more fields is compared whole.
+
+use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// KMM's Module: a kernel module, its images per kernel and the nodes that get it.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(group = "kmm.sigs.x-k8s.io", version = "v1beta1", kind = "Module", namespaced, derive = "PartialEq")]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleSpec {
+    /// Nodes that KMM looks at.
+    pub selector: BTreeMap<String, String>,
+    /// Taints that do not make KMM unload the module.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Pull secret of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_repo_secret: Option<LocalObjectReference>,
+    /// What is loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_loader: Option<ModuleLoader>,
+}
+
+/// What a Module loads, and as whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleLoader {
+    /// Account of the worker pods.
+    pub service_account_name: String,
+    /// The images.
+    pub container: ModuleContainer,
+}
+
+/// The images of a Module.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleContainer {
+    /// Version that node labels refer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Pull policy of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<String>,
+    /// How modprobe is called.
+    pub modprobe: ModprobeSpec,
+    /// Image per kernel, first match wins.
+    pub kernel_mappings: Vec<ModuleKernelMapping>,
+    /// Modules of the host to remove before loading.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_tree_modules_to_remove: Vec<String>,
+    /// How to talk to the registry.
+    #[serde(rename = "registryTLS", default, skip_serializing_if = "Option::is_none")]
+    pub registry_tls: Option<ModuleRegistryTls>,
+}
+
+/// How modprobe is called.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModprobeSpec {
+    /// Name of the module, when `rawArgs` is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module_name: Option<String>,
+    /// Arguments of modprobe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_args: Option<RawArgs>,
+    /// Directory of the modules in the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir_name: Option<String>,
+    /// Directory of firmware in the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware_path: Option<String>,
+}
+
+/// Arguments of modprobe.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RawArgs {
+    /// For loading.
+    pub load: Vec<String>,
+    /// For unloading.
+    pub unload: Vec<String>,
+}
+
+/// Image for a kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleKernelMapping {
+    /// Image.
+    pub container_image: String,
+    /// Kernel exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub literal: Option<String>,
+    /// Kernel by regular expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regexp: Option<String>,
+}
+
+/// How to talk to a registry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ModuleRegistryTls {
+    /// Plain HTTP.
+    #[serde(default)]
+    pub insecure: bool,
+    /// HTTPS without verification.
+    #[serde(rename = "insecureSkipTLSVerify", default)]
+    pub insecure_skip_tls_verify: bool,
+}
+
+/// What KMM wants and has on a node; named like the node.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "kmm.sigs.x-k8s.io",
+    version = "v1beta1",
+    kind = "NodeModulesConfig",
+    plural = "nodemodulesconfigs",
+    status = "NodeModulesConfigStatus",
+    derive = "PartialEq",
+    derive = "Default"
+)]
+pub struct NodeModulesConfigSpec {
+    /// Modules wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<NodeModule>,
+}
+
+/// What KMM has on a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeModulesConfigStatus {
+    /// Modules loaded, as far as KMM knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<NodeModule>,
+}
+
+/// A module that KMM wants or has on a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeModule {
+    /// Name of the Module.
+    pub name: String,
+    /// Namespace of the Module.
+    pub namespace: String,
+    /// Version of the Module.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What is loaded, compared whole.
+    #[schemars(schema_with = "anything")]
+    pub config: Value,
+    /// Boot in which it was loaded; only in status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+}
+
+fn anything(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+impl NodeModule {
+    /// Image of the configuration.
+    pub fn image(&self) -> Option<&str> {
+        self.config.get("containerImage")?.as_str()
+    }
+
+    /// Kernel of the configuration.
+    pub fn kernel(&self) -> Option<&str> {
+        self.config.get("kernelVersion")?.as_str()
+    }
+}
+
+/// Which images a Module needs, and which exist; named like the Module.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "kmm.sigs.x-k8s.io",
+    version = "v1beta1",
+    kind = "ModuleImagesConfig",
+    plural = "moduleimagesconfigs",
+    namespaced,
+    status = "ModuleImagesConfigStatus",
+    derive = "PartialEq",
+    derive = "Default"
+)]
+pub struct ModuleImagesConfigSpec {
+    /// Images, one per kernel of the selected nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ModuleImage>,
+}
+
+/// An image that a Module needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModuleImage {
+    /// Image.
+    pub image: String,
+    /// Kernel that needs it.
+    pub kernel_version: String,
+}
+
+/// Which images exist.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleImagesConfigStatus {
+    /// State of each image; an image that is being checked is absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images_states: Vec<ImageState>,
+}
+
+/// State of an image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ImageState {
+    /// Image.
+    pub image: String,
+    /// `Exists`, `DoesNotExist`, `NeedsBuilding` or `NeedsSigning`.
+    pub status: String,
+}

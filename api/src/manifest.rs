@@ -1,0 +1,102 @@
+//! The manifest inside a driver image (`/opt/cxi/manifest.json`): which modules it carries, by GNU build-id. The CXI driver
+//! has no version attribute, so the build-id is the only identity that a loaded module has.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the manifest lies in a driver image.
+pub const MANIFEST_PATH: &str = "/opt/cxi/manifest.json";
+
+/// What a driver image says of itself. Fields that this version does not know are ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageManifest {
+    /// Driver release.
+    pub driver_version: String,
+    /// `uname -r` of the kernel that the modules are for.
+    pub kernel: String,
+    /// The modules in the image.
+    pub modules: Vec<ManifestModule>,
+}
+
+/// One module of a driver image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManifestModule {
+    /// Name as in `/sys/module` (underscores).
+    pub name: String,
+    /// GNU build-id, lower-case hexadecimal.
+    #[serde(rename = "buildID")]
+    pub build_id: String,
+}
+
+/// Why a text is not a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidManifest {
+    /// Not the JSON it should be.
+    #[error("the image's manifest cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It names no module, or one without a build-id.
+    #[error("the image's manifest names no build-id for module {0:?}")]
+    NoBuildId(String),
+}
+
+impl ImageManifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// When the text is not JSON of this shape, lists no module, or a module has no hexadecimal build-id.
+    pub fn parse(text: &str) -> Result<Self, InvalidManifest> {
+        let mut manifest: Self = serde_json::from_str(text)?;
+        if manifest.modules.is_empty() {
+            return Err(InvalidManifest::NoBuildId(String::new()));
+        }
+        for module in &mut manifest.modules {
+            module.name = module.name.replace('-', "_");
+            module.build_id.make_ascii_lowercase();
+            if module.build_id.is_empty() || !module.build_id.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(InvalidManifest::NoBuildId(module.name.clone()));
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Build-id by module name.
+    pub fn build_ids(&self) -> BTreeMap<String, String> {
+        self.modules.iter().map(|m| (m.name.clone(), m.build_id.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn module_names_are_as_in_sysfs() {
+        let text =
+            r#"{"driverVersion":"13.0.0","kernel":"6.1","modules":[{"name":"cxi-ss1","buildID":"AB01"}]}"#;
+        let manifest = ImageManifest::parse(text).unwrap();
+        assert_eq!(manifest.build_ids(), [("cxi_ss1".into(), "ab01".into())].into());
+    }
+
+    #[test]
+    fn refuses_what_proves_nothing() {
+        for text in [
+            "",
+            "{}",
+            r#"{"driverVersion":"1","kernel":"6","modules":[]}"#,
+            r#"{"driverVersion":"1","kernel":"6","modules":[{"name":"cxi_ss1","buildID":""}]}"#,
+            r#"{"driverVersion":"1","kernel":"6","modules":[{"name":"cxi_ss1","buildID":"xyz"}]}"#,
+        ] {
+            assert!(ImageManifest::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC*") {
+            let _ = ImageManifest::parse(&text);
+        }
+    }
+}

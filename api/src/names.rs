@@ -1,0 +1,147 @@
+//! Names of labels, annotations, taints, finalizers and objects: everything that is matched by string somewhere else.
+
+use crate::revision::RevisionId;
+
+/// API group of every kind of this operator.
+pub const GROUP: &str = "cxi.hpe.com";
+
+/// Extended resource that pods request when a CXIDriver does not say otherwise.
+pub const DEFAULT_RESOURCE: &str = "hpe.com/cxi";
+
+/// Node label whose value names the CXIDriver that owns the node. Every KMM Module of that driver selects it, so the set of
+/// nodes that KMM acts on changes only when the operator says so (a label of node feature discovery that comes and goes
+/// must not unload a driver).
+pub const DRIVER_LABEL: &str = "cxi.hpe.com/driver";
+
+/// Node label with the driver version that was verified on the node; absent while a node is being worked on.
+pub const DRIVER_VERSION_LABEL: &str = "cxi.hpe.com/driver-version";
+
+/// Node label by which an administrator asks for something: `skip`, `now`, `retry` or `rollback`.
+pub const UPGRADE_LABEL: &str = "cxi.hpe.com/upgrade";
+
+/// Taint (effect `PreferNoSchedule`) on nodes that wait for an upgrade, so that new jobs prefer finished nodes.
+pub const UPGRADE_PENDING_TAINT: &str = "cxi.hpe.com/upgrade-pending";
+
+/// CXIDriver annotation: the id of the halted rollout that may go on.
+pub const RESUME_ANNOTATION: &str = "cxi.hpe.com/resume";
+
+/// CXIDriver annotation: `"true"` makes deletion leave the drivers loaded.
+pub const ORPHAN_ANNOTATION: &str = "cxi.hpe.com/orphan";
+
+/// Finalizer of a CXIDriver: it goes when every node was taken down in order.
+pub const TEARDOWN_FINALIZER: &str = "cxi.hpe.com/teardown";
+
+/// Module label: the revision's content hash.
+pub const REVISION_LABEL: &str = "cxi.hpe.com/revision";
+
+/// Module label: the driver version with characters that labels do not allow replaced by `_`; the exact version is in
+/// [`VERSION_ANNOTATION`].
+pub const VERSION_LABEL: &str = "cxi.hpe.com/version";
+
+/// Module annotation: the driver version, exactly.
+pub const VERSION_ANNOTATION: &str = "cxi.hpe.com/version";
+
+/// Label of every object and pod that the operator creates.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// Value of [`MANAGED_BY_LABEL`]; also the field manager of the operator's writes.
+pub const OPERATOR: &str = "cxi-operator";
+
+/// Field manager of the node agent's writes.
+pub const AGENT: &str = "cxi-agent";
+
+/// Pod label: what a pod of ours is for, see [`Role`].
+pub const ROLE_LABEL: &str = "cxi.hpe.com/role";
+
+/// What a pod of ours is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// DaemonSet pod that offers the NICs to the kubelet.
+    DevicePlugin,
+    /// One-shot pod of the new driver image: pulls it and hands over its manifest.
+    Prefetch,
+    /// One-shot pod that takes out modules that a failed load left behind.
+    Cleanup,
+}
+
+impl Role {
+    /// The value of [`ROLE_LABEL`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DevicePlugin => "device-plugin",
+            Self::Prefetch => "prefetch",
+            Self::Cleanup => "cleanup",
+        }
+    }
+}
+
+/// Prefix of KMM's label that says which version of a Module a node runs: the freeze.
+/// Source: KMM `internal/constants`, documented in KMM's ordered-upgrade guide.
+pub const KMM_VERSION_PREFIX: &str = "kmm.node.kubernetes.io/version-module.";
+
+/// Prefix of KMM's internal label that keeps the worker pod's part of a version; absent once an unload was ordered.
+pub const KMM_WORKER_PREFIX: &str = "beta.kmm.node.kubernetes.io/version-worker-pod.";
+
+/// Longest sum of the lengths of namespace and Module name that every supported KMM accepts (2.6 and older: 40, 2.7: 41).
+pub const KMM_MAX_NAME: usize = 40;
+
+/// Longest name of a CXIDriver: with `device-plugin.` in front it is part of a label key, which holds 63 characters.
+pub const DRIVER_NAME_MAX: usize = 40;
+
+/// Name of the KMM Module of a revision.
+pub fn module_name(revision: &RevisionId) -> String {
+    format!("cxi-{revision}")
+}
+
+/// Node label by which KMM loads a Module on a node (its value is the Module's version).
+pub fn kmm_version_label(namespace: &str, module: &str) -> String {
+    format!("{KMM_VERSION_PREFIX}{namespace}.{module}")
+}
+
+/// KMM's internal worker label of a Module.
+pub fn kmm_worker_label(namespace: &str, module: &str) -> String {
+    format!("{KMM_WORKER_PREFIX}{namespace}.{module}")
+}
+
+/// Node label by which KMM says which version is loaded (KMM 2.5 and newer).
+pub fn kmm_version_ready_label(namespace: &str, module: &str) -> String {
+    format!("kmm.node.kubernetes.io/{namespace}.{module}.version.ready")
+}
+
+/// Name of KMM's worker pod on a node (KMM `internal/pod/workerpodmanager.go`).
+pub fn kmm_worker_pod(node: &str, module: &str) -> String {
+    format!("kmm-worker-{node}-{module}")
+}
+
+/// Node label that opens the device plugin's gate; its value is the revision verified on the node.
+pub fn device_plugin_gate(driver: &str) -> String {
+    format!("cxi.hpe.com/device-plugin.{driver}")
+}
+
+/// Name of the device plugin's DaemonSet.
+pub fn device_plugin_daemonset(driver: &str) -> String {
+    format!("cxi-device-plugin-{driver}")
+}
+
+/// Turns any text into a label value: at most 63 characters of `[A-Za-z0-9._-]` with an alphanumeric at both ends.
+pub fn label_value(text: &str) -> String {
+    let replaced: String = text
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
+        .take(63)
+        .collect();
+    replaced.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_are_legal() {
+        for (text, value) in [("13.0.0", "13.0.0"), ("2.0.1+shs12", "2.0.1_shs12"), ("+x+", "x"), ("", "")] {
+            assert_eq!(label_value(text), value);
+        }
+        assert_eq!(label_value(&"a".repeat(80)).len(), 63);
+    }
+}

@@ -1,0 +1,152 @@
+//! How a CXIDriver changes its nodes: `spec.updateStrategy`.
+
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::GoDuration;
+
+/// How nodes move from one revision to the next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpdateStrategy {
+    /// `RollingUpdate` moves nodes by itself, within `maxUnavailable`. `OnDelete` moves a node only when asked by the node
+    /// label `cxi.hpe.com/upgrade=now`.
+    #[serde(rename = "type")]
+    pub kind: UpdateType,
+    /// How many of the selected nodes may be unavailable at once, as a number or a percentage. A percentage rounds down but
+    /// is at least 1. Nodes that are down for other reasons count. 0 freezes: no node is moved.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "type(self) == int ? self >= 0 : self.matches('^([0-9]+|(100|[0-9]{1,2})%)$')", "message": "maxUnavailable must be a number (0 or more) or a percentage from 0% to 100%, such as 3 or \"10%\""}]))]
+    pub max_unavailable: IntOrString,
+    /// Whether a node on which the new revision fails goes back to the old one. Otherwise it stays closed.
+    pub rollback_on_failure: bool,
+    /// How long after loading links may take to come up and devices to be healthy again.
+    pub health_check_timeout: GoDuration,
+    /// How many nodes may fail before the rollout halts. Nothing new is admitted after that until the annotation
+    /// `cxi.hpe.com/resume` names the rollout.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1", "message": "maxFailed must be 1 or more"}]))]
+    pub max_failed: i32,
+    /// How pods that hold a NIC leave a node.
+    pub drain: Drain,
+}
+
+/// When nodes are moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpdateType {
+    /// By itself.
+    #[default]
+    RollingUpdate,
+    /// When asked.
+    OnDelete,
+}
+
+/// How pods that hold a NIC leave a node. Other pods are not touched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Drain {
+    /// `Evict` asks the Eviction API at once. `WaitThenEvict` waits for running pods up to `waitTimeout`, then evicts.
+    /// `WaitForCompletion` never evicts. While a node waits it offers only the NICs that are in use.
+    pub policy: DrainPolicy,
+    /// How long a node waits for its pods to end (`WaitThenEvict`, `WaitForCompletion`).
+    pub wait_timeout: GoDuration,
+    /// How long evictions may take, PodDisruptionBudgets and grace periods included.
+    pub evict_timeout: GoDuration,
+    /// What happens when pods are still there at the timeout: `GiveBack` returns the node on the old revision and tries
+    /// again later, `Fail` counts it as failed, `Force` deletes the pods.
+    pub on_timeout: OnTimeout,
+    /// Pods that are never evicted. A node with such a pod waits until the pod has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected_pods: Option<LabelSelector>,
+}
+
+/// See [`Drain::policy`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DrainPolicy {
+    /// Evict at once.
+    Evict,
+    /// Wait, then evict.
+    #[default]
+    WaitThenEvict,
+    /// Never evict.
+    WaitForCompletion,
+}
+
+/// See [`Drain::on_timeout`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnTimeout {
+    /// Return the node on the old revision.
+    #[default]
+    GiveBack,
+    /// Count the node as failed.
+    Fail,
+    /// Delete the pods.
+    Force,
+}
+
+// === impl UpdateStrategy ===
+
+impl Default for UpdateStrategy {
+    fn default() -> Self {
+        Self {
+            kind: UpdateType::default(),
+            max_unavailable: IntOrString::String("10%".into()),
+            rollback_on_failure: true,
+            health_check_timeout: GoDuration::minutes(5),
+            max_failed: 1,
+            drain: Drain::default(),
+        }
+    }
+}
+
+impl UpdateStrategy {
+    /// How many of `nodes` may be unavailable at once: a percentage rounds down but is at least 1, an explicit 0 freezes.
+    /// `None` when the field is nonsense (which the API server refuses).
+    pub fn budget(&self, nodes: usize) -> Option<usize> {
+        let text = match &self.max_unavailable {
+            IntOrString::Int(number) => return usize::try_from(*number).ok(),
+            IntOrString::String(text) => text,
+        };
+        match text.strip_suffix('%') {
+            None => text.parse().ok(),
+            Some(percent) => match percent.parse::<usize>().ok()? {
+                0 => Some(0),
+                percent if percent <= 100 => Some((nodes * percent / 100).max(1)),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            policy: DrainPolicy::default(),
+            wait_timeout: GoDuration::hours(24),
+            evict_timeout: GoDuration::minutes(30),
+            on_timeout: OnTimeout::default(),
+            protected_pods: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(IntOrString::String("10%".into()), 50, Some(5))]
+    #[case(IntOrString::String("10%".into()), 6, Some(1))]
+    #[case(IntOrString::String("0%".into()), 6, Some(0))]
+    #[case(IntOrString::String("100%".into()), 6, Some(6))]
+    #[case(IntOrString::String("3".into()), 6, Some(3))]
+    #[case(IntOrString::Int(0), 6, Some(0))]
+    #[case(IntOrString::Int(2), 6, Some(2))]
+    #[case(IntOrString::Int(-1), 6, None)]
+    #[case(IntOrString::String("101%".into()), 6, None)]
+    #[case(IntOrString::String("many".into()), 6, None)]
+    fn budgets(#[case] value: IntOrString, #[case] nodes: usize, #[case] expected: Option<usize>) {
+        let strategy = UpdateStrategy { max_unavailable: value, ..UpdateStrategy::default() };
+        assert_eq!(strategy.budget(nodes), expected);
+    }
+}
