@@ -1,1 +1,37 @@
-//! Under construction.
+//! A real Kubernetes control plane with the real Kernel Module Management operator, on the loopback address.
+//!
+//! [`Toolbox::ensure`] builds etcd, the Kubernetes servers and KMM from pinned Go modules into a cache outside the
+//! repository; [`ControlPlane::start`] runs them. Several control planes run side by side, in one process or many,
+//! and none outlives the process that started it.
+//!
+//! ```no_run
+//! use cxi_control_plane::{ControlPlane, Family, Options, Progress, Toolbox};
+//!
+//! # fn main() -> cxi_control_plane::Result<()> {
+//! let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr())?;
+//! let plane = ControlPlane::start(&toolbox, &Options::default())?;
+//! plane.install_kmm()?;
+//! plane.start_kmm()?;
+//! print!("{}", plane.kubectl(&["get", "crds"])?);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod cache;
+mod command;
+mod control_plane;
+mod error;
+mod go;
+mod kmm;
+mod kubeconfig;
+mod pki;
+mod process;
+mod progress;
+mod servers;
+mod tools;
+
+pub use control_plane::{ControlPlane, Options};
+pub use error::{Error, Result};
+pub use kmm::NAMESPACE;
+pub use progress::{Progress, Step};
+pub use tools::{Family, Tool, Toolbox};

@@ -1,0 +1,283 @@
+//! The real KMM beside the control plane: its CRDs, its admission webhook and its manager.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpStream},
+    path::Path,
+    sync::{MutexGuard, PoisonError},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde_json::{Value, json};
+
+use crate::{
+    control_plane::{ControlPlane, port_was_taken},
+    error::{Attempt, Error, Result},
+    process::Process,
+    servers::free_port,
+    tools::Tool,
+};
+
+/// The namespace that KMM runs for and that the operator is installed in.
+pub const NAMESPACE: &str = "cxi-operator";
+
+const CONFIG_MAP: &str = "kmm-config";
+
+/// What the manager logs once for each controller when its caches are filled.
+const MANAGER_STARTED: &str = "Starting workers";
+
+/// How long manager and webhook may take to start: a second or two alone, longer beside a build.
+const READY_WITHIN: Duration = Duration::from_mins(1);
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// How often the start of the webhook server is repeated because another process took its port in between.
+const START_ATTEMPTS: u32 = 5;
+
+/// The processes of KMM.
+#[derive(Debug, Default)]
+pub(crate) struct Kmm {
+    manager: Option<Process>,
+    webhook: Option<Process>,
+}
+
+impl Kmm {
+    /// Lets both processes end, without waiting for them.
+    pub(crate) fn release(&mut self) {
+        self.manager.iter_mut().chain(&mut self.webhook).for_each(Process::release);
+    }
+}
+
+impl ControlPlane {
+    /// Installs KMM: CRDs, configuration, service account, and the admission webhook with its server running.
+    /// The manager starts with [`ControlPlane::start_kmm`].
+    ///
+    /// # Errors
+    /// If KMM's family is not in the toolbox, or the API server or the webhook server fails.
+    pub fn install_kmm(&self) -> Result<()> {
+        let mut attempt = 1;
+        loop {
+            match self.install_kmm_once() {
+                Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn install_kmm_once(&self) -> Result<()> {
+        let manifests = self.toolbox.kmm_manifests()?;
+        let port = free_port()?;
+        let crds = manifests.join("crd/bases").display().to_string();
+        self.kubectl_with_input(
+            &["apply", "--server-side", "--force-conflicts", "-f", &crds, "-f", "-"],
+            &objects(port).to_string(),
+        )?;
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+        self.start_webhook_server(port)?;
+        self.register_webhook(&manifests.join("webhook/manifests.yaml"), port)
+    }
+
+    /// Starts the KMM manager and returns when its controllers run.
+    ///
+    /// # Errors
+    /// If KMM is not installed, or the manager fails; the error shows the end of its log.
+    pub fn start_kmm(&self) -> Result<()> {
+        let kubeconfig = self.user_kubeconfig("kmm-manager", Some("system:masters"))?;
+        let log = self.data_dir().join("kmm-manager.log");
+        let mut kmm = self.kmm();
+        if kmm.manager.as_mut().is_some_and(Process::is_running) {
+            return Ok(());
+        }
+        // The log goes on across restarts: what an earlier manager said does not count.
+        let offset = fs::metadata(&log).map_or(0, |metadata| metadata.len());
+        let manager = self.toolbox.path(Tool::KmmManager)?;
+        let mut process = Process::start("kmm-manager", manager, &log, |command| {
+            command
+                .arg(format!("--config={CONFIG_MAP}"))
+                .env("KUBECONFIG", &kubeconfig)
+                .env("OPERATOR_NAMESPACE", NAMESPACE)
+                // References only: no image is ever run here.
+                .env("RELATED_IMAGE_WORKER", "kmm-worker:test")
+                .env("RELATED_IMAGE_BUILD", "kmm-build:test")
+                .env("RELATED_IMAGE_SIGN", "kmm-sign:test");
+        })?;
+        wait_until(&mut process, "the KMM manager", |process| {
+            let log = process.log_text();
+            usize::try_from(offset)
+                .ok()
+                .and_then(|offset| log.get(offset..))
+                .unwrap_or(&log)
+                .contains(MANAGER_STARTED)
+        })?;
+        kmm.manager = Some(process);
+        Ok(())
+    }
+
+    /// Kills the KMM manager as SIGKILL does and returns when it is gone. Webhook and objects stay.
+    pub fn stop_kmm(&self) {
+        self.kmm().manager = None;
+    }
+
+    /// Whether the KMM manager runs.
+    pub fn kmm_running(&self) -> bool {
+        self.kmm().manager.as_mut().is_some_and(Process::is_running)
+    }
+
+    pub(crate) fn kmm(&self) -> MutexGuard<'_, Kmm> {
+        // Nothing that holds the lock leaves the processes half changed.
+        self.kmm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_webhook_server(&self, port: u16) -> Result<()> {
+        let mut kmm = self.kmm();
+        // A server from an earlier install listens on another port than the configuration now says.
+        kmm.webhook = None;
+        let temporary = self.data_dir().join("kmm-webhook");
+        // Where controller-runtime looks when it is not told: under the temporary directory.
+        let certificates = temporary.join("k8s-webhook-server/serving-certs");
+        fs::create_dir_all(&certificates).attempt(|| format!("create {}", certificates.display()))?;
+        let pair = self.authority.server()?;
+        for (name, text) in [("tls.crt", &pair.certificate), ("tls.key", &pair.key)] {
+            let path = certificates.join(name);
+            fs::write(&path, text).attempt(|| format!("write {}", path.display()))?;
+        }
+        let kubeconfig = self.user_kubeconfig("kmm-webhook", Some("system:masters"))?;
+        let log = self.data_dir().join("kmm-webhook-server.log");
+        let server = self.toolbox.path(Tool::KmmWebhookServer)?;
+        let mut process = Process::start("kmm-webhook-server", server, &log, |command| {
+            command
+                .arg(format!("--config={CONFIG_MAP}"))
+                .args(["--enable-module", "--enable-namespace", "--enable-preflightvalidation"])
+                .env("KUBECONFIG", &kubeconfig)
+                .env("OPERATOR_NAMESPACE", NAMESPACE)
+                .env("TMPDIR", &temporary);
+        })?;
+        wait_until(&mut process, "KMM's webhook server", |_| {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        })?;
+        kmm.webhook = Some(process);
+        Ok(())
+    }
+
+    fn register_webhook(&self, manifest: &Path, port: u16) -> Result<()> {
+        let manifest = manifest.display().to_string();
+        // kubectl as the YAML parser.
+        let text = self.kubectl(&["create", "--dry-run=client", "--output=json", "--filename", &manifest])?;
+        let configuration = point_webhooks_at(&text, port, &self.authority.certificate())?;
+        self.apply(&configuration.to_string())?;
+        Ok(())
+    }
+}
+
+/// Waits until `ready`, or fails with the process's log.
+fn wait_until(process: &mut Process, what: &str, ready: impl Fn(&Process) -> bool) -> Result<()> {
+    let since = Instant::now();
+    while since.elapsed() < READY_WITHIN {
+        process.check()?;
+        if ready(process) {
+            return Ok(());
+        }
+        sleep(POLL);
+    }
+    Err(Error::NotReady { what: what.to_owned(), waited: READY_WITHIN, tail: process.log_tail() })
+}
+
+/// What KMM needs beside its own CRDs.
+fn objects(webhook_port: u16) -> Value {
+    let metadata = |name: &str| json!({ "name": name, "namespace": NAMESPACE });
+    json!({
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            stand_in("build.openshift.io", "Build", "build", "builds"),
+            stand_in("image.openshift.io", "ImageStream", "imagestream", "imagestreams"),
+            { "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } },
+            // The account that this flavour of KMM gives a worker whose Module names none.
+            { "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("kmm-operator-module-loader") },
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": metadata(CONFIG_MAP),
+                "data": { "controller_config.yaml": configuration(webhook_port).to_string() },
+            },
+        ],
+    })
+}
+
+/// KMM's configuration. It is read strictly: one unknown key and KMM uses its defaults, which need a cluster.
+fn configuration(webhook_port: u16) -> Value {
+    json!({
+        "healthProbeBindAddress": "0",
+        "leaderElection": { "enabled": false },
+        "metrics": { "bindAddress": "0", "enableAuthnAuthz": false, "secureServing": false },
+        "webhook": { "port": webhook_port },
+        "worker": { "firmwareHostPath": "/lib/firmware" },
+        "job": { "gcDelay": "0s" },
+    })
+}
+
+/// A CRD for a type of OpenShift that KMM watches and never sees an object of.
+fn stand_in(group: &str, kind: &str, singular: &str, plural: &str) -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": { "name": format!("{plural}.{group}") },
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": { "kind": kind, "listKind": format!("{kind}List"), "singular": singular, "plural": plural },
+            "versions": [{
+                "name": "v1",
+                "served": true,
+                "storage": true,
+                "schema": { "openAPIV3Schema": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } },
+            }],
+        },
+    })
+}
+
+/// The webhook configuration `text` with every service reference replaced by a URL on the loopback address.
+fn point_webhooks_at(text: &str, port: u16, authority: &str) -> Result<Value> {
+    let not_understood = |why: String| Error::Unexpected { what: "KMM's webhook manifest".to_owned(), why };
+    let mut configuration: Value =
+        serde_json::from_str(text).map_err(|error| not_understood(error.to_string()))?;
+    let webhooks =
+        configuration["webhooks"].as_array_mut().ok_or_else(|| not_understood("no webhooks".to_owned()))?;
+    for webhook in webhooks {
+        let path = webhook["clientConfig"]["service"]["path"]
+            .as_str()
+            .ok_or_else(|| not_understood("a webhook without a service path".to_owned()))?;
+        webhook["clientConfig"] = json!({
+            "url": format!("https://127.0.0.1:{port}{path}"),
+            "caBundle": BASE64.encode(authority),
+        });
+    }
+    configuration["metadata"] = json!({ "name": "kmm-validating-webhook" });
+    Ok(configuration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_become_urls() {
+        let manifest = json!({
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": { "name": "x", "creationTimestamp": null },
+            "webhooks": [{ "name": "v", "clientConfig": { "service": { "name": "s", "namespace": "n", "path": "/v" } } }],
+        });
+        let configuration = point_webhooks_at(&manifest.to_string(), 7, "PEM").unwrap();
+        let client = &configuration["webhooks"][0]["clientConfig"];
+        assert_eq!(*client, json!({ "url": "https://127.0.0.1:7/v", "caBundle": "UEVN" }));
+    }
+
+    #[test]
+    fn a_manifest_without_webhooks_is_refused() {
+        for text in ["", "{}", r#"{"webhooks":[{"clientConfig":{}}]}"#] {
+            assert!(point_webhooks_at(text, 7, "PEM").is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The servers and clients of the control plane, built from pinned Go modules into the cache.
+//!
+//! Each module under `hack/tools/` pins its versions in go.mod and go.sum. What is built from it lies in the
+//! cache under a key made of both files, the build flags and the Go version: a change of any builds anew.
+
+mod build;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    cache,
+    error::{Attempt, Error, Result},
+    go::Go,
+    progress::Progress,
+};
+
+/// A program that is built from Go source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tool {
+    /// The store behind the API server.
+    Etcd,
+    /// The API server.
+    KubeApiserver,
+    /// Node lifecycle, garbage collection, `DaemonSet`s, service accounts and the other built-in controllers.
+    KubeControllerManager,
+    /// The scheduler.
+    KubeScheduler,
+    /// The command-line client.
+    Kubectl,
+    /// The node agent; not part of a control plane.
+    Kubelet,
+    /// The Kernel Module Management operator.
+    KmmManager,
+    /// KMM's admission webhook.
+    KmmWebhookServer,
+    /// What KMM runs on a node to load and unload modules; not part of a control plane.
+    KmmWorker,
+}
+
+impl Tool {
+    /// The program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubectl => "kubectl",
+            Self::Kubelet => "kubelet",
+            Self::KmmManager => "kmm-manager",
+            Self::KmmWebhookServer => "kmm-webhook-server",
+            Self::KmmWorker => "kmm-worker",
+        }
+    }
+
+    /// The Go package to build.
+    fn package(self) -> &'static str {
+        match self {
+            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
+            Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
+            Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
+            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+            Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
+            Self::KmmManager => "github.com/rh-ecosystem-edge/kernel-module-management/cmd/manager",
+            Self::KmmWebhookServer => {
+                "github.com/rh-ecosystem-edge/kernel-module-management/cmd/webhook-server"
+            }
+            Self::KmmWorker => "github.com/rh-ecosystem-edge/kernel-module-management/cmd/worker",
+        }
+    }
+}
+
+/// Tools that are wanted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// etcd.
+    Etcd,
+    /// The servers of a control plane and kubectl.
+    Kubernetes,
+    /// KMM's manager and webhook, with its CRDs and webhook manifest.
+    Kmm,
+    /// The kubelet, for a whole node.
+    Kubelet,
+    /// KMM's worker, for a whole node.
+    KmmWorker,
+}
+
+impl Family {
+    /// What a control plane with KMM needs.
+    pub const CONTROL_PLANE: &'static [Self] = &[Self::Etcd, Self::Kubernetes, Self::Kmm];
+
+    /// The tools of this family.
+    pub fn tools(self) -> &'static [Tool] {
+        match self {
+            Self::Etcd => &[Tool::Etcd],
+            Self::Kubernetes => {
+                &[Tool::KubeApiserver, Tool::KubeControllerManager, Tool::KubeScheduler, Tool::Kubectl]
+            }
+            Self::Kmm => &[Tool::KmmManager, Tool::KmmWebhookServer],
+            Self::Kubelet => &[Tool::Kubelet],
+            Self::KmmWorker => &[Tool::KmmWorker],
+        }
+    }
+
+    /// The directory under `hack/tools/` whose module pins this family.
+    fn module(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Kubernetes | Self::Kubelet => "kubernetes",
+            Self::Kmm | Self::KmmWorker => "kmm",
+        }
+    }
+}
+
+/// Tools that are built and where they lie.
+#[derive(Debug, Clone)]
+pub struct Toolbox {
+    tools: BTreeMap<Tool, PathBuf>,
+    kmm_manifests: Option<PathBuf>,
+}
+
+impl Toolbox {
+    /// Builds what is missing of `families` and returns where everything lies.
+    ///
+    /// Nothing cached takes about six minutes on two cores for [`Family::CONTROL_PLANE`]; everything cached a few
+    /// milliseconds. Several processes may call this at once: one builds, the others wait.
+    ///
+    /// # Errors
+    /// If there is no Go and none can be had, or a build fails.
+    pub fn ensure(families: &[Family], progress: &Progress) -> Result<Self> {
+        let go = Go::find(progress)?;
+        let mut toolbox = Self { tools: BTreeMap::new(), kmm_manifests: None };
+        for family in families {
+            let module = Module::read(family.module(), &go)?;
+            for tool in family.tools() {
+                toolbox.tools.insert(*tool, build::ensure(&module, *tool, &go, progress)?);
+            }
+            if *family == Family::Kmm {
+                toolbox.kmm_manifests = Some(build::ensure_kmm_manifests(&module, &go, progress)?);
+            }
+        }
+        Ok(toolbox)
+    }
+
+    /// Where a tool lies.
+    ///
+    /// # Errors
+    /// If the tool's family was not ensured.
+    pub fn path(&self, tool: Tool) -> Result<&Path> {
+        self.tools.get(&tool).map(PathBuf::as_path).ok_or(Error::NotEnsured(tool))
+    }
+
+    /// KMM's own `config` directory: `crd/bases/*.yaml` and `webhook/manifests.yaml`.
+    ///
+    /// # Errors
+    /// If [`Family::Kmm`] was not ensured.
+    pub fn kmm_manifests(&self) -> Result<&Path> {
+        self.kmm_manifests.as_deref().ok_or(Error::NotEnsured(Tool::KmmManager))
+    }
+
+    /// Every tool in this box, with its path.
+    pub fn iter(&self) -> impl Iterator<Item = (Tool, &Path)> {
+        self.tools.iter().map(|(tool, path)| (*tool, path.as_path()))
+    }
+}
+
+/// A Go module under `hack/tools/` and the place in the cache that its tools are built to.
+#[derive(Debug)]
+struct Module {
+    source: PathBuf,
+    place: PathBuf,
+    flags: Vec<String>,
+}
+
+impl Module {
+    fn read(name: &str, go: &Go) -> Result<Self> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools").join(name);
+        let read = |file: &str| {
+            let path = source.join(file);
+            fs::read_to_string(&path).attempt(|| format!("read {}", path.display()))
+        };
+        let (module, sums) = (read("go.mod")?, read("go.sum")?);
+        let flags = build::flags(&module);
+        let key = key(&[&module, &sums, &flags.join(" "), go.version()]);
+        let place = cache::directory()?.join("tools").join(format!("{name}-{key}"));
+        Ok(Self { source, place, flags })
+    }
+}
+
+/// The cache key of a module: 16 hexadecimal digits that change when any part changes.
+fn key(parts: &[&str]) -> String {
+    use std::fmt::Write;
+
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length keeps "ab","c" apart from "a","bc".
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_changes_with_every_part() {
+        let base = key(&["mod", "sum", "flags", "go1.26.8"]);
+        assert_eq!(base.len(), 16);
+        assert_eq!(base, key(&["mod", "sum", "flags", "go1.26.8"]));
+        assert_ne!(base, key(&["mods", "um", "flags", "go1.26.8"]));
+        assert_ne!(base, key(&["mod", "sum", "flags", "go1.27.0"]));
+    }
+
+    #[test]
+    fn every_tool_is_declared_in_its_module() {
+        let all = [Family::Etcd, Family::Kubernetes, Family::Kmm, Family::Kubelet, Family::KmmWorker];
+        for family in all {
+            let path =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools").join(family.module()).join("go.mod");
+            let module = fs::read_to_string(path).unwrap();
+            for tool in family.tools() {
+                assert!(module.contains(tool.package()), "{} lacks {}", family.module(), tool.package());
+            }
+        }
+    }
+}
