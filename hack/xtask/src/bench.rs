@@ -1,0 +1,43 @@
+//! `cargo xtask bench`
+
+use std::os::unix::process::CommandExt;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use cxi_control_plane::Family;
+
+use crate::{
+    steps::{Steps, cargo},
+    tools,
+};
+
+/// Measures, and prints a table
+///
+/// Runs an optimised build on a real control plane with simulated nodes. Figures hold for this machine and run only.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// What to measure
+    #[arg(value_enum, default_value = "rollout")]
+    what: What,
+    /// Arguments for the benchmark itself, after --
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// Writes and reads per node, time against the ideal, the operator's memory
+    Rollout,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut steps = Steps::begin();
+    steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
+    let build = ["build", "--workspace", "--bins", "--release"];
+    steps.run("optimised build", &mut cargo(&build), "see the compiler's message above")?;
+    let mut command = cargo(&["run", "--quiet", "--package", "cxi-e2e", "--release", "--bin", "bench", "--"]);
+    command.arg(match arguments.what {
+        What::Rollout => "rollout",
+    });
+    Err(command.args(&arguments.arguments).exec()).context("cannot start the benchmark")
+}

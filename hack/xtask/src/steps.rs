@@ -1,0 +1,136 @@
+//! Running steps one after the other, each with its name and duration.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A cargo command in the root of the repository.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// The steps of one task.
+#[derive(Debug)]
+pub struct Steps {
+    since: Instant,
+    done: Vec<(String, Duration)>,
+    notes: Vec<String>,
+}
+
+impl Steps {
+    /// No step yet.
+    pub fn begin() -> Self {
+        Self { since: Instant::now(), done: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Runs `command`, whose output passes through. `hint` says what to do when it fails.
+    pub fn run(&mut self, name: &str, command: &mut Command, hint: &str) -> Result<()> {
+        self.call(name, || finish(command).with_context(|| format!("{name} failed; {hint}")))
+    }
+
+    /// Calls `work` as a step.
+    pub fn call<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        eprintln!("==> {name}");
+        let since = Instant::now();
+        let outcome = work();
+        let took = since.elapsed();
+        match outcome {
+            Ok(value) => {
+                eprintln!("    {name}: done ({})", seconds(took));
+                self.done.push((name.to_owned(), took));
+                Ok(value)
+            }
+            Err(error) => {
+                eprintln!("    {name}: failed ({})", seconds(took));
+                Err(error)
+            }
+        }
+    }
+
+    /// Something to say now and again at the end.
+    pub fn note(&mut self, note: String) {
+        eprintln!("    {note}");
+        self.notes.push(note);
+    }
+
+    /// Prints what was done, if it was more than one step.
+    pub fn end(self) {
+        if self.done.len() > 1 {
+            let width = self.done.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+            eprintln!();
+            for (name, took) in &self.done {
+                eprintln!("{name:width$}  {:>9}", seconds(*took));
+            }
+            eprintln!("{:width$}  {:>9}", "total", seconds(self.since.elapsed()));
+        }
+        for note in &self.notes {
+            eprintln!("note: {note}");
+        }
+    }
+}
+
+/// Runs `command` to its end and fails with its exit status.
+pub fn finish(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().map_err(|error| not_started(&name, error))?;
+    if !status.success() {
+        bail!("it ended with {status}");
+    }
+    Ok(())
+}
+
+/// Why a program could not be started, with what to do.
+pub fn not_started(name: &str, error: std::io::Error) -> anyhow::Error {
+    let missing = error.kind() == ErrorKind::NotFound;
+    let error = anyhow::Error::new(error);
+    if missing {
+        error.context(format!("cannot run {name}: it is not installed or not on PATH"))
+    } else {
+        error.context(format!("cannot run {name}"))
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 60 {
+        format!("{:.1} s", duration.as_secs_f64())
+    } else {
+        format!("{} min {:02} s", seconds / 60, seconds % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!(seconds(Duration::from_millis(1234)), "1.2 s");
+        assert_eq!(seconds(Duration::from_secs(59)), "59.0 s");
+        assert_eq!(seconds(Duration::from_secs(125)), "2 min 05 s");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = finish(&mut Command::new("no-such-program-here")).unwrap_err();
+        assert!(format!("{error:#}").contains("no-such-program-here: it is not installed"), "{error:#}");
+    }
+
+    #[test]
+    fn the_root_holds_the_workspace() {
+        assert!(root().join("rust-toolchain.toml").is_file());
+    }
+}
