@@ -42,7 +42,8 @@ pub struct CXIDriverStatus {
     /// The rollout under way, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
-    /// Available, Progressing, Degraded, Halted, Blocked, Conflict, PreflightPassed, DevicePluginReady …
+    /// The state in single statements: `Available`, `Progressing`, `Degraded`, `Halted`, `Blocked`, `Conflict`,
+    /// `PreflightPassed`, `DevicePluginReady`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

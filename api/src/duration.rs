@@ -12,6 +12,9 @@ pub const CEL_DURATION: &str = r"self.matches('^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GoDuration(pub Duration);
 
+/// More than anybody waits; the limit keeps every sum of times representable.
+const CENTURY: Duration = Duration::from_hours(100 * 366 * 24);
+
 /// What is wrong with a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a duration; write it as in 90s, 5m or 1h30m")]
@@ -42,7 +45,7 @@ impl FromStr for GoDuration {
     fn from_str(text: &str) -> Result<Self, InvalidDuration> {
         let invalid = || InvalidDuration(text.to_owned());
         let mut rest = text;
-        let mut seconds = 0f64;
+        let mut total = Duration::ZERO;
         if rest.is_empty() {
             return Err(invalid());
         }
@@ -64,14 +67,14 @@ impl FromStr for GoDuration {
             } else {
                 return Err(invalid());
             };
-            seconds += number * unit;
+            let part = Duration::try_from_secs_f64(number * unit).map_err(|_| invalid())?;
+            total = total.checked_add(part).ok_or_else(invalid)?;
             rest = tail;
         }
-        // A century is more than anybody waits and keeps every sum of times representable.
-        if seconds > 100.0 * 366.0 * 86_400.0 {
+        if total > CENTURY {
             return Err(invalid());
         }
-        Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| invalid())
+        Ok(Self(total))
     }
 }
 

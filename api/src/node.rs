@@ -1,5 +1,7 @@
 //! `CXINode`: a node's place in a rollout, and what the agent sees there. Same name as the Node, which owns it by UID.
 
+#![allow(clippy::duplicated_attributes, reason = "each printer column repeats the word type_")]
+
 use std::{collections::BTreeMap, fmt};
 
 use kube::{CustomResource, KubeSchema};

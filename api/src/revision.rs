@@ -38,7 +38,8 @@ impl RevisionId {
             source.modprobe,
         ]);
         let digest = Sha256::digest(content.to_string());
-        Self(digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect())
+        let [a, b, c, d, ..] = digest[..] else { unreachable!("a SHA-256 digest has 32 bytes") };
+        Self(format!("{:08x}", u32::from_be_bytes([a, b, c, d])))
     }
 
     /// The name.

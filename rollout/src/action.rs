@@ -1,0 +1,234 @@
+//! What the engine may ask for. Actions are data; one module of the operator carries them out. Each is safe to repeat, and
+//! each is guarded against having been decided on a stale view.
+
+use cxi_api::{CXIDriverStatus, NodeRollout, RevisionId, Timestamp};
+
+use crate::{
+    proof::{Quiesced, Unloaded},
+    world::{Holder, Taint},
+};
+
+/// What to do now, and when to look again if nothing happens before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What to do, in any order; there are never two writes to one object.
+    pub actions: Vec<Action>,
+    /// When a timer runs out.
+    pub wake: Option<Timestamp>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Put our finalizer on a CXIDriver.
+    AddFinalizer {
+        /// CXIDriver.
+        driver: String,
+    },
+    /// Take our finalizer off a CXIDriver; nothing of it is left, or it is to be orphaned.
+    RemoveFinalizer {
+        /// CXIDriver.
+        driver: String,
+    },
+    /// Create the KMM Module of the revision that the CXIDriver's spec describes.
+    CreateModule {
+        /// CXIDriver.
+        driver: String,
+        /// Revision.
+        revision: RevisionId,
+    },
+    /// Delete the KMM Module of a revision; no node carries its label.
+    DeleteModule {
+        /// Revision.
+        revision: RevisionId,
+    },
+    /// Create or update the device plugin's DaemonSet (delete it when the plugin is disabled).
+    ApplyOperands {
+        /// CXIDriver.
+        driver: String,
+    },
+    /// Delete the device plugin's DaemonSet.
+    DeleteOperands {
+        /// CXIDriver.
+        driver: String,
+    },
+    /// Replace a CXIDriver's status: the ledger, counters and conditions. Fails when somebody else wrote meanwhile.
+    WriteDriverStatus {
+        /// CXIDriver.
+        driver: String,
+        /// The whole status; `lastTransitionTime` of conditions is already right.
+        status: Box<CXIDriverStatus>,
+        /// Whether the ledger, the halt or a condition changed; otherwise only counters did, which can wait a second.
+        urgent: bool,
+    },
+    /// Create a node's CXINode.
+    CreateRecord {
+        /// Node.
+        node: String,
+        /// UID of the Node, which owns it.
+        uid: String,
+    },
+    /// Delete a CXINode.
+    DeleteRecord {
+        /// Node.
+        node: String,
+        /// UID of the CXINode.
+        uid: String,
+    },
+    /// Write a node's place in the rollout. Fails when it is not `was` any more.
+    WriteRollout {
+        /// Node.
+        node: String,
+        /// UID of the CXINode.
+        uid: String,
+        /// As the engine saw it.
+        was: Option<Box<NodeRollout>>,
+        /// As it should be.
+        now: Box<NodeRollout>,
+    },
+    /// Change labels and our taint of a Node in one write.
+    PatchNode {
+        /// Node.
+        node: String,
+        /// UID of the Node.
+        uid: String,
+        /// The changes.
+        changes: Vec<NodeChange>,
+    },
+    /// Remove a KMM version label: KMM unloads the driver.
+    Unload {
+        /// Node.
+        node: String,
+        /// UID of the Node.
+        uid: String,
+        /// Label key.
+        label: String,
+        /// Its present value.
+        value: String,
+        /// Nobody holds the device.
+        proof: Quiesced,
+    },
+    /// Set a KMM version label: KMM loads the driver.
+    Load {
+        /// Node.
+        node: String,
+        /// UID of the Node.
+        uid: String,
+        /// Label key.
+        label: String,
+        /// Value.
+        value: String,
+        /// No driver is loaded.
+        proof: Unloaded,
+    },
+    /// Start the one-shot pod that pulls the images on a node and hands over the new image's manifest.
+    StartPrefetch {
+        /// Node.
+        node: String,
+        /// UID of the Node.
+        uid: String,
+        /// CXIDriver.
+        driver: String,
+        /// Revision that will be loaded.
+        revision: RevisionId,
+        /// Its image.
+        image: String,
+        /// The image with which the present revision will be unloaded.
+        old_image: Option<String>,
+    },
+    /// Start the one-shot pod that takes out leftovers of a failed load.
+    StartCleanup {
+        /// Node.
+        node: String,
+        /// UID of the Node.
+        uid: String,
+        /// CXIDriver.
+        driver: String,
+        /// Modules to take out, holders before what they hold.
+        modules: Vec<String>,
+    },
+    /// Delete a one-shot pod of ours.
+    DeleteOwnPod {
+        /// Name, in the operator's namespace.
+        name: String,
+        /// UID.
+        uid: String,
+    },
+    /// Ask the Eviction API to evict a pod.
+    Evict {
+        /// Node.
+        node: String,
+        /// CXIDriver.
+        driver: String,
+        /// The pod.
+        pod: Box<Holder>,
+    },
+    /// Delete a pod, because `drain.onTimeout: Force` says so.
+    ForceDelete {
+        /// Node.
+        node: String,
+        /// CXIDriver.
+        driver: String,
+        /// The pod.
+        pod: Box<Holder>,
+    },
+    /// Look at a node without a cache; the result appears in [`crate::world::Node::looks`].
+    Look {
+        /// Node.
+        node: String,
+        /// The resource whose holders are looked for.
+        resource: String,
+    },
+    /// Tell people.
+    Announce(Announcement),
+}
+
+/// A change of a Node's labels or of our taint on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    /// Set a label.
+    SetLabel {
+        /// Key.
+        key: String,
+        /// Present value; the write fails when it differs.
+        was: Option<String>,
+        /// New value.
+        value: String,
+    },
+    /// Remove a label.
+    RemoveLabel {
+        /// Key.
+        key: String,
+        /// Present value; the write fails when it differs.
+        was: String,
+    },
+    /// Add our taint; the write fails when the taints are not `was` any more.
+    AddTaint {
+        /// Taints as seen.
+        was: Vec<Taint>,
+        /// The taint.
+        taint: Taint,
+    },
+    /// Remove our taint; the write fails when it is not at `index` any more.
+    RemoveTaint {
+        /// Its place in the list.
+        index: usize,
+        /// The taint.
+        taint: Taint,
+    },
+}
+
+/// An Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// CXIDriver that it is about.
+    pub driver: String,
+    /// Node that it is about; else only the CXIDriver.
+    pub node: Option<String>,
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}

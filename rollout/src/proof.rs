@@ -1,0 +1,168 @@
+//! The two facts without which no driver is unloaded or loaded. A value of these types can only be made here, from
+//! observations; it is never stored and never outlives the tick in which it was made.
+
+use cxi_api::{
+    NodeReport, Timestamp,
+    names::{KMM_VERSION_PREFIX, KMM_WORKER_PREFIX},
+};
+
+use crate::{
+    settings::Settings,
+    world::{Holder, Look, Node},
+};
+
+/// Kernel modules of the CXI stack, holders before what they hold. Source: module dependencies of the HPE driver, where
+/// `cxi_user` and `cxi_eth` use `cxi_ss1`, which uses `cxi_sl` and `cxi_sbl`.
+pub const CXI_MODULES: [&str; 5] = ["cxi_user", "cxi_eth", "cxi_ss1", "cxi_sl", "cxi_sbl"];
+
+/// Nobody holds the device: it is not offered any more, and two uncached looks, both after that, with reports that answer
+/// this very phase, found no pod, no process and no kernel module on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quiesced {
+    node_uid: String,
+}
+
+/// No driver is loaded: KMM has and does nothing on the node, and a report that answers this very phase shows no module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unloaded {
+    node_uid: String,
+}
+
+/// Why the device is not proved to be free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotQuiet {
+    /// Pods hold it.
+    Pods(Vec<Holder>),
+    /// A process outside Kubernetes or a foreign kernel module holds it; in words.
+    Host(String),
+    /// The resource is still offered, or the plugin still there.
+    Offered,
+    /// The agent has not answered this phase yet.
+    AgentSilent,
+    /// Not enough looks yet; the next one makes sense at this time.
+    LookAgain(Timestamp),
+}
+
+/// Why it is not proved that no driver is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StillLoaded {
+    /// One of our version labels is on the node.
+    Labelled(String),
+    /// KMM is not done: its worker, its internal label or its status entry is there.
+    KmmBusy(String),
+    /// The agent has not answered this phase yet.
+    AgentSilent,
+    /// KMM is done, but these modules are in the kernel.
+    Leftovers(Vec<String>),
+}
+
+impl Quiesced {
+    /// Proves that nobody holds the device.
+    ///
+    /// `since` is when the present phase began (which is after the node was closed): only looks after it count, and only
+    /// reports that acknowledge it.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub fn prove(node: &Node, since: Timestamp, settings: &Settings) -> Result<Self, NotQuiet> {
+        let looks: Vec<&Look> = node.looks.iter().filter(|look| look.at > since).collect();
+        for look in &looks {
+            check(look, since)?;
+        }
+        let gap = |a: &Look, b: &Look| b.at.duration_since(a.at).unsigned_abs();
+        match looks.as_slice() {
+            [first, .., last] if gap(first, last) >= settings.look_gap => {
+                Ok(Self { node_uid: node.uid.clone() })
+            }
+            [] => Err(NotQuiet::LookAgain(since)),
+            [first, ..] => Err(NotQuiet::LookAgain(first.at + settings.look_gap)),
+        }
+    }
+
+    /// UID of the Node that the proof is about.
+    pub fn node_uid(&self) -> &str {
+        &self.node_uid
+    }
+}
+
+fn check(look: &Look, since: Timestamp) -> Result<(), NotQuiet> {
+    if !look.holders.is_empty() {
+        return Err(NotQuiet::Pods(look.holders.clone()));
+    }
+    if look.allocatable > 0 || look.plugin_pods > 0 {
+        return Err(NotQuiet::Offered);
+    }
+    let Some(report) = look.report.as_ref().filter(|report| answers(report, since)) else {
+        return Err(NotQuiet::AgentSilent);
+    };
+    host_holder(report).map_or(Ok(()), |holder| Err(NotQuiet::Host(holder)))
+}
+
+/// Whether a report was made for the phase that began at `since`, or for a later one.
+pub fn answers(report: &NodeReport, since: Timestamp) -> bool {
+    report.acknowledged.is_some_and(|acknowledged| acknowledged >= since)
+}
+
+/// Who holds the device outside Kubernetes, in words: a process, or a kernel module that is not part of the stack.
+pub fn host_holder(report: &NodeReport) -> Option<String> {
+    let file = report.open_files.first().map(|file| match &file.pod_uid {
+        Some(uid) => format!("process {} ({}) of pod {uid} has {} open", file.pid, file.command, file.device),
+        None => format!("process {} ({}) has {} open", file.pid, file.command, file.device),
+    });
+    let foreign = || {
+        report.modules.iter().find_map(|module| {
+            let holder = module.holders.iter().find(|holder| !CXI_MODULES.contains(&holder.as_str()))?;
+            Some(format!("kernel module {holder} uses {}", module.name))
+        })
+    };
+    file.or_else(foreign)
+}
+
+impl Unloaded {
+    /// Proves that no driver is loaded.
+    ///
+    /// `since` is when the present phase began: only a report that acknowledges it counts.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub fn prove(node: &Node, namespace: &str, since: Timestamp) -> Result<Self, StillLoaded> {
+        if let Some(label) = version_labels(node, namespace).next() {
+            return Err(StillLoaded::Labelled(label.0.clone()));
+        }
+        let internal = format!("{KMM_WORKER_PREFIX}{namespace}.cxi-");
+        if let Some(worker) = node.workers.first() {
+            let doing = if worker.loads { "loads" } else { "unloads" };
+            return Err(StillLoaded::KmmBusy(format!("a KMM worker {doing} Module {}", worker.module)));
+        }
+        if let Some(label) = node.labels.keys().find(|key| key.starts_with(&internal)) {
+            return Err(StillLoaded::KmmBusy(format!("KMM has not removed the label {label} yet")));
+        }
+        if let Some(module) = node.kmm_wants.first().or(node.kmm_has.first()) {
+            return Err(StillLoaded::KmmBusy(format!("KMM still lists Module {}", module.name)));
+        }
+        let Some(report) = node.report().filter(|report| answers(report, since)) else {
+            return Err(StillLoaded::AgentSilent);
+        };
+        let leftovers: Vec<String> = CXI_MODULES
+            .iter()
+            .filter(|name| report.modules.iter().any(|module| module.name == **name))
+            .map(|name| (*name).to_owned())
+            .collect();
+        if leftovers.is_empty() {
+            Ok(Self { node_uid: node.uid.clone() })
+        } else {
+            Err(StillLoaded::Leftovers(leftovers))
+        }
+    }
+
+    /// UID of the Node that the proof is about.
+    pub fn node_uid(&self) -> &str {
+        &self.node_uid
+    }
+}
+
+/// KMM version labels of our Modules on a node: key and value.
+pub fn version_labels<'a>(node: &'a Node, namespace: &str) -> impl Iterator<Item = (&'a String, &'a String)> {
+    let prefix = format!("{KMM_VERSION_PREFIX}{namespace}.cxi-");
+    node.labels.iter().filter(move |(key, _)| key.starts_with(&prefix))
+}

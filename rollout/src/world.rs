@@ -1,0 +1,297 @@
+//! What the engine is told: the cluster as observed. Every list in here is complete: whoever builds a [`World`] must not
+//! build one while a list has not been read, because an error while looking is not an empty list.
+
+use std::collections::BTreeMap;
+
+use cxi_api::{
+    CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, kmm::NodeModule,
+    names::Role,
+};
+
+/// The cluster as observed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    /// Namespace of the operator, its Modules and pods.
+    pub namespace: String,
+    /// Whether KMM's API is served.
+    pub kmm_present: bool,
+    /// Node that the operator itself runs on, if it runs in the cluster: admitted last.
+    pub own_node: Option<String>,
+    /// All CXIDrivers.
+    pub drivers: Vec<Driver>,
+    /// All nodes, by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Our KMM Modules.
+    pub revisions: Vec<Revision>,
+    /// All PodDisruptionBudgets that cover at least one holder.
+    pub disruption_budgets: Vec<DisruptionBudget>,
+}
+
+/// A CXIDriver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Driver {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// metadata.generation.
+    pub generation: i64,
+    /// metadata.creationTimestamp; among drivers that want a node the oldest gets it.
+    pub created: Timestamp,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether deletion leaves drivers loaded (annotation `cxi.hpe.com/orphan`).
+    pub orphan: bool,
+    /// Whether it carries our finalizer.
+    pub finalizer: bool,
+    /// Annotation `cxi.hpe.com/resume`.
+    pub resume: Option<String>,
+    /// Spec, with defaults.
+    pub spec: CXIDriverSpec,
+    /// Status as last written.
+    pub status: CXIDriverStatus,
+    /// Whether the device plugin's DaemonSet exists and is as it should be.
+    pub operands_current: bool,
+    /// Ready pods of the device plugin's DaemonSet.
+    pub plugin_pods_ready: i32,
+}
+
+/// One of our KMM Modules with what KMM knows of its images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// CXIDriver it belongs to.
+    pub driver: String,
+    /// Name of the revision, also the Module's version.
+    pub id: RevisionId,
+    /// Driver release.
+    pub version: String,
+    /// metadata.creationTimestamp of the Module.
+    pub created: Timestamp,
+    /// Whether the Module is being deleted.
+    pub deleting: bool,
+    /// Image by kernel (`uname -r`), from the ModuleImagesConfig; empty before KMM has made one.
+    pub images: BTreeMap<String, Image>,
+}
+
+/// A driver image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Reference.
+    pub reference: String,
+    /// Whether KMM has verified that it exists.
+    pub state: ImageState,
+    /// What keeps KMM's pull pod from getting it, in words, if anything does.
+    pub problem: Option<String>,
+}
+
+/// What KMM knows of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageState {
+    /// Verified.
+    Exists,
+    /// Known to be missing.
+    Missing,
+    /// Being checked, built or signed.
+    Unknown,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// metadata.creationTimestamp.
+    pub created: Timestamp,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// Taints.
+    pub taints: Vec<Taint>,
+    /// Whether the node's Ready condition is true.
+    pub ready: bool,
+    /// spec.unschedulable.
+    pub cordoned: bool,
+    /// status.nodeInfo.kernelVersion.
+    pub kernel: String,
+    /// status.nodeInfo.bootID.
+    pub boot_id: String,
+    /// Allocatable extended resources, by name.
+    pub allocatable: BTreeMap<String, i64>,
+    /// The node's CXINode, if it exists and is owned by this Node's UID.
+    pub record: Option<Record>,
+    /// UID of a CXINode of this name that belongs to an earlier Node of the same name, and must go.
+    pub stale_record: Option<String>,
+    /// Pods on the node, not ended, that hold a resource named by some CXIDriver.
+    pub holders: Vec<Holder>,
+    /// What KMM wants on the node (NodeModulesConfig.spec), our Modules only.
+    pub kmm_wants: Vec<NodeModule>,
+    /// What KMM has on the node (NodeModulesConfig.status), our Modules only.
+    pub kmm_has: Vec<NodeModule>,
+    /// KMM's worker pods on the node for our Modules.
+    pub workers: Vec<Worker>,
+    /// The operator's own pods on the node.
+    pub pods: Vec<OwnPod>,
+    /// Uncached looks at this node, oldest first; at most the last two. Kept in memory only: losing them costs a second look.
+    pub looks: Vec<Look>,
+}
+
+/// A CXINode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// UID.
+    pub uid: String,
+    /// status.rollout, as last written.
+    pub rollout: Option<NodeRollout>,
+    /// status.node.
+    pub report: Option<NodeReport>,
+}
+
+/// A taint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value.
+    pub value: String,
+    /// Effect.
+    pub effect: String,
+}
+
+/// A pod that holds the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Resources that it requests, of those named by some CXIDriver.
+    pub resources: Vec<String>,
+    /// When it has to be gone: deletion time plus grace; absent while it is not being deleted.
+    pub ends: Option<Timestamp>,
+    /// Kind and name of its controller.
+    pub controller: Option<(String, String)>,
+    /// Whether it is a static (mirror) pod.
+    pub is_static: bool,
+    /// Whether its node has accepted it (a pod bound to a node that has not started holds the device all the same).
+    pub started: bool,
+    /// Result of the last eviction that was refused: when it may be tried again and what was in the way.
+    pub refused: Option<Refusal>,
+}
+
+/// A refused eviction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Not before.
+    pub retry_at: Timestamp,
+    /// Name of the PodDisruptionBudget in the way, with namespace; absent when the server was too busy or there is another
+    /// reason.
+    pub budget: Option<String>,
+    /// The server's words.
+    pub message: String,
+}
+
+/// A KMM worker pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Module it works for.
+    pub module: String,
+    /// `true` for load, `false` for unload.
+    pub loads: bool,
+    /// Kernel of its configuration.
+    pub kernel: Option<String>,
+    /// Restarts of its container.
+    pub restarts: i32,
+    /// Why it does not get on: reason and message of its waiting or terminated container.
+    pub trouble: Option<String>,
+    /// Whether its image cannot be pulled.
+    pub image_missing: bool,
+}
+
+/// A pod of the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPod {
+    /// What it is for.
+    pub role: Role,
+    /// CXIDriver it belongs to (label `cxi.hpe.com/driver`).
+    pub driver: String,
+    /// Revision it was made for (label `cxi.hpe.com/revision`), for one-shot pods.
+    pub revision: Option<RevisionId>,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// How far it is.
+    pub state: PodState,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// How far a pod is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// Not running yet; with the reason if an image cannot be had.
+    Pending {
+        /// Reason and message of a container that waits for its image in vain.
+        image_trouble: Option<String>,
+    },
+    /// Running; ready if all containers are.
+    Running {
+        /// Whether it is ready.
+        ready: bool,
+    },
+    /// Ended well, with the termination message of its main container.
+    Succeeded {
+        /// Termination message.
+        message: String,
+    },
+    /// Ended badly, with the termination message.
+    Failed {
+        /// Termination message, or the pod's reason.
+        message: String,
+    },
+}
+
+/// An uncached look at a node: read from the API server, not from a watch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look {
+    /// When the look began.
+    pub at: Timestamp,
+    /// Node.status.allocatable of the driver's resource.
+    pub allocatable: i64,
+    /// Device plugin pods on the node, in any state.
+    pub plugin_pods: usize,
+    /// Pods that hold the resource.
+    pub holders: Vec<Holder>,
+    /// The agent's report.
+    pub report: Option<NodeReport>,
+}
+
+/// A PodDisruptionBudget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DisruptionBudget {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UIDs of the holders that it covers.
+    pub covers: Vec<String>,
+    /// status.disruptionsAllowed.
+    pub allowed: i32,
+}
+
+impl Node {
+    /// The node's place in a rollout.
+    pub fn rollout(&self) -> Option<&NodeRollout> {
+        self.record.as_ref()?.rollout.as_ref()
+    }
+
+    /// The agent's last report, if it is of this boot.
+    pub fn report(&self) -> Option<&NodeReport> {
+        self.record.as_ref()?.report.as_ref().filter(|report| report.boot_id == self.boot_id)
+    }
+}
