@@ -63,7 +63,7 @@ use crate::{Timestamp, blocker::Blocker, node_report::NodeReport, revision::Revi
         name = "Attempt",
         type_ = "integer",
         json_path = ".status.rollout.attempt",
-        description = "Tries of the present target"
+        description = "Number of the last transaction on the node"
     )
 )]
 pub struct CXINodeSpec {}
@@ -95,6 +95,9 @@ pub struct NodeRollout {
     /// Revision that the transaction in flight loads; absent when it only unloads, and outside a transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<RevisionId>,
+    /// Revision that the node goes back to if `goal` fails; set while its driver is being replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RevisionId>,
     /// Why the transaction in flight exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
@@ -103,7 +106,11 @@ pub struct NodeRollout {
     /// When the phase began, by the operator's clock.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
-    /// Tries of the present target, from 1; 0 before the first.
+    /// Evidence (looks, reports) counts for this phase if it is newer than this; absent means `since`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub evidence_since: Option<Timestamp>,
+    /// Number of the last transaction on this node; 0 before the first.
     #[serde(default)]
     pub attempt: i32,
     /// What the device plugin of this node offers.
@@ -112,7 +119,7 @@ pub struct NodeRollout {
     /// What the node waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<Blocker>,
-    /// Boot in which `revision` was verified.
+    /// Boot that this status speaks of: what was verified or begun in another boot counts for nothing.
     #[serde(rename = "bootID", default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
     /// What the node had before it was closed.

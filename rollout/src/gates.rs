@@ -1,0 +1,94 @@
+//! The labels and the taint of ours that a node should carry, and what to change so that it does. KMM's version labels are
+//! not here: they move only with a proof.
+
+use cxi_api::{
+    NodeRollout, Phase, RevisionId,
+    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, UPGRADE_PENDING_TAINT, device_plugin_gate, label_value},
+};
+
+use crate::{
+    action::NodeChange,
+    world::{Driver, Node, Taint, World},
+};
+
+/// What a node should carry. `None` leaves things as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Label that names the owner.
+    pub owner: Option<bool>,
+    /// Revision whose device plugin may run, or no device plugin.
+    pub gate: Option<Option<RevisionId>>,
+    /// The taint that steers new jobs away.
+    pub taint: Option<bool>,
+}
+
+/// What a node should carry in the phase that is written in its record.
+pub fn wanted(rollout: &NodeRollout, plugin_enabled: bool) -> Wanted {
+    let open = |revision: &Option<RevisionId>| Some(revision.clone().filter(|_| plugin_enabled));
+    let behind = rollout.revision.is_some() && rollout.revision != rollout.target_revision;
+    let released = rollout.target_revision.is_none() && rollout.revision.is_none();
+    match rollout.phase {
+        Phase::Pending if released => {
+            Wanted { owner: None, gate: Some(None), taint: Some(false) }
+        }
+        Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting | Phase::Returning => {
+            Wanted { owner: Some(true), gate: open(&rollout.revision), taint: Some(behind) }
+        }
+        // A node that was found running (its record was lost) keeps what it has until it is known to be wrong.
+        Phase::Verifying if rollout.advertise == cxi_api::Advertise::All => Wanted { owner: Some(true), gate: None, taint: None },
+        Phase::Closing
+        | Phase::Evicting
+        | Phase::Quiesced
+        | Phase::Unloading
+        | Phase::Loading
+        | Phase::Verifying
+        | Phase::RollingBack
+        | Phase::Quarantined => Wanted { owner: Some(true), gate: Some(None), taint: None },
+    }
+}
+
+/// The changes that make `node` carry what is wanted; empty when it does.
+pub fn changes(world: &World, driver: &Driver, node: &Node, wanted: &Wanted) -> Vec<NodeChange> {
+    let mut changes = Vec::new();
+    match wanted.owner {
+        Some(true) => set(&mut changes, node, DRIVER_LABEL, Some(&driver.name)),
+        Some(false) => set(&mut changes, node, DRIVER_LABEL, None),
+        None => {}
+    }
+    if let Some(gate) = &wanted.gate {
+        set(&mut changes, node, &device_plugin_gate(&driver.name), gate.as_ref().map(RevisionId::as_str));
+        let version = gate.as_ref().and_then(|revision| version_of(world, driver, revision));
+        set(&mut changes, node, DRIVER_VERSION_LABEL, version.as_deref().map(label_value).as_deref());
+    }
+    let ours = node.taints.iter().position(|taint| taint.key == UPGRADE_PENDING_TAINT);
+    match (wanted.taint, ours) {
+        (Some(true), None) => changes.push(NodeChange::AddTaint { was: node.taints.clone(), taint: pending_taint() }),
+        (Some(false), Some(index)) => {
+            changes.push(NodeChange::RemoveTaint { index, taint: node.taints[index].clone() });
+        }
+        _ => {}
+    }
+    changes
+}
+
+/// The driver release of a revision.
+pub fn version_of(world: &World, driver: &Driver, revision: &RevisionId) -> Option<String> {
+    let known = world.revisions.iter().find(|known| known.id == *revision).map(|known| known.version.clone());
+    known.or_else(|| (RevisionId::of(&driver.name, &driver.spec) == *revision).then(|| driver.spec.version.clone()))
+}
+
+fn pending_taint() -> Taint {
+    Taint { key: UPGRADE_PENDING_TAINT.into(), value: String::new(), effect: "PreferNoSchedule".into() }
+}
+
+fn set(changes: &mut Vec<NodeChange>, node: &Node, key: &str, value: Option<&str>) {
+    let was = node.labels.get(key);
+    match (was, value) {
+        (None, None) => {}
+        (Some(was), Some(value)) if was == value => {}
+        (was, Some(value)) => {
+            changes.push(NodeChange::SetLabel { key: key.into(), was: was.cloned(), value: value.into() });
+        }
+        (Some(was), None) => changes.push(NodeChange::RemoveLabel { key: key.into(), was: was.clone() }),
+    }
+}
