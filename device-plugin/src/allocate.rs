@@ -1,0 +1,136 @@
+//! What a container gets for the ids that the kubelet chose.
+
+use std::collections::BTreeMap;
+
+use crate::device_id::DeviceId;
+use crate::inventory::{OfferedNic, Unhealthy};
+use crate::offer::{Gate, Published};
+use crate::proto::v1beta1::{ContainerAllocateResponse, DeviceSpec};
+
+/// Why a container cannot have what the kubelet asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AllocateError {
+    /// No id at all: an answer without devices would start a container without a NIC.
+    #[error("no device ids were asked for")]
+    Nothing,
+    /// The id is not of a form that this plugin hands out in its sharing mode.
+    #[error("device id {0:?} is not one of this plugin's")]
+    NotAnId(String),
+    /// The id's NIC is not on this node.
+    #[error("device id {0} names a NIC that is not on this node")]
+    NoSuchNic(DeviceId),
+    /// The NIC has no device node to hand out.
+    #[error("device id {0} names a NIC without a device node")]
+    NoDeviceNode(DeviceId),
+    /// The node is closed; the kubelet chose from an older list.
+    #[error("this node offers no NICs while its driver is being changed")]
+    Closed,
+}
+
+/// The ids of one container to its device nodes: one per NIC, however many ids of it are among them.
+///
+/// A NIC whose link went down after the kubelet chose it is given nevertheless: links come back, and a container that
+/// has the NIC sees the state itself. With [`Gate::InUse`] everything is given: the node only waits, and a pod whose
+/// admission crossed the change may need an id for its next container.
+///
+/// # Errors
+/// When one of the ids cannot be given. Nothing is given then.
+pub fn allocate(published: &Published, ids: &[String]) -> Result<ContainerAllocateResponse, AllocateError> {
+    if published.gate == Gate::Closed {
+        return Err(AllocateError::Closed);
+    }
+    if ids.is_empty() {
+        return Err(AllocateError::Nothing);
+    }
+    let mut nics: BTreeMap<_, &OfferedNic> = BTreeMap::new();
+    for text in ids {
+        let id: DeviceId = text
+            .parse()
+            .ok()
+            .filter(|id| published.sharing.has(*id))
+            .ok_or_else(|| AllocateError::NotAnId(text.clone()))?;
+        let nic = published.inventory.nics.get(&id.address).ok_or(AllocateError::NoSuchNic(id))?;
+        if nic.health == Err(Unhealthy::NoDeviceNode) {
+            return Err(AllocateError::NoDeviceNode(id));
+        }
+        nics.insert(nic.name, nic);
+    }
+    let devices = nics.into_keys().map(|name| {
+        // The host's path: the kubelet reads it, wherever this process sees the host's /dev.
+        let path = format!("/dev/{name}");
+        DeviceSpec { container_path: path.clone(), host_path: path, permissions: "rw".into() }
+    });
+    Ok(ContainerAllocateResponse { devices: devices.collect(), ..Default::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::device_id::Sharing;
+    use crate::inventory::Inventory;
+    use crate::offer::tests::{inventory, shared};
+
+    const A: &str = "0000:01:00.0";
+    const B: &str = "0000:c1:00.0";
+
+    fn published(sharing: Sharing) -> Published {
+        Published { inventory: inventory(&[(A, Some(0)), (B, Some(1))]), sharing, gate: Gate::Open }
+    }
+
+    fn paths(published: &Published, ids: &[&str]) -> Result<Vec<String>, AllocateError> {
+        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        let devices = allocate(published, &ids)?.devices;
+        assert!(devices.iter().all(|node| node.permissions == "rw" && node.host_path == node.container_path));
+        Ok(devices.into_iter().map(|node| node.host_path).collect())
+    }
+
+    #[test]
+    fn ids_become_device_nodes_once_per_nic() {
+        let shared = published(shared(10));
+        assert_eq!(paths(&shared, &["0000:c1:00.0-3"]).unwrap(), ["/dev/cxi1"]);
+        assert_eq!(paths(&shared, &["0000:c1:00.0-3", "0000:c1:00.0-4"]).unwrap(), ["/dev/cxi1"]);
+        assert_eq!(
+            paths(&shared, &["0000:c1:00.0-3", "0000:01:00.0-0"]).unwrap(),
+            ["/dev/cxi0", "/dev/cxi1"]
+        );
+        assert_eq!(paths(&published(Sharing::Exclusive), &[A]).unwrap(), ["/dev/cxi0"]);
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        let shared = published(shared(10));
+        for id in ["cxi0", "", A, "0000:01:00.0-10"] {
+            let expected = Err(AllocateError::NotAnId(id.into()));
+            assert_eq!(paths(&shared, &["0000:01:00.0-0", id]), expected);
+        }
+        let foreign = "0000:02:00.0-0";
+        assert_eq!(paths(&shared, &[foreign]), Err(AllocateError::NoSuchNic(foreign.parse().unwrap())));
+        assert_eq!(paths(&shared, &[]), Err(AllocateError::Nothing));
+    }
+
+    #[test]
+    fn gives_a_nic_whose_link_is_down_but_not_one_without_a_node() {
+        let id = "0000:01:00.0-0";
+        for (reason, expected) in [
+            (Unhealthy::LinkDown, Ok(vec!["/dev/cxi0".to_owned()])),
+            (Unhealthy::NoDeviceNode, Err(AllocateError::NoDeviceNode(id.parse().unwrap()))),
+        ] {
+            let mut published = published(shared(10));
+            published.inventory.nics.get_mut(&A.parse().unwrap()).unwrap().health = Err(reason);
+            assert_eq!(paths(&published, &[id]), expected);
+        }
+    }
+
+    #[test]
+    fn gives_nothing_while_closed() {
+        let open = published(shared(10));
+        let closed = Published { gate: Gate::Closed, ..open.clone() };
+        assert_eq!(paths(&closed, &["0000:01:00.0-0"]), Err(AllocateError::Closed));
+        let in_use = Published { gate: Gate::InUse(BTreeSet::new()), ..open.clone() };
+        assert_eq!(paths(&in_use, &["0000:01:00.0-0"]).unwrap(), ["/dev/cxi0"]);
+        let empty = Published { inventory: Inventory::default(), ..open };
+        assert!(matches!(paths(&empty, &["0000:01:00.0-0"]), Err(AllocateError::NoSuchNic(_))));
+    }
+}

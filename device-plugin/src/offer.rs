@@ -1,0 +1,136 @@
+//! What the kubelet is told: every id with its health.
+
+use std::collections::BTreeSet;
+
+use crate::device_id::{DeviceId, Sharing};
+use crate::inventory::{Inventory, OfferedNic};
+use crate::proto::v1beta1::{Device, HEALTHY, NumaNode, TopologyInfo, UNHEALTHY};
+
+/// Which ids may be offered at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Every id.
+    Open,
+    /// Ids that are allocated. Nothing new fits, and holders keep theirs across a restart of the kubelet, which
+    /// refuses to start a container again whose device is not healthy.
+    InUse(BTreeSet<DeviceId>),
+    /// None.
+    Closed,
+}
+
+impl Gate {
+    fn admits(&self, id: DeviceId) -> bool {
+        match self {
+            Self::Open => true,
+            Self::InUse(allocated) => allocated.contains(&id),
+            Self::Closed => false,
+        }
+    }
+}
+
+/// The state that all answers to the kubelet are made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// The NICs.
+    pub inventory: Inventory,
+    /// The ids per NIC.
+    pub sharing: Sharing,
+    /// The ids that may be offered.
+    pub gate: Gate,
+}
+
+impl Published {
+    /// Every id of every NIC, in a stable order. An id is healthy when its NIC is and the gate admits it; a NIC that
+    /// is not there has no ids, so that a node without NICs offers zero.
+    pub fn devices(&self) -> Vec<Device> {
+        let ids = self.inventory.nics.iter().flat_map(|(address, nic)| {
+            let topology = topology(nic);
+            self.sharing.ids(*address).map(move |id| (id, nic, topology.clone()))
+        });
+        ids.map(|(id, nic, topology)| {
+            let healthy = nic.health.is_ok() && self.gate.admits(id);
+            Device {
+                id: id.to_string(),
+                health: if healthy { HEALTHY } else { UNHEALTHY }.to_owned(),
+                topology,
+            }
+        })
+        .collect()
+    }
+}
+
+fn topology(nic: &OfferedNic) -> Option<TopologyInfo> {
+    nic.numa_node.map(|node| TopologyInfo { nodes: vec![NumaNode { id: node.into() }] })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::num::NonZeroU32;
+
+    use cxi_hardware::NicName;
+
+    use super::*;
+    use crate::inventory::Unhealthy;
+
+    /// NICs `(address, numa node)`, all healthy, named in this order.
+    pub(crate) fn inventory(nics: &[(&str, Option<u32>)]) -> Inventory {
+        let nics = nics.iter().zip(0..).map(|((address, numa_node), number)| {
+            let nic = OfferedNic { name: NicName::new(number), numa_node: *numa_node, health: Ok(()) };
+            (address.parse().unwrap(), nic)
+        });
+        Inventory { nics: nics.collect() }
+    }
+
+    pub(crate) fn shared(capacity: u32) -> Sharing {
+        Sharing::Shared { capacity: NonZeroU32::new(capacity).unwrap() }
+    }
+
+    const A: &str = "0000:01:00.0";
+    const B: &str = "0000:c1:00.0";
+
+    fn healthy(published: &Published) -> Vec<String> {
+        let devices = published.devices().into_iter();
+        devices.filter(|device| device.health == HEALTHY).map(|device| device.id).collect()
+    }
+
+    #[test]
+    fn no_nics_are_no_ids() {
+        let published = Published { inventory: Inventory::default(), sharing: shared(100), gate: Gate::Open };
+        assert!(published.devices().is_empty());
+    }
+
+    #[test]
+    fn every_id_carries_its_numa_node() {
+        let inventory = inventory(&[(A, Some(0)), (B, None)]);
+        let published = Published { inventory, sharing: shared(2), gate: Gate::Open };
+        let nodes: Vec<_> = published
+            .devices()
+            .into_iter()
+            .map(|device| (device.id, device.topology.map(|topology| topology.nodes[0].id)))
+            .collect();
+        let expected = [
+            (format!("{A}-0"), Some(0)),
+            (format!("{A}-1"), Some(0)),
+            (format!("{B}-0"), None),
+            (format!("{B}-1"), None),
+        ];
+        assert_eq!(nodes, expected);
+    }
+
+    #[test]
+    fn the_gate_and_the_hardware_both_have_to_agree() {
+        let mut inventory = inventory(&[(A, Some(0)), (B, Some(1))]);
+        inventory.nics.get_mut(&B.parse().unwrap()).unwrap().health = Err(Unhealthy::LinkDown);
+        let in_use = BTreeSet::from([format!("{A}-1").parse().unwrap(), format!("{B}-0").parse().unwrap()]);
+        for (gate, expected) in [
+            (Gate::Open, vec![format!("{A}-0"), format!("{A}-1")]),
+            (Gate::InUse(in_use), vec![format!("{A}-1")]),
+            (Gate::InUse(BTreeSet::new()), vec![]),
+            (Gate::Closed, vec![]),
+        ] {
+            let published = Published { inventory: inventory.clone(), sharing: shared(2), gate };
+            assert_eq!(healthy(&published), expected);
+            assert_eq!(published.devices().len(), 4, "the ids stay, whatever their health");
+        }
+    }
+}
