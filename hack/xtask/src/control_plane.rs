@@ -8,12 +8,16 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options};
+use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Tool};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
 
 use crate::tools;
 
-/// How soon a server that dies is noticed.
-const CHECK: Duration = Duration::from_secs(1);
+/// How soon Ctrl-C or a server that died is noticed.
+const CHECK: Duration = Duration::from_millis(100);
 
 /// Runs a real Kubernetes control plane on this machine
 #[derive(Debug, Args)]
@@ -51,6 +55,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let Command::Up(up) = &arguments.command;
     let families = if up.no_kmm { &[Family::Etcd, Family::Kubernetes] } else { Family::CONTROL_PLANE };
     let toolbox = tools::ensure(families)?;
+    // Not needed for the end of the children, which end when this process does: for a script that waits until all
+    // are gone, and for one that starts this in the background, where shells ignore SIGINT.
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for Ctrl-C")?;
     let since = Instant::now();
     let options =
         Options { audit: up.audit, keep_data: up.keep_data, apiserver_args: up.apiserver_args.clone() };
@@ -62,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     eprintln!("control plane at {} ready after {:.1} s", plane.server_url(), since.elapsed().as_secs_f64());
     eprintln!("kubeconfig: {}", plane.kubeconfig().display());
     eprintln!("logs:       {}", plane.data_dir().display());
-    eprintln!("kubectl:    {}", toolbox.path(cxi_control_plane::Tool::Kubectl)?.display());
+    eprintln!("kubectl:    {}", toolbox.path(Tool::Kubectl)?.display());
     if !up.no_kmm {
         eprintln!("KMM runs for the namespace {NAMESPACE}");
     }
@@ -73,9 +80,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .and_then(|()| stdout.flush())
         .context("cannot print the kubeconfig's path")?;
     eprintln!("Ctrl-C stops everything");
-    // There is nothing to do at Ctrl-C: the children end when this process does.
-    loop {
+    while signals.pending().next().is_none() {
         plane.check()?;
         sleep(CHECK);
     }
+    drop(plane);
+    eprintln!("stopped");
+    Ok(())
 }
