@@ -97,7 +97,8 @@ pub async fn run(
     let site = Site { directory: config.plugin_directory, resource: config.resource };
     // A token of its own: the loss of another task withdraws the plugin too.
     let withdraw = shutdown.child_token();
-    let mut session = tokio::spawn(session::run(site, published, withdraw.clone()));
+    // This function's own receiver keeps the other tasks going until the session is over.
+    let mut session = tokio::spawn(session::run(site, published.clone(), withdraw.clone()));
     tokio::select! {
         result = &mut session => Ok(result??),
         ended = tasks.join_next() => {
