@@ -54,6 +54,9 @@ impl ControlPlane {
     /// Installs KMM: CRDs, configuration, service account, and the admission webhook with its server running.
     /// The manager starts with [`ControlPlane::start_kmm`].
     ///
+    /// The garbage collector looks for new types every 30 s: until then it leaves objects alone whose owner is of
+    /// a type installed here.
+    ///
     /// # Errors
     /// If KMM's family is not in the toolbox, or the API server or the webhook server fails.
     pub fn install_kmm(&self) -> Result<()> {
@@ -74,8 +77,13 @@ impl ControlPlane {
             &["apply", "--server-side", "--force-conflicts", "-f", &crds, "-f", "-"],
             &objects(port).to_string(),
         )?;
+        let mut webhook = self.start_webhook_server()?;
+        // Meanwhile the webhook server starts: it needs none of the CRDs.
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
-        self.start_webhook_server(port)?;
+        wait_until(&mut webhook, "KMM's webhook server", |_| {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        })?;
+        self.kmm().webhook = Some(webhook);
         self.register_webhook(&manifests.join("webhook/manifests.yaml"), port)
     }
 
@@ -130,10 +138,9 @@ impl ControlPlane {
         self.kmm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start_webhook_server(&self, port: u16) -> Result<()> {
-        let mut kmm = self.kmm();
+    fn start_webhook_server(&self) -> Result<Process> {
         // A server from an earlier install listens on another port than the configuration now says.
-        kmm.webhook = None;
+        self.kmm().webhook = None;
         let temporary = self.data_dir().join("kmm-webhook");
         // Where controller-runtime looks when it is not told: under the temporary directory.
         let certificates = temporary.join("k8s-webhook-server/serving-certs");
@@ -146,19 +153,14 @@ impl ControlPlane {
         let kubeconfig = self.user_kubeconfig("kmm-webhook", Some("system:masters"))?;
         let log = self.data_dir().join("kmm-webhook-server.log");
         let server = self.toolbox.path(Tool::KmmWebhookServer)?;
-        let mut process = Process::start("kmm-webhook-server", server, &log, |command| {
+        Process::start("kmm-webhook-server", server, &log, |command| {
             command
                 .arg(format!("--config={CONFIG_MAP}"))
                 .args(["--enable-module", "--enable-namespace", "--enable-preflightvalidation"])
                 .env("KUBECONFIG", &kubeconfig)
                 .env("OPERATOR_NAMESPACE", NAMESPACE)
                 .env("TMPDIR", &temporary);
-        })?;
-        wait_until(&mut process, "KMM's webhook server", |_| {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-        })?;
-        kmm.webhook = Some(process);
-        Ok(())
+        })
     }
 
     fn register_webhook(&self, manifest: &Path, port: u16) -> Result<()> {
