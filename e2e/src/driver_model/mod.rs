@@ -1,0 +1,8 @@
+//! The kernel of a soft node as far as the CXI driver stack is concerned: what loads, what refuses to load, what refuses
+//! to leave. Pure; modelled after what `modprobe` and `delete_module` do with the real five-module stack.
+
+mod image;
+mod stack;
+
+pub use image::{BuildOf, Registry, Resolved, build_id, image_reference, kernel_tag, manifest};
+pub use stack::{Busy, DriverModel, LoadEffect, LoadError, LoadFault, Loaded, RemoveError, STACK};

@@ -1,0 +1,4 @@
+mod machine;
+mod plan;
+mod runtime;
+mod shape;

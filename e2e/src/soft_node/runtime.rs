@@ -1,0 +1,512 @@
+//! The life of one pod on a soft node: what a kubelet makes of it, as a state machine over time.
+
+use std::time::Duration;
+
+use cxi_api::Timestamp;
+use serde_json::Value;
+
+use crate::driver_model::{Registry, Resolved, manifest};
+
+use super::{
+    machine::Machine,
+    plan::{PodPlan, Restart, Work},
+    shape::Pace,
+};
+
+/// Exit status of a process that was killed.
+const KILLED: i32 = 137;
+
+/// How much the back-off grows at most: short, so that a cause that is gone shows soon.
+const BACK_OFF_MAX_FACTOR: u32 = 4;
+
+/// A time on both clocks: since the start of the simulation, and of the wall.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) since_start: Duration,
+    pub(crate) wall: Timestamp,
+}
+
+/// Everything beside the pod itself that decides what happens to it.
+pub(crate) struct Host<'a> {
+    pub(crate) machine: &'a mut Machine,
+    pub(crate) registry: &'a Registry,
+    pub(crate) pace: &'a Pace,
+    pub(crate) now: Moment,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Stage {
+    /// Images are being pulled.
+    Pulling { until: Duration },
+    /// An image is not to be had; the container by its name.
+    ImageMissing { container: String, tries: u32, retry_at: Duration },
+    /// Containers are being started.
+    Starting { until: Duration },
+    /// The process runs; at `done` its work is done.
+    Running { done: Option<Duration> },
+    /// The process ended and is started again later.
+    BackOff { retry_at: Duration },
+    /// The process was told to end.
+    Stopping { until: Duration },
+    /// No process will run again.
+    Ended(Ended),
+}
+
+/// How a pod ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ended {
+    pub(crate) succeeded: bool,
+    pub(crate) exit_code: i32,
+    /// Reason of the pod, for pods that the kubelet refused.
+    pub(crate) reason: Option<&'static str>,
+    /// Termination message.
+    pub(crate) message: String,
+    pub(crate) at: Timestamp,
+}
+
+/// A pod on its node.
+#[derive(Clone, Debug)]
+pub(crate) struct PodRuntime {
+    pub(crate) stage: Stage,
+    pub(crate) restarts: u32,
+    /// Message of the last run that failed.
+    pub(crate) last_failure: Option<String>,
+    pub(crate) accepted_at: Timestamp,
+    pub(crate) started_at: Option<Timestamp>,
+    /// The status that the API server has from us.
+    pub(crate) published: Option<Value>,
+}
+
+impl PodRuntime {
+    /// A pod that the kubelet accepted.
+    pub(crate) fn accepted(now: Moment, pull: Duration) -> Self {
+        Self::at(Stage::Pulling { until: now.since_start + pull }, now)
+    }
+
+    /// A pod that the kubelet refused.
+    pub(crate) fn refused(now: Moment, message: String) -> Self {
+        Self::at(Stage::Ended(Ended::refused(now, message)), now)
+    }
+
+    /// A pod that had ended before this kubelet saw it.
+    pub(crate) fn over(now: Moment) -> Self {
+        Self::at(Stage::Ended(Ended::with(now, true, 0, String::new())), now)
+    }
+
+    fn at(stage: Stage, now: Moment) -> Self {
+        Self {
+            stage,
+            restarts: 0,
+            last_failure: None,
+            accepted_at: now.wall,
+            started_at: None,
+            published: None,
+        }
+    }
+
+    /// Whether a process of the pod runs.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Running { .. } | Stage::Stopping { .. })
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended(_))
+    }
+
+    /// Lets the pod get on to `host.now`; returns when something happens next.
+    pub(crate) fn advance(&mut self, pod: &PodPlan, host: &mut Host<'_>) -> Option<Duration> {
+        let now = host.now.since_start;
+        loop {
+            if pod.deleted {
+                self.terminate(pod, host);
+            }
+            let due = self.due()?;
+            if due > now {
+                return Some(due);
+            }
+            match self.stage.clone() {
+                Stage::Pulling { .. } => self.pull(pod, host, 0),
+                Stage::ImageMissing { tries, .. } => self.pull(pod, host, tries),
+                Stage::Starting { .. } | Stage::BackOff { .. } => self.start(pod, host),
+                Stage::Running { .. } => self.finish(pod, host),
+                Stage::Stopping { .. } => self.end(pod, host, pod_stopped(pod, host.now)),
+                Stage::Ended(_) => return None,
+            }
+        }
+    }
+
+    /// The machine booted: processes are gone. Pods that hold devices are refused by a kubelet that offers none yet.
+    pub(crate) fn reboot(&mut self, pod: &PodPlan, host: &mut Host<'_>) {
+        if self.has_ended() {
+            return;
+        }
+        self.published = None;
+        let was_running = self.is_running();
+        if host.machine.allocations.contains_key(&pod.uid) {
+            let message = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices";
+            self.end(pod, host, Ended::refused(host.now, message.into()));
+        } else if pod.restart == Restart::Never && was_running {
+            self.end(pod, host, Ended::with(host.now, false, KILLED, "the node was restarted".into()));
+        } else {
+            if was_running {
+                self.restarts += 1;
+            }
+            self.stage = Stage::Starting { until: host.now.since_start + host.pace.start };
+        }
+    }
+
+    /// The process dies and is started again at `retry_at`.
+    pub(crate) fn crash(&mut self, pod: &PodPlan, host: &mut Host<'_>, retry_at: Duration) {
+        if self.is_running() {
+            self.restarts += 1;
+            self.last_failure = Some("crashed".into());
+            host.machine.close_devices(&pod.uid);
+            self.stage = Stage::BackOff { retry_at };
+        }
+    }
+
+    /// A kubelet that starts refuses a pod whose process does not run and whose devices are not offered.
+    pub(crate) fn refuse(&mut self, pod: &PodPlan, host: &mut Host<'_>, message: String) {
+        self.end(pod, host, Ended::refused(host.now, message));
+    }
+
+    fn due(&self) -> Option<Duration> {
+        match &self.stage {
+            Stage::Pulling { until } | Stage::Starting { until } | Stage::Stopping { until } => Some(*until),
+            Stage::ImageMissing { retry_at, .. } | Stage::BackOff { retry_at } => Some(*retry_at),
+            Stage::Running { done } => *done,
+            Stage::Ended(_) => None,
+        }
+    }
+
+    fn pull(&mut self, pod: &PodPlan, host: &mut Host<'_>, tries: u32) {
+        let slowness = host.machine.faults.slowness;
+        let missing = pod
+            .init
+            .iter()
+            .chain(&pod.containers)
+            .find(|container| !host.machine.pull(pod, container, host.registry));
+        self.stage = match missing {
+            None => Stage::Starting { until: host.now.since_start + host.pace.start * slowness },
+            Some(container) => Stage::ImageMissing {
+                container: container.name.clone(),
+                tries: tries + 1,
+                retry_at: host.now.since_start + back_off(host.pace, tries),
+            },
+        };
+    }
+
+    fn start(&mut self, pod: &PodPlan, host: &mut Host<'_>) {
+        let takes = match &pod.work {
+            Work::Forever | Work::Plugin(_) => None,
+            Work::For(time) => Some(*time),
+            Work::Load(_) => Some(host.pace.load * host.machine.faults.slowness),
+            Work::Unload(_) | Work::Cleanup { .. } => Some(host.pace.unload * host.machine.faults.slowness),
+            Work::Pull | Work::Prefetch { .. } | Work::Broken(_) => Some(Duration::ZERO),
+        };
+        self.started_at = Some(host.now.wall);
+        host.machine.open_devices(pod);
+        self.stage = Stage::Running { done: takes.map(|time| host.now.since_start + time) };
+    }
+
+    /// The process has done its work, for better or worse.
+    fn finish(&mut self, pod: &PodPlan, host: &mut Host<'_>) {
+        let result = match &pod.work {
+            Work::Load(plan) => {
+                host.machine.load(plan, host.registry, host.now.since_start, host.pace).map(|()| String::new())
+            }
+            Work::Unload(plan) => host.machine.unload(plan).map(|()| String::new()),
+            Work::Cleanup { modules } => host.machine.clean_up(modules).map(|()| String::new()),
+            Work::Prefetch { image } => Ok(manifest_text(image, host)),
+            Work::Broken(message) => Err(message.clone()),
+            Work::Forever | Work::For(_) | Work::Plugin(_) | Work::Pull => Ok(String::new()),
+        };
+        match (result, pod.restart) {
+            (Ok(_), Restart::Always) => self.start(pod, host),
+            (Ok(message), _) => self.end(pod, host, Ended::with(host.now, true, 0, message)),
+            (Err(message), Restart::Never) => {
+                self.end(pod, host, Ended::with(host.now, false, 1, message));
+            }
+            (Err(message), _) => {
+                let retry_at = host.now.since_start + back_off(host.pace, self.restarts);
+                self.restarts += 1;
+                self.last_failure = Some(message);
+                self.stage = Stage::BackOff { retry_at };
+            }
+        }
+    }
+
+    fn terminate(&mut self, pod: &PodPlan, host: &mut Host<'_>) {
+        match self.stage {
+            Stage::Ended(_) | Stage::Stopping { .. } => {}
+            Stage::Running { .. } => {
+                let obeys = host.pace.stop * host.machine.faults.slowness;
+                let takes = if pod.ignores_sigterm { pod.grace } else { obeys.min(pod.grace) };
+                self.stage = Stage::Stopping { until: host.now.since_start + takes };
+            }
+            _ => {
+                let message = "deleted before it ran".to_owned();
+                self.end(pod, host, Ended::with(host.now, false, KILLED, message));
+            }
+        }
+    }
+
+    fn end(&mut self, pod: &PodPlan, host: &mut Host<'_>, ended: Ended) {
+        host.machine.close_devices(&pod.uid);
+        host.machine.allocations.remove(&pod.uid);
+        self.stage = Stage::Ended(ended);
+    }
+}
+
+impl Ended {
+    fn with(now: Moment, succeeded: bool, exit_code: i32, message: String) -> Self {
+        Self { succeeded, exit_code, reason: None, message, at: now.wall }
+    }
+
+    fn refused(now: Moment, message: String) -> Self {
+        // Kubelet's word, see pkg/kubelet/lifecycle.
+        Self { reason: Some("UnexpectedAdmissionError"), ..Self::with(now, false, KILLED, message) }
+    }
+}
+
+/// How a process that was told to end does so. A worker of KMM must not look as if it had done its work.
+fn pod_stopped(pod: &PodPlan, now: Moment) -> Ended {
+    match pod.work {
+        Work::Plugin(_) => Ended::with(now, true, 0, String::new()),
+        _ if pod.ignores_sigterm => Ended::with(now, false, KILLED, String::new()),
+        // 128 + SIGTERM.
+        _ => Ended::with(now, false, 143, String::new()),
+    }
+}
+
+fn back_off(pace: &Pace, tries: u32) -> Duration {
+    pace.back_off * 2_u32.saturating_pow(tries).min(BACK_OFF_MAX_FACTOR)
+}
+
+/// What a driver image says of itself: nothing if somebody else made it.
+fn manifest_text(image: &str, host: &Host<'_>) -> String {
+    match host.registry.inspect(image) {
+        Some(Resolved::Driver { build, foreign: false }) => {
+            let running = &host.machine.kernel;
+            let kernel =
+                if crate::driver_model::kernel_tag(running) == build.kernel { running } else { &build.kernel };
+            serde_json::to_string(&manifest(&build, kernel)).unwrap_or_default()
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{driver_model::image_reference, truth::Fact};
+    use serde_json::json;
+
+    const KERNEL: &str = "6.1+x";
+    const REPOSITORY: &str = "reg/cxi";
+
+    struct Bench {
+        machine: Machine,
+        registry: Registry,
+        pace: Pace,
+        now: Duration,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let mut registry = Registry::default();
+            registry.publish(REPOSITORY, "A");
+            registry.publish(REPOSITORY, "B");
+            registry.add_other("kmm-worker:test");
+            let machine = Machine::new(KERNEL, 2, "boot-1".into());
+            Self { machine, registry, pace: Pace::default(), now: Duration::ZERO }
+        }
+
+        fn host(&mut self) -> Host<'_> {
+            Host {
+                machine: &mut self.machine,
+                registry: &self.registry,
+                pace: &self.pace,
+                now: Moment { since_start: self.now, wall: Timestamp::UNIX_EPOCH },
+            }
+        }
+
+        /// Starts a pod and lets it run for `time`.
+        fn run(&mut self, pod: &PodPlan, time: Duration) -> PodRuntime {
+            let mut runtime = PodRuntime::accepted(self.host().now, Duration::ZERO);
+            self.go_on(pod, &mut runtime, time);
+            runtime
+        }
+
+        fn go_on(&mut self, pod: &PodPlan, runtime: &mut PodRuntime, time: Duration) {
+            let end = self.now + time;
+            while let Some(next) = runtime.advance(pod, &mut self.host()).filter(|next| *next <= end) {
+                self.now = next;
+            }
+            self.now = end;
+        }
+    }
+
+    fn pod(metadata: serde_json::Value, spec: serde_json::Value) -> PodPlan {
+        PodPlan::read(&serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()).unwrap()
+    }
+
+    fn worker(action: &str, version: &str, kernel: &str) -> PodPlan {
+        let image = image_reference(REPOSITORY, version, kernel);
+        let config = format!("containerImage: {image}\nkernelVersion: {kernel}\n");
+        pod(
+            json!({ "name": "w", "namespace": "n", "uid": format!("{action}{version}"),
+                "labels": { "kmm.node.kubernetes.io/worker-action": action, "kmm.node.kubernetes.io/module.name": format!("cxi-{version}") },
+                "annotations": { "kmm.node.kubernetes.io/worker-config": config } }),
+            json!({ "restartPolicy": "OnFailure",
+                "initContainers": [{ "name": "image-extractor", "image": image }],
+                "containers": [{ "name": "worker", "image": "kmm-worker:test" }] }),
+        )
+    }
+
+    fn job(uid: &str, deleted: bool) -> PodPlan {
+        let mut plan = pod(
+            json!({ "name": uid, "namespace": "n", "uid": uid }),
+            json!({ "terminationGracePeriodSeconds": 5, "containers": [{ "name": "c", "image": "job:1" }] }),
+        );
+        plan.deleted = deleted;
+        plan
+    }
+
+    fn succeeded(runtime: &PodRuntime) -> bool {
+        matches!(&runtime.stage, Stage::Ended(ended) if ended.succeeded)
+    }
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_worker_loads_and_unloads() {
+        let mut bench = Bench::new();
+        assert!(succeeded(&bench.run(&worker("Load", "A", KERNEL), LONG)));
+        assert!(bench.machine.driver.is_complete() && bench.machine.links_up(bench.now));
+        assert!(succeeded(&bench.run(&worker("Unload", "A", KERNEL), LONG)));
+        assert!(bench.machine.driver.modules().is_empty());
+    }
+
+    #[test]
+    fn a_worker_crash_loops_until_the_holder_is_gone_and_the_attempt_is_on_record() {
+        let mut bench = Bench::new();
+        bench.run(&worker("Load", "A", KERNEL), LONG);
+        let holder = job("holder", false);
+        bench.machine.allocate("holder", 1);
+        let mut held = bench.run(&holder, LONG);
+        let unload = worker("Unload", "A", KERNEL);
+        let mut runtime = bench.run(&unload, LONG);
+        assert!(matches!(runtime.stage, Stage::BackOff { .. } | Stage::Running { .. }), "{:?}", runtime.stage);
+        assert!(runtime.restarts > 1 && runtime.last_failure.as_deref().is_some_and(|m| m.contains("in use")));
+        let violation = |fact: &Fact| matches!(fact, Fact::UnloadRefused { pods, .. } if *pods == ["n/holder"]);
+        assert!(bench.machine.facts.iter().any(violation));
+        bench.go_on(&job("holder", true), &mut held, LONG);
+        bench.go_on(&unload, &mut runtime, LONG);
+        assert!(succeeded(&runtime));
+    }
+
+    #[test]
+    fn a_missing_image_is_waited_for() {
+        let mut bench = Bench::new();
+        let image = image_reference(REPOSITORY, "A", KERNEL);
+        bench.registry.withdraw(&image);
+        let load = worker("Load", "A", KERNEL);
+        let mut runtime = bench.run(&load, LONG);
+        assert!(matches!(&runtime.stage, Stage::ImageMissing { container, tries, .. }
+            if container == "image-extractor" && *tries > 1));
+        bench.registry.restore(&image);
+        bench.go_on(&load, &mut runtime, LONG);
+        assert!(succeeded(&runtime));
+    }
+
+    #[test]
+    fn an_unknown_worker_image_is_a_missing_image() {
+        let mut bench = Bench::new();
+        let mut load = worker("Load", "A", KERNEL);
+        load.containers[0].image = "kmm-worker:typo".into();
+        let runtime = bench.run(&load, LONG);
+        assert!(matches!(&runtime.stage, Stage::ImageMissing { container, .. } if container == "worker"));
+    }
+
+    #[test]
+    fn an_image_that_was_pulled_is_there_although_the_registry_lost_it() {
+        let mut bench = Bench::new();
+        bench.run(&worker("Load", "A", KERNEL), LONG);
+        let image = image_reference(REPOSITORY, "A", KERNEL);
+        bench.registry.withdraw(&image);
+        assert!(succeeded(&bench.run(&worker("Unload", "A", KERNEL), LONG)));
+        bench.machine.forget_image(&image);
+        let runtime = bench.run(&worker("Load", "A", KERNEL), LONG);
+        assert!(matches!(runtime.stage, Stage::ImageMissing { .. }));
+    }
+
+    #[test]
+    fn a_load_for_another_kernel_fails() {
+        let mut bench = Bench::new();
+        let runtime = bench.run(&worker("Load", "A", "6.2"), LONG);
+        assert!(runtime.restarts > 0 && bench.machine.driver.modules().is_empty());
+    }
+
+    #[test]
+    fn a_deleted_worker_has_not_succeeded() {
+        let mut bench = Bench::new();
+        let mut load = worker("Load", "A", KERNEL);
+        let mut runtime = bench.run(&load, Duration::from_millis(100));
+        load.deleted = true;
+        bench.go_on(&load, &mut runtime, LONG);
+        assert!(runtime.has_ended() && !succeeded(&runtime));
+        assert!(bench.machine.driver.modules().is_empty());
+    }
+
+    #[test]
+    fn sigterm_takes_as_long_as_the_process_lets_it() {
+        for (ignores, at_once, takes) in [(false, true, 1), (true, false, 5)] {
+            let mut bench = Bench::new();
+            let mut plan = job("j", false);
+            plan.ignores_sigterm = ignores;
+            let mut runtime = bench.run(&plan, LONG);
+            plan.deleted = true;
+            bench.go_on(&plan, &mut runtime, Duration::from_secs(1));
+            assert_eq!(runtime.has_ended(), at_once);
+            bench.go_on(&plan, &mut runtime, Duration::from_secs(takes));
+            assert!(runtime.has_ended());
+        }
+    }
+
+    #[test]
+    fn a_prefetch_hands_over_the_manifest_of_our_images_only() {
+        let mut bench = Bench::new();
+        let image = image_reference(REPOSITORY, "B", KERNEL);
+        let prefetch = pod(
+            json!({ "name": "p", "namespace": "n", "uid": "p", "labels": { "cxi.hpe.com/role": "prefetch" } }),
+            json!({ "restartPolicy": "Never", "containers": [{ "name": "manifest", "image": image }] }),
+        );
+        let message = |runtime: PodRuntime| match runtime.stage {
+            Stage::Ended(ended) => ended.message,
+            stage => panic!("{stage:?}"),
+        };
+        let text = message(bench.run(&prefetch, LONG));
+        let manifest = cxi_api::ImageManifest::parse(&text).unwrap();
+        assert_eq!((manifest.driver_version.as_str(), manifest.kernel.as_str()), ("B", KERNEL));
+        bench.registry.mark_foreign(&image);
+        assert_eq!(message(bench.run(&prefetch, LONG)), "");
+    }
+
+    #[test]
+    fn a_reboot_restarts_workers_and_refuses_pods_with_devices() {
+        let mut bench = Bench::new();
+        bench.machine.allocate("j", 1);
+        let plan = job("j", false);
+        let mut runtime = bench.run(&plan, LONG);
+        bench.machine.boot("boot-2".into(), None);
+        runtime.reboot(&plan, &mut bench.host());
+        assert!(matches!(&runtime.stage, Stage::Ended(e) if e.reason == Some("UnexpectedAdmissionError")));
+        assert!(bench.machine.allocations.is_empty());
+        let load = worker("Load", "A", KERNEL);
+        let mut runtime = bench.run(&load, Duration::from_millis(100));
+        runtime.reboot(&load, &mut bench.host());
+        bench.go_on(&load, &mut runtime, LONG);
+        assert!(succeeded(&runtime) && runtime.restarts == 1);
+    }
+}
