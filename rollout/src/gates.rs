@@ -1,6 +1,8 @@
 //! The labels and the taint of ours that a node should carry, and what to change so that it does. KMM's version labels are
 //! not here: they move only with a proof.
 
+#![allow(clippy::option_option, reason = "outside: leave alone; inside: take away")]
+
 use cxi_api::{
     NodeRollout, Phase, RevisionId,
     names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, UPGRADE_PENDING_TAINT, device_plugin_gate, label_value},
@@ -18,6 +20,8 @@ pub struct Wanted {
     pub owner: Option<bool>,
     /// Revision whose device plugin may run, or no device plugin.
     pub gate: Option<Option<RevisionId>>,
+    /// Revision whose driver release the version label names.
+    pub version: Option<Option<RevisionId>>,
     /// The taint that steers new jobs away.
     pub taint: Option<bool>,
 }
@@ -28,14 +32,17 @@ pub fn wanted(rollout: &NodeRollout, plugin_enabled: bool) -> Wanted {
     let behind = rollout.revision.is_some() && rollout.revision != rollout.target_revision;
     let released = rollout.target_revision.is_none() && rollout.revision.is_none();
     match rollout.phase {
-        Phase::Pending if released => {
-            Wanted { owner: None, gate: Some(None), taint: Some(false) }
-        }
-        Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting | Phase::Returning => {
-            Wanted { owner: Some(true), gate: open(&rollout.revision), taint: Some(behind) }
-        }
+        Phase::Pending if released => Wanted { owner: None, gate: Some(None), version: Some(None), taint: Some(false) },
+        Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting | Phase::Returning => Wanted {
+            owner: Some(true),
+            gate: open(&rollout.revision),
+            version: Some(rollout.revision.clone()),
+            taint: Some(behind),
+        },
         // A node that was found running (its record was lost) keeps what it has until it is known to be wrong.
-        Phase::Verifying if rollout.advertise == cxi_api::Advertise::All => Wanted { owner: Some(true), gate: None, taint: None },
+        Phase::Verifying if rollout.advertise == cxi_api::Advertise::All => {
+            Wanted { owner: Some(true), gate: None, version: None, taint: None }
+        }
         Phase::Closing
         | Phase::Evicting
         | Phase::Quiesced
@@ -43,7 +50,7 @@ pub fn wanted(rollout: &NodeRollout, plugin_enabled: bool) -> Wanted {
         | Phase::Loading
         | Phase::Verifying
         | Phase::RollingBack
-        | Phase::Quarantined => Wanted { owner: Some(true), gate: Some(None), taint: None },
+        | Phase::Quarantined => Wanted { owner: Some(true), gate: Some(None), version: Some(None), taint: None },
     }
 }
 
@@ -57,7 +64,9 @@ pub fn changes(world: &World, driver: &Driver, node: &Node, wanted: &Wanted) -> 
     }
     if let Some(gate) = &wanted.gate {
         set(&mut changes, node, &device_plugin_gate(&driver.name), gate.as_ref().map(RevisionId::as_str));
-        let version = gate.as_ref().and_then(|revision| version_of(world, driver, revision));
+    }
+    if let Some(revision) = &wanted.version {
+        let version = revision.as_ref().and_then(|revision| version_of(world, driver, revision));
         set(&mut changes, node, DRIVER_VERSION_LABEL, version.as_deref().map(label_value).as_deref());
     }
     let ours = node.taints.iter().position(|taint| taint.key == UPGRADE_PENDING_TAINT);

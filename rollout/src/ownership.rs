@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cxi_api::names::DRIVER_LABEL;
 
 use crate::{
+    action::Action,
     proof::version_labels,
     world::{Driver, Node, World},
 };
@@ -71,4 +72,20 @@ pub fn ownership(world: &World) -> Ownership {
 
 fn conflict(result: &mut Ownership, driver: &Driver, why: String) {
     result.conflicts.entry(driver.name.clone()).or_insert(why);
+}
+
+/// Records of nodes that belong to nobody, and records that an earlier Node of the same name left behind.
+pub fn strays(world: &World, ownership: &Ownership) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for node in world.nodes.values() {
+        if let Some(uid) = &node.stale_record {
+            actions.push(Action::DeleteRecord { node: node.name.clone(), uid: uid.clone() });
+        } else if let Some(record) = &node.record
+            && !ownership.owner.contains_key(&node.name)
+            && !ownership.claims.contains_key(&node.name)
+        {
+            actions.push(Action::DeleteRecord { node: node.name.clone(), uid: record.uid.clone() });
+        }
+    }
+    actions
 }

@@ -71,9 +71,7 @@ impl Quiesced {
         }
         let gap = |a: &Look, b: &Look| b.at.duration_since(a.at).unsigned_abs();
         match looks.as_slice() {
-            [first, .., last] if gap(first, last) >= settings.look_gap => {
-                Ok(Self { node_uid: node.uid.clone() })
-            }
+            [first, .., last] if gap(first, last) >= settings.look_gap => Ok(Self { node_uid: node.uid.clone() }),
             [] => Err(NotQuiet::LookAgain(since)),
             [first, ..] => Err(NotQuiet::LookAgain(first.at + settings.look_gap)),
         }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub back_off: Duration,
     /// See `back_off`.
     pub back_off_max: Duration,
+    /// How long a node must not be selected before its driver is taken away (a label that comes and goes starts nothing).
+    pub unselected: Duration,
     /// Restarts of a KMM load worker after which the load counts as failed before its time limit.
     pub load_restarts: i32,
 }
@@ -36,6 +38,7 @@ impl Default for Settings {
             host_holder: Duration::from_secs(15),
             back_off: Duration::from_mins(30),
             back_off_max: Duration::from_hours(24),
+            unselected: Duration::from_secs(30),
             load_restarts: 3,
         }
     }

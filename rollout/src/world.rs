@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use cxi_api::{
-    CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, kmm::NodeModule,
-    names::Role,
+    CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, kmm::NodeModule, names::Role,
 };
 
 /// The cluster as observed.
@@ -29,6 +28,7 @@ pub struct World {
 
 /// A CXIDriver.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Driver {
     /// Name.
     pub name: String,

@@ -1,0 +1,309 @@
+//! Who may go next. A node is admitted when everything that can be known beforehand speaks for it: nothing is taken away to
+//! find out.
+
+use std::collections::BTreeMap;
+
+use cxi_api::{
+    NodeRollout, Phase, Reason, RevisionId,
+    driver_status::{InFlight, Rollout},
+    names::{UPGRADE_LABEL, device_plugin_gate},
+    strategy::{DrainPolicy, UpdateType},
+};
+
+use crate::{
+    closing,
+    disruption::Allowance,
+    drift,
+    driver::{Member, Obstacle, Scope},
+    proof::host_holder,
+    selector,
+    world::{Holder, ImageState, Node},
+};
+
+/// Why a node is not admitted: reason, object (kind, name) and a sentence.
+pub type Verdict = (Reason, (&'static str, String), String);
+
+/// Enters into the ledger whoever may go, and says of the others why not. `closed`: nobody may.
+pub fn admit(
+    scope: &Scope<'_>,
+    rollout: &mut Rollout,
+    members: &[Member<'_>],
+    obstacle: Option<&Obstacle>,
+    closed: bool,
+) -> BTreeMap<String, Verdict> {
+    let mut verdicts = BTreeMap::new();
+    let mut allowance = reserve(scope, rollout, members);
+    let preflight = preflight(scope, members);
+    let budget = scope.driver.spec.update_strategy.budget(members.len()).unwrap_or(0);
+    let mut unavailable = members.iter().filter(|member| counts(scope, rollout, member)).count();
+
+    for member in order(scope, rollout, members) {
+        let Some(record) = member.node.rollout() else { continue };
+        let in_service = is_in_service(scope, member.node, record);
+        let verdict = if drift::needs_repair(scope.world, member.node, record) && !closed {
+            // Somebody changed our labels and KMM has acted on it: waiting helps nobody.
+            None
+        } else {
+            blocked(scope, rollout, member, record, obstacle, closed, preflight.as_ref(), &allowance).or_else(|| {
+                (in_service && unavailable >= budget).then(|| {
+                    let message = format!("{unavailable} nodes are unavailable, maxUnavailable allows {budget}");
+                    (Reason::Budget, ("", String::new()), message)
+                })
+            })
+        };
+        match verdict {
+            Some((Reason::Budget, object, _)) => {
+                // Numbers change all the time; the record should not.
+                let message = "waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)".to_owned();
+                verdicts.insert(member.node.name.clone(), (Reason::Budget, object, message));
+            }
+            Some(verdict) => {
+                verdicts.insert(member.node.name.clone(), verdict);
+            }
+            None => {
+                if in_service {
+                    unavailable += 1;
+                }
+                allowance.take(&holders(scope, member.node));
+                rollout.in_flight.push(InFlight {
+                    node: member.node.name.clone(),
+                    uid: member.node.uid.clone(),
+                    attempt: record.attempt + 1,
+                    admitted_at: scope.now,
+                });
+            }
+        }
+    }
+    verdicts
+}
+
+/// Candidates in the order of admission.
+fn order<'m, 'a>(scope: &Scope<'_>, rollout: &Rollout, members: &'m [Member<'a>]) -> Vec<&'m Member<'a>> {
+    let mut candidates: Vec<&Member<'_>> = members
+        .iter()
+        .filter(|member| {
+            let in_ledger = rollout.in_flight.iter().any(|entry| entry.node == member.node.name);
+            // What is about to change is judged when it has changed.
+            let unchanged = member.record.as_ref() == member.node.rollout();
+            !in_ledger && (unchanged || member.record.as_ref().is_some_and(|record| record.phase.is_settled()))
+        })
+        .filter(|member| {
+            let record = member.node.rollout();
+            record.is_some_and(|r| drift::needs_transaction(scope.world, member.node, r, member.wanted.as_ref()))
+        })
+        .collect();
+    candidates.sort_by_key(|member| {
+        let node = member.node;
+        let asked = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request != "skip");
+        let record = node.rollout();
+        let in_service = record.is_some_and(|record| is_in_service(scope, node, record));
+        let homeless = record.and_then(|record| record.revision.as_ref()).is_some_and(|revision| {
+            let known = scope.world.revisions.iter().find(|known| known.id == *revision);
+            known.is_some_and(|known| !known.images.is_empty() && !known.images.contains_key(&node.kernel))
+        });
+        let own = scope.world.own_node.as_ref() == Some(&node.name);
+        (own, in_service, !asked, !homeless, holders(scope, node).len(), node.created, node.name.clone())
+    });
+    candidates
+}
+
+#[allow(clippy::too_many_arguments, reason = "each is a different fact, and they are only passed on here")]
+fn blocked(
+    scope: &Scope<'_>,
+    rollout: &Rollout,
+    member: &Member<'_>,
+    record: &NodeRollout,
+    obstacle: Option<&Obstacle>,
+    closed: bool,
+    preflight: Option<&Verdict>,
+    allowance: &Allowance<'_>,
+) -> Option<Verdict> {
+    let say = |reason: Reason, message: &str| Some((reason, ("", String::new()), message.to_owned()));
+    let (driver, node) = (scope.driver, member.node);
+    let request = node.labels.get(UPGRADE_LABEL).map(String::as_str);
+    let retry = request == Some("retry") && record.handled_request.as_deref() != Some("retry");
+    if closed {
+        return say(Reason::Conflict, "another CXIDriver is in the way, see the condition Conflict");
+    }
+    if let Some(obstacle) = obstacle {
+        let reason = if obstacle.reason == "KMMUnavailable" { Reason::KmmUnavailable } else { Reason::ImageMissing };
+        return say(reason, &obstacle.message);
+    }
+    if request == Some("skip") {
+        return say(Reason::Skip, "the node is labelled cxi.hpe.com/upgrade=skip");
+    }
+    if !node.ready {
+        return say(Reason::NotReady, "the node is not Ready");
+    }
+    if node.cordoned {
+        return say(Reason::Cordoned, "the node is cordoned; uncordon it or leave it to its owner");
+    }
+    let failure = record.failure.as_ref().filter(|failure| failure.rollout == rollout.id);
+    if let Some(failure) = failure.filter(|failure| member.wanted.as_ref() == Some(&failure.revision) && !retry) {
+        let message = format!(
+            "revision {} failed here ({}); label the node cxi.hpe.com/upgrade=retry to try again",
+            failure.revision, failure.message
+        );
+        return Some((Reason::Failed, ("", String::new()), message));
+    }
+    if record.phase == Phase::Quarantined
+        && !retry
+        && record
+            .failure
+            .as_ref()
+            .is_some_and(|failure| Some(&failure.revision) == member.wanted.as_ref() && failure.rollout == rollout.id)
+    {
+        return say(Reason::Failed, "the node is out of service; label it cxi.hpe.com/upgrade=retry");
+    }
+    if let Some(halt) = rollout.halted.as_ref().filter(|_| !retry) {
+        return say(Reason::Halted, &halt.message);
+    }
+    if let Some(until) = record.retry_after.filter(|until| *until > scope.now && !retry && request != Some("now")) {
+        let sooner = scope.wake.get().is_none_or(|wake| until < wake);
+        if sooner {
+            scope.wake.set(Some(until));
+        }
+        let cause = record.blocked_by.clone().filter(|blocker| blocker.reason != Reason::Budget);
+        return Some(match cause {
+            Some(blocker) => (blocker.reason, ("", blocker.name), blocker.message),
+            None => (Reason::BackOff, ("", String::new()), format!("is tried again after {until:.0}")),
+        });
+    }
+    if driver.spec.paused && !driver.deleting {
+        return say(Reason::Paused, "spec.paused is set");
+    }
+    if driver.spec.update_strategy.budget(1) == Some(0) {
+        return say(Reason::Frozen, "updateStrategy.maxUnavailable is 0");
+    }
+    let replaces = record.revision.is_some() && member.wanted.is_some();
+    let asked = matches!(request, Some("now" | "retry" | "rollback"));
+    if driver.spec.update_strategy.kind == UpdateType::OnDelete && replaces && !asked {
+        return say(
+            Reason::OnDelete,
+            "updateStrategy.type is OnDelete: label the node cxi.hpe.com/upgrade=now to move it",
+        );
+    }
+    if let Some(wanted) = &member.wanted
+        && let Some(verdict) = image(scope, node, wanted, preflight)
+    {
+        return Some(verdict);
+    }
+    let Some(report) = node.report() else {
+        return say(
+            Reason::AgentSilent,
+            "the node agent has not reported in this boot: without it nothing can be proved",
+        );
+    };
+    let holders = holders(scope, node);
+    if let Some(holder) = host_holder(report).filter(|_| !owned_by_pods(report, &holders)) {
+        let message = format!("{holder}; end it, then the node can be moved");
+        return Some((Reason::HostHolder, ("Process", String::new()), message));
+    }
+    obstacles(scope, &holders, allowance)
+}
+
+/// Whether all open files belong to pods that will be evicted.
+fn owned_by_pods(report: &cxi_api::NodeReport, holders: &[&Holder]) -> bool {
+    let known = |uid: &String| holders.iter().any(|holder| holder.uid == *uid);
+    !report.open_files.is_empty() && report.open_files.iter().all(|file| file.pod_uid.as_ref().is_some_and(known))
+}
+
+/// What makes it pointless to drain the node now.
+fn obstacles(scope: &Scope<'_>, holders: &[&Holder], allowance: &Allowance<'_>) -> Option<Verdict> {
+    let drain = &scope.driver.spec.update_strategy.drain;
+    let waits = drain.policy == DrainPolicy::WaitForCompletion;
+    for holder in holders {
+        let name = closing::pod_name(holder);
+        if holder.is_static {
+            let message = format!("static pod {name} cannot be evicted; take its manifest off the node");
+            return Some((Reason::StaticPodHolder, ("Pod", name), message));
+        }
+        if let Some((_, controller)) = holder.controller.as_ref().filter(|(kind, _)| kind == "DaemonSet") {
+            let message = format!("pod {name} belongs to DaemonSet {controller}, which would start it again at once");
+            return Some((Reason::DaemonSetHolder, ("DaemonSet", controller.clone()), message));
+        }
+        let protected = drain.protected_pods.as_ref().is_some_and(|pods| selector::matches(pods, &holder.labels));
+        if protected && !waits {
+            let message = format!("pod {name} is protected (drain.protectedPods); the node waits until it has ended");
+            return Some((Reason::ProtectedPod, ("Pod", name), message));
+        }
+    }
+    if waits { None } else { allowance.obstacle(holders) }
+}
+
+/// What is wrong with the images of the revision that the driver moves to, over the kernels of all its nodes.
+fn preflight(scope: &Scope<'_>, members: &[Member<'_>]) -> Option<Verdict> {
+    if !scope.driver.spec.preflight.required {
+        return None;
+    }
+    let target = scope.target();
+    members
+        .iter()
+        .filter(|member| member.wanted.as_ref() == Some(&target))
+        .find_map(|member| image_of(scope, member.node, &target))
+}
+
+fn image(scope: &Scope<'_>, node: &Node, wanted: &RevisionId, preflight: Option<&Verdict>) -> Option<Verdict> {
+    if scope.is_preinstalled() && *wanted == scope.target() {
+        return None;
+    }
+    preflight.cloned().or_else(|| image_of(scope, node, wanted))
+}
+
+/// What is wrong with a revision's image for a node's kernel.
+pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<Verdict> {
+    if scope.is_preinstalled() && *wanted == scope.target() {
+        return None;
+    }
+    let say = |message: String| Some((Reason::ImageMissing, ("Module", format!("cxi-{wanted}")), message));
+    let Some(revision) = scope.world.revisions.iter().find(|revision| revision.id == *wanted) else {
+        return say(format!("the Module of revision {wanted} is not there yet"));
+    };
+    let Some(image) = revision.images.get(&node.kernel) else {
+        return say(format!(
+            "KMM has not looked for an image for kernel {} yet, or no mapping matches it",
+            node.kernel
+        ));
+    };
+    match image.state {
+        ImageState::Exists => None,
+        ImageState::Missing => {
+            say(format!("image {} (kernel {}) does not exist: build and push it", image.reference, node.kernel))
+        }
+        ImageState::Unknown => {
+            let problem = image.problem.as_deref().map(|problem| format!(": {problem}")).unwrap_or_default();
+            say(format!("KMM has not found image {} (kernel {}) yet{problem}", image.reference, node.kernel))
+        }
+    }
+}
+
+/// Budgets less what nodes in flight still need.
+fn reserve<'a>(scope: &Scope<'a>, rollout: &Rollout, members: &[Member<'_>]) -> Allowance<'a> {
+    let mut allowance = Allowance::new(&scope.world.disruption_budgets);
+    for member in members.iter().filter(|member| rollout.in_flight.iter().any(|entry| entry.node == member.node.name)) {
+        allowance.take(&holders(scope, member.node));
+    }
+    allowance
+}
+
+fn holders<'a>(scope: &Scope<'a>, node: &'a Node) -> Vec<&'a Holder> {
+    let resource = &scope.driver.spec.device_plugin.resource_name;
+    node.holders.iter().filter(|holder| holder.resources.contains(resource)).collect()
+}
+
+/// Whether a node counts as unavailable: in flight, or not in service for whatever reason.
+fn counts(scope: &Scope<'_>, rollout: &Rollout, member: &Member<'_>) -> bool {
+    let in_flight = rollout.in_flight.iter().any(|entry| entry.node == member.node.name);
+    in_flight || !member.node.rollout().is_some_and(|record| is_in_service(scope, member.node, record))
+}
+
+/// Whether jobs can use a node's NICs: verified in this boot, Ready, not cordoned, and offered.
+pub fn is_in_service(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bool {
+    let Some(revision) = &record.revision else { return false };
+    let plugin = &scope.driver.spec.device_plugin;
+    let gate = node.labels.get(&device_plugin_gate(&scope.driver.name)).map(String::as_str) == Some(revision.as_str());
+    let offered = node.allocatable.get(&plugin.resource_name).is_some_and(|count| *count > 0);
+    let rests = matches!(record.phase, Phase::UpToDate | Phase::Pending | Phase::Admitted);
+    let known = record.boot_id.as_ref() == Some(&node.boot_id);
+    rests && known && node.ready && !node.cordoned && (!plugin.enabled || (gate && offered))
+}

@@ -1,0 +1,475 @@
+//! From admission to the proof that nobody holds the device: Admitted, Waiting, Closing, Evicting, Quiesced. Everything here
+//! can be taken back without a driver reload.
+
+use std::time::Duration;
+
+use cxi_api::{
+    Advertise, ImageManifest, Phase, Reason,
+    names::Role,
+    node::{Cause, EvictionRecord, Expected, Snapshot},
+    node_report::Link,
+    strategy::{DrainPolicy, OnTimeout},
+};
+
+use crate::{
+    action::Action,
+    disruption,
+    proof::{NotQuiet, Quiesced, answers, host_holder, version_labels},
+    selector, settled,
+    step::{Ctx, Next},
+    world::{Holder, PodState},
+};
+
+/// How long a pod may overstay its grace period before it is called stuck.
+const OVERSTAY: Duration = Duration::from_secs(30);
+
+/// A look that is older than this proves nothing about now.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Pulls the images and takes the snapshot; nothing has been taken away yet.
+pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
+    if called_off(ctx, next) || reboot(ctx, next) {
+        return;
+    }
+    let Some(report) = ctx.node.report() else {
+        let message = "the node agent does not report; is its DaemonSet running on the node?".to_owned();
+        if ctx.due(next.record.since, ctx.settings.prefetch) {
+            next.give_back(ctx, Reason::AgentSilent, ("", ""), message);
+        } else {
+            next.block(ctx, Reason::AgentSilent, ("", ""), message);
+        }
+        return;
+    };
+    match prefetch(ctx, next) {
+        Prefetch::Done(expected) => {
+            next.record.expected = expected;
+            next.record.snapshot = Some(Snapshot {
+                devices: report.devices.iter().map(|nic| nic.pci_address.clone()).collect(),
+                links_up: report
+                    .devices
+                    .iter()
+                    .filter(|nic| nic.link == Link::Up)
+                    .map(|nic| nic.pci_address.clone())
+                    .collect(),
+                build_ids: report.build_ids(),
+            });
+            leave_admitted(ctx, next);
+        }
+        Prefetch::Running => {
+            if ctx.due(next.record.since, ctx.settings.prefetch) {
+                let message = "the driver image was not pulled in time".to_owned();
+                next.give_back(ctx, Reason::ImageMissing, ("", ""), message);
+            }
+        }
+        Prefetch::Trouble(message) => next.give_back(ctx, Reason::ImageMissing, ("", ""), message),
+    }
+}
+
+fn leave_admitted(ctx: &Ctx<'_>, next: &mut Next) {
+    let node = ctx.node;
+    if settled::is_preinstalled(ctx)
+        && version_labels(node, &ctx.world.namespace).next().is_none()
+        && next.record.goal.is_some()
+    {
+        // Nothing to load or unload: what the host runs is verified, in service.
+        next.enter(ctx, Phase::Verifying);
+        return;
+    }
+    let labelled = version_labels(node, &ctx.world.namespace).next().is_some();
+    let in_service = labelled || next.record.revision.is_some() || !holders(ctx).is_empty() || ctx.allocatable() > 0;
+    let loaded = node.report().is_some_and(|report| !report.modules.is_empty());
+    if !in_service && !loaded {
+        next.record.advertise = Advertise::None;
+        next.enter(ctx, Phase::Unloading);
+    } else if holders(ctx).is_empty() || policy(ctx) == DrainPolicy::Evict {
+        close(ctx, next);
+    } else {
+        next.record.advertise = Advertise::InUse;
+        next.enter(ctx, Phase::Waiting);
+    }
+}
+
+/// Waits for pods to end; the node offers only what is in use.
+pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
+    if called_off(ctx, next) || reboot(ctx, next) {
+        return;
+    }
+    let holders = holders(ctx);
+    if holders.is_empty() {
+        return close(ctx, next);
+    }
+    let drain = &ctx.strategy().drain;
+    if ctx.due(next.record.since, drain.wait_timeout.0) {
+        if policy(ctx) == DrainPolicy::WaitForCompletion {
+            return on_timeout(ctx, next, Reason::PodsRunning, &describe(&holders));
+        }
+        let obstacle = obstacle(ctx, &holders);
+        match obstacle {
+            None => return close(ctx, next),
+            Some((reason, object, message)) => {
+                if ctx.due(next.record.since, drain.wait_timeout.0 + drain.evict_timeout.0) {
+                    return on_timeout(ctx, next, reason, &message);
+                }
+                next.block(ctx, reason, (object.0, &object.1), message);
+                return;
+            }
+        }
+    }
+    let (name, message) = (pod_name(holders[0]), format!("waits for {}", describe(&holders)));
+    settled::explain(ctx, next, Reason::PodsRunning, ("Pod", &name), message);
+}
+
+fn close(ctx: &Ctx<'_>, next: &mut Next) {
+    next.record.advertise = Advertise::None;
+    next.enter(ctx, Phase::Closing);
+}
+
+/// Takes the device plugin away and waits until the kubelet has noticed.
+pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
+    if called_off(ctx, next) || reboot(ctx, next) {
+        return;
+    }
+    let since = next.record.since;
+    if let Some(look) = ctx.node.looks.iter().rev().find(|look| look.at > since)
+        && look.allocatable == 0
+        && look.plugin_pods == 0
+    {
+        let quiet = look.holders.is_empty() && holders(ctx).is_empty();
+        next.enter(ctx, if quiet { Phase::Quiesced } else { Phase::Evicting });
+        return;
+    }
+    if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
+        let message = format!("{} is still offered although its device plugin was taken away", ctx.resource());
+        next.give_back(ctx, Reason::StillAdvertised, ("", ""), message);
+    } else if ctx.pod(Role::DevicePlugin).is_none() && ctx.allocatable() == 0 {
+        look(ctx, next);
+    } else if ctx.due(since, Duration::from_mins(1)) {
+        let message = format!("waits for the kubelet to withdraw {}", ctx.resource());
+        settled::explain(ctx, next, Reason::StillAdvertised, ("", ""), message);
+    }
+}
+
+/// Evicts the pods that hold the device.
+pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
+    if called_off(ctx, next) || reboot(ctx, next) {
+        return;
+    }
+    let holders = holders(ctx);
+    if holders.is_empty() {
+        next.enter(ctx, Phase::Quiesced);
+        return;
+    }
+    let drain = &ctx.strategy().drain;
+    let grace = holders.iter().filter_map(|holder| holder.ends).max();
+    let limit = drain.evict_timeout.0;
+    let timed_out = ctx.due(next.record.since, limit) && grace.is_none_or(|ends| ctx.due(ends, OVERSTAY));
+    let evict = policy(ctx) != DrainPolicy::WaitForCompletion || drain.on_timeout == OnTimeout::Force;
+    let open: Vec<&&Holder> = holders.iter().filter(|holder| holder.ends.is_none()).collect();
+
+    if timed_out && drain.on_timeout != OnTimeout::Force {
+        let (reason, _, message) = why_not_gone(ctx, &holders);
+        return on_timeout(ctx, next, reason, &message);
+    }
+    for holder in &open {
+        let known = next.record.evictions.iter().any(|record| record.uid == holder.uid);
+        if !known && evict && !is_protected(ctx, holder) {
+            next.record.evictions.push(EvictionRecord {
+                namespace: holder.namespace.clone(),
+                name: holder.name.clone(),
+                uid: holder.uid.clone(),
+            });
+        }
+    }
+    let (reason, object, message) = why_not_gone(ctx, &holders);
+    settled::explain(ctx, next, reason, (object.0, &object.1), message);
+    for holder in open.into_iter().filter(|holder| evict && !is_protected(ctx, holder)) {
+        let (node, driver, pod) = (ctx.node.name.clone(), ctx.driver.name.clone(), Box::new((**holder).clone()));
+        if timed_out {
+            next.effects.push(Action::ForceDelete { node, driver, pod });
+        } else if holder.refused.as_ref().is_none_or(|refused| refused.retry_at <= ctx.now) {
+            next.effects.push(Action::Evict { node, driver, pod });
+        } else if let Some(refused) = &holder.refused {
+            ctx.wake_at(refused.retry_at);
+        }
+    }
+}
+
+/// Looks twice, without a cache, whether anybody is left.
+pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
+    if called_off(ctx, next) || reboot(ctx, next) {
+        return;
+    }
+    let since = next.record.since;
+    if !holders(ctx).is_empty() {
+        next.enter(ctx, Phase::Evicting);
+        return;
+    }
+    match Quiesced::prove(ctx.node, since, ctx.settings) {
+        Ok(_) => {
+            next.record.from = next.record.revision.take().or(next.record.from.take());
+            next.enter(ctx, Phase::Unloading);
+            next.record.evidence_since = Some(since);
+        }
+        Err(NotQuiet::Pods(_)) => next.enter(ctx, Phase::Evicting),
+        Err(NotQuiet::Offered) => next.enter(ctx, Phase::Closing),
+        Err(NotQuiet::Host(holder)) => host_held(ctx, next, &holder),
+        Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => await_quiet(ctx, next),
+    }
+}
+
+/// Somebody outside Kubernetes has the device: the node waits a little, then it is given back.
+fn host_held(ctx: &Ctx<'_>, next: &mut Next, holder: &str) {
+    let message = format!("{holder}; end it, then the node is tried again");
+    if ctx.due(next.record.since, ctx.settings.host_holder) {
+        next.give_back(ctx, Reason::HostHolder, ("Process", holder), message);
+    } else {
+        settled::explain(ctx, next, Reason::HostHolder, ("Process", holder), message);
+        look(ctx, next);
+    }
+}
+
+fn await_quiet(ctx: &Ctx<'_>, next: &mut Next) {
+    let since = next.record.since;
+    let answered = ctx.node.report().filter(|report| answers(report, since));
+    if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
+        let message = "the node agent did not say in time that nobody holds the device".to_owned();
+        return next.give_back(ctx, Reason::AgentSilent, ("", ""), message);
+    }
+    match answered {
+        Some(report) => {
+            if let Some(holder) = host_holder(report) {
+                return host_held(ctx, next, &holder);
+            }
+            if next.record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason != Reason::AgentSilent) {
+                next.unblock();
+            }
+            look(ctx, next);
+        }
+        None if ctx.due(since, Duration::from_secs(45)) => {
+            let message = "the node agent has not reported since the node was closed".to_owned();
+            settled::explain(ctx, next, Reason::AgentSilent, ("", ""), message);
+        }
+        None => {}
+    }
+}
+
+/// Asks for an uncached look, but not more often than makes sense.
+pub fn look(ctx: &Ctx<'_>, next: &mut Next) {
+    let since = next.record.evidence_since.unwrap_or(next.record.since);
+    let last = ctx.node.looks.iter().map(|look| look.at).filter(|at| *at > since).max();
+    if last.is_none_or(|at| ctx.due(at, ctx.settings.look_gap)) {
+        next.effects.push(Action::Look { node: ctx.node.name.clone(), resource: ctx.resource().to_owned() });
+    }
+}
+
+/// The proof that nobody holds the device, from looks and reports newer than `since`, the last of them fresh.
+pub fn prove_quiet(ctx: &Ctx<'_>, since: cxi_api::Timestamp) -> Result<Quiesced, NotQuiet> {
+    let proof = Quiesced::prove(ctx.node, since, ctx.settings)?;
+    match ctx.node.looks.last() {
+        Some(look) if ctx.elapsed(look.at) <= FRESH => Ok(proof),
+        _ => Err(NotQuiet::LookAgain(ctx.now)),
+    }
+}
+
+/// Takes the transaction back when it is not wanted any more, or the rollout halted.
+fn called_off(ctx: &Ctx<'_>, next: &mut Next) -> bool {
+    if ctx.still_wanted(&next.record) {
+        return false;
+    }
+    let cannot_return = next.record.cause == Some(Cause::Repair) || ctx.needs_repair(&next.record);
+    if cannot_return && next.record.revision.is_some() {
+        // KMM has acted on labels that somebody changed; the only way is onward, to whatever is wanted now.
+        if next.record.goal == ctx.wanted {
+            return false;
+        }
+        next.record.goal.clone_from(&ctx.wanted);
+        next.enter(ctx, Phase::Admitted);
+        return true;
+    }
+    next.record.target_revision.clone_from(&ctx.wanted);
+    next.announcements.push(ctx.announce(false, "CalledOff", "the node returns on its present revision".into()));
+    next.cancel(ctx);
+    true
+}
+
+/// After a reboot pods may be back and the kernel may be another: begin again, with the gate as it was.
+fn reboot(ctx: &Ctx<'_>, next: &mut Next) -> bool {
+    if next.record.boot_id.as_ref() == Some(&ctx.node.boot_id) {
+        return false;
+    }
+    let phase = match next.record.phase {
+        Phase::Admitted | Phase::Waiting => Phase::Admitted,
+        _ => Phase::Closing,
+    };
+    next.record.expected = next.record.expected.take().filter(|expected| expected.kernel == ctx.node.kernel);
+    next.enter(ctx, phase);
+    true
+}
+
+fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
+    match ctx.strategy().drain.on_timeout {
+        OnTimeout::GiveBack => next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}")),
+        OnTimeout::Force => close(ctx, next),
+        OnTimeout::Fail => {
+            let failure = next.record.goal.clone().map(|revision| cxi_api::node::Failure {
+                revision,
+                rollout: ctx.rollout.id.clone(),
+                phase: next.record.phase,
+                message: format!("in time not empty: {message}"),
+                at: ctx.now,
+            });
+            next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}"));
+            next.record.failure = failure;
+        }
+    }
+}
+
+fn policy(ctx: &Ctx<'_>) -> DrainPolicy {
+    ctx.strategy().drain.policy
+}
+
+/// Pods on the node that hold this driver's resource.
+pub fn holders<'a>(ctx: &Ctx<'a>) -> Vec<&'a Holder> {
+    ctx.node.holders.iter().filter(|holder| holder.resources.iter().any(|name| name == ctx.resource())).collect()
+}
+
+/// Whether a pod is one that must never be evicted.
+pub fn is_protected(ctx: &Ctx<'_>, holder: &Holder) -> bool {
+    let selector = ctx.strategy().drain.protected_pods.as_ref();
+    selector.is_some_and(|selector| selector::matches(selector, &holder.labels))
+}
+
+type Obstacle = (Reason, (&'static str, String), String);
+
+/// What makes it pointless to evict these pods now.
+pub fn obstacle(ctx: &Ctx<'_>, holders: &[&Holder]) -> Option<Obstacle> {
+    for holder in holders {
+        let name = pod_name(holder);
+        if is_protected(ctx, holder) {
+            let message = format!("pod {name} is protected (drain.protectedPods); the node waits until it has ended");
+            return Some((Reason::ProtectedPod, ("Pod", name), message));
+        }
+        if holder.is_static {
+            let message = format!("static pod {name} cannot be evicted; take its manifest off the node");
+            return Some((Reason::StaticPodHolder, ("Pod", name), message));
+        }
+        if let Some((kind, controller)) = &holder.controller
+            && kind == "DaemonSet"
+        {
+            let message = format!("pod {name} belongs to DaemonSet {controller}, which would start it again at once");
+            return Some((Reason::DaemonSetHolder, ("DaemonSet", controller.clone()), message));
+        }
+    }
+    disruption::short_of(&ctx.world.disruption_budgets, holders)
+}
+
+fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Obstacle {
+    let refused = holders.iter().find_map(|holder| holder.refused.as_ref().map(|refused| (holder, refused)));
+    let stuck = holders.iter().find(|holder| holder.ends.is_some_and(|ends| ctx.elapsed(ends) >= OVERSTAY));
+    if let Some(holder) = holders.iter().find(|holder| is_protected(ctx, holder)) {
+        let name = pod_name(holder);
+        return (Reason::ProtectedPod, ("Pod", name.clone()), format!("pod {name} is protected (drain.protectedPods)"));
+    }
+    if let Some((holder, refused)) = refused {
+        let pod = pod_name(holder);
+        return match &refused.budget {
+            Some(budget) => (
+                Reason::DisruptionBudget,
+                ("PodDisruptionBudget", budget.clone()),
+                format!("PodDisruptionBudget {budget} does not allow the eviction of pod {pod}"),
+            ),
+            None => (Reason::PodsRunning, ("Pod", pod.clone()), format!("eviction of {pod}: {}", refused.message)),
+        };
+    }
+    if let Some(holder) = stuck {
+        let pod = pod_name(holder);
+        let message =
+            format!("pod {pod} does not end although its grace period is over; look at its finalizers and its node");
+        return (Reason::StuckTerminating, ("Pod", pod), message);
+    }
+    (Reason::PodsRunning, ("Pod", pod_name(holders[0])), format!("waits for {}", describe(holders)))
+}
+
+/// Namespace and name of a pod.
+pub fn pod_name(holder: &Holder) -> String {
+    format!("{}/{}", holder.namespace, holder.name)
+}
+
+fn describe(holders: &[&Holder]) -> String {
+    let mut names: Vec<String> = holders.iter().map(|holder| pod_name(holder)).collect();
+    names.sort();
+    let rest = names.len().saturating_sub(3);
+    names.truncate(3);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    format!("pods {}{more}", names.join(", "))
+}
+
+/// How the one-shot pod gets on that pulls the images and hands over the manifest.
+pub enum Prefetch {
+    /// It ended: what the image says of itself, or nothing for a revision without an image.
+    Done(Option<Expected>),
+    /// It is under way.
+    Running,
+    /// It will not end; why.
+    Trouble(String),
+}
+
+/// Sees to the prefetch pod of the transaction's goal (of the present revision, for a teardown).
+pub fn prefetch(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
+    let kernel = &ctx.node.kernel;
+    let wanted = next.record.goal.clone().or_else(|| next.record.revision.clone());
+    let module = wanted.as_ref().and_then(|id| ctx.revision(id));
+    let Some(module) = module else {
+        return Prefetch::Done(None);
+    };
+    if let Some(expected) = &next.record.expected
+        && expected.revision == module.id.as_str()
+        && expected.kernel == *kernel
+    {
+        return Prefetch::Done(Some(expected.clone()));
+    }
+    let Some(image) = module.images.get(kernel) else {
+        let message = format!("KMM names no image of revision {} for kernel {kernel}", module.id);
+        settled::explain(ctx, next, Reason::ImageMissing, ("", ""), message);
+        return Prefetch::Running;
+    };
+    let pod = ctx.pod(Role::Prefetch);
+    match pod {
+        Some(pod) if pod.deleting => Prefetch::Running,
+        Some(pod) if pod.revision.as_ref() != Some(&module.id) => {
+            next.effects.push(Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() });
+            Prefetch::Running
+        }
+        Some(pod) => match &pod.state {
+            PodState::Succeeded { message } => {
+                let build_ids = match ImageManifest::parse(message) {
+                    Ok(manifest) if manifest.kernel == *kernel => manifest.build_ids(),
+                    Ok(manifest) => {
+                        let (reference, other) = (&image.reference, manifest.kernel);
+                        return Prefetch::Trouble(format!("image {reference} is for kernel {other}, not {kernel}"));
+                    }
+                    // A foreign image: verification then asks only that the build-ids changed.
+                    Err(_) => std::collections::BTreeMap::new(),
+                };
+                let revision = module.id.to_string();
+                Prefetch::Done(Some(Expected { revision, kernel: kernel.clone(), build_ids }))
+            }
+            PodState::Failed { message } => Prefetch::Trouble(format!("image {}: {message}", image.reference)),
+            PodState::Pending { image_trouble: Some(trouble) } => Prefetch::Trouble(trouble.clone()),
+            PodState::Pending { .. } | PodState::Running { .. } => Prefetch::Running,
+        },
+        None => {
+            let old = next.record.revision.as_ref().filter(|old| **old != module.id);
+            let old = old.and_then(|old| ctx.revision(old)).and_then(|old| old.images.get(kernel));
+            next.effects.push(Action::StartPrefetch {
+                node: ctx.node.name.clone(),
+                uid: ctx.node.uid.clone(),
+                driver: ctx.driver.name.clone(),
+                revision: module.id.clone(),
+                image: image.reference.clone(),
+                old_image: old.map(|old| old.reference.clone()),
+            });
+            Prefetch::Running
+        }
+    }
+}

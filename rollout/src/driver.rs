@@ -1,0 +1,322 @@
+//! One CXIDriver as a whole: its Modules, its operands, its nodes, its ledger and its status, or its end.
+
+use std::{cell::Cell, collections::BTreeMap};
+
+use cxi_api::{
+    NodeRollout, Reason, RevisionId, Timestamp,
+    driver::SourceType,
+    driver_status::Rollout,
+    names::{KMM_MAX_NAME, module_name},
+};
+
+use crate::{
+    action::{Action, NodeChange},
+    admission, gates, ledger,
+    ownership::{Ownership, selects},
+    reload, revisions,
+    settings::Settings,
+    settled, status,
+    step::{self, Ctx, Step},
+    world::{Driver, Node, World},
+};
+
+/// What the planning of one driver may look at.
+pub struct Scope<'a> {
+    pub world: &'a World,
+    pub driver: &'a Driver,
+    pub ownership: &'a Ownership,
+    pub settings: &'a Settings,
+    pub now: Timestamp,
+    pub wake: &'a Cell<Option<Timestamp>>,
+}
+
+/// What is in the way of the driver as a whole: one word and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Nodes of a driver with what this plan makes of their records.
+pub struct Member<'a> {
+    pub node: &'a Node,
+    /// Revision that the node should be on.
+    pub wanted: Option<RevisionId>,
+    /// The record as it will be when this plan is carried out.
+    pub record: Option<NodeRollout>,
+}
+
+impl<'a> Scope<'a> {
+    /// Nodes that belong to the driver.
+    pub fn nodes(&self) -> impl Iterator<Item = &'a Node> {
+        let (world, ownership, name) = (self.world, self.ownership, &self.driver.name);
+        world.nodes.values().filter(move |node| ownership.owner.get(&node.name) == Some(name))
+    }
+
+    /// The revision that the spec describes.
+    pub fn target(&self) -> RevisionId {
+        RevisionId::of(&self.driver.name, &self.driver.spec)
+    }
+
+    pub fn is_preinstalled(&self) -> bool {
+        self.driver.spec.source.kind == SourceType::Preinstalled
+    }
+
+    /// What is in the way of the driver as a whole.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        let source = &self.driver.spec.source;
+        let needs_kmm = !self.is_preinstalled();
+        let no_image = source.image.as_deref().unwrap_or_default().is_empty() && source.kernel_mappings.is_empty();
+        let length = self.world.namespace.len() + module_name(&self.target()).len();
+        let (reason, message) = if needs_kmm && no_image {
+            let message = "source.image is not set: name the repository of the driver images, \
+                           or use source.type preinstalled if the hosts bring the driver";
+            ("ImageRepositoryRequired", message.to_owned())
+        } else if needs_kmm && !self.world.kmm_present {
+            let message = "KMM is not installed or does not answer: install Kernel Module Management 2.5 or newer; \
+                           no node is changed until then";
+            ("KMMUnavailable", message.to_owned())
+        } else if needs_kmm && length > KMM_MAX_NAME {
+            let message = format!(
+                "the operator's namespace {:?} is too long: KMM allows {KMM_MAX_NAME} characters for the names of namespace \
+                 and Module together",
+                self.world.namespace
+            );
+            ("NamespaceTooLong", message)
+        } else if self.driver.spec.update_strategy.budget(1).is_none() {
+            ("InvalidMaxUnavailable", "updateStrategy.maxUnavailable is neither a number nor a percentage".to_owned())
+        } else {
+            return None;
+        };
+        Some(Obstacle { reason, message })
+    }
+}
+
+/// Plans one driver.
+pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
+    let Scope { world, driver, ownership, .. } = scope;
+    let mut actions = Vec::new();
+    if !driver.deleting && !driver.finalizer {
+        return vec![Action::AddFinalizer { driver: driver.name.clone() }];
+    }
+    if driver.deleting && !driver.finalizer {
+        return actions;
+    }
+    let conflict = ownership.conflicts.get(&driver.name);
+    let obstacle = scope.obstacle();
+    let target = scope.target();
+    let going_on = !driver.deleting && conflict.is_none() && obstacle.is_none();
+    if going_on {
+        actions.extend(revisions::create(scope, &target));
+        if !driver.operands_current {
+            actions.push(Action::ApplyOperands { driver: driver.name.clone() });
+        }
+        actions.extend(claim(scope));
+    }
+    let mut rollout = ledger::current(scope, &target);
+    let stored = driver.status.rollout.as_ref();
+    // Nodes are stepped by the ledger as it is stored: an admission counts once it is written.
+    let known = stored.filter(|stored| stored.id == rollout.id).cloned().unwrap_or_else(|| rollout.clone());
+    let orphaning = driver.deleting && driver.orphan;
+
+    let mut members = Vec::new();
+    let mut steps: BTreeMap<String, Step> = BTreeMap::new();
+    for node in scope.nodes() {
+        let wanted = wanted(scope, node, &target);
+        if node.record.is_none() {
+            if node.stale_record.is_none() && !driver.deleting {
+                actions.push(Action::CreateRecord { node: node.name.clone(), uid: node.uid.clone() });
+            }
+            members.push(Member { node, wanted, record: None });
+            continue;
+        }
+        let entry = known.in_flight.iter().find(|entry| entry.node == node.name && entry.uid == node.uid);
+        let ctx = context(scope, node, &known, entry, wanted.clone());
+        let step = step::step(&ctx);
+        let record = step.rollout.clone().or_else(|| node.rollout().cloned());
+        steps.insert(node.name.clone(), step);
+        members.push(Member { node, wanted, record });
+    }
+
+    ledger::settle(scope, &mut rollout, &members);
+    if let Some(halt) = &rollout.halted
+        && known.halted.is_none()
+    {
+        actions.push(reload::halted(&driver.name, &halt.message));
+    }
+    let closed = conflict.is_some() || orphaning;
+    let verdicts = admission::admit(scope, &mut rollout, &members, obstacle.as_ref(), closed);
+    for member in &mut members {
+        let Some(step) = steps.remove(&member.node.name) else { continue };
+        let step = explain(scope, &known, member, step, &verdicts);
+        member.record = step.rollout.clone().or_else(|| member.node.rollout().cloned());
+        actions.extend(carry_out(member.node, step));
+    }
+    if orphaning && rollout.in_flight.is_empty() {
+        actions.retain(|action| !matches!(action, Action::PatchNode { .. } | Action::WriteRollout { .. }));
+        actions.extend(let_go(scope));
+    } else {
+        actions.extend(release(scope, &members));
+    }
+    if going_on {
+        actions.extend(revisions::retire(scope, &target, &members));
+    }
+    let ended = driver.deleting && (orphaning && rollout.in_flight.is_empty() || scope.nodes().next().is_none());
+    if ended && !actions.iter().any(|action| matches!(action, Action::PatchNode { .. } | Action::DeleteRecord { .. })) {
+        return end(scope, actions, orphaning);
+    }
+    actions.extend(status::write(scope, rollout, &members, conflict, obstacle.as_ref()));
+    debug_assert!(world.kmm_present || !actions.iter().any(|action| matches!(action, Action::CreateModule { .. })));
+    actions
+}
+
+fn context<'a>(
+    scope: &Scope<'a>,
+    node: &'a Node,
+    rollout: &'a Rollout,
+    entry: Option<&'a cxi_api::driver_status::InFlight>,
+    wanted: Option<RevisionId>,
+) -> Ctx<'a> {
+    Ctx {
+        world: scope.world,
+        driver: scope.driver,
+        node,
+        settings: scope.settings,
+        now: scope.now,
+        rollout,
+        entry,
+        wanted,
+        wake: scope.wake,
+    }
+}
+
+/// The revision that a node should be on: the target, the previous one if the administrator asks for it, or none.
+fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId) -> Option<RevisionId> {
+    let driver = scope.driver;
+    if driver.deleting || !selects(driver, node) {
+        return None;
+    }
+    let asked_back = node.labels.get(cxi_api::names::UPGRADE_LABEL).is_some_and(|request| request == "rollback");
+    let previous = || {
+        let record = node.rollout()?;
+        let good = |revision: &&RevisionId| {
+            scope.world.revisions.iter().any(|known| known.id == **revision && !known.deleting)
+        };
+        let present = record.revision.iter().filter(|revision| *revision != target);
+        let earlier =
+            record.history.iter().rev().filter(|entry| matches!(entry.result.as_str(), "Verified" | "RolledBack"));
+        let earlier = earlier.filter_map(|entry| entry.revision.as_ref()).filter(|revision| *revision != target);
+        present.chain(earlier).find(good).cloned()
+    };
+    Some(if asked_back { previous().unwrap_or_else(|| target.clone()) } else { target.clone() })
+}
+
+/// Takes nodes that nobody owns.
+fn claim(scope: &Scope<'_>) -> Vec<Action> {
+    let mine = scope.ownership.claims.iter().filter(|(_, driver)| **driver == scope.driver.name);
+    mine.filter_map(|(node, _)| scope.world.nodes.get(node))
+        .map(|node| Action::PatchNode {
+            node: node.name.clone(),
+            uid: node.uid.clone(),
+            changes: vec![NodeChange::SetLabel {
+                key: cxi_api::names::DRIVER_LABEL.into(),
+                was: node.labels.get(cxi_api::names::DRIVER_LABEL).cloned(),
+                value: scope.driver.name.clone(),
+            }],
+        })
+        .collect()
+}
+
+/// Adds to a resting node's record why it is not admitted.
+fn explain(
+    scope: &Scope<'_>,
+    rollout: &Rollout,
+    member: &Member<'_>,
+    step: Step,
+    verdicts: &BTreeMap<String, (Reason, (&'static str, String), String)>,
+) -> Step {
+    let Some((reason, object, message)) = verdicts.get(&member.node.name) else { return step };
+    let Some(record) = step.rollout.clone().or_else(|| member.node.rollout().cloned()) else { return step };
+    if !record.phase.is_settled() {
+        return step;
+    }
+    let ctx = context(scope, member.node, rollout, None, member.wanted.clone());
+    let mut next = step::Next { record, effects: Vec::new(), announcements: Vec::new() };
+    settled::explain(&ctx, &mut next, *reason, (object.0, &object.1), message.clone());
+    if member.node.rollout() == Some(&next.record) {
+        return step;
+    }
+    Step { rollout: Some(next.record), effects: Vec::new(), announcements: step.announcements }
+}
+
+fn carry_out(node: &Node, step: Step) -> Vec<Action> {
+    let mut actions = step.effects;
+    if let (Some(now), Some(record)) = (step.rollout, &node.record) {
+        actions.push(Action::WriteRollout {
+            node: node.name.clone(),
+            uid: record.uid.clone(),
+            was: record.rollout.clone().map(Box::new),
+            now: Box::new(now),
+        });
+    }
+    actions.extend(step.announcements.into_iter().map(Action::Announce));
+    actions
+}
+
+/// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record.
+fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> Vec<Action> {
+    let gone = members.iter().filter(|member| {
+        let Some(record) = member.node.rollout() else {
+            return scope.driver.deleting && member.node.record.is_none();
+        };
+        let in_flight = scope.driver.status.rollout.iter().flat_map(|rollout| &rollout.in_flight);
+        let idle = !in_flight.into_iter().any(|entry| entry.node == member.node.name);
+        let labelled = crate::proof::version_labels(member.node, &scope.world.namespace).next().is_some();
+        let same = member.record.as_ref() == Some(record);
+        member.wanted.is_none()
+            && idle
+            && same
+            && !labelled
+            && record.phase == cxi_api::Phase::Pending
+            && record.revision.is_none()
+            && record.target_revision.is_none()
+    });
+    let mut actions = Vec::new();
+    for member in gone {
+        let wanted = gates::Wanted { owner: Some(false), gate: Some(None), version: Some(None), taint: Some(false) };
+        let changes = gates::changes(scope.world, scope.driver, member.node, &wanted);
+        if !changes.is_empty() {
+            actions.push(Action::PatchNode { node: member.node.name.clone(), uid: member.node.uid.clone(), changes });
+        }
+    }
+    actions
+}
+
+/// Leaves the drivers loaded: KMM's Modules and labels stay, and with them the label that the Modules select by.
+fn let_go(scope: &Scope<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for node in scope.nodes() {
+        let wanted = gates::Wanted { owner: None, gate: Some(None), version: None, taint: Some(false) };
+        let changes = gates::changes(scope.world, scope.driver, node, &wanted);
+        if !changes.is_empty() {
+            actions.push(Action::PatchNode { node: node.name.clone(), uid: node.uid.clone(), changes });
+        } else if let Some(record) = &node.record {
+            actions.push(Action::DeleteRecord { node: node.name.clone(), uid: record.uid.clone() });
+        }
+    }
+    actions
+}
+
+/// Nothing of the driver is left on a node (or it is to be left there): the rest goes, the finalizer last.
+fn end(scope: &Scope<'_>, mut actions: Vec<Action>, orphaning: bool) -> Vec<Action> {
+    actions.retain(|action| matches!(action, Action::Announce(_)));
+    let mine: Vec<_> = scope.world.revisions.iter().filter(|revision| revision.driver == scope.driver.name).collect();
+    if !orphaning && !mine.is_empty() {
+        let live = mine.into_iter().filter(|revision| !revision.deleting);
+        actions.extend(live.map(|revision| Action::DeleteModule { revision: revision.id.clone() }));
+        return actions;
+    }
+    actions.push(Action::DeleteOperands { driver: scope.driver.name.clone() });
+    actions.push(Action::RemoveFinalizer { driver: scope.driver.name.clone() });
+    actions
+}

@@ -1,0 +1,346 @@
+//! The part of a transaction that cannot be taken back: `Unloading` and `Loading`, and `RollingBack`, which prepares the way back.
+//! KMM does the work; here its labels are moved, each move with a proof.
+
+use std::time::Duration;
+
+use cxi_api::{
+    NodeReport, Phase, Reason, RevisionId,
+    names::{Role, kmm_version_label, kmm_version_ready_label, module_name},
+    node::Cause,
+};
+
+use crate::{
+    action::{Action, Announcement},
+    closing,
+    proof::{NotQuiet, StillLoaded, Unloaded, host_holder, version_labels},
+    settled,
+    step::{Ctx, Next},
+    world::{ImageState, PodState},
+};
+
+/// How long modules may still be reported after KMM is done before they are taken for leftovers.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Prepares the way back from a failed revision: the node is closed already, that nobody holds the device is proved again.
+pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
+    if rebooted(ctx, next) {
+        return;
+    }
+    let since = next.record.since;
+    if !closing::holders(ctx).is_empty() {
+        let names: Vec<String> = closing::holders(ctx).iter().map(|holder| closing::pod_name(holder)).collect();
+        let message = format!("pods {} hold the device on a closed node", names.join(", "));
+        return stuck(ctx, next, Reason::PodsRunning, &message);
+    }
+    match closing::prove_quiet(ctx, since) {
+        Ok(_) => {
+            next.enter(ctx, Phase::Unloading);
+            next.record.evidence_since = Some(since);
+        }
+        Err(NotQuiet::Host(holder)) => {
+            closing::look(ctx, next);
+            stuck(ctx, next, Reason::HostHolder, &holder);
+        }
+        Err(NotQuiet::Offered) => {
+            closing::look(ctx, next);
+            stuck(ctx, next, Reason::StillAdvertised, "the resource is still offered");
+        }
+        Err(NotQuiet::Pods(_)) => closing::look(ctx, next),
+        Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => {
+            closing::look(ctx, next);
+            if ctx.due_on_node(since, ctx.settings.unload) {
+                next.quarantine(ctx, "the node agent did not say in time that nobody holds the device".into());
+            }
+        }
+    }
+}
+
+fn stuck(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
+    if ctx.due_on_node(next.record.since, ctx.settings.unload) {
+        next.quarantine(ctx, &format!("cannot go back: {message}"));
+    } else {
+        settled::explain(ctx, next, reason, ("", ""), message.to_owned());
+    }
+}
+
+/// Has KMM take the driver out, and waits for the proof that it is out.
+pub fn unloading(ctx: &Ctx<'_>, next: &mut Next) {
+    if rebooted(ctx, next) {
+        return;
+    }
+    let since = next.record.since;
+    let label = version_labels(ctx.node, &ctx.world.namespace).next();
+    if let Some((label, value)) = label {
+        return remove_label(ctx, next, &label.clone(), &value.clone());
+    }
+    match Unloaded::prove(ctx.node, &ctx.world.namespace, since) {
+        Ok(_) => unloaded(ctx, next),
+        Err(obstacle) => {
+            if let StillLoaded::Leftovers(modules) = &obstacle
+                && clean_up(ctx, next, modules)
+            {
+                return;
+            }
+            let (reason, object, message) = why_still_loaded(ctx, &obstacle);
+            if ctx.due_on_node(since, ctx.settings.unload) {
+                next.fail(ctx, format!("the driver was not unloaded in time: {message}"));
+            } else if reason.is_some() || next.record.blocked_by.is_some() {
+                settled::explain(ctx, next, reason.unwrap_or(Reason::UnloadStuck), ("", &object), message);
+            }
+        }
+    }
+}
+
+/// The label goes only with the proof; without it the node goes back to where the proof is sought.
+fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
+    let evidence = next.record.evidence_since.unwrap_or(next.record.since);
+    match closing::prove_quiet(ctx, evidence) {
+        Ok(proof) => next.effects.push(Action::Unload {
+            node: ctx.node.name.clone(),
+            uid: ctx.node.uid.clone(),
+            label: label.to_owned(),
+            value: value.to_owned(),
+            proof,
+        }),
+        Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => {
+            closing::look(ctx, next);
+            if ctx.due_on_node(next.record.since, ctx.settings.unload) {
+                next.fail(ctx, "it could not be proved in time that nobody holds the device".into());
+            }
+        }
+        Err(NotQuiet::Pods(_) | NotQuiet::Host(_) | NotQuiet::Offered) => {
+            if next.record.cause == Some(Cause::Rollback) && next.record.failure.is_some() {
+                next.enter(ctx, Phase::RollingBack);
+            } else if next.record.from.as_ref().is_some_and(|from| from.as_str() == value) {
+                // KMM has not been told yet: the node still runs its old revision and can go back to it.
+                next.record.revision = next.record.from.take();
+                next.enter(ctx, Phase::Closing);
+            } else {
+                closing::look(ctx, next);
+            }
+        }
+    }
+}
+
+fn unloaded(ctx: &Ctx<'_>, next: &mut Next) {
+    let since = next.record.since;
+    if next.record.cause != Some(Cause::Rollback) {
+        // Nothing is loaded: whatever is wanted by now is as near as what was wanted before.
+        next.record.goal.clone_from(&ctx.wanted);
+        next.record.target_revision.clone_from(&ctx.wanted);
+    }
+    if next.record.goal.is_none() {
+        next.remember(ctx, None, "Unloaded".into());
+        next.record.cause = None;
+        next.record.from = None;
+        next.record.revision = None;
+        next.record.failure = None;
+        next.record.evictions.clear();
+        next.enter(ctx, Phase::Pending);
+        return;
+    }
+    next.enter(ctx, Phase::Loading);
+    next.record.evidence_since = Some(since);
+}
+
+/// Takes out what a failed load (or the host) left in the kernel. True when that settles the step.
+fn clean_up(ctx: &Ctx<'_>, next: &mut Next, modules: &[String]) -> bool {
+    if settled::is_preinstalled(ctx) && next.record.goal.is_some() && next.record.goal == ctx.wanted {
+        // The host's driver is what is wanted.
+        next.enter(ctx, Phase::Verifying);
+        return true;
+    }
+    let names = modules.join(", ");
+    match ctx.pod(Role::Cleanup) {
+        Some(pod) if pod.deleting => {}
+        Some(pod) => match &pod.state {
+            PodState::Failed { message } => {
+                next.quarantine(ctx, format!("modules {names} cannot be taken out: {message}; reboot the node"));
+                return true;
+            }
+            PodState::Succeeded { .. } if ctx.due(next.record.since, LINGER * 4) => {
+                next.effects.push(Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() });
+            }
+            _ => {}
+        },
+        None => {
+            // A report may be a moment older than what KMM did last; the wait starts with a stored time.
+            let marked = next.record.blocked_by.as_ref().filter(|blocker| blocker.name == "leftovers");
+            match marked {
+                Some(blocker) if ctx.due(blocker.since, LINGER) => {
+                    next.effects.push(Action::StartCleanup {
+                        node: ctx.node.name.clone(),
+                        uid: ctx.node.uid.clone(),
+                        driver: ctx.driver.name.clone(),
+                        modules: modules.to_vec(),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    false
+}
+
+/// Reason (none while all is well), object and sentence.
+fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, String, String) {
+    let trouble = ctx.node.workers.iter().find_map(|worker| worker.trouble.clone());
+    let image_missing = ctx.node.workers.iter().any(|worker| worker.image_missing);
+    match obstacle {
+        _ if !ctx.node.ready => (Some(Reason::NotReady), String::new(), "the node is not Ready".into()),
+        StillLoaded::KmmBusy(_) if image_missing => {
+            let message = "KMM cannot pull the old image, which it needs to unload; push it again".to_owned();
+            (Some(Reason::OldImageMissing), String::new(), message)
+        }
+        StillLoaded::KmmBusy(doing) => match trouble {
+            Some(trouble) => {
+                let holder = ctx.node.report().and_then(holder_in_words);
+                let who = holder.map_or_else(String::new, |holder| format!(": {holder}"));
+                let message =
+                    format!("KMM does not get the driver out{who} ({trouble}); it goes on when the holder leaves");
+                (Some(Reason::UnloadStuck), "holder".into(), message)
+            }
+            None => (None, String::new(), doing.clone()),
+        },
+        StillLoaded::Labelled(label) => (None, String::new(), format!("label {label} is on the node")),
+        StillLoaded::AgentSilent => {
+            let silent = ctx.due(since_of(ctx), Duration::from_secs(45));
+            (silent.then_some(Reason::AgentSilent), String::new(), "the node agent has not reported since".into())
+        }
+        StillLoaded::Leftovers(modules) => {
+            let message = format!("modules {} are in the kernel although KMM has nothing loaded", modules.join(", "));
+            (Some(Reason::UnloadStuck), "leftovers".into(), message)
+        }
+    }
+}
+
+fn since_of(ctx: &Ctx<'_>) -> cxi_api::Timestamp {
+    ctx.node.rollout().map_or(ctx.now, |record| record.since)
+}
+
+fn holder_in_words(report: &NodeReport) -> Option<String> {
+    host_holder(report)
+}
+
+/// Has KMM put the driver in, and waits until KMM says so in every way it has.
+pub fn loading(ctx: &Ctx<'_>, next: &mut Next) {
+    if rebooted(ctx, next) {
+        return;
+    }
+    let Some(goal) = next.record.goal.clone() else {
+        next.enter(ctx, Phase::Unloading);
+        return;
+    };
+    if ctx.revision(&goal).is_none() {
+        if settled::is_preinstalled(ctx) {
+            next.enter(ctx, Phase::Verifying);
+        } else {
+            settled::explain(
+                ctx,
+                next,
+                Reason::ImageMissing,
+                ("Module", ""),
+                format!("waits for the Module of revision {goal}"),
+            );
+        }
+        return;
+    }
+    let namespace = &ctx.world.namespace;
+    let label = kmm_version_label(namespace, &module_name(&goal));
+    let labels: Vec<(&String, &String)> = version_labels(ctx.node, namespace).collect();
+    match labels.as_slice() {
+        [] => set_label(ctx, next, &goal, label),
+        [(key, value)] if **key == label && value.as_str() == goal.as_str() => await_load(ctx, next, &goal),
+        // Somebody else's label: everything goes, then the right one comes.
+        _ => {
+            next.record.cause = next.record.cause.or(Some(Cause::Repair));
+            next.record.evidence_since = None;
+            let phase = if labels.is_empty() { Phase::Unloading } else { Phase::Quiesced };
+            next.enter(ctx, phase);
+        }
+    }
+}
+
+fn set_label(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId, label: String) {
+    let evidence = next.record.evidence_since.unwrap_or(next.record.since);
+    match Unloaded::prove(ctx.node, &ctx.world.namespace, evidence) {
+        Ok(proof) => next.effects.push(Action::Load {
+            node: ctx.node.name.clone(),
+            uid: ctx.node.uid.clone(),
+            label,
+            value: goal.to_string(),
+            proof,
+        }),
+        Err(_) => next.enter(ctx, Phase::Unloading),
+    }
+}
+
+fn await_load(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) {
+    if kmm_has_loaded(ctx, goal) {
+        next.enter(ctx, Phase::Verifying);
+        return;
+    }
+    let since = next.record.since;
+    let kernel = &ctx.node.kernel;
+    let loader = ctx.node.workers.iter().find(|worker| worker.loads && worker.module == module_name(goal));
+    // KMM may start a loader for the kernel of the last boot, which it replaces a moment later.
+    let failing = loader
+        .filter(|worker| worker.kernel.as_ref().is_none_or(|of| of == kernel))
+        .filter(|worker| worker.restarts >= ctx.settings.load_restarts);
+    if let Some(worker) = failing {
+        let trouble = worker.trouble.clone().unwrap_or_else(|| "its container keeps ending".into());
+        return next.fail(ctx, format!("KMM's worker cannot load revision {goal}: {trouble}"));
+    }
+    let image = ctx.revision(goal).and_then(|revision| revision.images.get(kernel));
+    let missing = image.is_none_or(|image| image.state != ImageState::Exists)
+        || loader.is_some_and(|worker| worker.image_missing);
+    let (reason, message) = if !ctx.node.ready {
+        (Reason::NotReady, "the node is not Ready".to_owned())
+    } else if missing {
+        (Reason::ImageMissing, format!("the image of revision {goal} for kernel {kernel} is not there"))
+    } else {
+        (Reason::Loading, format!("KMM has not loaded revision {goal} yet"))
+    };
+    if ctx.due_on_node(since, ctx.settings.load) {
+        next.fail(ctx, format!("the driver was not loaded in time: {message}"));
+    } else if reason != Reason::Loading || ctx.due(since, Duration::from_mins(1)) {
+        settled::explain(ctx, next, reason, ("", ""), message);
+    }
+}
+
+/// Whether KMM has loaded a revision in this boot. The ready label alone proves nothing: it stays through a reboot.
+pub fn kmm_has_loaded(ctx: &Ctx<'_>, revision: &RevisionId) -> bool {
+    let node = ctx.node;
+    let module = module_name(revision);
+    let wanted = node.kmm_wants.iter().find(|wanted| wanted.name == module);
+    let has = node.kmm_has.iter().find(|has| has.name == module);
+    let (Some(wanted), Some(has)) = (wanted, has) else { return false };
+    let ready = kmm_version_ready_label(&ctx.world.namespace, &module);
+    has.version.as_deref() == Some(revision.as_str())
+        && has.config == wanted.config
+        && has.boot_id.as_deref() == Some(node.boot_id.as_str())
+        && node.labels.get(&ready).map(String::as_str) == Some(revision.as_str())
+        && node.workers.is_empty()
+}
+
+/// A reboot takes any driver out and starts the time limits again.
+fn rebooted(ctx: &Ctx<'_>, next: &mut Next) -> bool {
+    if next.record.boot_id.as_ref() == Some(&ctx.node.boot_id) {
+        return false;
+    }
+    let phase = next.record.phase;
+    next.record.expected = next.record.expected.take().filter(|expected| expected.kernel == ctx.node.kernel);
+    next.enter(ctx, phase);
+    true
+}
+
+/// Tells people that a rollout halted.
+pub fn halted(driver: &str, message: &str) -> Action {
+    Action::Announce(Announcement {
+        driver: driver.to_owned(),
+        node: None,
+        warning: true,
+        reason: "RolloutHalted".into(),
+        message: message.to_owned(),
+    })
+}

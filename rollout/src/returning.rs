@@ -1,0 +1,238 @@
+//! Verifying that the right driver runs and its links are up, and offering the NICs again.
+
+use std::collections::BTreeSet;
+
+use cxi_api::{
+    Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, driver::SharingMode, names::device_plugin_gate,
+    node::Cause, node_report::Link,
+};
+
+use crate::{
+    closing::{self, Prefetch},
+    proof::{CXI_MODULES, answers, version_labels},
+    reload::kmm_has_loaded,
+    settled,
+    step::{Ctx, Next},
+};
+
+/// Compares what the node runs with what it should run.
+pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
+    let in_transaction = next.record.cause.is_some();
+    if next.record.boot_id.as_ref() != Some(&ctx.node.boot_id) {
+        next.record.advertise = Advertise::None;
+        next.enter(ctx, Phase::Verifying);
+        return;
+    }
+    let Some(goal) = next.record.goal.clone() else {
+        next.record.revision = None;
+        next.enter(ctx, Phase::Pending);
+        return;
+    };
+    if !is_labelled(ctx, &goal) {
+        // Somebody removed or added a version label.
+        if in_transaction {
+            next.record.evidence_since = None;
+            next.enter(ctx, Phase::Quiesced);
+        } else {
+            next.record.revision = Some(goal);
+            next.record.goal = None;
+            next.enter(ctx, Phase::Pending);
+        }
+        return;
+    }
+    let (reason, message) = match verify(ctx, next, &goal) {
+        Verdict::Good => {
+            next.record.revision = Some(goal);
+            next.record.advertise = Advertise::All;
+            next.enter(ctx, Phase::Returning);
+            return;
+        }
+        Verdict::Wrong(message) if in_transaction => return next.fail(ctx, message),
+        Verdict::Wrong(message) => (Reason::WrongDriver, message),
+        Verdict::NotYet(reason, message) => (reason, message),
+    };
+    let limit = ctx.strategy().health_check_timeout.0;
+    let late = ctx.due_on_node(next.record.since, limit);
+    if late && in_transaction {
+        return next.fail(ctx, format!("not healthy in time: {message}"));
+    }
+    if late && next.record.advertise == Advertise::All {
+        // A node that was found running and cannot be verified is not offered any longer.
+        next.record.advertise = Advertise::None;
+    }
+    if late || reason != Reason::AgentSilent {
+        settled::explain(ctx, next, reason, ("", ""), message);
+    }
+}
+
+enum Verdict {
+    Good,
+    NotYet(Reason, String),
+    Wrong(String),
+}
+
+fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
+    let by_kmm = ctx.revision(goal).is_some();
+    if !ctx.node.ready {
+        return Verdict::NotYet(Reason::NotReady, "the node is not Ready".into());
+    }
+    if by_kmm && !kmm_has_loaded(ctx, goal) {
+        return Verdict::NotYet(Reason::Loading, format!("KMM has not loaded revision {goal} in this boot"));
+    }
+    if by_kmm {
+        match closing::prefetch(ctx, next) {
+            Prefetch::Done(expected) => next.record.expected = expected,
+            Prefetch::Running => {
+                return Verdict::NotYet(Reason::Loading, "waits for the manifest of the driver image".into());
+            }
+            Prefetch::Trouble(trouble) => return Verdict::NotYet(Reason::ImageMissing, trouble),
+        }
+    }
+    let Some(report) = ctx.node.report().filter(|report| answers(report, next.record.since)) else {
+        return Verdict::NotYet(Reason::AgentSilent, "waits for a report of the node agent".into());
+    };
+    match check_modules(ctx, &next.record, report, goal, by_kmm) {
+        Verdict::Good => check_links(ctx, &next.record, report),
+        other => other,
+    }
+}
+
+fn check_modules(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport, goal: &RevisionId, by_kmm: bool) -> Verdict {
+    let loaded = report.build_ids();
+    if !by_kmm {
+        return if loaded.is_empty() {
+            Verdict::NotYet(Reason::HostDriverMissing, "the host has not loaded its driver".into())
+        } else {
+            Verdict::Good
+        };
+    }
+    let expected = record.expected.as_ref().filter(|expected| expected.revision == goal.as_str());
+    let build_ids = expected.map(|expected| &expected.build_ids).filter(|ids| !ids.is_empty());
+    if let Some(build_ids) = build_ids {
+        for (name, build_id) in build_ids {
+            match loaded.get(name) {
+                None => return Verdict::NotYet(Reason::WrongDriver, format!("module {name} is not loaded")),
+                Some(found) if found != build_id => {
+                    return Verdict::Wrong(format!(
+                        "module {name} has build-id {found}, the image of revision {goal} has {build_id}: another driver is loaded"
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        return Verdict::Good;
+    }
+    if let Some(missing) = CXI_MODULES.iter().find(|name| !loaded.contains_key(**name)) {
+        return Verdict::NotYet(Reason::WrongDriver, format!("module {missing} is not loaded"));
+    }
+    let before = record.snapshot.as_ref().map(|snapshot| &snapshot.build_ids).filter(|ids| !ids.is_empty());
+    let replaced = record.from.is_some() && record.cause == Some(Cause::Revision) && ctx.wanted.as_ref() == Some(goal);
+    if replaced && before.is_some_and(|before| *before == loaded) {
+        return Verdict::Wrong("the loaded modules are still those from before: the new driver is not in".into());
+    }
+    Verdict::Good
+}
+
+fn check_links(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport) -> Verdict {
+    let present: BTreeSet<&str> = report.devices.iter().map(|nic| nic.pci_address.as_str()).collect();
+    let up: BTreeSet<&str> =
+        report.devices.iter().filter(|nic| nic.link == Link::Up).map(|nic| nic.pci_address.as_str()).collect();
+    if present.is_empty() {
+        return Verdict::NotYet(Reason::LinkDown, "the driver has bound no NIC".into());
+    }
+    let before = record.snapshot.as_ref().filter(|snapshot| !snapshot.devices.is_empty());
+    if let Some(before) = before {
+        if let Some(missing) = before.devices.iter().find(|nic| !present.contains(nic.as_str())) {
+            return Verdict::NotYet(Reason::LinkDown, format!("NIC {missing} is not back"));
+        }
+        if let Some(down) = before.links_up.iter().find(|nic| !up.contains(nic.as_str())) {
+            return Verdict::NotYet(Reason::LinkDown, format!("the link of NIC {down} is down, it was up before"));
+        }
+        return Verdict::Good;
+    }
+    // Nothing to compare with: all links, or after the time limit one (a port may never have had a cable).
+    let late = ctx.due_on_node(record.since, ctx.strategy().health_check_timeout.0 / 2);
+    if up.len() == present.len() || (late && !up.is_empty()) {
+        return Verdict::Good;
+    }
+    let down: Vec<&str> = present.difference(&up).copied().collect();
+    Verdict::NotYet(Reason::LinkDown, format!("the links of {} are down", down.join(", ")))
+}
+
+fn is_labelled(ctx: &Ctx<'_>, goal: &RevisionId) -> bool {
+    let labels: Vec<&String> = version_labels(ctx.node, &ctx.world.namespace).map(|(_, value)| value).collect();
+    if ctx.revision(goal).is_none() {
+        return labels.is_empty();
+    }
+    matches!(labels.as_slice(), [value] if value.as_str() == goal.as_str())
+}
+
+/// Offers the NICs again and waits until the kubelet shows them.
+pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
+    if next.record.boot_id.as_ref() != Some(&ctx.node.boot_id) {
+        next.record.advertise = Advertise::None;
+        next.enter(ctx, Phase::Verifying);
+        return;
+    }
+    let Some(revision) = next.record.revision.clone() else {
+        next.enter(ctx, Phase::Verifying);
+        return;
+    };
+    let expected = expected_allocatable(ctx);
+    let gate = device_plugin_gate(&ctx.driver.name);
+    let open = !ctx.driver.spec.device_plugin.enabled
+        || ctx.node.labels.get(&gate).map(String::as_str) == Some(revision.as_str());
+    if open && ctx.allocatable() >= expected {
+        return finish(ctx, next, &revision);
+    }
+    let new_driver = next.record.cause.is_some();
+    if ctx.due_on_node(next.record.since, ctx.settings.give_back) {
+        let message = format!("{} of {expected} {} are offered on the node", ctx.allocatable(), ctx.resource());
+        if new_driver && next.record.from.is_some() {
+            next.record.revision = None;
+            next.fail(ctx, format!("the device plugin did not come back: {message}"));
+        } else {
+            settled::explain(ctx, next, Reason::NotAdvertised, ("", ""), message);
+        }
+    }
+}
+
+fn finish(ctx: &Ctx<'_>, next: &mut Next, revision: &RevisionId) {
+    let record = &mut next.record;
+    let result = match record.cause {
+        Some(Cause::Rollback) => Some("RolledBack"),
+        Some(_) => Some("Verified"),
+        // Given back (said already), or verified again after a reboot.
+        None => None,
+    };
+    let blocked = record.blocked_by.take();
+    let keep = record.cause.is_none() && record.retry_after.is_some();
+    record.goal = None;
+    record.cause = None;
+    record.from = None;
+    record.evictions.clear();
+    if let Some(result) = result {
+        next.remember(ctx, Some(revision.clone()), result.into());
+        let message = format!("revision {revision} is verified and in service");
+        next.announcements.push(ctx.announce(false, result, message));
+    }
+    let up_to_date = next.record.target_revision.as_ref() == Some(revision);
+    next.enter(ctx, if up_to_date { Phase::UpToDate } else { Phase::Pending });
+    if keep && !up_to_date {
+        next.record.blocked_by = blocked;
+    }
+}
+
+/// What the kubelet should offer: the NICs whose links are up, times the pods that share one.
+fn expected_allocatable(ctx: &Ctx<'_>) -> i64 {
+    let plugin = &ctx.driver.spec.device_plugin;
+    if !plugin.enabled {
+        return 0;
+    }
+    let up = ctx.node.report().map_or(0, |report| report.devices.iter().filter(|nic| nic.link == Link::Up).count());
+    let each = match plugin.sharing_mode {
+        SharingMode::Shared => i64::from(plugin.shared_capacity),
+        SharingMode::Exclusive => 1,
+    };
+    i64::try_from(up).unwrap_or(i64::MAX).saturating_mul(each).max(1)
+}

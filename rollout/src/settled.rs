@@ -1,0 +1,127 @@
+//! Nodes that rest: in service on the wanted revision, waiting for admission, or out of service. They are kept as they should
+//! be, and what somebody else changed on them is noticed.
+
+use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId, names::UPGRADE_LABEL, node::Cause};
+
+use crate::{
+    proof::version_labels,
+    step::{Ctx, Next},
+};
+
+/// Steps a node that rests.
+pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
+    let wanted = ctx.wanted.clone();
+    if next.record.target_revision != wanted {
+        if wanted.is_none() && !ctx.driver.deleting {
+            // A label that comes and goes must not start a drain.
+            next.record.retry_after = Some(ctx.now + ctx.settings.unselected);
+        } else if next.record.target_revision.is_some() {
+            next.record.retry_after = None;
+        }
+        next.record.target_revision.clone_from(&wanted);
+    }
+    note_request(ctx, &mut next.record);
+    if let Some(entry) =
+        ctx.entry.filter(|entry| entry.attempt == next.record.attempt + 1 && ctx.needs_transaction(&next.record))
+    {
+        return begin(ctx, next, entry.attempt);
+    }
+    if next.record.phase != Phase::Quarantined && next.record.revision.is_some() {
+        if evidence_gone(ctx, &next.record) {
+            reverify(ctx, next);
+            return;
+        }
+        let phase = if next.record.revision == wanted { Phase::UpToDate } else { Phase::Pending };
+        if next.record.phase != phase {
+            next.enter(ctx, phase);
+        }
+        if phase == Phase::UpToDate && next.record.failure.is_some() {
+            next.record.failure = None;
+            next.record.last_error = None;
+        }
+    }
+    if next.record.phase == Phase::UpToDate {
+        next.unblock();
+    }
+}
+
+/// Starts the transaction that the ledger has admitted.
+fn begin(ctx: &Ctx<'_>, next: &mut Next, attempt: i32) {
+    let record = &mut next.record;
+    record.attempt = attempt;
+    record.goal.clone_from(&ctx.wanted);
+    record.retry_after = None;
+    record.evictions.clear();
+    record.from = None;
+    record.snapshot = None;
+    let asked_back = request(ctx) == Some("rollback");
+    record.cause = Some(match &record.goal {
+        None => Cause::Teardown,
+        Some(_) if ctx.needs_repair(record) => Cause::Repair,
+        Some(_) if asked_back => Cause::Rollback,
+        Some(_) => Cause::Revision,
+    });
+    if record.cause == Some(Cause::Rollback) {
+        // The failure that counts is one of this transaction.
+        record.failure = None;
+    }
+    record.handled_request = request(ctx).map(str::to_owned);
+    let goal = record.goal.as_ref().map_or("no driver".to_owned(), |goal| format!("revision {goal}"));
+    next.enter(ctx, Phase::Admitted);
+    next.announcements.push(ctx.announce(false, "Admitted", format!("moving to {goal}")));
+}
+
+/// What was verified in an earlier boot, or is not seen any more, has to be verified again before it is offered.
+fn reverify(ctx: &Ctx<'_>, next: &mut Next) {
+    next.record.goal.clone_from(&next.record.revision);
+    next.record.cause = None;
+    next.record.from = None;
+    next.record.snapshot = None;
+    next.record.advertise = Advertise::None;
+    next.enter(ctx, Phase::Verifying);
+}
+
+fn evidence_gone(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
+    if ctx.needs_repair(record) {
+        return false;
+    }
+    let rebooted = record.boot_id.as_ref().is_some_and(|boot| *boot != ctx.node.boot_id);
+    let unloaded = ctx.node.report().is_some_and(|report| report.modules.is_empty());
+    rebooted || unloaded
+}
+
+/// The revision by whose label KMM loads on this node; none when there is no label, or several.
+pub fn labelled_revision(ctx: &Ctx<'_>) -> Option<RevisionId> {
+    let mut labels = version_labels(ctx.node, &ctx.world.namespace);
+    let (_, value) = labels.next()?;
+    if labels.next().is_some() { None } else { value.parse().ok() }
+}
+
+/// Whether the host brings the driver of the revision that is wanted.
+pub fn is_preinstalled(ctx: &Ctx<'_>) -> bool {
+    ctx.driver.spec.source.kind == cxi_api::driver::SourceType::Preinstalled
+}
+
+/// What the administrator asks of this node.
+pub fn request<'a>(ctx: &Ctx<'a>) -> Option<&'a str> {
+    ctx.node.labels.get(UPGRADE_LABEL).map(String::as_str)
+}
+
+/// A request that was taken away may be made again.
+fn note_request(ctx: &Ctx<'_>, record: &mut NodeRollout) {
+    if request(ctx).is_none() {
+        record.handled_request = None;
+    }
+}
+
+/// Writes down why a node is not admitted.
+pub fn explain(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, object: (&str, &str), message: String) {
+    let same = next
+        .record
+        .blocked_by
+        .as_ref()
+        .is_some_and(|old| old.reason == reason && old.name == object.1 && old.message == message);
+    if !same {
+        next.block(ctx, reason, object, message);
+    }
+}

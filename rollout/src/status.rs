@@ -1,0 +1,298 @@
+//! What an administrator reads in a CXIDriver: counters as recounts of the records, conditions, one word for the state.
+
+use cxi_api::{CXIDriverStatus, NodeRollout, Phase, Reason, Timestamp, driver_status::Rollout, node::HistoryEntry};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::{
+    action::Action,
+    admission::{self, is_in_service},
+    driver::{Member, Obstacle, Scope},
+};
+
+/// The status as it should be, if it is not.
+pub fn write(
+    scope: &Scope<'_>,
+    rollout: Rollout,
+    members: &[Member<'_>],
+    conflict: Option<&String>,
+    obstacle: Option<&Obstacle>,
+) -> Option<Action> {
+    let driver = scope.driver;
+    let old = &driver.status;
+    let target = scope.target();
+    let facts = Facts::gather(scope, &rollout, members, conflict, obstacle);
+    let everywhere = facts.total > 0 && facts.updated == facts.total;
+    let current = if everywhere { Some(target.clone()) } else { old.current_revision.clone() };
+    let version = if everywhere { Some(driver.spec.version.clone()) } else { old.version.clone() };
+    let mut rollout = rollout;
+    let ledger_changed = old.rollout.as_ref().is_none_or(|stored| {
+        (&stored.id, &stored.in_flight, &stored.failed, &stored.halted)
+            != (&rollout.id, &rollout.in_flight, &rollout.failed, &rollout.halted)
+    });
+    rollout.eta = if ledger_changed { eta(scope, &rollout, members) } else { rollout.eta };
+    let conditions = facts.conditions(scope, &rollout, &old.conditions);
+    let status = CXIDriverStatus {
+        observed_generation: driver.generation,
+        version,
+        target_version: Some(driver.spec.version.clone()),
+        current_revision: current,
+        target_revision: (!driver.deleting).then_some(target),
+        total: facts.total,
+        updated: facts.updated,
+        ready: facts.ready,
+        updating: facts.updating,
+        failed: facts.failed,
+        blocked: facts.blocked,
+        state: Some(facts.state(scope, &rollout).into()),
+        rollout: Some(rollout),
+        conditions,
+    };
+    if status == *old {
+        return None;
+    }
+    let flags = |status: &CXIDriverStatus| -> Vec<(String, String, String)> {
+        let flag = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone());
+        status.conditions.iter().map(flag).collect()
+    };
+    let urgent =
+        ledger_changed || flags(&status) != flags(old) || old.observed_generation != status.observed_generation;
+    Some(Action::WriteDriverStatus { driver: driver.name.clone(), status: Box::new(status), urgent })
+}
+
+/// What the status is made of.
+struct Facts {
+    total: i32,
+    updated: i32,
+    ready: i32,
+    updating: i32,
+    failed: i32,
+    blocked: i32,
+    offering: i32,
+    silent: Vec<String>,
+    out_of_service: Vec<String>,
+    top_blocker: Option<(Reason, String, usize)>,
+    preflight: Option<String>,
+    conflict: Option<String>,
+    obstacle: Option<(String, String)>,
+}
+
+impl Facts {
+    fn gather(
+        scope: &Scope<'_>,
+        rollout: &Rollout,
+        members: &[Member<'_>],
+        conflict: Option<&String>,
+        obstacle: Option<&Obstacle>,
+    ) -> Self {
+        let target = scope.target();
+        let count = |test: &dyn Fn(&Member<'_>, &NodeRollout) -> bool| {
+            let matching = members.iter().filter(|m| m.record.as_ref().is_some_and(|record| test(m, record)));
+            i32::try_from(matching.count()).unwrap_or(i32::MAX)
+        };
+        let wanted = |m: &Member<'_>| m.wanted.as_ref() == Some(&target);
+        let updated = count(&|m, r| wanted(m) && r.phase == Phase::UpToDate && r.revision == m.wanted);
+        let in_flight = |m: &Member<'_>| rollout.in_flight.iter().any(|entry| entry.node == m.node.name);
+        let really = |r: &NodeRollout| {
+            let reason = r.blocked_by.as_ref().map(|blocker| blocker.reason);
+            reason.filter(|reason| !matches!(reason, Reason::Budget))
+        };
+        let blocked =
+            |m: &Member<'_>, r: &NodeRollout| r.phase == Phase::Pending && !in_flight(m) && really(r).is_some();
+        let mut reasons: Vec<(Reason, String, usize)> = Vec::new();
+        for member in members {
+            let Some(record) = member.record.as_ref().filter(|record| blocked(member, record)) else {
+                continue;
+            };
+            let Some(blocker) = &record.blocked_by else { continue };
+            match reasons.iter_mut().find(|(reason, ..)| *reason == blocker.reason) {
+                Some((_, _, times)) => *times += 1,
+                None => reasons.push((blocker.reason, format!("{}: {}", member.node.name, blocker.message), 1)),
+            }
+        }
+        reasons.sort_by_key(|(_, _, times)| std::cmp::Reverse(*times));
+        let names = |test: &dyn Fn(&Member<'_>) -> bool| -> Vec<String> {
+            members.iter().filter(|m| test(m)).map(|m| m.node.name.clone()).collect()
+        };
+        let preflight = members.iter().filter(|m| wanted(m)).find_map(|m| admission::image_of(scope, m.node, &target));
+        Self {
+            total: i32::try_from(members.len()).unwrap_or(i32::MAX),
+            updated,
+            ready: count(&|m, r| is_in_service(scope, m.node, r)),
+            updating: i32::try_from(rollout.in_flight.len()).unwrap_or(i32::MAX),
+            failed: count(&|_, r| {
+                r.failure.as_ref().is_some_and(|f| f.revision == target) || r.phase == Phase::Quarantined
+            }),
+            blocked: count(&blocked),
+            offering: count(&|m, r| is_in_service(scope, m.node, r)),
+            silent: names(&|m| m.node.report().is_none()),
+            out_of_service: names(&|m| m.record.as_ref().is_some_and(|r| r.phase == Phase::Quarantined)),
+            top_blocker: reasons.into_iter().next(),
+            preflight: preflight.map(|(_, _, message)| message),
+            conflict: conflict.cloned(),
+            obstacle: obstacle.map(|obstacle| (obstacle.reason.to_owned(), obstacle.message.clone())),
+        }
+    }
+
+    fn done(&self) -> bool {
+        self.updated == self.total && self.updating == 0
+    }
+
+    /// The most important thing in one word.
+    fn state(&self, scope: &Scope<'_>, rollout: &Rollout) -> &'static str {
+        if self.conflict.is_some() {
+            "Conflict"
+        } else if scope.driver.deleting {
+            "Deleting"
+        } else if rollout.halted.is_some() {
+            "Halted"
+        } else if self.obstacle.is_some() {
+            "Blocked"
+        } else if self.total == 0 {
+            "NoNodes"
+        } else if self.updating > 0 {
+            "Updating"
+        } else if self.done() {
+            "Ready"
+        } else if scope.driver.spec.paused {
+            "Paused"
+        } else if self.blocked > 0 {
+            "Blocked"
+        } else if self.failed > 0 {
+            "Degraded"
+        } else {
+            "Updating"
+        }
+    }
+
+    fn conditions(&self, scope: &Scope<'_>, rollout: &Rollout, old: &[Condition]) -> Vec<Condition> {
+        let driver = scope.driver;
+        let mut set = Conditions { generation: driver.generation, now: scope.now, old, new: Vec::new() };
+        let available = self.total > 0 && self.ready == self.total;
+        let counts = format!("{} of {} nodes are verified and in service", self.ready, self.total);
+        set.put("Available", available, if available { "AllNodesVerified" } else { "NodesMissing" }, &counts);
+        let progress =
+            format!("{} of {} nodes are on the wanted revision, {} in flight", self.updated, self.total, self.updating);
+        let progressing = self.updating > 0 || (!self.done() && self.blocked < self.total - self.updated);
+        set.put(
+            "Progressing",
+            progressing,
+            if progressing {
+                "RolloutInProgress"
+            } else if self.done() {
+                "RolloutComplete"
+            } else {
+                "Waiting"
+            },
+            &progress,
+        );
+        let degraded = self.failed > 0 || !self.out_of_service.is_empty();
+        let bad = if self.out_of_service.is_empty() {
+            format!("the driver failed on {} nodes", self.failed)
+        } else {
+            format!("out of service: {}", self.out_of_service.join(", "))
+        };
+        set.put(
+            "Degraded",
+            degraded,
+            if degraded { "DriverFailed" } else { "AsExpected" },
+            if degraded { &bad } else { "no node has failed" },
+        );
+        match &rollout.halted {
+            Some(halt) => set.put("Halted", true, "TooManyFailures", &halt.message),
+            None => set.put("Halted", false, "NotHalted", "the rollout goes on"),
+        }
+        match (&self.obstacle, &self.top_blocker) {
+            (Some((reason, message)), _) => set.put("Blocked", true, reason, message),
+            (None, Some((reason, message, times))) => {
+                let more = if *times > 1 { format!(" (and {} more nodes)", times - 1) } else { String::new() };
+                set.put("Blocked", true, &reason.to_string(), &format!("{message}{more}"));
+            }
+            (None, None) if self.total == 0 => {
+                set.put("Blocked", true, "NoNodeSelected", "no node carries the labels of spec.nodeSelector");
+            }
+            (None, None) => set.put("Blocked", false, "NotBlocked", "no node waits for anything outside the rollout"),
+        }
+        match &self.conflict {
+            Some(why) => {
+                set.put("Conflict", true, "NodesOwnedByAnother", &format!("{why}; this CXIDriver changes nothing"))
+            }
+            None => set.put("Conflict", false, "NoConflict", "no other CXIDriver selects these nodes"),
+        }
+        match &self.preflight {
+            Some(message) => set.put("PreflightPassed", false, "ImagesMissing", message),
+            None => set.put("PreflightPassed", true, "ImagesVerified", "the images of all kernels in use exist"),
+        }
+        let plugin = driver.spec.device_plugin.enabled;
+        let ready = driver.plugin_pods_ready >= self.offering;
+        let pods = format!(
+            "{} device plugin pods are ready, {} nodes should have one",
+            driver.plugin_pods_ready, self.offering
+        );
+        if plugin {
+            set.put("DevicePluginReady", ready, if ready { "PodsReady" } else { "PodsNotReady" }, &pods);
+        }
+        let silent = format!("no report from the agent of {}", self.silent.join(", "));
+        let all = self.silent.is_empty();
+        set.put(
+            "AgentReady",
+            all,
+            if all { "AllReport" } else { "NodesSilent" },
+            if all { "the agents of all nodes report" } else { &silent },
+        );
+        let later = "the field is accepted, but this version of the operator does not run it yet";
+        if driver.spec.retry_handler.as_ref().is_some_and(|retry_handler| retry_handler.enabled) {
+            set.put("RetryHandlerReady", false, "NotRunYet", later);
+        }
+        if driver.spec.metrics_exporter.as_ref().is_some_and(|exporter| exporter.enabled) {
+            set.put("MetricsExporterReady", false, "NotRunYet", later);
+        }
+        set.new
+    }
+}
+
+/// Conditions that keep their transition time while their status stays.
+struct Conditions<'a> {
+    generation: i64,
+    now: Timestamp,
+    old: &'a [Condition],
+    new: Vec<Condition>,
+}
+
+impl Conditions<'_> {
+    fn put(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
+        let status = if status { "True" } else { "False" };
+        let before = self.old.iter().find(|old| old.type_ == type_ && old.status == status);
+        // Conditions are stored in whole seconds.
+        let second = Timestamp::from_second(self.now.as_second()).unwrap_or(self.now);
+        self.new.push(Condition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: message.into(),
+            observed_generation: Some(self.generation),
+            last_transition_time: before.map_or(Time(second), |before| before.last_transition_time.clone()),
+        });
+    }
+}
+
+/// When the rollout is expected to end: mean time of the nodes that are done, times what is left, by how many go at once.
+fn eta(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) -> Option<Timestamp> {
+    let verified = |entry: &&HistoryEntry| entry.result == "Verified" && entry.started >= rollout.started_at;
+    let times: Vec<f64> = members
+        .iter()
+        .filter_map(|member| member.record.as_ref())
+        .flat_map(|record| record.history.iter().filter(verified))
+        .map(|entry| entry.at.duration_since(entry.started).as_secs_f64())
+        .collect();
+    let left = members
+        .iter()
+        .filter(|m| m.record.as_ref().is_none_or(|r| r.revision.is_none() || r.revision != m.wanted))
+        .count();
+    if times.is_empty() || left == 0 {
+        return None;
+    }
+    let (left, parallel) = (u32::try_from(left).ok()?, u32::try_from(rollout.in_flight.len().max(1)).ok()?);
+    let mean = times.iter().sum::<f64>() / f64::from(u32::try_from(times.len()).ok()?);
+    let seconds = mean * f64::from(left) / f64::from(parallel);
+    scope.now.checked_add(std::time::Duration::try_from_secs_f64(seconds.round()).ok()?).ok()
+}

@@ -1,0 +1,341 @@
+//! One step of one node: from what is written in its record and what is observed, either the next record or the effects that
+//! the present record asks for. Never both: the intent is written first, and its effects follow once it is.
+
+use std::{cell::Cell, time::Duration};
+
+use cxi_api::{
+    Advertise, Blocker, NodeRollout, Phase, Reason, RevisionId, Timestamp,
+    driver_status::{InFlight, Rollout},
+    node::{Cause, Failure, HistoryEntry},
+    strategy::UpdateStrategy,
+};
+
+use crate::{
+    action::{Action, Announcement},
+    closing, drift, gates, reload, returning,
+    settings::Settings,
+    settled,
+    world::{Driver, Node, OwnPod, Revision, World},
+};
+
+/// How long a node that is not Ready may be so before a time limit that runs meanwhile counts.
+pub const NODE_LOST: Duration = Duration::from_mins(30);
+
+/// Everything that a step may look at.
+pub struct Ctx<'a> {
+    pub world: &'a World,
+    pub driver: &'a Driver,
+    pub node: &'a Node,
+    pub settings: &'a Settings,
+    pub now: Timestamp,
+    /// The rollout's ledger as stored.
+    pub rollout: &'a Rollout,
+    /// This node's entry in it.
+    pub entry: Option<&'a InFlight>,
+    /// Revision that this node should be on; `None` is no driver.
+    pub wanted: Option<RevisionId>,
+    /// When something has to be looked at again.
+    pub wake: &'a Cell<Option<Timestamp>>,
+}
+
+/// What comes of a step.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// The next record, if it is to change.
+    pub rollout: Option<NodeRollout>,
+    /// Effects of the present record.
+    pub effects: Vec<Action>,
+    /// Events that belong to the change of the record.
+    pub announcements: Vec<Announcement>,
+}
+
+impl<'a> Ctx<'a> {
+    pub fn strategy(&self) -> &'a UpdateStrategy {
+        &self.driver.spec.update_strategy
+    }
+
+    pub fn resource(&self) -> &'a str {
+        &self.driver.spec.device_plugin.resource_name
+    }
+
+    pub fn allocatable(&self) -> i64 {
+        self.node.allocatable.get(self.resource()).copied().unwrap_or(0)
+    }
+
+    /// Time since `since`; zero when the clock went backwards, so that no timer fires early.
+    pub fn elapsed(&self, since: Timestamp) -> Duration {
+        Duration::try_from(self.now.duration_since(since)).unwrap_or(Duration::ZERO)
+    }
+
+    /// Whether `limit` has passed since `since`; asks to be woken when it will have.
+    pub fn due(&self, since: Timestamp, limit: Duration) -> bool {
+        let due = self.elapsed(since) >= limit;
+        if !due {
+            self.wake_at(since.checked_add(limit).unwrap_or(Timestamp::MAX));
+        }
+        due
+    }
+
+    /// Like [`Self::due`], with patience for a node that is not Ready at the moment.
+    pub fn due_on_node(&self, since: Timestamp, limit: Duration) -> bool {
+        self.due(since, if self.node.ready { limit } else { limit + NODE_LOST })
+    }
+
+    pub fn wake_at(&self, at: Timestamp) {
+        let sooner = self.wake.get().is_none_or(|wake| at < wake);
+        if sooner {
+            self.wake.set(Some(at));
+        }
+    }
+
+    /// The Module of a revision; none for a revision that the host brings.
+    pub fn revision(&self, id: &RevisionId) -> Option<&'a Revision> {
+        self.world.revisions.iter().find(|revision| revision.id == *id)
+    }
+
+    pub fn pod(&self, role: cxi_api::names::Role) -> Option<&'a OwnPod> {
+        self.node.pods.iter().find(|pod| pod.role == role && pod.driver == self.driver.name)
+    }
+
+    /// See [`drift::needs_repair`].
+    pub fn needs_repair(&self, record: &NodeRollout) -> bool {
+        drift::needs_repair(self.world, self.node, record)
+    }
+
+    /// See [`drift::needs_transaction`].
+    pub fn needs_transaction(&self, record: &NodeRollout) -> bool {
+        drift::needs_transaction(self.world, self.node, record, self.wanted.as_ref())
+    }
+
+    /// Whether the present transaction's target has not changed and nothing calls it off.
+    pub fn still_wanted(&self, record: &NodeRollout) -> bool {
+        let asked = record.handled_request.as_deref() == Some("retry");
+        let halted = self.rollout.halted.is_some() && record.cause == Some(Cause::Revision) && !asked;
+        record.goal == self.wanted && !halted
+    }
+
+    pub fn announce(&self, warning: bool, reason: &str, message: String) -> Announcement {
+        Announcement {
+            driver: self.driver.name.clone(),
+            node: Some(self.node.name.clone()),
+            warning,
+            reason: reason.into(),
+            message,
+        }
+    }
+}
+
+/// Steps a node. `record` is its stored place in the rollout; without one it is rebuilt from observation.
+pub fn step(ctx: &Ctx<'_>) -> Step {
+    let Some(record) = ctx.node.rollout() else {
+        return Step { rollout: Some(rebuild(ctx, None)), ..Step::default() };
+    };
+    if record.driver != ctx.driver.name || is_orphaned(ctx, record) {
+        return Step { rollout: Some(rebuild(ctx, Some(record))), ..Step::default() };
+    }
+    let mut next = Next { record: record.clone(), effects: Vec::new(), announcements: Vec::new() };
+    match record.phase {
+        Phase::UpToDate | Phase::Pending | Phase::Quarantined => settled::step(ctx, &mut next),
+        Phase::Admitted => closing::admitted(ctx, &mut next),
+        Phase::Waiting => closing::waiting(ctx, &mut next),
+        Phase::Closing => closing::closing(ctx, &mut next),
+        Phase::Evicting => closing::evicting(ctx, &mut next),
+        Phase::Quiesced => closing::quiesced(ctx, &mut next),
+        Phase::RollingBack => reload::rolling_back(ctx, &mut next),
+        Phase::Unloading => reload::unloading(ctx, &mut next),
+        Phase::Loading => reload::loading(ctx, &mut next),
+        Phase::Verifying => returning::verifying(ctx, &mut next),
+        Phase::Returning => returning::returning(ctx, &mut next),
+    }
+    if next.record != *record {
+        return Step { rollout: Some(next.record), effects: Vec::new(), announcements: next.announcements };
+    }
+    let wanted = gates::wanted(record, ctx.driver.spec.device_plugin.enabled);
+    let changes = gates::changes(ctx.world, ctx.driver, ctx.node, &wanted);
+    // Never two writes to the Node in one plan: a version label waits for the gates.
+    let moves_label = |effect: &Action| matches!(effect, Action::Unload { .. } | Action::Load { .. });
+    if !changes.is_empty() {
+        next.effects.retain(|effect| !moves_label(effect));
+        next.effects.push(Action::PatchNode { node: ctx.node.name.clone(), uid: ctx.node.uid.clone(), changes });
+    }
+    next.effects.extend(sweep_pods(ctx, record.phase));
+    Step { rollout: None, effects: next.effects, announcements: Vec::new() }
+}
+
+/// A record on its way to being written, or the effects of one that stays.
+pub struct Next {
+    pub record: NodeRollout,
+    pub effects: Vec<Action>,
+    pub announcements: Vec<Announcement>,
+}
+
+impl Next {
+    /// Enters a phase. `since` always grows, whatever the clock does: reports refer to it.
+    pub fn enter(&mut self, ctx: &Ctx<'_>, phase: Phase) {
+        let floor = self.record.since + Duration::from_micros(1);
+        self.record.phase = phase;
+        self.record.since = ctx.now.max(floor);
+        self.record.blocked_by = None;
+        self.record.evidence_since = None;
+        self.record.boot_id = Some(ctx.node.boot_id.clone());
+    }
+
+    /// Says what the node waits for; keeps the time when the reason is the same as before.
+    pub fn block(&mut self, ctx: &Ctx<'_>, reason: Reason, object: (&str, &str), message: String) {
+        let since = match &self.record.blocked_by {
+            Some(old) if old.reason == reason && old.name == object.1 => old.since,
+            _ => ctx.now,
+        };
+        let blocker = Blocker { kind: object.0.into(), name: object.1.into(), reason, message, since };
+        self.record.blocked_by = Some(blocker);
+    }
+
+    pub fn unblock(&mut self) {
+        self.record.blocked_by = None;
+    }
+
+    /// The driver failed on this node: back to the old revision if there is one and the strategy says so.
+    pub fn fail(&mut self, ctx: &Ctx<'_>, message: String) {
+        let phase = self.record.phase;
+        let failed = self.record.goal.clone();
+        if self.record.cause != Some(Cause::Rollback) || self.record.failure.is_none() {
+            if let Some(revision) = failed.clone().or_else(|| self.record.from.clone()) {
+                self.record.failure = Some(Failure {
+                    revision,
+                    rollout: ctx.rollout.id.clone(),
+                    phase,
+                    message: message.clone(),
+                    at: ctx.now,
+                });
+            }
+        }
+        self.remember(ctx, failed, format!("Failed in {phase}: {message}"));
+        self.announcements.push(ctx.announce(true, "DriverFailed", format!("{phase} failed: {message}")));
+        self.record.last_error = Some(message.clone());
+        let back = self.record.from.clone().filter(|from| Some(from) != self.record.goal.as_ref());
+        let may_roll_back = ctx.strategy().rollback_on_failure && phase != Phase::Unloading;
+        match back {
+            Some(from) if may_roll_back && self.record.cause != Some(Cause::Rollback) => {
+                self.record.goal = Some(from);
+                self.record.cause = Some(Cause::Rollback);
+                self.record.advertise = Advertise::None;
+                self.enter(ctx, Phase::RollingBack);
+            }
+            _ => self.quarantine(ctx, &message),
+        }
+    }
+
+    /// Out of service until somebody helps.
+    pub fn quarantine(&mut self, ctx: &Ctx<'_>, message: &str) {
+        self.record.advertise = Advertise::None;
+        self.record.revision = None;
+        self.record.goal = None;
+        self.record.cause = None;
+        self.enter(ctx, Phase::Quarantined);
+        let advice = format!(
+            "{message}; mend the node (a reboot takes out any driver), then label it cxi.hpe.com/upgrade=retry"
+        );
+        self.block(ctx, Reason::Failed, ("", ""), advice);
+    }
+
+    /// Takes the transaction back: the old revision is still loaded and is offered again.
+    pub fn give_back(&mut self, ctx: &Ctx<'_>, reason: Reason, object: (&str, &str), message: String) {
+        let back_off = back_off(ctx.settings, &self.record);
+        self.record.retry_after = ctx.now.checked_add(back_off).ok();
+        self.record.last_error = Some(message.clone());
+        self.announcements.push(ctx.announce(true, "GivenBack", format!("taken back: {message}")));
+        self.cancel(ctx);
+        self.block(ctx, reason, object, message);
+    }
+
+    /// Takes the transaction back without a reason to wait: it is not wanted any more.
+    pub fn cancel(&mut self, ctx: &Ctx<'_>) {
+        let untouched = self.record.phase == Phase::Admitted;
+        self.remember(ctx, self.record.goal.clone(), "GivenBack".into());
+        self.record.goal = None;
+        self.record.cause = None;
+        self.record.evictions.clear();
+        if self.record.revision.is_none() {
+            self.record.advertise = Advertise::None;
+            self.enter(ctx, Phase::Pending);
+        } else {
+            self.record.advertise = Advertise::All;
+            self.enter(ctx, if untouched { Phase::Pending } else { Phase::Returning });
+        }
+    }
+
+    /// Adds to the node's history.
+    pub fn remember(&mut self, ctx: &Ctx<'_>, revision: Option<RevisionId>, result: String) {
+        let started = ctx.entry.map_or(self.record.since, |entry| entry.admitted_at);
+        self.record.history.push(HistoryEntry { revision, result, started, at: ctx.now });
+        let surplus = self.record.history.len().saturating_sub(10);
+        self.record.history.drain(..surplus);
+    }
+}
+
+/// Pause before the next try: doubles with each try in a row that was taken back.
+fn back_off(settings: &Settings, record: &NodeRollout) -> Duration {
+    let row = record.history.iter().rev().take_while(|entry| entry.result == "GivenBack").count();
+    let factor = 2u32.saturating_pow(u32::try_from(row).unwrap_or(u32::MAX).min(16));
+    settings.back_off.saturating_mul(factor).min(settings.back_off_max)
+}
+
+/// A transaction without an entry in the ledger is nobody's: somebody edited one of the two.
+fn is_orphaned(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
+    let in_ledger = ctx.entry.is_some_and(|entry| entry.attempt == record.attempt);
+    !record.phase.is_settled() && record.cause.is_some() && !in_ledger
+}
+
+/// A record made from nothing but observation: never a later phase than what is seen proves. A node that runs is verified
+/// where it stands; it is neither closed nor reloaded for it.
+fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
+    let loaded = settled::labelled_revision(ctx);
+    let host_driver = loaded.is_none() && settled::is_preinstalled(ctx);
+    let gate = ctx.node.labels.contains_key(&cxi_api::names::device_plugin_gate(&ctx.driver.name));
+    let (phase, goal, advertise) = match loaded {
+        Some(revision) => (Phase::Verifying, Some(revision), if gate { Advertise::All } else { Advertise::None }),
+        None if host_driver && gate => (Phase::Verifying, ctx.wanted.clone(), Advertise::All),
+        None => (Phase::Pending, None, Advertise::None),
+    };
+    let old = old.filter(|old| old.driver == ctx.driver.name);
+    let floor = old.map(|old| old.since + Duration::from_micros(1));
+    NodeRollout {
+        driver: ctx.driver.name.clone(),
+        revision: None,
+        target_revision: ctx.wanted.clone(),
+        goal,
+        from: None,
+        cause: None,
+        phase,
+        since: floor.map_or(ctx.now, |floor| ctx.now.max(floor)),
+        evidence_since: None,
+        attempt: ctx.entry.map_or(0, |entry| entry.attempt).max(old.map_or(0, |old| old.attempt)),
+        advertise,
+        blocked_by: None,
+        boot_id: Some(ctx.node.boot_id.clone()),
+        snapshot: None,
+        expected: old.and_then(|old| old.expected.clone()),
+        evictions: Vec::new(),
+        failure: old.and_then(|old| old.failure.clone()),
+        retry_after: None,
+        handled_request: old.and_then(|old| old.handled_request.clone()),
+        last_error: old.and_then(|old| old.last_error.clone()),
+        history: old.map(|old| old.history.clone()).unwrap_or_default(),
+    }
+}
+
+/// One-shot pods that nothing waits for any more.
+fn sweep_pods(ctx: &Ctx<'_>, phase: Phase) -> Vec<Action> {
+    use cxi_api::names::Role;
+    let needed = |role| match role {
+        Role::DevicePlugin => true,
+        Role::Prefetch => matches!(phase, Phase::Admitted | Phase::Verifying),
+        Role::Cleanup => phase == Phase::Unloading,
+    };
+    ctx.node
+        .pods
+        .iter()
+        .filter(|pod| !pod.deleting && !needed(pod.role) && pod.driver == ctx.driver.name)
+        .map(|pod| Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() })
+        .collect()
+}
