@@ -49,7 +49,7 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
         Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => {
             closing::look(ctx, next);
             if ctx.due_on_node(since, ctx.settings.unload) {
-                next.quarantine(ctx, "the node agent did not say in time that nobody holds the device".into());
+                next.quarantine(ctx, "the node agent did not say in time that nobody holds the device");
             }
         }
     }
@@ -155,7 +155,7 @@ fn clean_up(ctx: &Ctx<'_>, next: &mut Next, modules: &[String]) -> bool {
         Some(pod) if pod.deleting => {}
         Some(pod) => match &pod.state {
             PodState::Failed { message } => {
-                next.quarantine(ctx, format!("modules {names} cannot be taken out: {message}; reboot the node"));
+                next.quarantine(ctx, &format!("modules {names} cannot be taken out: {message}; reboot the node"));
                 return true;
             }
             PodState::Succeeded { .. } if ctx.due(next.record.since, LINGER * 4) => {

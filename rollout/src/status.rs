@@ -103,10 +103,10 @@ impl Facts {
             let Some(record) = member.record.as_ref().filter(|record| blocked(member, record)) else {
                 continue;
             };
-            let Some(blocker) = &record.blocked_by else { continue };
-            match reasons.iter_mut().find(|(reason, ..)| *reason == blocker.reason) {
+            let Some(why) = &record.blocked_by else { continue };
+            match reasons.iter_mut().find(|(reason, ..)| *reason == why.reason) {
                 Some((_, _, times)) => *times += 1,
-                None => reasons.push((blocker.reason, format!("{}: {}", member.node.name, blocker.message), 1)),
+                None => reasons.push((why.reason, format!("{}: {}", member.node.name, why.message), 1)),
             }
         }
         reasons.sort_by_key(|(_, _, times)| std::cmp::Reverse(*times));
@@ -214,7 +214,7 @@ impl Facts {
         }
         match &self.conflict {
             Some(why) => {
-                set.put("Conflict", true, "NodesOwnedByAnother", &format!("{why}; this CXIDriver changes nothing"))
+                set.put("Conflict", true, "NodesOwnedByAnother", &format!("{why}; this CXIDriver changes nothing"));
             }
             None => set.put("Conflict", false, "NoConflict", "no other CXIDriver selects these nodes"),
         }

@@ -198,16 +198,16 @@ impl Next {
     pub fn fail(&mut self, ctx: &Ctx<'_>, message: String) {
         let phase = self.record.phase;
         let failed = self.record.goal.clone();
-        if self.record.cause != Some(Cause::Rollback) || self.record.failure.is_none() {
-            if let Some(revision) = failed.clone().or_else(|| self.record.from.clone()) {
-                self.record.failure = Some(Failure {
-                    revision,
-                    rollout: ctx.rollout.id.clone(),
-                    phase,
-                    message: message.clone(),
-                    at: ctx.now,
-                });
-            }
+        if (self.record.cause != Some(Cause::Rollback) || self.record.failure.is_none())
+            && let Some(revision) = failed.clone().or_else(|| self.record.from.clone())
+        {
+            self.record.failure = Some(Failure {
+                revision,
+                rollout: ctx.rollout.id.clone(),
+                phase,
+                message: message.clone(),
+                at: ctx.now,
+            });
         }
         self.remember(ctx, failed, format!("Failed in {phase}: {message}"));
         self.announcements.push(ctx.announce(true, "DriverFailed", format!("{phase} failed: {message}")));
