@@ -16,31 +16,25 @@ const MIN_DELAY: Duration = Duration::from_millis(200);
 /// The operator waits for this plugin to follow, so a node must not lag for long after an outage of the API server.
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
-/// The watch ended for good, which it never does by itself.
-#[derive(Debug, thiserror::Error)]
-#[error("the watch of the CXINode ended")]
-pub struct WatchEnded;
-
 /// Watches the CXINode named `node` and publishes what it says to advertise; `None` until the API server answered.
 ///
 /// Only the one field is read, so that a plugin goes on working with an operator whose other fields it does not know.
-/// While the API server is away the last value stays.
-///
-/// # Errors
-/// When the watch ends, which is a defect.
-pub async fn run(
-    client: kube::Client,
-    node: String,
-    advertise: watch::Sender<Option<Advertise>>,
-) -> Result<(), WatchEnded> {
+/// While the API server is away the last value stays. Returns when nobody listens any more.
+pub async fn run(client: kube::Client, node: String, advertise: watch::Sender<Option<Advertise>>) {
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<CXINode>(&()));
     let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
+    let following = async {
+        loop {
+            follow(watcher(api.clone(), config.clone()), &advertise).await;
+        }
+    };
     tokio::select! {
-        () = follow(watcher(api, config), &advertise) => Err(WatchEnded),
-        () = advertise.closed() => Ok(()),
+        () = following => {}
+        () = advertise.closed() => {}
     }
 }
 
+/// Follows one watch; returns when it has to be begun anew with a list.
 async fn follow(
     events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>,
     advertise: &watch::Sender<Option<Advertise>>,
@@ -72,6 +66,9 @@ async fn follow(
                 warn!(error = %crate::log::chain(&error), "watch the CXINode; what is advertised stays as it is");
                 sleep(delay).await;
                 delay = (delay * 2).min(MAX_DELAY);
+                if is_expired(&error) {
+                    return;
+                }
             }
         }
     }
@@ -85,6 +82,12 @@ fn kind_is_unknown(error: &watcher::Error) -> bool {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.is_not_found()
     )
+}
+
+/// Whether the API server refuses to go on from where the watch was. The watcher lists again when it is told so in a
+/// stream, and asks for the same for ever when the request itself is answered with 410.
+fn is_expired(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 fn apply(advertise: &watch::Sender<Option<Advertise>>, node: &DynamicObject) {
@@ -128,16 +131,13 @@ mod tests {
     }
 
     fn failure(code: u16) -> watcher::Result<Event<DynamicObject>> {
-        let status =
-            json!({"kind": "Status", "code": code, "reason": if code == 404 { "NotFound" } else { "" }});
+        let status = json!({"kind": "Status", "code": code, "reason": if code == 404 { "NotFound" } else { "" }});
         let status = serde_json::from_value(status).unwrap();
         Err(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))))
     }
 
     /// What is advertised after these events.
-    async fn after(
-        events: impl IntoIterator<Item = watcher::Result<Event<DynamicObject>>>,
-    ) -> Option<Advertise> {
+    async fn after(events: impl IntoIterator<Item = watcher::Result<Event<DynamicObject>>>) -> Option<Advertise> {
         let (sender, receiver) = watch::channel(None);
         follow(futures::stream::iter(events.into_iter().collect::<Vec<_>>()), &sender).await;
         *receiver.borrow()

@@ -56,11 +56,7 @@ pub struct Args {
     device_plugin_dir: PathBuf,
 
     /// The kubelet's PodResources socket.
-    #[arg(
-        long,
-        env = "KUBELET_POD_RESOURCES_SOCKET",
-        default_value = "/var/lib/kubelet/pod-resources/kubelet.sock"
-    )]
+    #[arg(long, env = "KUBELET_POD_RESOURCES_SOCKET", default_value = "/var/lib/kubelet/pod-resources/kubelet.sock")]
     pod_resources_socket: PathBuf,
 
     /// Name of the pod that this runs in: a kubelet that does not list it does not know its pods yet, and is not
@@ -122,14 +118,9 @@ impl Args {
         };
         let client = kube::Client::try_default().await.context("find the API server")?;
         let (advertise, receiver) = watch::channel(None);
-        let watching = async {
-            let ended = advertise::run(client, node, advertise).await;
-            shutdown.cancel();
-            ended
-        };
-        let (plugin, watch) = tokio::join!(plugin::run(config, receiver, shutdown.clone()), watching);
-        plugin?;
-        Ok(watch?)
+        let watching = advertise::run(client, node, advertise);
+        let (plugin, ()) = tokio::join!(plugin::run(config, receiver, shutdown), watching);
+        Ok(plugin?)
     }
 
     fn into_config(self) -> Config {

@@ -112,9 +112,7 @@ mod tests {
 
     #[test]
     fn rejects() {
-        for text in
-            ["", "-", "cxi0", "0000:c1:00.0-", "0000:c1:00.0-01", "0000:c1:00.0-+1", "0000:c1:00.0--1"]
-        {
+        for text in ["", "-", "cxi0", "0000:c1:00.0-", "0000:c1:00.0-01", "0000:c1:00.0-+1", "0000:c1:00.0--1"] {
             assert_eq!(text.parse::<DeviceId>(), Err(DeviceIdError), "{text:?}");
         }
     }

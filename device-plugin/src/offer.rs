@@ -49,11 +49,7 @@ impl Published {
         });
         ids.map(|(id, nic, topology)| {
             let healthy = nic.health.is_ok() && self.gate.admits(id);
-            Device {
-                id: id.to_string(),
-                health: if healthy { HEALTHY } else { UNHEALTHY }.to_owned(),
-                topology,
-            }
+            Device { id: id.to_string(), health: if healthy { HEALTHY } else { UNHEALTHY }.to_owned(), topology }
         })
         .collect()
     }

@@ -76,8 +76,7 @@ pub async fn run(
     let first = scanner::first(&config.root).await?;
     let (inventory_sender, inventory) = watch::channel(first);
     let (gate_sender, mut gate) = watch::channel(None);
-    let lister =
-        PodResourcesLister::new(&config.pod_resources_socket, config.resource.clone(), config.own_pod);
+    let lister = PodResourcesLister::new(&config.pod_resources_socket, config.resource.clone(), config.own_pod);
 
     let mut tasks = JoinSet::<Result<(), PluginError>>::new();
     let root = config.root;

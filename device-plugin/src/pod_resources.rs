@@ -85,9 +85,8 @@ fn allocated(
         return Err(InUseError::PodsUnknown(own.clone()));
     }
     let devices = pods.iter().flat_map(|pod| &pod.containers).flat_map(|container| &container.devices);
-    let ids = devices
-        .filter(|devices| devices.resource_name == resource.as_str())
-        .flat_map(|devices| &devices.device_ids);
+    let ids =
+        devices.filter(|devices| devices.resource_name == resource.as_str()).flat_map(|devices| &devices.device_ids);
     Ok(ids.filter_map(|id| id.parse().ok()).collect())
 }
 
@@ -99,12 +98,8 @@ pub(crate) fn unix_endpoint() -> Endpoint {
 /// Connects to the unix socket at `path`.
 pub(crate) fn unix_connector(
     path: PathBuf,
-) -> impl tower::Service<
-    tonic::transport::Uri,
-    Response = TokioIo<UnixStream>,
-    Error = std::io::Error,
-    Future: Send,
-> + Send
+) -> impl tower::Service<tonic::transport::Uri, Response = TokioIo<UnixStream>, Error = std::io::Error, Future: Send>
++ Send
 + 'static {
     tower::service_fn(move |_| {
         let path = path.clone();
@@ -135,10 +130,7 @@ mod tests {
     fn ids_of_all_pods_and_numa_nodes_count_and_those_of_other_resources_do_not() {
         let pods = [
             pod("one", &[("hpe.com/cxi", &["0000:c1:00.0-1"]), ("hpe.com/cxi", &["0000:01:00.0-0"])]),
-            pod(
-                "two",
-                &[("example.com/gpu", &["0000:c1:00.0-7"]), ("hpe.com/cxi", &["0000:c1:00.0-2", "cxi0"])],
-            ),
+            pod("two", &[("example.com/gpu", &["0000:c1:00.0-7"]), ("hpe.com/cxi", &["0000:c1:00.0-2", "cxi0"])]),
         ];
         assert_eq!(in_use(&pods, None).unwrap(), ["0000:01:00.0-0", "0000:c1:00.0-1", "0000:c1:00.0-2"]);
     }

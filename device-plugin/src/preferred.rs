@@ -46,8 +46,7 @@ pub fn preferred(
     required: &[String],
     size: usize,
 ) -> Result<Vec<DeviceId>, PreferredError> {
-    let known =
-        |text: &String| text.parse::<DeviceId>().ok().filter(|id| inventory.nics.contains_key(&id.address));
+    let known = |text: &String| text.parse::<DeviceId>().ok().filter(|id| inventory.nics.contains_key(&id.address));
     let required: BTreeSet<DeviceId> = required
         .iter()
         .map(|text| known(text).ok_or_else(|| PreferredError::UnknownRequired(text.clone())))
@@ -55,8 +54,7 @@ pub fn preferred(
     if required.len() > size {
         return Err(PreferredError::TooManyRequired { required: required.len(), size });
     }
-    let free: BTreeSet<DeviceId> =
-        available.iter().filter_map(known).filter(|id| !required.contains(id)).collect();
+    let free: BTreeSet<DeviceId> = available.iter().filter_map(known).filter(|id| !required.contains(id)).collect();
     if required.len() + free.len() < size {
         return Err(PreferredError::TooFew { free: required.len() + free.len(), size });
     }
@@ -98,9 +96,7 @@ impl<'a> Choice<'a> {
     /// There has to be a free id.
     fn take_from_one_numa_node(&mut self, wanted: usize) {
         let mut nodes: BTreeMap<_, Vec<PciAddress>> = BTreeMap::new();
-        for (address, _) in
-            self.free.iter().filter(|(address, ids)| !ids.is_empty() && !self.used.contains(address))
-        {
+        for (address, _) in self.free.iter().filter(|(address, ids)| !ids.is_empty() && !self.used.contains(address)) {
             nodes.entry(self.numa_node(*address)).or_default().push(*address);
         }
         for nics in nodes.values_mut() {
@@ -228,9 +224,8 @@ mod tests {
     #[test]
     fn refuses_what_cannot_be() {
         let inventory = inventory(&NICS);
-        let refuse = |available, required, size| {
-            preferred(&inventory, &ids(available), &ids(required), size).unwrap_err()
-        };
+        let refuse =
+            |available, required, size| preferred(&inventory, &ids(available), &ids(required), size).unwrap_err();
         assert_eq!(refuse("a b", "a b", 1), PreferredError::TooManyRequired { required: 2, size: 1 });
         assert_eq!(refuse("a b", "", 3), PreferredError::TooFew { free: 2, size: 3 });
         assert_eq!(refuse("a 9", "", 2), PreferredError::TooFew { free: 1, size: 2 });
@@ -240,19 +235,11 @@ mod tests {
     #[test]
     fn every_mix_of_ids_gives_as_many_as_wanted() {
         let inventory = inventory(&NICS);
-        let all: Vec<String> = inventory
-            .nics
-            .keys()
-            .flat_map(|nic| Sharing::ids(shared(2), *nic))
-            .map(|id| id.to_string())
-            .collect();
+        let all: Vec<String> =
+            inventory.nics.keys().flat_map(|nic| Sharing::ids(shared(2), *nic)).map(|id| id.to_string()).collect();
         for mask in 0_u32..1 << all.len() {
-            let available: Vec<_> = all
-                .iter()
-                .zip(0..)
-                .filter(|(_, bit)| mask & (1 << bit) != 0)
-                .map(|(id, _)| id.clone())
-                .collect();
+            let available: Vec<_> =
+                all.iter().zip(0..).filter(|(_, bit)| mask & (1 << bit) != 0).map(|(id, _)| id.clone()).collect();
             let size = available.len() / 2;
             let chosen = preferred(&inventory, &available, &[], size).unwrap();
             assert_eq!(chosen.iter().collect::<BTreeSet<_>>().len(), size);

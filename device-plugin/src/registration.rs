@@ -48,11 +48,7 @@ enum Attempt {
 ///
 /// # Errors
 /// When the kubelet refuses again and again.
-pub async fn register(
-    directory: &Path,
-    endpoint: &str,
-    resource: &ResourceName,
-) -> Result<(), RegistrationRefused> {
+pub async fn register(directory: &Path, endpoint: &str, resource: &ResourceName) -> Result<(), RegistrationRefused> {
     let (mut delay, mut refusals) = (MIN_DELAY, 0);
     loop {
         match attempt(directory, endpoint, resource).await {
@@ -87,9 +83,7 @@ async fn attempt(directory: &Path, endpoint: &str, resource: &ResourceName) -> R
         let channel = connecting.await.map_err(|error| Attempt::Unreachable(crate::log::chain(&error)))?;
         let answer = RegistrationClient::new(channel).register(request).await;
         answer.map(drop).map_err(|status| match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-                Attempt::Unreachable(status.to_string())
-            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Attempt::Unreachable(status.to_string()),
             _ => Attempt::Refused(status.message().to_owned()),
         })
     };

@@ -18,9 +18,7 @@ pub enum ResourceNameError {
     #[error("resource name must be a domain and a name with one slash between, such as hpe.com/cxi")]
     NotQualified,
     /// The part before the slash.
-    #[error(
-        "the part before the slash must be a lower-case DNS subdomain of at most {MAX_DOMAIN} characters"
-    )]
+    #[error("the part before the slash must be a lower-case DNS subdomain of at most {MAX_DOMAIN} characters")]
     Domain,
     /// The part after the slash.
     #[error(
@@ -61,9 +59,7 @@ impl ResourceName {
 
 /// FNV-1a, 64 bit: stable between builds, unlike the standard library's hasher.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl fmt::Display for ResourceName {
@@ -152,8 +148,7 @@ mod tests {
     fn sockets_of_different_resources_differ() {
         assert_eq!(parse("hpe.com/cxi").unwrap().socket_name(), "cxi-hpe.com_cxi.sock");
         let long = format!("{}.com/cxi", "a".repeat(63));
-        let (one, two) =
-            (parse(&long).unwrap().socket_name(), parse(&format!("{long}2")).unwrap().socket_name());
+        let (one, two) = (parse(&long).unwrap().socket_name(), parse(&format!("{long}2")).unwrap().socket_name());
         assert_ne!(one, two);
         assert_eq!(one.len(), MAX_SOCKET_NAME);
     }

@@ -73,10 +73,7 @@ impl DevicePlugin for Service {
         Ok(Response::new(options()))
     }
 
-    async fn list_and_watch(
-        &self,
-        _: Request<api::Empty>,
-    ) -> Result<Response<Self::ListAndWatchStream>, Status> {
+    async fn list_and_watch(&self, _: Request<api::Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
         let open = OpenStream::new(Arc::clone(&self.streams));
         let mut last = None;
         let lists = WatchStream::new(self.published.clone()).filter_map(move |published| {
@@ -156,9 +153,7 @@ impl From<PreferredError> for Status {
         let message = error.to_string();
         match error {
             PreferredError::UnknownRequired(_) => Self::not_found(message),
-            PreferredError::TooManyRequired { .. } | PreferredError::TooFew { .. } => {
-                Self::invalid_argument(message)
-            }
+            PreferredError::TooManyRequired { .. } | PreferredError::TooFew { .. } => Self::invalid_argument(message),
         }
     }
 }

@@ -33,11 +33,9 @@ impl Identity {
     /// When that cannot be told.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         match path.symlink_metadata() {
-            Ok(file) => Ok(Some(Self {
-                device: file.dev(),
-                inode: file.ino(),
-                changed: (file.ctime(), file.ctime_nsec()),
-            })),
+            Ok(file) => {
+                Ok(Some(Self { device: file.dev(), inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) }))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -54,10 +52,9 @@ impl SocketWatch {
     /// Watches `directory`. Where inotify does not work the watch is slower and says so once.
     pub fn new(directory: &Path) -> Self {
         let events = Inotify::init().and_then(|inotify| {
-            inotify.watches().add(
-                directory,
-                WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE | WatchMask::MOVED_FROM,
-            )?;
+            inotify
+                .watches()
+                .add(directory, WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::DELETE | WatchMask::MOVED_FROM)?;
             inotify.into_event_stream([0; 1024])
         });
         let events = events

@@ -1,11 +1,5 @@
 //! Registration, restarts of the kubelet, and the plugin's own end.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    dead_code,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "a test fails by panicking")]
 
 mod node;
 
@@ -122,10 +116,7 @@ async fn a_socket_left_by_an_earlier_run_is_replaced_but_nothing_else() {
 
     fs::write(node.plugin_socket(), "precious").unwrap();
     let error = node.plugin(Sharing::Exclusive).ended().await.unwrap_err();
-    assert!(
-        matches!(error, PluginError::Session(SessionError::Server(ServerError::InTheWay(_)))),
-        "{error:?}"
-    );
+    assert!(matches!(error, PluginError::Session(SessionError::Server(ServerError::InTheWay(_)))), "{error:?}");
     assert_eq!(fs::read_to_string(node.plugin_socket()).unwrap(), "precious");
 }
 
@@ -138,10 +129,7 @@ async fn a_plugin_whose_socket_was_taken_over_gives_way() {
     let second = node.plugin(Sharing::Exclusive);
     let (_client, mut lists) = kubelet.accept().await;
     let error = first.ended().await.unwrap_err();
-    assert!(
-        matches!(error, PluginError::Session(SessionError::Server(ServerError::TakenOver(_)))),
-        "{error:?}"
-    );
+    assert!(matches!(error, PluginError::Session(SessionError::Server(ServerError::TakenOver(_)))), "{error:?}");
     lists.until_healthy(&[A]).await;
     assert!(lists.is_quiet().await, "the first plugin's end does not concern the second");
     assert!(node.plugin_socket().exists());
@@ -162,8 +150,7 @@ async fn a_node_that_cannot_be_read_ends_the_plugin_at_once() {
     let node = Node::new();
     fs::remove_dir(node.path("sys/class/cxi")).unwrap();
     fs::write(node.path("sys/class/cxi"), "").unwrap();
-    let error =
-        Plugin::start(node.config(Sharing::Exclusive), Some(Advertise::All)).ended().await.unwrap_err();
+    let error = Plugin::start(node.config(Sharing::Exclusive), Some(Advertise::All)).ended().await.unwrap_err();
     assert!(matches!(error, PluginError::Scanner(_)), "{error:?}");
 }
 

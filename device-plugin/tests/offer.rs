@@ -1,11 +1,5 @@
 //! What a kubelet sees of a node's NICs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    dead_code,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "a test fails by panicking")]
 
 mod node;
 
@@ -14,8 +8,7 @@ use std::num::NonZeroU32;
 use cxi_device_plugin::device_id::Sharing;
 use cxi_device_plugin::proto::v1beta1::device_plugin_client::DevicePluginClient;
 use cxi_device_plugin::proto::v1beta1::{
-    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, Empty,
-    PreferredAllocationRequest,
+    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, Empty, PreferredAllocationRequest,
 };
 use node::{Kubelet, Node};
 use tonic::Code;
@@ -29,20 +22,14 @@ fn shared(capacity: u32) -> Sharing {
 }
 
 /// The device nodes given to each container, or the code of the refusal.
-async fn allocate(
-    client: &mut DevicePluginClient<Channel>,
-    containers: &[&[&str]],
-) -> Result<Vec<Vec<String>>, Code> {
+async fn allocate(client: &mut DevicePluginClient<Channel>, containers: &[&[&str]]) -> Result<Vec<Vec<String>>, Code> {
     let container_requests = containers
         .iter()
         .map(|ids| ContainerAllocateRequest { devices_ids: ids.iter().map(ToString::to_string).collect() })
         .collect();
-    let answer =
-        client.allocate(AllocateRequest { container_requests }).await.map_err(|status| status.code())?;
+    let answer = client.allocate(AllocateRequest { container_requests }).await.map_err(|status| status.code())?;
     let containers = answer.into_inner().container_responses.into_iter();
-    Ok(containers
-        .map(|container| container.devices.into_iter().map(|node| node.host_path).collect())
-        .collect())
+    Ok(containers.map(|container| container.devices.into_iter().map(|node| node.host_path).collect()).collect())
 }
 
 #[tokio::test]
@@ -136,8 +123,7 @@ async fn containers_get_a_node_per_nic_and_unknown_ids_are_refused() {
     let mut kubelet = Kubelet::start(&node);
     let _plugin = node.plugin(shared(4));
     let (mut client, _lists) = kubelet.accept().await;
-    let containers: [&[&str]; 2] =
-        [&["0000:c1:00.0-0", "0000:c1:00.0-3"], &["0000:01:00.0-1", "0000:c1:00.0-1"]];
+    let containers: [&[&str]; 2] = [&["0000:c1:00.0-0", "0000:c1:00.0-3"], &["0000:01:00.0-1", "0000:c1:00.0-1"]];
     let given = allocate(&mut client, &containers).await.unwrap();
     assert_eq!(given, [vec!["/dev/cxi1"], vec!["/dev/cxi0", "/dev/cxi1"]]);
     for (id, code) in [
@@ -169,15 +155,11 @@ async fn advice_is_given_per_container() {
     let all = ["0000:01:00.0-0", "0000:01:00.0-1", "0000:c1:00.0-0", "0000:c1:00.0-1"];
     let container_requests =
         vec![container(&all, &["0000:c1:00.0-1"], 2), container(&all[1..], &[], 1), container(&all, &[], 2)];
-    let answer =
-        client.get_preferred_allocation(PreferredAllocationRequest { container_requests }).await.unwrap();
+    let answer = client.get_preferred_allocation(PreferredAllocationRequest { container_requests }).await.unwrap();
     let chosen: Vec<_> =
         answer.into_inner().container_responses.into_iter().map(|response| response.device_i_ds).collect();
-    let expected = [
-        vec!["0000:c1:00.0-1", "0000:01:00.0-0"],
-        vec!["0000:c1:00.0-0"],
-        vec!["0000:01:00.0-0", "0000:c1:00.0-0"],
-    ];
+    let expected =
+        [vec!["0000:c1:00.0-1", "0000:01:00.0-0"], vec!["0000:c1:00.0-0"], vec!["0000:01:00.0-0", "0000:c1:00.0-0"]];
     assert_eq!(chosen, expected);
     for (request, code) in [
         (container(&all, &[], 5), Code::InvalidArgument),

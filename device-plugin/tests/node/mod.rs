@@ -238,12 +238,7 @@ impl Lists {
 
     /// The next list.
     pub async fn next(&mut self) -> Vec<Device> {
-        timeout(PROMPT, self.0.message())
-            .await
-            .expect("a list comes")
-            .unwrap()
-            .expect("the stream is open")
-            .devices
+        timeout(PROMPT, self.0.message()).await.expect("a list comes").unwrap().expect("the stream is open").devices
     }
 
     /// Waits for a list in which exactly these ids are healthy.
@@ -290,10 +285,7 @@ struct Lister(Answer);
 
 #[tonic::async_trait]
 impl PodResourcesLister for Lister {
-    async fn list(
-        &self,
-        _: Request<ListPodResourcesRequest>,
-    ) -> Result<Response<ListPodResourcesResponse>, Status> {
+    async fn list(&self, _: Request<ListPodResourcesRequest>) -> Result<Response<ListPodResourcesResponse>, Status> {
         let pod_resources = self.0.lock().unwrap().clone()?;
         Ok(Response::new(ListPodResourcesResponse { pod_resources }))
     }

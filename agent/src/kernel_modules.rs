@@ -1,0 +1,113 @@
+//! Which modules the kernel has, from `/proc/modules`.
+
+use std::str::FromStr;
+
+/// One line of `/proc/modules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedModule {
+    /// Name.
+    pub name: String,
+    /// How often it is in use, by modules and by everything else.
+    pub references: u32,
+    /// Modules that use it.
+    pub holders: Vec<String>,
+    /// Whether it can be unloaded at all.
+    pub permanent: bool,
+    /// What the kernel is doing with it.
+    pub state: State,
+}
+
+/// What the kernel is doing with a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is loaded.
+    Live,
+    /// It is being loaded.
+    Loading,
+    /// It is being unloaded.
+    Unloading,
+}
+
+/// A line is not of the form that the kernel writes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot make sense of the line {0:?} in the list of modules")]
+pub struct LineError(String);
+
+impl FromStr for LoadedModule {
+    type Err = LineError;
+
+    /// `name size references holders state address [taints]`, see `m_show` in the kernel. Holders are separated and
+    /// ended by commas, `-` when there are none; a module without an exit function has the holder `[permanent]`.
+    fn from_str(line: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let mut fields = line.split_ascii_whitespace();
+            let (name, _size) = (fields.next()?, fields.next()?);
+            // A kernel that cannot unload modules writes `-` here; the number then fails to parse, as it should.
+            let references = fields.next()?.parse().ok()?;
+            let holders: Vec<_> = fields.next()?.split(',').filter(|holder| !matches!(*holder, "" | "-")).collect();
+            let state = match fields.next()? {
+                "Live" => State::Live,
+                "Loading" => State::Loading,
+                "Unloading" => State::Unloading,
+                _ => return None,
+            };
+            let permanent = holders.contains(&"[permanent]");
+            let holders = holders.into_iter().filter(|holder| *holder != "[permanent]").map(str::to_owned);
+            Some(Self { name: name.to_owned(), references, holders: holders.collect(), permanent, state })
+        };
+        parse().ok_or_else(|| LineError(line.chars().take(120).collect()))
+    }
+}
+
+/// All modules in the text of `/proc/modules`.
+///
+/// # Errors
+/// When a line makes no sense: a list with holes proves nothing.
+pub fn parse(text: &str) -> Result<Vec<LoadedModule>, LineError> {
+    text.lines().map(str::parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_what_the_kernel_writes() {
+        let text = "cxi_user 139264 0 - Live 0x0000000000000000 (OE)\n\
+                    cxi_ss1 1089536 2 cxi_user,cxi_eth, Live 0xffffffffc0a00000 (OE)\n\
+                    cxi_eth 1 1 - Loading 0x0\n\
+                    x 1 0 [permanent], Unloading 0x0\n";
+        let modules = parse(text).unwrap();
+        assert_eq!(modules[0].name, "cxi_user");
+        assert!(modules[0].holders.is_empty());
+        assert_eq!(
+            (modules[1].references, modules[1].holders.as_slice()),
+            (2, &["cxi_user".into(), "cxi_eth".into()][..])
+        );
+        assert_eq!(modules[2].state, State::Loading);
+        assert!(modules[3].permanent && modules[3].holders.is_empty());
+        assert!(parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn rejects_lines_with_holes() {
+        for line in [
+            "",
+            "cxi_user",
+            "cxi_user 1 0 -",
+            "cxi_user 1 x - Live 0x0",
+            "cxi_user 1 - - Live 0x0",
+            "a 1 0 - Alive 0x0",
+            "a 1 -1 - Live 0",
+        ] {
+            assert!(line.parse::<LoadedModule>().is_err(), "{line:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_parses_or_is_refused(text in "(.*\n){0,3}|([a-z_,\\[\\]-]{0,9} ?){0,8}") {
+            let _ = parse(&text);
+        }
+    }
+}

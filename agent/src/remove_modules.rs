@@ -1,0 +1,306 @@
+//! `cxi-agent remove-modules`: takes out what a failed load left behind.
+//!
+//! Runs once in a pod of its own that has `CAP_SYS_MODULE`, and `CAP_SYS_PTRACE` and the host's process ids for
+//! looking at open files. It never forces: a module goes only when nothing uses it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+
+use crate::kernel_modules::{self, LoadedModule};
+use crate::module_name::ModuleName;
+use crate::open_files::{self, Holder};
+use crate::removal_plan::{Obstacle, plan};
+
+/// Remove kernel modules of the CXI stack that nothing uses, users before what they use.
+///
+/// Nothing is removed unless all of them can be. Modules that are not loaded are fine. Ends with status 0 when none of
+/// them is loaded any more, else with 1 and a sentence for everything that stands in the way.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Module to remove; repeat for more.
+    #[arg(long = "module", value_name = "NAME", required = true)]
+    modules: Vec<ModuleName>,
+
+    /// Where the host's /proc is.
+    #[arg(long, default_value = "/proc")]
+    proc: PathBuf,
+
+    /// Where the host's /sys is.
+    #[arg(long, default_value = "/sys")]
+    sys: PathBuf,
+}
+
+impl Args {
+    /// Removes the modules.
+    ///
+    /// # Errors
+    /// When something stands in the way or cannot be told.
+    pub fn run(self) -> anyhow::Result<()> {
+        let wanted = self.modules.into_iter().collect();
+        remove(&Host { proc: self.proc, sys: self.sys }, &wanted, &mut |line| println!("{line}"))
+    }
+}
+
+/// What removal needs of a kernel.
+trait Kernel {
+    /// Every module.
+    fn loaded(&self) -> anyhow::Result<Vec<LoadedModule>>;
+    /// Every process with a device open.
+    fn holders(&self) -> anyhow::Result<Vec<Holder>>;
+    /// The reference count of a loaded module by a second source; `None` when it is gone.
+    fn references(&self, module: ModuleName) -> anyhow::Result<Option<u32>>;
+    /// Unloads a module that nothing uses, else fails at once.
+    fn delete(&self, module: ModuleName) -> io::Result<()>;
+}
+
+fn remove(kernel: &impl Kernel, wanted: &BTreeSet<ModuleName>, say: &mut impl FnMut(String)) -> anyhow::Result<()> {
+    let order = plan(&kernel.loaded()?, wanted, &kernel.holders()?).map_err(|obstacles| refusal(&obstacles))?;
+    for module in wanted.iter().filter(|module| !order.contains(module)) {
+        say(format!("{module}: not loaded"));
+    }
+    for module in order {
+        // The plan is a moment old: look again, at this module alone.
+        let alone = BTreeSet::from([module]);
+        plan(&kernel.loaded()?, &alone, &kernel.holders()?).map_err(|obstacles| refusal(&obstacles))?;
+        match kernel.references(module)? {
+            None => {
+                say(format!("{module}: gone meanwhile"));
+                continue;
+            }
+            Some(0) => {}
+            Some(count) => return Err(refusal(&[Obstacle::Referenced { module, count }])),
+        }
+        match kernel.delete(module) {
+            Ok(()) => say(format!("{module}: removed")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => say(format!("{module}: gone meanwhile")),
+            Err(error) => return Err(error).with_context(|| explain(module, &kernel.loaded())),
+        }
+    }
+    let loaded = kernel.loaded()?;
+    let back: Vec<_> =
+        wanted.iter().filter(|module| loaded.iter().any(|loaded| loaded.name == module.as_str())).collect();
+    if let Some(module) = back.first() {
+        bail!("module {module} is loaded again: something else is loading modules");
+    }
+    Ok(())
+}
+
+fn refusal(obstacles: &[Obstacle]) -> anyhow::Error {
+    let sentences: Vec<_> = obstacles.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("nothing more was removed: {}", sentences.join("; "))
+}
+
+/// What could not be removed, and who holds it by now as far as that can be told.
+fn explain(module: ModuleName, loaded: &anyhow::Result<Vec<LoadedModule>>) -> String {
+    let found = loaded.as_ref().ok().and_then(|loaded| loaded.iter().find(|loaded| loaded.name == module.as_str()));
+    match found {
+        Some(found) if !found.holders.is_empty() => {
+            format!("module {module} could not be removed (used by {})", found.holders.join(", "))
+        }
+        Some(found) if found.references > 0 => {
+            format!("module {module} could not be removed (reference count {})", found.references)
+        }
+        _ => format!("module {module} could not be removed"),
+    }
+}
+
+/// The running kernel.
+struct Host {
+    proc: PathBuf,
+    sys: PathBuf,
+}
+
+impl Kernel for Host {
+    fn loaded(&self) -> anyhow::Result<Vec<LoadedModule>> {
+        let path = self.proc.join("modules");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(kernel_modules::parse(&text)?)
+    }
+
+    fn holders(&self) -> anyhow::Result<Vec<Holder>> {
+        Ok(open_files::holders(&self.proc)?)
+    }
+
+    fn references(&self, module: ModuleName) -> anyhow::Result<Option<u32>> {
+        let path = self.sys.join("module").join(module.as_str()).join("refcnt");
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let count = text.trim().parse();
+                Ok(Some(count.with_context(|| format!("{} does not hold a number", path.display()))?))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        }
+    }
+
+    fn delete(&self, module: ModuleName) -> io::Result<()> {
+        // O_NONBLOCK: fail at once while it is in use. Without O_TRUNC, which would force.
+        let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+        Ok(rustix::system::delete_module(module.as_c_str(), flags)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// A kernel with these modules; deleting one drops its reference to others.
+    struct Fake {
+        modules: RefCell<Vec<LoadedModule>>,
+        holders: RefCell<Vec<Holder>>,
+        deleted: RefCell<Vec<String>>,
+        /// What happens at a deletion besides the deletion.
+        at_delete: fn(&Fake, ModuleName) -> io::Result<()>,
+    }
+
+    impl Fake {
+        fn new(modules: &str) -> Self {
+            Self {
+                modules: RefCell::new(kernel_modules::parse(modules).unwrap()),
+                holders: RefCell::default(),
+                deleted: RefCell::default(),
+                at_delete: |_, _| Ok(()),
+            }
+        }
+
+        fn remove(&self, wanted: &[ModuleName]) -> (anyhow::Result<()>, Vec<String>) {
+            let mut said = Vec::new();
+            let result = remove(self, &wanted.iter().copied().collect(), &mut |line| said.push(line));
+            (result, said)
+        }
+
+        fn refuses(&self, wanted: &[ModuleName]) -> String {
+            format!("{:#}", self.remove(wanted).0.unwrap_err())
+        }
+    }
+
+    impl Kernel for Fake {
+        fn loaded(&self) -> anyhow::Result<Vec<LoadedModule>> {
+            Ok(self.modules.borrow().clone())
+        }
+
+        fn holders(&self) -> anyhow::Result<Vec<Holder>> {
+            Ok(self.holders.borrow().clone())
+        }
+
+        fn references(&self, module: ModuleName) -> anyhow::Result<Option<u32>> {
+            let modules = self.modules.borrow();
+            Ok(modules.iter().find(|loaded| loaded.name == module.as_str()).map(|loaded| loaded.references))
+        }
+
+        fn delete(&self, module: ModuleName) -> io::Result<()> {
+            (self.at_delete)(self, module)?;
+            let mut modules = self.modules.borrow_mut();
+            modules.retain(|loaded| loaded.name != module.as_str());
+            for other in modules.iter_mut().filter(|other| other.holders.iter().any(|name| name == module.as_str())) {
+                other.references -= 1;
+                other.holders.retain(|name| name != module.as_str());
+            }
+            self.deleted.borrow_mut().push(module.to_string());
+            Ok(())
+        }
+    }
+
+    const STACK: &str = "cxi_sl 1 1 cxi_ss1, Live 0x0\n\
+                         cxi_ss1 1 2 cxi_user,cxi_eth, Live 0x0\n\
+                         cxi_eth 1 0 - Live 0x0\n\
+                         cxi_user 1 0 - Live 0x0\n";
+
+    #[test]
+    fn removes_all_in_order_and_says_so() {
+        let kernel = Fake::new(STACK);
+        let (result, said) = kernel.remove(&ModuleName::ALL);
+        result.unwrap();
+        assert_eq!(*kernel.deleted.borrow(), ["cxi_user", "cxi_eth", "cxi_ss1", "cxi_sl"]);
+        let expected = [
+            "kfi_cxi: not loaded",
+            "kfabric: not loaded",
+            "cxi_sbl: not loaded",
+            "cxi_user: removed",
+            "cxi_eth: removed",
+            "cxi_ss1: removed",
+            "cxi_sl: removed",
+        ];
+        assert_eq!(said, expected);
+        kernel.remove(&ModuleName::ALL).0.expect("a second run has nothing to do");
+    }
+
+    #[test]
+    fn removes_nothing_when_one_is_in_use() {
+        let kernel = Fake::new(STACK);
+        kernel.modules.borrow_mut()[3].references = 1;
+        let said = kernel.refuses(&ModuleName::ALL);
+        assert_eq!(
+            said,
+            "nothing more was removed: module cxi_user is in use by something other than a module (reference count 1)"
+        );
+        assert!(kernel.deleted.borrow().is_empty());
+    }
+
+    #[test]
+    fn stops_when_a_device_is_opened_in_between() {
+        let mut kernel = Fake::new(STACK);
+        kernel.at_delete = |kernel, _| {
+            let holder = Holder { pid: 9, command: "app".into(), device: "/dev/cxi0".into() };
+            kernel.holders.borrow_mut().push(holder);
+            Ok(())
+        };
+        assert!(kernel.refuses(&ModuleName::ALL).contains("process 9 (app) has /dev/cxi0 open"));
+        assert_eq!(kernel.deleted.borrow().len(), 1);
+    }
+
+    #[test]
+    fn tells_why_the_kernel_refused() {
+        let mut kernel = Fake::new("cxi_user 1 0 - Live 0x0\n");
+        kernel.at_delete = |kernel, _| {
+            kernel.modules.borrow_mut()[0].references = 1;
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        let said = kernel.refuses(&[ModuleName::CxiUser]);
+        assert!(said.starts_with("module cxi_user could not be removed (reference count 1): "), "{said}");
+    }
+
+    #[test]
+    fn a_module_that_somebody_else_removed_is_fine_and_one_that_came_back_is_not() {
+        let mut kernel = Fake::new("cxi_user 1 0 - Live 0x0\n");
+        kernel.at_delete = |kernel, _| {
+            kernel.modules.borrow_mut().clear();
+            Err(io::ErrorKind::NotFound.into())
+        };
+        let (result, said) = kernel.remove(&[ModuleName::CxiUser]);
+        result.unwrap();
+        assert_eq!(said, ["cxi_user: gone meanwhile"]);
+
+        let mut kernel = Fake::new(STACK);
+        kernel.at_delete = |kernel, module| {
+            if module == ModuleName::CxiSl {
+                kernel.modules.borrow_mut().push("cxi_eth 1 0 - Live 0x0".parse().unwrap());
+            }
+            Ok(())
+        };
+        assert!(kernel.refuses(&ModuleName::ALL).contains("module cxi_eth is loaded again"));
+    }
+
+    #[test]
+    fn the_host_is_read_from_its_trees() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host { proc: root.path().join("proc"), sys: root.path().join("sys") };
+        assert!(host.loaded().is_err(), "an unreadable list is not an empty one");
+        fs::create_dir_all(host.proc.clone()).unwrap();
+        fs::create_dir_all(host.sys.join("module/cxi_user")).unwrap();
+        fs::write(host.proc.join("modules"), STACK).unwrap();
+        fs::write(host.sys.join("module/cxi_user/refcnt"), "3\n").unwrap();
+        assert_eq!(host.loaded().unwrap().len(), 4);
+        assert!(host.holders().unwrap().is_empty());
+        assert_eq!(host.references(ModuleName::CxiUser).unwrap(), Some(3));
+        assert_eq!(host.references(ModuleName::CxiSl).unwrap(), None);
+        fs::write(host.sys.join("module/cxi_user/refcnt"), "many").unwrap();
+        assert!(host.references(ModuleName::CxiUser).is_err());
+    }
+}
