@@ -19,8 +19,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 pub(crate) fn output_with_input(command: &mut Command, input: Option<&str>) -> Result<String> {
     let line = describe(command);
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().attempt(|| format!("run {line}"))?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().attempt(|| format!("run {line}"))?;
     // Written by a thread: a command may print more than a pipe holds before it has read its input.
     let writer = child.stdin.take().zip(input.map(str::to_owned)).map(|(mut stdin, text)| {
         // A command that ends without reading everything reports its own failure.
@@ -34,8 +33,7 @@ pub(crate) fn output_with_input(command: &mut Command, input: Option<&str>) -> R
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        let text =
-            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         Err(Error::Command { command: line, status: output.status.to_string(), output: tail(&text) })
     }
 }
@@ -66,10 +64,8 @@ pub(crate) fn watch(command: &mut Command, mut each: impl FnMut(&str)) -> Result
 }
 
 fn describe(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| word.to_string_lossy())
-        .collect();
+    let words: Vec<_> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
     let mut line = words.join(" ");
     if let Some((cut, _)) = line.char_indices().nth(200) {
         line.truncate(cut);
@@ -98,10 +94,7 @@ mod tests {
     fn a_failure_shows_command_and_output() {
         let error = output(Command::new("sh").args(["-c", "echo no luck >&2; exit 3"])).unwrap_err();
         let message = error.to_string();
-        assert!(
-            message.contains("sh -c") && message.contains("no luck") && message.contains('3'),
-            "{message}"
-        );
+        assert!(message.contains("sh -c") && message.contains("no luck") && message.contains('3'), "{message}");
     }
 
     #[test]

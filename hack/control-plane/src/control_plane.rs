@@ -82,10 +82,8 @@ impl ControlPlane {
         let ports = Ports::choose()?;
         let authority = Authority::new()?;
         let files = Files::write(data.path(), &authority)?;
-        let cluster = Cluster {
-            server: format!("https://127.0.0.1:{}", ports.apiserver),
-            authority: authority.certificate(),
-        };
+        let cluster =
+            Cluster { server: format!("https://127.0.0.1:{}", ports.apiserver), authority: authority.certificate() };
         let kubeconfig = |user: &str, group: Option<&str>| {
             let path = data.path().join(format!("{}.kubeconfig", file_name(user)));
             let pair = authority.client(user, group)?;
@@ -97,12 +95,7 @@ impl ControlPlane {
 
         let servers = vec![
             start(toolbox, data.path(), Tool::Etcd, &servers::etcd(&data.path().join("etcd"), ports))?,
-            start(
-                toolbox,
-                data.path(),
-                Tool::KubeApiserver,
-                &servers::apiserver(data.path(), &files, ports, options),
-            )?,
+            start(toolbox, data.path(), Tool::KubeApiserver, &servers::apiserver(data.path(), &files, ports, options))?,
         ];
         let plane = Self {
             kmm: Mutex::new(Kmm::default()),
@@ -184,8 +177,7 @@ impl ControlPlane {
     /// # Errors
     /// If the service account does not exist.
     pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
-        let token =
-            self.kubectl(&["create", "token", name, "--namespace", namespace, "--duration", "10h"])?;
+        let token = self.kubectl(&["create", "token", name, "--namespace", namespace, "--duration", "10h"])?;
         let path = self.data_dir().join(format!("{}.{}.kubeconfig", file_name(namespace), file_name(name)));
         self.cluster.write(&path, name, &Credential::Token(token.trim()), namespace)
     }
@@ -283,8 +275,7 @@ impl Data {
             .prefix("cxi-control-plane-")
             .tempdir()
             .attempt(|| "create a temporary directory for the control plane".to_owned())?;
-        let path =
-            fs::canonicalize(directory.path()).attempt(|| "find the temporary directory".to_owned())?;
+        let path = fs::canonicalize(directory.path()).attempt(|| "find the temporary directory".to_owned())?;
         if keep {
             return Ok(Self { path: directory.keep(), _directory: None, _janitor: None });
         }

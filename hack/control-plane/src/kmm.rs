@@ -80,9 +80,7 @@ impl ControlPlane {
         let mut webhook = self.start_webhook_server()?;
         // Meanwhile the webhook server starts: it needs none of the CRDs.
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
-        wait_until(&mut webhook, "KMM's webhook server", |_| {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-        })?;
+        wait_until(&mut webhook, "KMM's webhook server", |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
         self.kmm().webhook = Some(webhook);
         self.register_webhook(&manifests.join("webhook/manifests.yaml"), port)
     }
@@ -113,11 +111,7 @@ impl ControlPlane {
         })?;
         wait_until(&mut process, "the KMM manager", |process| {
             let log = process.log_text();
-            usize::try_from(offset)
-                .ok()
-                .and_then(|offset| log.get(offset..))
-                .unwrap_or(&log)
-                .contains(MANAGER_STARTED)
+            usize::try_from(offset).ok().and_then(|offset| log.get(offset..)).unwrap_or(&log).contains(MANAGER_STARTED)
         })?;
         kmm.manager = Some(process);
         Ok(())
@@ -241,10 +235,8 @@ fn stand_in(group: &str, kind: &str, singular: &str, plural: &str) -> Value {
 /// The webhook configuration `text` with every service reference replaced by a URL on the loopback address.
 fn point_webhooks_at(text: &str, port: u16, authority: &str) -> Result<Value> {
     let not_understood = |why: String| Error::Unexpected { what: "KMM's webhook manifest".to_owned(), why };
-    let mut configuration: Value =
-        serde_json::from_str(text).map_err(|error| not_understood(error.to_string()))?;
-    let webhooks =
-        configuration["webhooks"].as_array_mut().ok_or_else(|| not_understood("no webhooks".to_owned()))?;
+    let mut configuration: Value = serde_json::from_str(text).map_err(|error| not_understood(error.to_string()))?;
+    let webhooks = configuration["webhooks"].as_array_mut().ok_or_else(|| not_understood("no webhooks".to_owned()))?;
     for webhook in webhooks {
         let path = webhook["clientConfig"]["service"]["path"]
             .as_str()

@@ -52,15 +52,8 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `program` with its standard output and error appended to `log`.
-    pub(crate) fn start(
-        name: &str,
-        program: &Path,
-        log: &Path,
-        configure: impl FnOnce(&mut Command),
-    ) -> Result<Self> {
-        let open = || {
-            File::options().create(true).append(true).open(log).attempt(|| format!("open {}", log.display()))
-        };
+    pub(crate) fn start(name: &str, program: &Path, log: &Path, configure: impl FnOnce(&mut Command)) -> Result<Self> {
+        let open = || File::options().create(true).append(true).open(log).attempt(|| format!("open {}", log.display()));
         let mut command = supervisor(SUPERVISE, name);
         command.arg(program).stdout(open()?).stderr(open()?);
         configure(&mut command);

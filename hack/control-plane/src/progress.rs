@@ -103,8 +103,7 @@ impl Step {
         match std::mem::replace(&mut self.display, Display::Nothing) {
             Display::Spinner(bar) => {
                 bar.set_style(
-                    ProgressStyle::with_template("{msg}")
-                        .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+                    ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
                 );
                 bar.finish_with_message(line);
             }

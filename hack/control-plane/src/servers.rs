@@ -38,8 +38,7 @@ pub(crate) fn free_port() -> Result<u16> {
 }
 
 fn listen() -> Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .attempt(|| "find a free port on the loopback address".to_owned())
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).attempt(|| "find a free port on the loopback address".to_owned())
 }
 
 fn port(listener: &TcpListener) -> Result<u16> {

@@ -69,9 +69,7 @@ impl Tool {
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
             Self::KmmManager => "github.com/rh-ecosystem-edge/kernel-module-management/cmd/manager",
-            Self::KmmWebhookServer => {
-                "github.com/rh-ecosystem-edge/kernel-module-management/cmd/webhook-server"
-            }
+            Self::KmmWebhookServer => "github.com/rh-ecosystem-edge/kernel-module-management/cmd/webhook-server",
             Self::KmmWorker => "github.com/rh-ecosystem-edge/kernel-module-management/cmd/worker",
         }
     }
@@ -100,9 +98,7 @@ impl Family {
     pub fn tools(self) -> &'static [Tool] {
         match self {
             Self::Etcd => &[Tool::Etcd],
-            Self::Kubernetes => {
-                &[Tool::KubeApiserver, Tool::KubeControllerManager, Tool::KubeScheduler, Tool::Kubectl]
-            }
+            Self::Kubernetes => &[Tool::KubeApiserver, Tool::KubeControllerManager, Tool::KubeScheduler, Tool::Kubectl],
             Self::Kmm => &[Tool::KmmManager, Tool::KmmWebhookServer],
             Self::Kubelet => &[Tool::Kubelet],
             Self::KmmWorker => &[Tool::KmmWorker],
@@ -228,8 +224,7 @@ mod tests {
     fn every_tool_is_declared_in_its_module() {
         let all = [Family::Etcd, Family::Kubernetes, Family::Kmm, Family::Kubelet, Family::KmmWorker];
         for family in all {
-            let path =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools").join(family.module()).join("go.mod");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools").join(family.module()).join("go.mod");
             let module = fs::read_to_string(path).unwrap();
             for tool in family.tools() {
                 assert!(module.contains(tool.package()), "{} lacks {}", family.module(), tool.package());

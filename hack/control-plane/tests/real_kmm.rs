@@ -10,8 +10,7 @@ use std::{
 use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Progress, Toolbox};
 
 /// A node as a kubelet reports it, with the label that KMM's Module below selects.
-const NODE: &str =
-    r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"cxi": "yes"}}}"#;
+const NODE: &str = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"cxi": "yes"}}}"#;
 
 const NODE_STATUS: &str = r#"{"status": {
     "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
@@ -64,9 +63,7 @@ fn kmm_turns_a_module_into_an_images_config_and_refuses_a_bad_one() {
     let data = plane.data_dir().to_owned();
 
     plane.apply(NODE).unwrap();
-    plane
-        .kubectl(&["patch", "node", "n1", "--subresource", "status", "--type", "merge", "-p", NODE_STATUS])
-        .unwrap();
+    plane.kubectl(&["patch", "node", "n1", "--subresource", "status", "--type", "merge", "-p", NODE_STATUS]).unwrap();
     plane.apply(&module("cxi-aaaa1111")).unwrap();
     let images = within(Duration::from_secs(30), "a ModuleImagesConfig", || {
         let path = "jsonpath={.spec.images[*].image}";
@@ -89,11 +86,7 @@ fn kmm_turns_a_module_into_an_images_config_and_refuses_a_bad_one() {
     // Garbage collection works: what KMM made goes with its owner.
     plane.kubectl(&["delete", "module", "-n", NAMESPACE, "cxi-aaaa1111", "--wait=false"]).unwrap();
     within(Duration::from_mins(1), "the garbage collection of the ModuleImagesConfig", || {
-        plane
-            .kubectl(&["get", "moduleimagesconfigs", "-n", NAMESPACE, "-o", "name"])
-            .unwrap()
-            .is_empty()
-            .then_some(())
+        plane.kubectl(&["get", "moduleimagesconfigs", "-n", NAMESPACE, "-o", "name"]).unwrap().is_empty().then_some(())
     });
     let audit = std::fs::read_to_string(plane.audit_log().unwrap()).unwrap();
     assert!(audit.contains("kmm-manager"));
@@ -109,14 +102,7 @@ fn a_service_account_has_no_rights_of_its_own(plane: &ControlPlane) {
     let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "kmm-operator-module-loader").unwrap();
     let kubeconfig = kubeconfig.display().to_string();
     let identity = plane
-        .kubectl(&[
-            "--kubeconfig",
-            &kubeconfig,
-            "auth",
-            "whoami",
-            "-o",
-            "jsonpath={.status.userInfo.username}",
-        ])
+        .kubectl(&["--kubeconfig", &kubeconfig, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"])
         .unwrap();
     assert_eq!(identity, format!("system:serviceaccount:{NAMESPACE}:kmm-operator-module-loader"));
     let refusal = plane.kubectl(&["--kubeconfig", &kubeconfig, "get", "nodes"]).unwrap_err().to_string();

@@ -19,9 +19,7 @@ pub fn check(steps: &mut Steps, cargo_deny: &Path) -> Result<()> {
     let mut fetch = deny::command(cargo_deny);
     fetch.args(["--log-level", "off", "fetch", "db"]).stdout(Stdio::null()).stderr(Stdio::null());
     if !steps.call("advisory database", || succeeds_within(&mut fetch, FETCH_WITHIN))? {
-        steps.note(
-            "advisories were not checked: the advisory database cannot be reached from here".to_owned(),
-        );
+        steps.note("advisories were not checked: the advisory database cannot be reached from here".to_owned());
         return Ok(());
     }
     let mut check = deny::command(cargo_deny);

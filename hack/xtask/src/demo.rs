@@ -51,11 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
     // The development profile: it builds in half the time, and a demo waits for nodes, not for the operator.
-    steps.run(
-        "build",
-        &mut cargo(&["build", "--workspace", "--bins"]),
-        "see the compiler's message above",
-    )?;
+    steps.run("build", &mut cargo(&["build", "--workspace", "--bins"]), "see the compiler's message above")?;
     let mut command = cargo(&["run", "--quiet", "--package", "cxi-e2e", "--bin", "demo", "--"]);
     // In place of this process, so that Ctrl-C and the exit status are the demo's own.
     Err(command.args(arguments.forward()).exec()).context("cannot start the demo")

@@ -34,9 +34,7 @@ pub fn ensure() -> Result<PathBuf> {
     // A build of its own, apart from the workspace's lints and target directory.
     command.arg(&place).arg("cargo-deny").current_dir(std::env::temp_dir()).env_remove("CARGO_TARGET_DIR");
     finish(&mut command).with_context(|| {
-        format!(
-            "cannot install cargo-deny; try `cargo install cargo-deny --locked --version {VERSION}` yourself"
-        )
+        format!("cannot install cargo-deny; try `cargo install cargo-deny --locked --version {VERSION}` yourself")
     })?;
     step.done();
     Ok(program)
@@ -51,6 +49,5 @@ pub fn command(program: &Path) -> Command {
 
 fn is_right(program: &Path) -> bool {
     let output = Command::new(program).arg("--version").output();
-    output
-        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == format!("cargo-deny {VERSION}"))
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == format!("cargo-deny {VERSION}"))
 }

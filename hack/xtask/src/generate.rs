@@ -20,11 +20,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
-    let (name, hint) = if arguments.check {
-        ("generated files in step", HINT)
-    } else {
-        ("generate", "see the message above")
-    };
+    let (name, hint) =
+        if arguments.check { ("generated files in step", HINT) } else { ("generate", "see the message above") };
     steps.run(name, &mut command(arguments.check), hint)?;
     steps.end();
     Ok(())

@@ -134,10 +134,7 @@ mod tests {
         for module in ["require k8s.io/kubernetes v1.36.3\n", "require (\n\tk8s.io/kubernetes v1.36.3\n)\n"] {
             let linker = flags(module).pop().unwrap();
             assert!(linker.contains("version.gitVersion=v1.36.3"), "{linker}");
-            assert!(
-                linker.ends_with("version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"),
-                "{linker}"
-            );
+            assert!(linker.ends_with("version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"), "{linker}");
         }
         assert_eq!(flags("require go.etcd.io/etcd/server/v3 v3.6.8").pop().unwrap(), "-s -w");
     }
