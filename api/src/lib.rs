@@ -2,6 +2,7 @@
 //! KMM's API that the operator uses. Types and names only; nothing here does I/O.
 
 pub mod blocker;
+pub mod crds;
 pub mod driver;
 pub mod driver_status;
 pub mod duration;

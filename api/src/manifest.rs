@@ -74,8 +74,7 @@ mod tests {
 
     #[test]
     fn module_names_are_as_in_sysfs() {
-        let text =
-            r#"{"driverVersion":"13.0.0","kernel":"6.1","modules":[{"name":"cxi-ss1","buildID":"AB01"}]}"#;
+        let text = r#"{"driverVersion":"13.0.0","kernel":"6.1","modules":[{"name":"cxi-ss1","buildID":"AB01"}]}"#;
         let manifest = ImageManifest::parse(text).unwrap();
         assert_eq!(manifest.build_ids(), [("cxi_ss1".into(), "ab01".into())].into());
     }

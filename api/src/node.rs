@@ -151,9 +151,7 @@ pub struct NodeRollout {
 }
 
 /// Place of a node in a rollout.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Verified on the wanted revision and in service.
     UpToDate,

@@ -1,0 +1,139 @@
+//! What the API server refuses, and in which words; what it accepts, and which defaults it fills in. A real API server is
+//! asked, because only it evaluates the CEL rules of the schema.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use cxi_control_plane::{ControlPlane, Family, Options, Progress, Toolbox};
+use serde_json::{Value, json};
+
+fn api_server() -> Result<ControlPlane> {
+    let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr())?;
+    let plane = ControlPlane::start(&toolbox, &Options::default())?;
+    for crd in cxi_api::crds::crds() {
+        plane.apply(&serde_json::to_string(&crd)?)?;
+    }
+    plane.kubectl(&["wait", "--for=condition=Established", "crd/cxidrivers.cxi.hpe.com", "--timeout=30s"])?;
+    Ok(plane)
+}
+
+fn manifest(name: &str, spec: &Value) -> String {
+    json!({"apiVersion": "cxi.hpe.com/v1", "kind": "CXIDriver", "metadata": {"name": name}, "spec": spec}).to_string()
+}
+
+/// A good spec with one part replaced.
+fn with(pointer: &str, value: Value) -> Value {
+    let mut spec = json!({
+        "version": "13.0.0",
+        "source": {"type": "prebuilt", "image": "registry.example/cxi-driver"},
+        "devicePlugin": {}, "metricsExporter": {}, "preflight": {},
+        "updateStrategy": {"drain": {}},
+    });
+    let (parent, key) = pointer.rsplit_once('/').expect("a JSON pointer");
+    spec.pointer_mut(parent).expect("the parent exists").as_object_mut().expect("an object").insert(key.into(), value);
+    spec
+}
+
+#[test]
+fn nonsense_is_refused_with_field_and_fix() -> Result<()> {
+    let plane = api_server()?;
+    let cases: Vec<(&str, Value)> = vec![
+        ("/version", json!("latest")),
+        ("/version", json!("")),
+        ("/version", json!("13.0.0; rm")),
+        ("/version", json!("1".repeat(64))),
+        ("/source", json!({"type": "prebuilt"})),
+        ("/source", json!({"type": "prebuilt", "image": ""})),
+        ("/source", json!({"type": "rpm"})),
+        ("/source", json!({"image": "registry.example/cxi-driver:13.0.0"})),
+        ("/source", json!({"image": "registry.example/cxi-driver@sha256:00"})),
+        ("/source", json!({"kernelMappings": [{"image": "registry.example/x:1"}]})),
+        ("/source", json!({"kernelMappings": [{"literal": "6.1", "regexp": "^6", "image": "registry.example/x:1"}]})),
+        ("/source", json!({"kernelMappings": [{"literal": "6.1", "image": "registry.example/x"}]})),
+        ("/source", json!({"modprobe": {"firmwarePath": "firmware"}})),
+        ("/devicePlugin/resourceName", json!("cxi")),
+        ("/devicePlugin/resourceName", json!("hpe.com/")),
+        ("/devicePlugin/sharedCapacity", json!(0)),
+        ("/devicePlugin/sharingMode", json!("both")),
+        ("/metricsExporter/port", json!(0)),
+        ("/metricsExporter/port", json!(65536)),
+        ("/updateStrategy/maxUnavailable", json!(-1)),
+        ("/updateStrategy/maxUnavailable", json!("101%")),
+        ("/updateStrategy/maxUnavailable", json!("some")),
+        ("/updateStrategy/maxFailed", json!(0)),
+        ("/updateStrategy/healthCheckTimeout", json!("5 minutes")),
+        ("/updateStrategy/healthCheckTimeout", json!("-5m")),
+        ("/updateStrategy/drain/policy", json!("Kill")),
+        ("/updateStrategy/drain/waitTimeout", json!("1d")),
+        ("/updateStrategy/drain/evictTimeout", json!("")),
+        ("/revisionHistoryLimit", json!(-1)),
+    ];
+    let mut said = String::new();
+    for (pointer, value) in cases {
+        let shown = value.to_string();
+        let refusal = plane
+            .kubectl_with_input(&["create", "--dry-run=server", "-f", "-"], &manifest("fabric", &with(pointer, value)))
+            .err()
+            .with_context(|| format!("{pointer} = {shown} was accepted"))?;
+        said += &format!("{pointer} = {shown}\n{}\n\n", reason(&format!("{refusal:#}")));
+    }
+    let long = "a".repeat(41);
+    let refusal = plane
+        .kubectl_with_input(&["create", "--dry-run=server", "-f", "-"], &manifest(&long, &json!({"version": "1"})))
+        .err()
+        .context("a long name was accepted")?;
+    said += &format!("a name of 41 characters\n{}\n", reason(&format!("{refusal:#}")));
+    insta::assert_snapshot!(said);
+    Ok(())
+}
+
+/// The server's sentence without what kubectl puts around it.
+fn reason(refusal: &str) -> String {
+    let text = refusal.split_once("is invalid: ").map_or(refusal, |(_, reason)| reason);
+    text.lines().map(|line| format!("  {}", line.trim())).filter(|line| line.len() > 2).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn good_manifests_are_accepted_and_completed() -> Result<()> {
+    let plane = api_server()?;
+    let accepts = |spec: Value| -> Result<Value> {
+        let arguments = ["create", "--dry-run=server", "-o", "json", "-f", "-"];
+        Ok(serde_json::from_str(&plane.kubectl_with_input(&arguments, &manifest("fabric", &spec))?)?)
+    };
+    for version in ["13.0.0", "v1.8.3", "2.0.1-shs12", "14", "1.2.3+build.7"] {
+        accepts(with("/version", json!(version))).with_context(|| format!("version {version}"))?;
+    }
+    for unavailable in [json!(0), json!(3), json!("3"), json!("0%"), json!("100%")] {
+        accepts(with("/updateStrategy/maxUnavailable", unavailable))?;
+    }
+    accepts(with("/source", json!({"type": "prebuilt", "image": "registry.example:5000/hpe/cxi-driver"})))?;
+    let least = accepts(json!({"version": "13.0.0"}))?;
+    insta::assert_json_snapshot!("defaults", least["spec"]);
+
+    let earlier = include_str!("fixtures/earlier-operator.yaml");
+    let applied = plane.kubectl_with_input(&["apply", "-f", "-"], earlier)?;
+    assert!(applied.contains("created"), "{applied}");
+    // With strict validation kubectl fails on any field that the schema does not know.
+    plane.kubectl_with_input(&["apply", "--validate=strict", "-f", "-"], earlier)?;
+    Ok(())
+}
+
+#[test]
+fn explain_reads_like_a_manual() -> Result<()> {
+    let plane = api_server()?;
+    for path in
+        ["cxidriver.spec", "cxidriver.spec.updateStrategy", "cxidriver.spec.updateStrategy.drain", "cxinode.status"]
+    {
+        // The server publishes the schema of a new kind a moment after it serves the kind.
+        let asked = Instant::now();
+        let page = loop {
+            match plane.kubectl(&["explain", path]) {
+                Err(_) if asked.elapsed() < Duration::from_secs(20) => std::thread::sleep(Duration::from_millis(500)),
+                answer => break answer?,
+            }
+        };
+        insta::assert_snapshot!(path, page);
+        assert!(!page.contains("<empty>"), "a field of {path} has no description:\n{page}");
+    }
+    Ok(())
+}
