@@ -66,9 +66,7 @@ pub(crate) fn read<T>(
     path: &Path,
     parse: impl FnOnce(&[u8]) -> Result<T, AttributeErrorKind>,
 ) -> Result<T, AttributeError> {
-    read_bytes(path)
-        .and_then(|bytes| parse(&bytes))
-        .map_err(|kind| AttributeError { path: path.into(), kind })
+    read_bytes(path).and_then(|bytes| parse(&bytes)).map_err(|kind| AttributeError { path: path.into(), kind })
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, AttributeErrorKind> {
@@ -123,10 +121,11 @@ pub(crate) fn cassini_1_function(bytes: &[u8]) -> Result<Function, AttributeErro
     const PHYSICAL_BAR_BYTES: u64 = 2 << 30;
     let text = text(bytes)?;
     let size = || {
-        let mut fields =
-            text.lines().next()?.split_ascii_whitespace().map(|field| {
-                field.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok())
-            });
+        let mut fields = text
+            .lines()
+            .next()?
+            .split_ascii_whitespace()
+            .map(|field| field.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok()));
         let (start, end) = (fields.next()??, fields.next()??);
         // An unassigned region is printed as zeros; it says nothing about the function.
         end.checked_sub(start).filter(|length| *length > 0)?.checked_add(1)

@@ -148,8 +148,7 @@ fn function(device: &Path, id: Option<PciId>) -> Result<Function, AttributeError
 /// The first of the interfaces under `net`, by name; the driver creates one per NIC.
 fn netdev(device: &Path) -> Result<Option<String>, AttributeError> {
     let path = device.join("net");
-    let failed =
-        |error: io::Error| AttributeError { path: path.clone(), kind: AttributeErrorKind::from_io(&error) };
+    let failed = |error: io::Error| AttributeError { path: path.clone(), kind: AttributeErrorKind::from_io(&error) };
     let entries = match fs::read_dir(&path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -158,8 +157,7 @@ fn netdev(device: &Path) -> Result<Option<String>, AttributeError> {
     let mut first: Option<String> = None;
     for entry in entries {
         let name = entry.map_err(failed)?.file_name().into_string();
-        let name =
-            name.map_err(|_| AttributeError { path: path.clone(), kind: AttributeErrorKind::NotText })?;
+        let name = name.map_err(|_| AttributeError { path: path.clone(), kind: AttributeErrorKind::NotText })?;
         first = Some(first.map_or(name.clone(), |first| first.min(name)));
     }
     Ok(first)
@@ -167,6 +165,5 @@ fn netdev(device: &Path) -> Result<Option<String>, AttributeError> {
 
 /// Whether there is something at `path` that a container could be given.
 fn device_node(path: &Path) -> Result<bool, AttributeError> {
-    path.try_exists()
-        .map_err(|error| AttributeError { path: path.into(), kind: AttributeErrorKind::from_io(&error) })
+    path.try_exists().map_err(|error| AttributeError { path: path.into(), kind: AttributeErrorKind::from_io(&error) })
 }

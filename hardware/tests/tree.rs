@@ -44,11 +44,8 @@ impl Tree {
         {
             fs::write(device.join(attribute), text).unwrap();
         }
-        symlink(
-            format!("../../devices/pci0000:c0/{address}/cxi/{name}"),
-            self.path("sys/class/cxi").join(name),
-        )
-        .unwrap();
+        symlink(format!("../../devices/pci0000:c0/{address}/cxi/{name}"), self.path("sys/class/cxi").join(name))
+            .unwrap();
         fs::write(self.path("dev").join(name), "").unwrap();
         device
     }
