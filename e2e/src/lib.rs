@@ -1,4 +1,9 @@
-//! Soft nodes, oracle and scenarios.
+//! Soft nodes, oracle and scenarios of the CXI operator on a real control plane with the real KMM.
+
+pub mod client;
 pub mod driver_model;
+pub mod jobs;
 pub mod soft_node;
 pub mod truth;
+pub mod wait;
+pub mod watch;

@@ -105,9 +105,8 @@ pub fn image_reference(repository: &str, version: &str, kernel: &str) -> String 
 /// The GNU build-id of a module: the same for the same source and kernel, different otherwise.
 pub fn build_id(build: &BuildOf, module: &str) -> String {
     let text = format!("{}\n{}\n{module}", build.version, build.kernel);
-    let fnv = |seed: u64| {
-        text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
-    };
+    let fnv =
+        |seed: u64| text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let (a, b) = (fnv(0xcbf2_9ce4_8422_2325), fnv(0x9e37_79b9_7f4a_7c15));
     // 20 bytes, the length of a SHA-1 build-id.
     format!("{a:016x}{b:016x}{:08x}", (a ^ b) & 0xffff_ffff)

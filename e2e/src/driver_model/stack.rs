@@ -115,11 +115,7 @@ impl DriverModel {
 
     /// Loaded modules that use `name`.
     pub fn users(&self, name: &str) -> Vec<&'static str> {
-        NEEDS
-            .iter()
-            .filter(|(user, needs)| needs.contains(&name) && self.has(user))
-            .map(|(user, _)| *user)
-            .collect()
+        NEEDS.iter().filter(|(user, needs)| needs.contains(&name) && self.has(user)).map(|(user, _)| *user).collect()
     }
 
     /// The reference count of a module as in `/proc/modules`.
@@ -132,12 +128,7 @@ impl DriverModel {
     /// # Errors
     /// If the image is for another kernel, modules of another release are left over, or a fault is injected; what got in
     /// before a fault stays in.
-    pub fn load(
-        &mut self,
-        build: &BuildOf,
-        running: &str,
-        fault: Option<&LoadFault>,
-    ) -> Result<LoadEffect, LoadError> {
+    pub fn load(&mut self, build: &BuildOf, running: &str, fault: Option<&LoadFault>) -> Result<LoadEffect, LoadError> {
         if build.kernel != running {
             return Err(LoadError::WrongKernel(running.to_owned()));
         }

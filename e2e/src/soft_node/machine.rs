@@ -104,11 +104,8 @@ impl Machine {
         if self.images.contains(image) && !container.always_pull {
             return true;
         }
-        let there = if pod.needs_known_images() {
-            registry.find(image).is_some()
-        } else {
-            !registry.is_withdrawn(image)
-        };
+        let there =
+            if pod.needs_known_images() { registry.find(image).is_some() } else { !registry.is_withdrawn(image) };
         if there && !self.faults.registry_unreachable {
             self.images.insert(image.clone());
             return true;
@@ -135,9 +132,9 @@ impl Machine {
 
     /// Whether the links are up.
     pub(crate) fn links_up(&self, now: Duration) -> bool {
-        self.driver.bound().is_some_and(|build| {
-            now >= self.links_up_at && !self.faults.links_down.contains(&build.version)
-        })
+        self.driver
+            .bound()
+            .is_some_and(|build| now >= self.links_up_at && !self.faults.links_down.contains(&build.version))
     }
 
     /// When the links come up, if they are on their way.
@@ -237,12 +234,7 @@ impl Machine {
                     self.owner = Some(owner.clone());
                 }
                 let message = error.to_string();
-                self.facts.push(Fact::LoadFailed {
-                    owner,
-                    version,
-                    message: message.clone(),
-                    left: owned(&left),
-                });
+                self.facts.push(Fact::LoadFailed { owner, version, message: message.clone(), left: owned(&left) });
                 Err(message)
             }
         }

@@ -112,10 +112,8 @@ impl PodPlan {
         let metadata = &pod.metadata;
         let spec = pod.spec.as_ref()?;
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        let seconds = metadata
-            .deletion_grace_period_seconds
-            .or(spec.termination_grace_period_seconds)
-            .unwrap_or(DEFAULT_GRACE);
+        let seconds =
+            metadata.deletion_grace_period_seconds.or(spec.termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE);
         let annotation = |key| metadata.annotations.as_ref().and_then(|a| a.get(key));
         Some(Self {
             namespace: metadata.namespace.clone()?,
@@ -196,9 +194,8 @@ impl Work {
 
 impl PluginPlan {
     fn read(container: &Container) -> Self {
-        let variable = |name: &str| {
-            container.env.iter().flatten().find(|v| v.name == name).and_then(|v| v.value.as_deref())
-        };
+        let variable =
+            |name: &str| container.env.iter().flatten().find(|v| v.name == name).and_then(|v| v.value.as_deref());
         let per_nic = match variable("CXI_SHARING_MODE") {
             Some("exclusive") => 1,
             _ => variable("CXI_SHARED_CAPACITY").and_then(|c| c.parse().ok()).unwrap_or(100),
@@ -246,7 +243,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn plan(labels: Value, annotations: Value, containers: Value) -> PodPlan {
+    fn plan(labels: &Value, annotations: &Value, containers: &Value) -> PodPlan {
         let pod = json!({
             "metadata": { "name": "p", "namespace": "n", "uid": "u", "labels": labels, "annotations": annotations },
             "spec": { "containers": containers },
@@ -258,12 +255,11 @@ mod tests {
     fn reads_a_worker_of_kmm() {
         let config = "containerImage: reg/cxi:13.0.0-6.1\nimagePullPolicy: IfNotPresent\nkernelVersion: 6.1+x\nmodprobe:\n  moduleName: cxi_ss1\n";
         let pod = plan(
-            json!({ "kmm.node.kubernetes.io/worker-action": "Load", "kmm.node.kubernetes.io/module.name": "cxi-a" }),
-            json!({ "kmm.node.kubernetes.io/worker-config": config }),
-            json!([{ "name": "worker", "image": "kmm-worker:test" }]),
+            &json!({ "kmm.node.kubernetes.io/worker-action": "Load", "kmm.node.kubernetes.io/module.name": "cxi-a" }),
+            &json!({ "kmm.node.kubernetes.io/worker-config": config }),
+            &json!([{ "name": "worker", "image": "kmm-worker:test" }]),
         );
-        let worker =
-            WorkerPlan { owner: "cxi-a".into(), image: "reg/cxi:13.0.0-6.1".into(), kernel: "6.1+x".into() };
+        let worker = WorkerPlan { owner: "cxi-a".into(), image: "reg/cxi:13.0.0-6.1".into(), kernel: "6.1+x".into() };
         assert_eq!(pod.work, Work::Load(worker));
         assert!(pod.needs_known_images());
     }
@@ -271,13 +267,14 @@ mod tests {
     #[test]
     fn reads_the_pods_of_the_operator() {
         let role = |role: &str| json!({ "cxi.hpe.com/role": role });
-        let env = json!([{ "name": "CXI_SHARED_CAPACITY", "value": "4" }, { "name": "CXI_SHARING_MODE", "value": "shared" }]);
-        let pod = plan(role("device-plugin"), json!({}), json!([{ "name": "p", "env": env }]));
+        let env =
+            json!([{ "name": "CXI_SHARED_CAPACITY", "value": "4" }, { "name": "CXI_SHARING_MODE", "value": "shared" }]);
+        let pod = plan(&role("device-plugin"), &json!({}), &json!([{ "name": "p", "env": env }]));
         assert_eq!(pod.work, Work::Plugin(PluginPlan { resource: "hpe.com/cxi".into(), per_nic: 4 }));
         let args = json!(["remove-modules", "--module", "cxi_eth", "--module=cxi_user"]);
-        let pod = plan(role("cleanup"), json!({}), json!([{ "name": "c", "args": args }]));
+        let pod = plan(&role("cleanup"), &json!({}), &json!([{ "name": "c", "args": args }]));
         assert_eq!(pod.work, Work::Cleanup { modules: vec!["cxi_eth".into(), "cxi_user".into()] });
-        let pod = plan(role("prefetch"), json!({}), json!([{ "name": "manifest", "image": "i:1" }]));
+        let pod = plan(&role("prefetch"), &json!({}), &json!([{ "name": "manifest", "image": "i:1" }]));
         assert_eq!(pod.work, Work::Prefetch { image: "i:1".into() });
     }
 
@@ -285,7 +282,7 @@ mod tests {
     fn sums_the_extended_resources_of_a_job() {
         let limits = json!({ "limits": { "hpe.com/cxi": "2", "cpu": "1" }, "requests": { "hpe.com/cxi": "2" } });
         let containers = json!([{ "name": "a", "resources": limits }, { "name": "b", "resources": limits }]);
-        let pod = plan(json!({}), json!({ RUN_FOR: "20s", IGNORE_SIGTERM: "true" }), containers);
+        let pod = plan(&json!({}), &json!({ RUN_FOR: "20s", IGNORE_SIGTERM: "true" }), &containers);
         assert_eq!(pod.requests, [("hpe.com/cxi".to_owned(), 4)].into());
         assert_eq!(pod.work, Work::For(Duration::from_secs(20)));
         assert!(pod.ignores_sigterm);
@@ -295,7 +292,7 @@ mod tests {
     fn what_makes_no_sense_is_said() {
         let worker = json!({ "kmm.node.kubernetes.io/worker-action": "Load" });
         for (labels, annotations) in [(worker, json!({})), (json!({}), json!({ RUN_FOR: "soon" }))] {
-            let pod = plan(labels, annotations, json!([{ "name": "a" }]));
+            let pod = plan(&labels, &annotations, &json!([{ "name": "a" }]));
             assert!(matches!(pod.work, Work::Broken(_)), "{:?}", pod.work);
         }
     }

@@ -75,6 +75,8 @@ pub(crate) struct PodRuntime {
     pub(crate) started_at: Option<Timestamp>,
     /// The status that the API server has from us.
     pub(crate) published: Option<Value>,
+    /// Whether the final delete was sent.
+    pub(crate) buried: bool,
 }
 
 impl PodRuntime {
@@ -101,6 +103,7 @@ impl PodRuntime {
             accepted_at: now.wall,
             started_at: None,
             published: None,
+            buried: false,
         }
     }
 
@@ -181,11 +184,8 @@ impl PodRuntime {
 
     fn pull(&mut self, pod: &PodPlan, host: &mut Host<'_>, tries: u32) {
         let slowness = host.machine.faults.slowness;
-        let missing = pod
-            .init
-            .iter()
-            .chain(&pod.containers)
-            .find(|container| !host.machine.pull(pod, container, host.registry));
+        let missing =
+            pod.init.iter().chain(&pod.containers).find(|container| !host.machine.pull(pod, container, host.registry));
         self.stage = match missing {
             None => Stage::Starting { until: host.now.since_start + host.pace.start * slowness },
             Some(container) => Stage::ImageMissing {
@@ -288,8 +288,7 @@ fn manifest_text(image: &str, host: &Host<'_>) -> String {
     match host.registry.inspect(image) {
         Some(Resolved::Driver { build, foreign: false }) => {
             let running = &host.machine.kernel;
-            let kernel =
-                if crate::driver_model::kernel_tag(running) == build.kernel { running } else { &build.kernel };
+            let kernel = if crate::driver_model::kernel_tag(running) == build.kernel { running } else { &build.kernel };
             serde_json::to_string(&manifest(&build, kernel)).unwrap_or_default()
         }
         _ => String::new(),
@@ -347,7 +346,7 @@ mod tests {
         }
     }
 
-    fn pod(metadata: serde_json::Value, spec: serde_json::Value) -> PodPlan {
+    fn pod(metadata: &serde_json::Value, spec: &serde_json::Value) -> PodPlan {
         PodPlan::read(&serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()).unwrap()
     }
 
@@ -355,10 +354,10 @@ mod tests {
         let image = image_reference(REPOSITORY, version, kernel);
         let config = format!("containerImage: {image}\nkernelVersion: {kernel}\n");
         pod(
-            json!({ "name": "w", "namespace": "n", "uid": format!("{action}{version}"),
+            &json!({ "name": "w", "namespace": "n", "uid": format!("{action}{version}"),
                 "labels": { "kmm.node.kubernetes.io/worker-action": action, "kmm.node.kubernetes.io/module.name": format!("cxi-{version}") },
                 "annotations": { "kmm.node.kubernetes.io/worker-config": config } }),
-            json!({ "restartPolicy": "OnFailure",
+            &json!({ "restartPolicy": "OnFailure",
                 "initContainers": [{ "name": "image-extractor", "image": image }],
                 "containers": [{ "name": "worker", "image": "kmm-worker:test" }] }),
         )
@@ -366,8 +365,8 @@ mod tests {
 
     fn job(uid: &str, deleted: bool) -> PodPlan {
         let mut plan = pod(
-            json!({ "name": uid, "namespace": "n", "uid": uid }),
-            json!({ "terminationGracePeriodSeconds": 5, "containers": [{ "name": "c", "image": "job:1" }] }),
+            &json!({ "name": uid, "namespace": "n", "uid": uid }),
+            &json!({ "terminationGracePeriodSeconds": 5, "containers": [{ "name": "c", "image": "job:1" }] }),
         );
         plan.deleted = deleted;
         plan
@@ -479,8 +478,8 @@ mod tests {
         let mut bench = Bench::new();
         let image = image_reference(REPOSITORY, "B", KERNEL);
         let prefetch = pod(
-            json!({ "name": "p", "namespace": "n", "uid": "p", "labels": { "cxi.hpe.com/role": "prefetch" } }),
-            json!({ "restartPolicy": "Never", "containers": [{ "name": "manifest", "image": image }] }),
+            &json!({ "name": "p", "namespace": "n", "uid": "p", "labels": { "cxi.hpe.com/role": "prefetch" } }),
+            &json!({ "restartPolicy": "Never", "containers": [{ "name": "manifest", "image": image }] }),
         );
         let message = |runtime: PodRuntime| match runtime.stage {
             Stage::Ended(ended) => ended.message,

@@ -1,0 +1,58 @@
+//! The agent's report of a soft node, in the operator's own types.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use cxi_api::{
+    NodeReport, Timestamp,
+    node_report::{Link, LoadedModule, Nic, OpenFile},
+};
+
+use super::machine::Machine;
+
+/// What the agent sees at `now`, without the fields that differ in each report.
+pub(crate) fn observe(machine: &Machine, acknowledged: Option<Timestamp>, now: Duration) -> NodeReport {
+    let link = if machine.links_up(now) { Link::Up } else { Link::Down };
+    let modules = machine
+        .driver
+        .modules()
+        .iter()
+        .map(|module| LoadedModule {
+            name: module.name.to_owned(),
+            build_id: module.build_id(),
+            refcount: i32::try_from(machine.driver.refcount(module.name, machine.open_files())).unwrap_or(i32::MAX),
+            holders: machine.driver.users(module.name).into_iter().map(str::to_owned).collect(),
+        })
+        .collect();
+    NodeReport {
+        kernel: machine.kernel.clone(),
+        boot_id: machine.boot_id.clone(),
+        observed_at: Timestamp::UNIX_EPOCH,
+        sequence: 0,
+        acknowledged,
+        modules,
+        driver_version: machine.driver.bound().map(|build| build.version.clone()),
+        open_files: open_files(machine),
+        devices: (0..machine.bound_nics())
+            .map(|nic| Nic { name: format!("cxi{nic}"), pci_address: Machine::pci_address(nic), link })
+            .collect(),
+    }
+}
+
+fn open_files(machine: &Machine) -> Vec<OpenFile> {
+    let pods = machine.open.iter().flat_map(|(uid, process)| {
+        let nics: BTreeSet<usize> = machine.allocations.get(uid).into_iter().flatten().copied().collect();
+        nics.into_iter().map(|nic| OpenFile {
+            device: format!("cxi{nic}"),
+            pid: process.pid,
+            command: "app".into(),
+            pod_uid: Some(uid.clone()),
+        })
+    });
+    let host = machine.processes.iter().map(|process| OpenFile {
+        device: "cxi0".into(),
+        pid: process.pid,
+        command: process.name.clone(),
+        pod_uid: None,
+    });
+    pods.chain(host).collect()
+}
