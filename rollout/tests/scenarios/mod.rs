@@ -1,0 +1,2 @@
+//! What the product does, scenario by scenario.
+mod calm;

@@ -1,0 +1,297 @@
+//! The operator's effects: each action becomes at most one write, with the guards that the real operator puts on it.
+
+use cxi_api::{
+    Timestamp,
+    names::{KMM_VERSION_PREFIX, Role},
+};
+use cxi_rollout::{
+    Action, World,
+    action::NodeChange,
+    world::{Driver, Look, Node, OwnPod, PodState, Record, Revision},
+};
+
+use crate::sim::{NAMESPACE, Sim};
+
+/// Why a write was refused.
+pub type Refused = &'static str;
+
+impl Sim {
+    /// Carries out one action that was decided on `seen`. Everything that the oracle has to say comes after.
+    pub fn apply(&mut self, action: &Action, seen: &World) -> Result<(), Refused> {
+        let before = self.api.clone();
+        let result = self.carry_out(action, seen);
+        if result.is_ok() {
+            if let Some(kind) = write_kind(action) {
+                *self.writes.entry(kind).or_default() += 1;
+            }
+            self.oracle_after(action, seen, &before);
+        }
+        result
+    }
+
+    fn carry_out(&mut self, action: &Action, seen: &World) -> Result<(), Refused> {
+        match action {
+            Action::AddFinalizer { driver } => {
+                let driver = self.same_driver(driver, seen)?;
+                driver.finalizer = true;
+            }
+            Action::RemoveFinalizer { driver } => {
+                let found = self.same_driver(driver, seen)?;
+                found.finalizer = false;
+                if found.deleting {
+                    let name = driver.clone();
+                    self.api.drivers.retain(|driver| driver.name != name);
+                }
+            }
+            Action::CreateModule { driver, revision } => self.create_module(driver, revision)?,
+            Action::DeleteModule { revision } => {
+                let found = self.api.revisions.iter_mut().find(|known| known.id == *revision).ok_or("gone")?;
+                found.deleting = true;
+            }
+            Action::ApplyOperands { driver } => {
+                let found = self.driver_named(driver).ok_or("gone")?;
+                if found.spec.device_plugin.enabled {
+                    self.daemonsets.insert(driver.clone());
+                } else {
+                    self.daemonsets.remove(driver);
+                }
+                self.driver_mut(driver).operands_current = true;
+            }
+            Action::DeleteOperands { driver } => {
+                self.daemonsets.remove(driver);
+            }
+            Action::WriteDriverStatus { driver, status, .. } => {
+                let found = self.same_driver(driver, seen)?;
+                found.status = (**status).clone();
+            }
+            Action::CreateRecord { node, uid } => {
+                let record_uid = self.uid("record");
+                let found = self.same_uid(node, uid)?;
+                if found.record.is_some() || found.stale_record.is_some() {
+                    return Err("exists");
+                }
+                found.record = Some(Record { uid: record_uid, rollout: None, report: None });
+            }
+            Action::DeleteRecord { node, uid } => {
+                let found = self.api.nodes.get_mut(node).ok_or("gone")?;
+                if found.stale_record.as_ref() == Some(uid) {
+                    found.stale_record = None;
+                } else if found.record.as_ref().is_some_and(|record| record.uid == *uid) {
+                    found.record = None;
+                } else {
+                    return Err("gone");
+                }
+            }
+            Action::WriteRollout { node, uid, was, now } => {
+                let found = self.api.nodes.get_mut(node).ok_or("gone")?;
+                let record = found.record.as_mut().filter(|record| record.uid == *uid).ok_or("gone")?;
+                if record.rollout.as_ref() != was.as_deref() {
+                    return Err("the rollout is another");
+                }
+                record.rollout = Some((**now).clone());
+            }
+            Action::PatchNode { node, uid, changes } => self.patch(node, uid, changes, seen)?,
+            Action::Unload { node, uid, label, value, proof } => {
+                if proof.node_uid() != uid {
+                    return Err("proof of another node");
+                }
+                let found = self.same_uid(node, uid)?;
+                if found.labels.get(label) != Some(value) {
+                    return Err("the label is another");
+                }
+                found.labels.remove(label);
+            }
+            Action::Load { node, uid, label, value, proof } => {
+                if proof.node_uid() != uid {
+                    return Err("proof of another node");
+                }
+                self.unchanged(node, seen)?;
+                self.same_uid(node, uid)?.labels.insert(label.clone(), value.clone());
+            }
+            Action::StartPrefetch { node, driver, revision, uid, .. } => {
+                self.start_pod(node, uid, driver, Role::Prefetch, Some(revision.clone()))?;
+            }
+            Action::StartCleanup { node, driver, uid, .. } => {
+                self.start_pod(node, uid, driver, Role::Cleanup, None)?;
+            }
+            Action::DeleteOwnPod { uid, .. } => {
+                let pods = self.api.nodes.values_mut().flat_map(|node| &mut node.pods);
+                let pod = pods.into_iter().find(|pod| pod.uid == *uid).ok_or("gone")?;
+                pod.deleting = true;
+            }
+            Action::Evict { pod, .. } => {
+                let now = self.clock();
+                self.evict(&pod.uid, now);
+            }
+            Action::ForceDelete { pod, .. } => {
+                let uid = pod.uid.clone();
+                self.pods.retain(|pod| pod.holder.uid != uid);
+            }
+            Action::Look { node, resource } => self.look(node, resource, seen)?,
+            Action::Announce(announcement) => self.events.push(announcement.clone()),
+        }
+        self.project_holders();
+        Ok(())
+    }
+
+    fn create_module(&mut self, driver: &str, revision: &cxi_api::RevisionId) -> Result<(), Refused> {
+        if self.api.revisions.iter().any(|known| known.id == *revision) {
+            return Err("exists");
+        }
+        let version = self.driver_named(driver).ok_or("gone")?.spec.version.clone();
+        let created = self.now;
+        self.api.revisions.push(Revision {
+            driver: driver.to_owned(),
+            id: revision.clone(),
+            version,
+            created,
+            deleting: false,
+            images: std::collections::BTreeMap::new(),
+        });
+        Ok(())
+    }
+
+    fn start_pod(
+        &mut self,
+        node: &str,
+        uid: &str,
+        driver: &str,
+        role: Role,
+        revision: Option<cxi_api::RevisionId>,
+    ) -> Result<(), Refused> {
+        let pod_uid = self.uid("pod");
+        let found = self.same_uid(node, uid)?;
+        let name = format!("cxi-{}-{node}", role.as_str());
+        if found.pods.iter().any(|pod| pod.name == name) {
+            return Err("exists");
+        }
+        found.pods.push(OwnPod {
+            role,
+            driver: driver.to_owned(),
+            revision,
+            name,
+            uid: pod_uid,
+            state: PodState::Pending { image_trouble: None },
+            deleting: false,
+        });
+        Ok(())
+    }
+
+    fn look(&mut self, node: &str, resource: &str, seen: &World) -> Result<(), Refused> {
+        let at = self.clock();
+        let since = seen.nodes.get(node).and_then(Node::rollout).map(|record| record.since).ok_or("no record")?;
+        let found = self.api.nodes.get(node).ok_or("gone")?;
+        let look = Look {
+            at,
+            allocatable: found.allocatable.get(resource).copied().unwrap_or(0),
+            plugin_pods: found.pods.iter().filter(|pod| pod.role == Role::DevicePlugin).count(),
+            holders: found.holders.clone(),
+            report: found.record.as_ref().and_then(|record| record.report.clone()),
+        };
+        self.oracle_look(node, &look);
+        self.remember(node, since, look);
+        Ok(())
+    }
+
+    /// The operator's rule: of three looks the outer two stay, unless the first two are far enough apart.
+    fn remember(&mut self, node: &str, since: Timestamp, look: Look) {
+        let gap = self.settings.look_gap;
+        let (phase, looks) = self.operator.looks.entry(node.to_owned()).or_insert_with(|| (since, Vec::new()));
+        if *phase != since {
+            *phase = since;
+            looks.clear();
+        }
+        if let [first, second] = looks.as_slice() {
+            let apart = second.at.duration_since(first.at).unsigned_abs() >= gap;
+            looks.remove(usize::from(!apart));
+        }
+        looks.push(look);
+    }
+
+    fn patch(&mut self, node: &str, uid: &str, changes: &[NodeChange], seen: &World) -> Result<(), Refused> {
+        let relies_on_absence = changes
+            .iter()
+            .any(|change| matches!(change, NodeChange::SetLabel { was: None, .. } | NodeChange::AddTaint { .. }));
+        if relies_on_absence {
+            self.unchanged(node, seen)?;
+        }
+        let found = self.same_uid(node, uid)?;
+        let mut changed = found.clone();
+        for change in changes {
+            match change {
+                NodeChange::SetLabel { key, was, value } => {
+                    if changed.labels.get(key) != was.as_ref() {
+                        return Err("the label is another");
+                    }
+                    changed.labels.insert(key.clone(), value.clone());
+                }
+                NodeChange::RemoveLabel { key, was } => {
+                    if changed.labels.get(key) != Some(was) {
+                        return Err("the label is another");
+                    }
+                    changed.labels.remove(key);
+                }
+                NodeChange::AddTaint { was, taint } => {
+                    if changed.taints != *was {
+                        return Err("the taints are others");
+                    }
+                    changed.taints.push(taint.clone());
+                }
+                NodeChange::RemoveTaint { index, taint } => {
+                    if changed.taints.get(*index) != Some(taint) {
+                        return Err("the taints are others");
+                    }
+                    changed.taints.remove(*index);
+                }
+            }
+        }
+        *found = changed;
+        Ok(())
+    }
+
+    /// A driver that nobody wrote to since it was seen.
+    fn same_driver(&mut self, name: &str, seen: &World) -> Result<&mut Driver, Refused> {
+        let before = seen.drivers.iter().find(|driver| driver.name == name).ok_or("not seen")?;
+        let found = self.api.drivers.iter_mut().find(|driver| driver.name == name).ok_or("gone")?;
+        let version = |driver: &Driver| {
+            let flags = (driver.deleting, driver.orphan, driver.finalizer);
+            (driver.uid.clone(), driver.generation, flags, driver.resume.clone(), driver.status.clone())
+        };
+        if version(found) == version(before) { Ok(found) } else { Err("the driver changed") }
+    }
+
+    fn same_uid(&mut self, name: &str, uid: &str) -> Result<&mut Node, Refused> {
+        self.api.nodes.get_mut(name).filter(|node| node.uid == uid).ok_or("the node is gone")
+    }
+
+    /// Nobody wrote to the Node since it was seen.
+    fn unchanged(&self, name: &str, seen: &World) -> Result<(), Refused> {
+        let version = |node: &Node| {
+            let status = (node.ready, node.cordoned, node.kernel.clone(), node.boot_id.clone(), node.allocatable.clone());
+            (node.uid.clone(), node.labels.clone(), node.taints.clone(), status)
+        };
+        let (found, before) = (self.api.nodes.get(name), seen.nodes.get(name));
+        if found.map(version) == before.map(version) { Ok(()) } else { Err("the node changed") }
+    }
+}
+
+/// What a write is counted as; looks and Events are not writes.
+fn write_kind(action: &Action) -> Option<&'static str> {
+    Some(match action {
+        Action::Look { .. } | Action::Announce(_) => return None,
+        Action::WriteDriverStatus { .. } => "driver status",
+        Action::WriteRollout { .. } => "node status",
+        Action::PatchNode { .. } => "node labels",
+        Action::Unload { .. } | Action::Load { .. } => "version label",
+        Action::StartPrefetch { .. } | Action::StartCleanup { .. } | Action::DeleteOwnPod { .. } => "one-shot pods",
+        Action::Evict { .. } | Action::ForceDelete { .. } => "evictions",
+        _ => "objects",
+    })
+}
+
+/// Version labels of our Modules on a node.
+pub fn version_labels(node: &Node) -> Vec<(String, String)> {
+    let prefix = format!("{KMM_VERSION_PREFIX}{NAMESPACE}.cxi-");
+    let ours = node.labels.iter().filter(|(key, _)| key.starts_with(&prefix));
+    ours.map(|(key, value)| (key.clone(), value.clone())).collect()
+}

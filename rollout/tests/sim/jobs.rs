@@ -1,0 +1,243 @@
+//! Workloads, the scheduler, PodDisruptionBudgets and the Eviction API.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cxi_api::Timestamp;
+use cxi_rollout::world::{DisruptionBudget, Holder, Refusal};
+
+use crate::sim::{RESOURCE, Sim, seconds};
+
+/// What makes pods.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub kind: Kind,
+    /// Pods wanted.
+    pub replicas: usize,
+    /// Only this node, if given.
+    pub node: Option<String>,
+    /// Grace period of its pods.
+    pub grace: Duration,
+    /// Pods that ignore SIGTERM take the whole grace period.
+    pub stubborn: bool,
+    /// Pods that never end once they are told to (a stuck finalizer).
+    pub stuck: bool,
+    /// Pods end by themselves after this time, and are not started again.
+    pub runtime: Option<Duration>,
+}
+
+/// What kind of controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Job,
+    DaemonSet,
+    Static,
+}
+
+/// A pod that holds the resource.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub holder: Holder,
+    pub workload: String,
+    pub node: String,
+    pub started_at: Timestamp,
+    /// When it is gone after it was told to end.
+    pub gone_at: Option<Timestamp>,
+}
+
+/// A PodDisruptionBudget over the pods of some workloads.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    pub name: String,
+    pub workloads: Vec<String>,
+    pub min_available: usize,
+}
+
+impl Workload {
+    /// A job of one pod that runs for ever and ends at once when told to.
+    pub fn job(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            labels: [("app".to_owned(), name.to_owned())].into(),
+            kind: Kind::Job,
+            replicas: 1,
+            node: None,
+            grace: seconds(30),
+            stubborn: false,
+            stuck: false,
+            runtime: None,
+        }
+    }
+
+    pub fn on(self, node: &str) -> Self {
+        Self { node: Some(node.into()), ..self }
+    }
+
+    pub fn replicas(self, replicas: usize) -> Self {
+        Self { replicas, ..self }
+    }
+
+    pub fn for_seconds(self, runtime: u64) -> Self {
+        Self { runtime: Some(seconds(runtime)), ..self }
+    }
+
+    pub fn of_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+}
+
+impl Sim {
+    /// Adds a workload and lets its pods start.
+    pub fn start(&mut self, workload: Workload) {
+        self.workloads.push(workload);
+        self.jobs();
+        self.jobs();
+        self.project_holders();
+    }
+
+    /// One round of controllers, scheduler and pods.
+    pub fn jobs(&mut self) {
+        let now = self.now;
+        let mut finished: Vec<String> = Vec::new();
+        for pod in &mut self.pods {
+            let workload = self.workloads.iter().find(|workload| workload.name == pod.workload);
+            let runtime = workload.and_then(|workload| workload.runtime);
+            let ready = self.api.nodes.get(&pod.node).is_some_and(|node| node.ready);
+            if ready {
+                pod.holder.started = true;
+            }
+            if runtime.is_some_and(|runtime| pod.started_at + runtime <= now) && pod.gone_at.is_none() {
+                pod.gone_at = Some(now);
+                finished.push(pod.workload.clone());
+            }
+        }
+        for workload in &mut self.workloads {
+            if finished.contains(&workload.name) {
+                workload.replicas = workload.replicas.saturating_sub(1);
+            }
+        }
+        let nodes = &self.api.nodes;
+        self.pods.retain(|pod| pod.gone_at.is_none_or(|gone| gone > now) && nodes.contains_key(&pod.node));
+        self.schedule();
+        self.project_holders();
+    }
+
+    fn schedule(&mut self) {
+        for workload in self.workloads.clone() {
+            let running = self.pods.iter().filter(|pod| pod.workload == workload.name && pod.gone_at.is_none()).count();
+            for _ in running..workload.replicas {
+                let Some(node) = self.pick(&workload) else { break };
+                let uid = self.uid("pod");
+                self.bind(&workload, &node, uid);
+            }
+        }
+    }
+
+    /// Puts a pod on a node, whatever the scheduler would say.
+    pub fn bind(&mut self, workload: &Workload, node: &str, uid: String) {
+        let kind = match workload.kind {
+            Kind::Job => "Job",
+            Kind::DaemonSet => "DaemonSet",
+            Kind::Static => "Node",
+        };
+        let holder = Holder {
+            namespace: "jobs".into(),
+            name: format!("{}-{uid}", workload.name),
+            uid,
+            labels: workload.labels.clone(),
+            resources: vec![RESOURCE.into()],
+            ends: None,
+            controller: Some((kind.into(), workload.name.clone())),
+            is_static: workload.kind == Kind::Static,
+            started: false,
+            refused: None,
+        };
+        self.pods.push(Pod {
+            holder,
+            workload: workload.name.clone(),
+            node: node.into(),
+            started_at: self.now,
+            gone_at: None,
+        });
+    }
+
+    fn pick(&self, workload: &Workload) -> Option<String> {
+        let fits = |node: &&cxi_rollout::world::Node| {
+            let used = self.pods.iter().filter(|pod| pod.node == node.name).count();
+            let room = node.allocatable.get(RESOURCE).copied().unwrap_or(0) - i64::try_from(used).unwrap();
+            let right = workload.node.as_ref().is_none_or(|wanted| *wanted == node.name);
+            // A DaemonSet tolerates a cordon.
+            right && node.ready && (!node.cordoned || workload.kind == Kind::DaemonSet) && room > 0
+        };
+        let candidates = self.api.nodes.values().filter(fits);
+        let least = candidates.min_by_key(|node| {
+            let avoided = node.taints.iter().any(|taint| taint.effect == "PreferNoSchedule");
+            let used = self.pods.iter().filter(|pod| pod.node == node.name).count();
+            (avoided, used, node.name.clone())
+        });
+        least.map(|node| node.name.clone())
+    }
+
+    /// Pods and PodDisruptionBudgets as the API shows them.
+    pub fn project_holders(&mut self) {
+        for (name, node) in &mut self.api.nodes {
+            node.holders = self.pods.iter().filter(|pod| pod.node == *name).map(|pod| pod.holder.clone()).collect();
+        }
+        self.api.disruption_budgets = self.budgets.iter().map(|budget| self.as_object(budget)).collect();
+    }
+
+    fn as_object(&self, budget: &Budget) -> DisruptionBudget {
+        let covered = |pod: &&Pod| budget.workloads.contains(&pod.workload);
+        let healthy = self.pods.iter().filter(covered).filter(|pod| pod.holder.started && pod.holder.ends.is_none());
+        let allowed = i32::try_from(healthy.count()).unwrap() - i32::try_from(budget.min_available).unwrap();
+        DisruptionBudget {
+            namespace: "jobs".into(),
+            name: budget.name.clone(),
+            covers: self.pods.iter().filter(covered).map(|pod| pod.holder.uid.clone()).collect(),
+            allowed: allowed.max(0),
+        }
+    }
+
+    /// The Eviction API.
+    pub fn evict(&mut self, uid: &str, now: Timestamp) {
+        let Some(pod) = self.pods.iter().find(|pod| pod.holder.uid == uid) else { return };
+        if pod.holder.ends.is_some() {
+            return;
+        }
+        let covering: Vec<DisruptionBudget> =
+            self.budgets.iter().filter(|b| b.workloads.contains(&pod.workload)).map(|b| self.as_object(b)).collect();
+        let refusal = |budget: Option<String>, message: &str| Refusal {
+            retry_at: now + seconds(5),
+            budget,
+            message: message.into(),
+        };
+        let refused = match covering.as_slice() {
+            [_, _, ..] => Some(refusal(None, "This pod has more than one PodDisruptionBudget")),
+            [budget] if budget.allowed <= 0 => {
+                Some(refusal(Some(format!("jobs/{}", budget.name)), "Cannot evict pod as it would violate the budget"))
+            }
+            _ => None,
+        };
+        if let Some(refusal) = refused {
+            self.operator.refusals.insert(uid.into(), refusal);
+        } else {
+            self.end_pod(uid);
+        }
+    }
+
+    /// Tells a pod to end.
+    pub fn end_pod(&mut self, uid: &str) {
+        let now = self.now;
+        let workloads = self.workloads.clone();
+        let Some(pod) = self.pods.iter_mut().find(|pod| pod.holder.uid == uid) else { return };
+        let workload = workloads.iter().find(|workload| workload.name == pod.workload);
+        let grace = workload.map_or(seconds(30), |workload| workload.grace);
+        pod.holder.ends = Some(now + grace);
+        pod.gone_at = match workload {
+            Some(workload) if workload.stuck => Some(now + seconds(1_000_000_000)),
+            Some(workload) if workload.stubborn => Some(now + grace),
+            _ => Some(now + grace.min(seconds(2))),
+        };
+    }
+}

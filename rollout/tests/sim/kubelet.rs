@@ -1,0 +1,168 @@
+//! Kubelets: the device plugin's DaemonSet pods, what they offer, one-shot pods, and reboots that come to their end.
+
+use cxi_api::{
+    Advertise,
+    driver::SharingMode,
+    names::{Role, device_plugin_gate},
+};
+use cxi_rollout::world::{OwnPod, PodState};
+use serde_json::json;
+
+use crate::sim::{
+    Sim,
+    machine::{STACK, build_id},
+};
+
+impl Sim {
+    /// One round of a node's kubelet.
+    pub fn kubelet(&mut self, name: &str) {
+        self.finish_boot(name);
+        if self.machines[name].boots_until.is_some() || !self.node(name).ready || self.dawdles() {
+            return;
+        }
+        self.end_pods(name);
+        self.plugin_pods(name);
+        self.one_shot_pods(name);
+        self.offer(name);
+    }
+
+    fn finish_boot(&mut self, name: &str) {
+        let now = self.now;
+        let machine = self.machine_mut(name);
+        if machine.boots_until.is_some_and(|until| until <= now) {
+            machine.boots_until = None;
+            let host_driver = machine.host_driver.clone();
+            let kernel = self.node(name).kernel.clone();
+            if let Some(version) = host_driver {
+                self.machine_mut(name).insert(&version, &kernel, now);
+            }
+            self.node_mut(name).ready = true;
+        }
+    }
+
+    fn end_pods(&mut self, name: &str) {
+        self.node_mut(name).pods.retain(|pod| !pod.deleting);
+    }
+
+    fn plugin_pods(&mut self, name: &str) {
+        let wanting: Vec<String> = self
+            .daemonsets
+            .iter()
+            .filter(|driver| self.node(name).labels.contains_key(&device_plugin_gate(driver)))
+            .cloned()
+            .collect();
+        for pod in &mut self.node_mut(name).pods {
+            if pod.role == Role::DevicePlugin {
+                pod.deleting |= !wanting.contains(&pod.driver);
+                pod.state = PodState::Running { ready: true };
+            }
+        }
+        for driver in wanting {
+            let there = |pod: &OwnPod| pod.role == Role::DevicePlugin && pod.driver == driver;
+            if self.node(name).pods.iter().any(there) {
+                continue;
+            }
+            let uid = self.uid("plugin");
+            let pod = OwnPod {
+                role: Role::DevicePlugin,
+                driver,
+                revision: None,
+                name: uid.clone(),
+                uid,
+                state: PodState::Pending { image_trouble: None },
+                deleting: false,
+            };
+            self.node_mut(name).pods.push(pod);
+        }
+    }
+
+    fn offer(&mut self, name: &str) {
+        let advertise = self.node(name).rollout().map(|record| record.advertise);
+        if let Some(advertise) = advertise {
+            self.machine_mut(name).advertise = advertise;
+        }
+        let machine = &self.machines[name];
+        for driver in &self.api.drivers {
+            let resource = &driver.spec.device_plugin.resource_name;
+            let running = self.node(name).pods.iter().any(|pod| {
+                pod.role == Role::DevicePlugin
+                    && pod.driver == driver.name
+                    && !pod.deleting
+                    && matches!(pod.state, PodState::Running { .. })
+            });
+            let mine = self.node(name).labels.get(cxi_api::names::DRIVER_LABEL) == Some(&driver.name);
+            if !mine && !running {
+                continue;
+            }
+            let each = match driver.spec.device_plugin.sharing_mode {
+                SharingMode::Shared => i64::from(driver.spec.device_plugin.shared_capacity),
+                SharingMode::Exclusive => 1,
+            };
+            let healthy = i64::try_from(machine.links_up(self.now)).unwrap() * each;
+            let in_use = i64::try_from(self.pods.iter().filter(|pod| pod.node == name).count()).unwrap();
+            let offered = if !running || machine.plugin_broken {
+                0
+            } else {
+                match machine.advertise {
+                    Advertise::All => healthy,
+                    Advertise::InUse => healthy.min(in_use),
+                    Advertise::None => 0,
+                }
+            };
+            let resource = resource.clone();
+            self.api.nodes.get_mut(name).unwrap().allocatable.insert(resource, offered);
+        }
+    }
+
+    fn one_shot_pods(&mut self, name: &str) {
+        let kernel = self.node(name).kernel.clone();
+        let mut pods = std::mem::take(&mut self.node_mut(name).pods);
+        for pod in pods.iter_mut().filter(|pod| matches!(pod.state, PodState::Pending { .. }) && !pod.deleting) {
+            match pod.role {
+                Role::DevicePlugin => {}
+                Role::Prefetch => {
+                    let version = pod.revision.as_ref().and_then(|id| self.version_of(id)).unwrap_or_default();
+                    let missing = self.missing.contains(&(version.clone(), kernel.clone()));
+                    if missing || self.machines[name].pull_fails {
+                        let trouble = format!("ImagePullBackOff: {version} for {kernel} cannot be pulled");
+                        pod.state = PodState::Pending { image_trouble: Some(trouble) };
+                    } else if self.foreign.contains(&version) {
+                        pod.state = PodState::Succeeded { message: String::new() };
+                    } else {
+                        let modules: Vec<_> = STACK
+                            .iter()
+                            .map(|module| json!({"name": module, "buildID": build_id(&version, &kernel, module)}))
+                            .collect();
+                        let manifest = json!({"driverVersion": version, "kernel": kernel, "modules": modules});
+                        pod.state = PodState::Succeeded { message: manifest.to_string() };
+                    }
+                }
+                Role::Cleanup => {
+                    let busy = !self.open_files(name).is_empty();
+                    let machine = self.machine_mut(name);
+                    if busy || machine.cleanup_fails {
+                        pod.state = PodState::Failed { message: "cxi_sl has reference count 1".into() };
+                    } else {
+                        machine.clear();
+                        pod.state = PodState::Succeeded { message: String::new() };
+                    }
+                }
+            }
+        }
+        self.node_mut(name).pods = pods;
+        let ready = |driver: &str, sim: &Self| {
+            let pods = sim.api.nodes.values().flat_map(|node| &node.pods);
+            let ready = pods.filter(|pod| {
+                pod.role == Role::DevicePlugin
+                    && pod.driver == driver
+                    && !pod.deleting
+                    && pod.state == PodState::Running { ready: true }
+            });
+            i32::try_from(ready.count()).unwrap()
+        };
+        let counts: Vec<i32> = self.api.drivers.iter().map(|driver| ready(&driver.name, self)).collect();
+        for (driver, count) in self.api.drivers.iter_mut().zip(counts) {
+            driver.plugin_pods_ready = count;
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A cluster in memory. `api` is what the API server holds; `machines` is what nobody sees but through the agent; everything
+//! that writes to the API (operator, KMM, kubelets, agents, scheduler) does so in steps that the caller puts in any order.
+
+pub mod admin;
+pub mod apply;
+pub mod build;
+pub mod jobs;
+pub mod kmm;
+pub mod kubelet;
+pub mod machine;
+pub mod oracle;
+pub mod run;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use cxi_api::{RevisionId, Timestamp};
+use cxi_rollout::{
+    Settings, World,
+    action::Announcement,
+    world::{Look, Node, Refusal},
+};
+
+pub use jobs::{Budget, Kind, Pod, Workload};
+pub use machine::{Machine, Process};
+pub use oracle::Oracle;
+
+/// Namespace of the operator.
+pub const NAMESPACE: &str = "cxi-system";
+/// Label that the drivers of the tests select by.
+pub const SELECTOR: &str = "feature.node.kubernetes.io/pci-1590.present";
+/// Kernel that nodes start with.
+pub const KERNEL: &str = "6.12.1";
+/// Resource that the tests' pods ask for.
+pub const RESOURCE: &str = "hpe.com/cxi";
+
+/// The cluster.
+#[derive(Clone)]
+pub struct Sim {
+    /// True time.
+    pub now: Timestamp,
+    /// By how many seconds the operator's clock is wrong.
+    pub skew: i64,
+    /// Time limits of the engine.
+    pub settings: Settings,
+    /// What the API server holds; looks and refusals are not in it.
+    pub api: World,
+    /// Hidden state of each node, by name.
+    pub machines: BTreeMap<String, Machine>,
+    /// Device plugin DaemonSets, by driver.
+    pub daemonsets: BTreeSet<String>,
+    /// Controllers that make pods.
+    pub workloads: Vec<Workload>,
+    /// Pods that hold the resource, on all nodes.
+    pub pods: Vec<Pod>,
+    /// PodDisruptionBudgets.
+    pub budgets: Vec<Budget>,
+    /// Driver images that are not in the registry: version and kernel.
+    pub missing: BTreeSet<(String, String)>,
+    /// Versions whose images carry no manifest.
+    pub foreign: BTreeSet<String>,
+    /// Whether KMM's controllers run.
+    pub kmm_runs: bool,
+    /// The operator's memory, which a restart loses.
+    pub operator: Operator,
+    /// What was announced.
+    pub events: Vec<Announcement>,
+    /// The judge.
+    pub oracle: Oracle,
+    /// Writes by the operator.
+    pub writes: BTreeMap<&'static str, usize>,
+    /// Counter behind UIDs.
+    pub serial: u64,
+    /// Dice; zero means that everybody does everything in each tick.
+    pub dice: u64,
+}
+
+/// What an operator remembers besides its caches.
+#[derive(Clone, Default)]
+pub struct Operator {
+    /// Looks by node, with the phase that they belong to.
+    pub looks: BTreeMap<String, (Timestamp, Vec<Look>)>,
+    /// Refused evictions by pod UID.
+    pub refusals: BTreeMap<String, Refusal>,
+}
+
+impl Sim {
+    /// A fresh identifier.
+    pub fn uid(&mut self, what: &str) -> String {
+        self.serial += 1;
+        format!("{what}-{}", self.serial)
+    }
+
+    /// The operator's clock.
+    pub fn clock(&self) -> Timestamp {
+        Timestamp::from_second(self.now.as_second() + self.skew).unwrap()
+    }
+
+    /// A number below `sides`; zero without dice.
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        if self.dice == 0 {
+            return 0;
+        }
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice % sides
+    }
+
+    /// Whether somebody who could act in this tick dawdles.
+    pub fn dawdles(&mut self) -> bool {
+        self.dice != 0 && self.roll(4) == 0
+    }
+
+    pub fn node(&self, name: &str) -> &Node {
+        self.api.nodes.get(name).unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    pub fn node_mut(&mut self, name: &str) -> &mut Node {
+        self.api.nodes.get_mut(name).unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    pub fn machine_mut(&mut self, name: &str) -> &mut Machine {
+        self.machines.get_mut(name).unwrap_or_else(|| panic!("no machine {name}"))
+    }
+
+    pub fn node_names(&self) -> Vec<String> {
+        self.api.nodes.keys().cloned().collect()
+    }
+
+    /// Driver release of a revision, by its Module.
+    pub fn version_of(&self, revision: &RevisionId) -> Option<String> {
+        self.api.revisions.iter().find(|known| known.id == *revision).map(|known| known.version.clone())
+    }
+
+    /// What an operator sees: the API and its own memory.
+    pub fn snapshot(&mut self) -> World {
+        let mut world = self.api.clone();
+        for (name, node) in &mut world.nodes {
+            let since = node.rollout().map(|record| record.since);
+            match self.operator.looks.get(name) {
+                Some((phase, looks)) if Some(*phase) == since => node.looks.clone_from(looks),
+                _ => drop(self.operator.looks.remove(name)),
+            }
+            for holder in &mut node.holders {
+                holder.refused = self.operator.refusals.get(&holder.uid).cloned();
+            }
+        }
+        world
+    }
+
+    /// The operator dies and comes back with an empty memory.
+    pub fn restart_operator(&mut self) {
+        self.operator = Operator::default();
+    }
+}
+
+/// Whole seconds.
+pub fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
