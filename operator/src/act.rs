@@ -1,0 +1,226 @@
+//! The only part of the operator that writes. It carries out what the engine planned: at most [`AT_ONCE`] requests at a time,
+//! never two to one object, each guarded so that it fails when it was decided on a stale view.
+//!
+//! A write that succeeded is in the caches before the next plan is made. One that failed is planned again, after a pause that
+//! grows; what is planned then may be something else.
+
+mod driver;
+pub mod evict;
+mod ledger;
+mod look;
+mod node;
+mod objects;
+pub mod patch;
+mod record;
+mod target;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use cxi_rollout::{Action, Settings};
+use kube::Client;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+use crate::{
+    clock::Clock,
+    events::Events,
+    memory::Memory,
+    metrics::Metrics,
+    observe::{Caches, Identity, Snapshot},
+};
+use ledger::{Ledger, Turn};
+pub use record::created_by_us as record_parameters;
+pub use target::{Context, Target};
+
+/// Requests at a time.
+const AT_ONCE: usize = 16;
+
+/// No request takes longer; then nobody knows whether it was carried out, and the caches will tell.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// An action that has waited this long for its turn is planned again instead.
+const STALE: Duration = Duration::from_secs(5);
+
+/// Why an action was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What it was decided on is not so any more.
+    #[error("decided on a stale view: {0}")]
+    Stale(String),
+    /// The API server said no, or could not be reached.
+    #[error("{0}")]
+    Api(#[from] kube::Error),
+    /// No answer in time; nobody knows whether it was carried out.
+    #[error("no answer within {} s", REQUEST.as_secs())]
+    TimedOut,
+    /// A value that cannot be written as JSON.
+    #[error("cannot write it as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Error {
+    fn stale(why: impl Into<String>) -> Self {
+        Self::Stale(why.into())
+    }
+
+    /// 404: it is gone. 409: somebody else wrote or created. 422: a `test` of the patch failed.
+    fn is_stale(&self) -> bool {
+        match self {
+            Self::Stale(_) => true,
+            Self::Api(kube::Error::Api(status)) => matches!(status.code, 404 | 409 | 422),
+            _ => false,
+        }
+    }
+}
+
+/// Carries out actions.
+#[derive(Clone)]
+pub struct Actor(Arc<Inner>);
+
+/// What actions are carried out with.
+pub struct Parts {
+    /// Client that does not retry by itself: the default one would sit on a refused eviction for minutes.
+    pub client: Client,
+    /// Where answers to writes go.
+    pub caches: Arc<Caches>,
+    /// Where looks and refusals go.
+    pub memory: Arc<Memory>,
+    /// Who we are.
+    pub identity: Identity,
+    /// Time limits.
+    pub settings: Settings,
+    /// The clock.
+    pub clock: Clock,
+    /// Events.
+    pub events: Events,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Told when an action is done.
+    pub finished: Arc<Notify>,
+}
+
+struct Inner {
+    parts: Parts,
+    gate: Semaphore,
+    ledger: Mutex<Ledger>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Actor {
+    /// An actor that starts nothing any more once `stop` is cancelled.
+    pub fn new(parts: Parts, stop: CancellationToken) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            gate: Semaphore::new(AT_ONCE),
+            ledger: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop,
+        }))
+    }
+
+    /// A mark to be taken before a snapshot is made, see [`Actor::submit`].
+    pub fn epoch(&self) -> u64 {
+        self.ledger().epoch()
+    }
+
+    /// Starts the actions that were planned on `seen`, which was made after the mark `epoch`. What is under way already, was
+    /// done since that mark, or has to pause, is left out. Returns when to plan again for the sake of what had to pause.
+    pub fn submit(&self, actions: Vec<Action>, seen: &Arc<Snapshot>, epoch: u64) -> Option<Instant> {
+        let mut again: Option<Instant> = None;
+        for action in actions {
+            if let Action::Announce(announcement) = action {
+                self.0.parts.events.publish(announcement, seen, &self.0.tasks);
+                continue;
+            }
+            let target = Target::of(&action, &self.0.parts.identity.namespace);
+            match self.ledger().begin(&target, &action, epoch, Instant::now()) {
+                Turn::Go => self.start(action, target, seen.clone()),
+                Turn::Busy => {}
+                Turn::NotBefore(at) => again = Some(again.map_or(at, |again| again.min(at))),
+            }
+        }
+        again
+    }
+
+    /// Waits until what is under way is done.
+    pub async fn finish(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn start(&self, action: Action, target: Target, seen: Arc<Snapshot>) {
+        let actor = self.clone();
+        let planned = Instant::now();
+        self.0.tasks.spawn(async move {
+            let result = actor.carry_out(&action, &seen, planned).await;
+            if let Some(result) = &result {
+                report(&Context::of(&action, &seen), result);
+            }
+            actor.ledger().end(&target, &action, result.as_ref(), Instant::now());
+            actor.0.parts.finished.notify_one();
+        });
+    }
+
+    /// `None` when it was not even tried.
+    async fn carry_out(&self, action: &Action, seen: &Snapshot, planned: Instant) -> Option<Result<(), Error>> {
+        let _permit = self.0.gate.acquire().await.ok()?;
+        if self.0.stop.is_cancelled() || planned.elapsed() > STALE {
+            return None;
+        }
+        let outcome = timeout(REQUEST, self.0.parts.execute(action, seen)).await;
+        Some(outcome.unwrap_or(Err(Error::TimedOut)))
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Parts {
+    async fn execute(&self, action: &Action, seen: &Snapshot) -> Result<(), Error> {
+        match action {
+            Action::AddFinalizer { driver } => self.add_finalizer(driver, seen).await,
+            Action::RemoveFinalizer { driver } => self.remove_finalizer(driver, seen).await,
+            Action::WriteDriverStatus { driver, status, .. } => self.write_status(driver, status, seen).await,
+            Action::CreateModule { driver, revision } => self.create_module(driver, revision, seen).await,
+            Action::DeleteModule { revision } => self.delete_module(revision, seen).await,
+            Action::ApplyOperands { driver } => self.apply_operands(driver, seen).await,
+            Action::DeleteOperands { driver } => self.delete_operands(driver, seen).await,
+            Action::CreateRecord { node, uid } => self.create_record(node, uid).await,
+            Action::DeleteRecord { node, uid } => self.delete_record(node, uid).await,
+            Action::WriteRollout { node, uid, was, now } => {
+                self.write_rollout(node, uid, was.as_deref(), now, seen).await
+            }
+            Action::PatchNode { node, uid, changes } => self.patch_node(node, uid, changes, seen).await,
+            Action::Unload { node, uid, label, value, proof } => self.unload(node, uid, label, value, proof).await,
+            Action::Load { node, uid, label, value, proof } => self.load(node, uid, (label, value), proof, seen).await,
+            Action::StartPrefetch { .. } | Action::StartCleanup { .. } => self.start_pod(action, seen).await,
+            Action::DeleteOwnPod { name, uid } => self.delete_own_pod(name, uid).await,
+            Action::Evict { driver, pod, .. } => self.evict(driver, pod).await,
+            Action::ForceDelete { driver, pod, .. } => self.force_delete(driver, pod).await,
+            Action::Look { node, resource } => self.look(node, resource, seen).await,
+            // Not a write to an object that anybody plans on.
+            Action::Announce(_) => Ok(()),
+        }
+    }
+}
+
+/// The one place that logs steps: each line says which node, driver, phase and rollout it is about.
+fn report(context: &Context, result: &Result<(), Error>) {
+    let Context { step, node, driver, phase, rollout, quiet } = context;
+    let (node, driver, phase, rollout) = (node.as_deref(), driver.as_deref(), phase.as_deref(), rollout.as_deref());
+    match result {
+        Ok(()) if *quiet => debug!(node, driver, phase, rollout, "{step}"),
+        Ok(()) => info!(node, driver, phase, rollout, "{step}"),
+        Err(error) if error.is_stale() => debug!(node, driver, phase, rollout, %error, "{step}: not done"),
+        Err(error) => warn!(node, driver, phase, rollout, %error, "{step} failed; it will be tried again"),
+    }
+}

@@ -1,0 +1,177 @@
+//! Who has its turn: one write per object, a pause after a failure, and nothing twice from one view.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    mem::{Discriminant, discriminant},
+    time::{Duration, Instant},
+};
+
+use cxi_rollout::Action;
+
+use crate::act::{Error, Target};
+
+/// Pause after a first failure; doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Pause after an action was decided on a stale view: the watch is about to tell.
+const PAUSE_STALE: Duration = Duration::from_millis(100);
+
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Status that holds counters only is written once in this time.
+const COUNTERS: Duration = Duration::from_secs(1);
+
+/// Whether an action has its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Now.
+    Go,
+    /// Its object is being written, or was written after the view that it was decided on.
+    Busy,
+    /// After a pause.
+    NotBefore(Instant),
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Ledger {
+    epoch: u64,
+    under_way: HashMap<Target, ()>,
+    done: HashMap<Target, u64>,
+    pauses: HashMap<(Target, Discriminant<Action>), Pause>,
+    statuses: HashMap<Target, Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Pause {
+    until: Instant,
+    failures: u32,
+}
+
+impl Ledger {
+    /// Grows with every action that ends.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Asks for a turn; `Go` takes it.
+    pub fn begin(&mut self, target: &Target, action: &Action, epoch: u64, now: Instant) -> Turn {
+        let done_since = self.done.get(target).is_some_and(|done| *done > epoch);
+        if done_since || self.under_way.contains_key(target) {
+            return Turn::Busy;
+        }
+        let pause = self.pauses.get(&(target.clone(), discriminant(action)));
+        if let Some(pause) = pause.filter(|pause| pause.until > now) {
+            return Turn::NotBefore(pause.until);
+        }
+        if matches!(action, Action::WriteDriverStatus { urgent: false, .. }) {
+            let next = self.statuses.get(target).map(|last| *last + COUNTERS).filter(|next| *next > now);
+            if let Some(next) = next {
+                return Turn::NotBefore(next);
+            }
+        }
+        self.under_way.insert(target.clone(), ());
+        Turn::Go
+    }
+
+    /// The action ended; `None` when it was not tried.
+    pub fn end(&mut self, target: &Target, action: &Action, result: Option<&Result<(), Error>>, now: Instant) {
+        self.epoch += 1;
+        self.under_way.remove(target);
+        // Only views that are being made right now can be older than what has just ended.
+        if self.done.len() > 10_000 {
+            self.done.clear();
+        }
+        self.done.insert(target.clone(), self.epoch);
+        let key = (target.clone(), discriminant(action));
+        match result {
+            None => {}
+            Some(Ok(())) => {
+                self.pauses.remove(&key);
+                if matches!(action, Action::WriteDriverStatus { .. }) {
+                    self.statuses.insert(target.clone(), now);
+                }
+            }
+            Some(Err(error)) => {
+                let first = if error.is_stale() { PAUSE_STALE } else { PAUSE };
+                self.pauses.retain(|_, pause| pause.until + PAUSE_MAX > now);
+                let failures = self.pauses.get(&key).map_or(0, |pause| pause.failures);
+                let pause = jittered((first * 2_u32.saturating_pow(failures.min(9))).min(PAUSE_MAX));
+                self.pauses.insert(key, Pause { until: now + pause, failures: failures + 1 });
+            }
+        }
+    }
+}
+
+/// Between 80 and 100 percent of `time`, so that many that failed together do not come back together.
+pub fn jittered(time: Duration) -> Duration {
+    // The standard library's source of randomness: each state has another key.
+    let random = u32::try_from(RandomState::new().hash_one(0_u8) % 1000).unwrap_or(0);
+    time.mul_f64(0.8 + 0.2 * f64::from(random) / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action() -> Action {
+        Action::AddFinalizer { driver: "d".into() }
+    }
+
+    fn counters() -> Action {
+        Action::WriteDriverStatus { driver: "d".into(), status: Box::default(), urgent: false }
+    }
+
+    fn target() -> Target {
+        Target::of(&action(), "ns")
+    }
+
+    #[test]
+    fn never_two_writes_to_one_object() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        assert_eq!(ledger.begin(&target(), &action(), 0, now), Turn::Go);
+        assert_eq!(ledger.begin(&target(), &counters(), 0, now), Turn::Busy);
+    }
+
+    #[test]
+    fn nothing_twice_from_one_view() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        let view = ledger.epoch();
+        assert_eq!(ledger.begin(&target(), &action(), view, now), Turn::Go);
+        ledger.end(&target(), &action(), Some(&Ok(())), now);
+        assert_eq!(ledger.begin(&target(), &action(), view, now), Turn::Busy);
+        assert_eq!(ledger.begin(&target(), &action(), ledger.epoch(), now), Turn::Go);
+    }
+
+    #[test]
+    fn pauses_grow_and_end_with_success() {
+        let (mut ledger, mut now) = (Ledger::default(), Instant::now());
+        let mut last = Duration::ZERO;
+        for _ in 0..3 {
+            assert_eq!(ledger.begin(&target(), &action(), ledger.epoch(), now), Turn::Go);
+            ledger.end(&target(), &action(), Some(&Err(Error::TimedOut)), now);
+            let Turn::NotBefore(until) = ledger.begin(&target(), &action(), ledger.epoch(), now) else {
+                panic!("no pause");
+            };
+            assert!(until - now > last);
+            last = until - now;
+            now = until;
+        }
+        assert_eq!(ledger.begin(&target(), &action(), ledger.epoch(), now), Turn::Go);
+        ledger.end(&target(), &action(), Some(&Ok(())), now);
+        assert_eq!(ledger.begin(&target(), &action(), ledger.epoch(), now), Turn::Go);
+    }
+
+    #[test]
+    fn counters_are_written_once_a_second() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        assert_eq!(ledger.begin(&target(), &counters(), 0, now), Turn::Go);
+        ledger.end(&target(), &counters(), Some(&Ok(())), now);
+        let epoch = ledger.epoch();
+        assert_eq!(ledger.begin(&target(), &counters(), epoch, now), Turn::NotBefore(now + COUNTERS));
+        let urgent = Action::WriteDriverStatus { driver: "d".into(), status: Box::default(), urgent: true };
+        assert_eq!(ledger.begin(&target(), &urgent, epoch, now), Turn::Go);
+    }
+}

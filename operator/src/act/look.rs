@@ -1,0 +1,55 @@
+//! A look at a node without a cache: what is to be relied on when a driver is taken out.
+
+use std::collections::BTreeSet;
+
+use cxi_api::{
+    CXINode, Timestamp,
+    names::{ROLE_LABEL, Role},
+};
+use cxi_rollout::world::Look;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{Api, ResourceExt, api::ListParams};
+
+use crate::{
+    act::{Error, Parts},
+    observe::{self, Snapshot, allocatable},
+};
+
+impl Parts {
+    /// Looks, and remembers. All three reads go to the API server's database (no resource version is given) and all three
+    /// must succeed: what could not be seen is not absent.
+    pub(super) async fn look(&self, node: &str, resource: &str, seen: &Snapshot) -> Result<(), Error> {
+        let since = since(seen, node).ok_or_else(|| Error::stale("the node has no place in the rollout"))?;
+        let at = self.clock.now();
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let pods: Api<Pod> = Api::all(self.client.clone());
+        let records: Api<CXINode> = Api::all(self.client.clone());
+        let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let (found, pods, record) = tokio::try_join!(nodes.get(node), pods.list(&on_node), records.get(node))?;
+        let expected = seen.node(node).and_then(|node| node.uid());
+        if found.uid() != expected {
+            return Err(Error::stale("the node was replaced"));
+        }
+        let resources: BTreeSet<String> = [resource.to_owned()].into();
+        let is_plugin = |pod: &&Pod| {
+            pod.namespace().as_deref() == Some(self.identity.namespace.as_str())
+                && pod.labels().get(ROLE_LABEL).is_some_and(|role| role == Role::DevicePlugin.as_str())
+        };
+        let look = Look {
+            at,
+            allocatable: allocatable(found.status.as_ref()).get(resource).copied().unwrap_or_default(),
+            plugin_pods: pods.items.iter().filter(is_plugin).count(),
+            holders: pods.items.iter().filter_map(|pod| observe::pod::holder(pod, &resources)).collect(),
+            report: record.status.as_ref().and_then(|status| status.node.clone()),
+        };
+        self.caches.records.wrote(record);
+        self.caches.nodes.wrote(found);
+        self.memory.with(|memory| memory.looked(node, since, look, self.settings.look_gap));
+        Ok(())
+    }
+}
+
+/// When the node's present phase began.
+pub fn since(seen: &Snapshot, node: &str) -> Option<Timestamp> {
+    Some(seen.record(node)?.status.as_ref()?.rollout.as_ref()?.since)
+}

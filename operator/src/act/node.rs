@@ -1,0 +1,190 @@
+//! Writes to Nodes: our labels, our taint, and KMM's version label, which loads and unloads drivers.
+
+use cxi_rollout::{
+    action::NodeChange,
+    proof::{Quiesced, Unloaded},
+    world::Taint,
+};
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::{
+    act::{
+        Error, Parts,
+        patch::{Guarded, label_path},
+    },
+    observe::{Snapshot, node_taints},
+};
+
+impl Parts {
+    /// Changes labels and our taint in one write.
+    pub(super) async fn patch_node(
+        &self,
+        name: &str,
+        uid: &str,
+        changes: &[NodeChange],
+        seen: &Snapshot,
+    ) -> Result<(), Error> {
+        let object = seen_node(name, uid, seen)?;
+        self.send_to_node(name, changed(object, uid, changes)?).await
+    }
+
+    /// Removes a version label: KMM unloads the driver.
+    pub(super) async fn unload(
+        &self,
+        name: &str,
+        uid: &str,
+        label: &str,
+        value: &str,
+        proof: &Quiesced,
+    ) -> Result<(), Error> {
+        if proof.node_uid() != uid {
+            return Err(Error::stale("the proof is about another node"));
+        }
+        let path = label_path(label);
+        self.send_to_node(name, Guarded::of(uid).test(&path, &value).remove(&path)).await
+    }
+
+    /// Sets a version label: KMM loads the driver.
+    pub(super) async fn load(
+        &self,
+        name: &str,
+        uid: &str,
+        (label, value): (&str, &str),
+        proof: &Unloaded,
+        seen: &Snapshot,
+    ) -> Result<(), Error> {
+        if proof.node_uid() != uid {
+            return Err(Error::stale("the proof is about another node"));
+        }
+        let set = NodeChange::SetLabel { key: label.to_owned(), was: None, value: value.to_owned() };
+        let object = seen_node(name, uid, seen)?;
+        // No label of another Module has come since: the whole node is as it was seen.
+        self.send_to_node(name, changed(object, uid, &[set])?).await
+    }
+
+    async fn send_to_node(&self, name: &str, patch: Guarded) -> Result<(), Error> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let written = patch.send(&api, name).await?;
+        self.caches.nodes.wrote(written);
+        Ok(())
+    }
+}
+
+fn seen_node<'a>(name: &str, uid: &str, seen: &'a Snapshot) -> Result<&'a Node, Error> {
+    seen.node(name)
+        .map(AsRef::as_ref)
+        .filter(|node| node.metadata.uid.as_deref() == Some(uid))
+        .ok_or_else(|| Error::stale("the node is gone"))
+}
+
+/// The patch for these changes. A `test` cannot say that something is absent; a patch that relies on that applies only to
+/// the very version of the Node that was seen.
+fn changed(node: &Node, uid: &str, changes: &[NodeChange]) -> Result<Guarded, Error> {
+    let absent =
+        |change: &NodeChange| matches!(change, NodeChange::SetLabel { was: None, .. } | NodeChange::AddTaint { .. });
+    let mut patch = Guarded::of(uid);
+    if changes.iter().any(absent) {
+        patch = patch.unchanged(node.metadata.resource_version.as_deref());
+    }
+    let labelled = changes.iter().any(|change| matches!(change, NodeChange::SetLabel { was: None, .. }));
+    if labelled && node.metadata.labels.is_none() {
+        patch = patch.add("/metadata/labels", &json!({}));
+    }
+    for change in changes {
+        patch = apply(patch, node, change)?;
+    }
+    Ok(patch)
+}
+
+fn apply(patch: Guarded, node: &Node, change: &NodeChange) -> Result<Guarded, Error> {
+    Ok(match change {
+        NodeChange::SetLabel { key, was: Some(was), value } => {
+            let path = label_path(key);
+            patch.test(&path, was).add(&path, value)
+        }
+        NodeChange::SetLabel { key, was: None, value } => {
+            if node.labels().contains_key(key) {
+                return Err(Error::stale(format!("the node has the label {key}")));
+            }
+            patch.add(&label_path(key), value)
+        }
+        NodeChange::RemoveLabel { key, was } => {
+            let path = label_path(key);
+            patch.test(&path, was).remove(&path)
+        }
+        NodeChange::AddTaint { was, taint } => {
+            if node_taints(node.spec.as_ref()) != *was {
+                return Err(Error::stale("the taints changed"));
+            }
+            let taint = taint_json(taint);
+            if was.is_empty() { patch.add("/spec/taints", &[taint]) } else { patch.add("/spec/taints/-", &taint) }
+        }
+        NodeChange::RemoveTaint { index, taint } => {
+            let path = format!("/spec/taints/{index}");
+            patch.test(&format!("{path}/key"), &taint.key).test(&format!("{path}/effect"), &taint.effect).remove(&path)
+        }
+    })
+}
+
+fn taint_json(taint: &Taint) -> serde_json::Value {
+    let mut json = json!({ "key": taint.key, "effect": taint.effect });
+    if !taint.value.is_empty() {
+        json["value"] = json!(taint.value);
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(value: serde_json::Value) -> Node {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn set(was: Option<&str>) -> NodeChange {
+        NodeChange::SetLabel { key: "x/y".into(), was: was.map(str::to_owned), value: "2".into() }
+    }
+
+    #[test]
+    fn absence_is_proved_by_the_version() {
+        let node = node(json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "7"}}));
+        let expected = Guarded::of("u")
+            .unchanged(Some("7"))
+            .add("/metadata/labels", &json!({}))
+            .add("/metadata/labels/x~1y", &"2");
+        assert_eq!(changed(&node, "u", &[set(None)]).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_known_value_is_tested() {
+        let node = node(json!({"metadata": {"name": "n", "uid": "u", "labels": {"x/y": "1"}}}));
+        let path = "/metadata/labels/x~1y";
+        let expected = Guarded::of("u").test(path, &"1").add(path, &"2");
+        assert_eq!(changed(&node, "u", &[set(Some("1"))]).unwrap(), expected);
+        assert!(matches!(changed(&node, "u", &[set(None)]), Err(Error::Stale(_))));
+    }
+
+    #[test]
+    fn foreign_taints_stay() {
+        let foreign = Taint { key: "a".into(), value: String::new(), effect: "NoSchedule".into() };
+        let ours = Taint { key: "b".into(), value: String::new(), effect: "PreferNoSchedule".into() };
+        let node = node(json!({
+            "metadata": {"name": "n", "uid": "u", "resourceVersion": "7"},
+            "spec": {"taints": [{"key": "a", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z"}]},
+        }));
+        let add = NodeChange::AddTaint { was: vec![foreign], taint: ours.clone() };
+        let expected = Guarded::of("u").unchanged(Some("7")).add("/spec/taints/-", &taint_json(&ours));
+        assert_eq!(changed(&node, "u", &[add]).unwrap(), expected);
+        let stale = NodeChange::AddTaint { was: Vec::new(), taint: ours.clone() };
+        assert!(changed(&node, "u", &[stale]).is_err());
+        let remove = NodeChange::RemoveTaint { index: 1, taint: ours };
+        let expected = Guarded::of("u")
+            .test("/spec/taints/1/key", &"b")
+            .test("/spec/taints/1/effect", &"PreferNoSchedule")
+            .remove("/spec/taints/1");
+        assert_eq!(changed(&node, "u", &[remove]).unwrap(), expected);
+    }
+}

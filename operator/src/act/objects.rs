@@ -1,0 +1,113 @@
+//! Objects that the operator creates in its namespace. Names are deterministic, so what exists already is fine.
+
+use cxi_api::{
+    RevisionId,
+    kmm::Module,
+    names::{device_plugin_daemonset, module_name},
+};
+use cxi_rollout::Action;
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+
+use crate::{
+    act::{
+        Error, Parts,
+        driver::seen_driver,
+        record::{created_by_us, only},
+    },
+    observe::{Snapshot, applied},
+    render::{self, Cleanup, Prefetch},
+};
+
+impl Parts {
+    fn modules(&self) -> Api<Module> {
+        Api::namespaced(self.client.clone(), &self.identity.namespace)
+    }
+
+    fn daemonsets(&self) -> Api<DaemonSet> {
+        Api::namespaced(self.client.clone(), &self.identity.namespace)
+    }
+
+    fn own_pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.identity.namespace)
+    }
+
+    /// Creates the Module of a revision.
+    pub(super) async fn create_module(
+        &self,
+        driver: &str,
+        revision: &RevisionId,
+        seen: &Snapshot,
+    ) -> Result<(), Error> {
+        let spec = &seen_driver(driver, seen)?.spec;
+        if !render::describes(driver, spec, revision) {
+            return Err(Error::stale("the spec describes another revision"));
+        }
+        let module = render::module(driver, spec, revision, &self.identity.namespace);
+        let created = self.modules().create(&created_by_us(), &module).await?;
+        self.caches.modules.wrote(created);
+        Ok(())
+    }
+
+    /// Deletes the Module of a revision.
+    pub(super) async fn delete_module(&self, revision: &RevisionId, seen: &Snapshot) -> Result<(), Error> {
+        let name = module_name(revision);
+        let uid = seen.module(&name).and_then(|module| module.metadata.uid.clone());
+        let uid = uid.ok_or_else(|| Error::stale("the Module is gone"))?;
+        let deleted = self.modules().delete(&name, &only(&uid)).await?;
+        deleted.either(|object| self.caches.modules.wrote(object), |_| self.caches.modules.gone(&uid));
+        Ok(())
+    }
+
+    /// Creates, changes or deletes the device plugin's DaemonSet.
+    pub(super) async fn apply_operands(&self, driver: &str, seen: &Snapshot) -> Result<(), Error> {
+        let spec = &seen_driver(driver, seen)?.spec;
+        let wanted = render::device_plugin(driver, spec, &self.identity.namespace, &self.identity.images);
+        let Some(wanted) = wanted else { return self.delete_operands(driver, seen).await };
+        let name = device_plugin_daemonset(driver);
+        let parameters = PatchParams::apply(cxi_api::names::OPERATOR).force();
+        let written = self.daemonsets().patch(&name, &parameters, &Patch::Apply(&wanted)).await?;
+        self.memory.with(|memory| memory.applied.insert(name, applied(&written)));
+        self.caches.daemonsets.wrote(written);
+        Ok(())
+    }
+
+    /// Deletes the device plugin's DaemonSet.
+    pub(super) async fn delete_operands(&self, driver: &str, seen: &Snapshot) -> Result<(), Error> {
+        let name = device_plugin_daemonset(driver);
+        let Some(uid) = seen.daemonset(&name).and_then(|found| found.metadata.uid.clone()) else { return Ok(()) };
+        // In the background: the pods are the garbage collector's to delete, which is also the default.
+        let deleted = self.daemonsets().delete(&name, &only(&uid)).await?;
+        deleted.either(|object| self.caches.daemonsets.wrote(object), |_| self.caches.daemonsets.gone(&uid));
+        Ok(())
+    }
+
+    /// Starts a one-shot pod.
+    pub(super) async fn start_pod(&self, action: &Action, seen: &Snapshot) -> Result<(), Error> {
+        let namespace = &self.identity.namespace;
+        let pod = match action {
+            Action::StartPrefetch { node, uid, driver, revision, image, old_image } => {
+                let wanted = Prefetch { driver, node, node_uid: uid, revision, image, old_image: old_image.as_deref() };
+                render::prefetch(&wanted, &seen_driver(driver, seen)?.spec, namespace)
+            }
+            Action::StartCleanup { node, uid, driver, modules } => {
+                let wanted = Cleanup { driver, node, node_uid: uid, modules };
+                render::cleanup(&wanted, &seen_driver(driver, seen)?.spec, namespace, &self.identity.images)
+            }
+            _ => return Ok(()),
+        };
+        let created = self.own_pods().create(&created_by_us(), &pod).await?;
+        self.caches.own_pods.wrote(created);
+        Ok(())
+    }
+
+    /// Deletes a pod of ours.
+    pub(super) async fn delete_own_pod(&self, name: &str, uid: &str) -> Result<(), Error> {
+        let deleted = self.own_pods().delete(name, &only(uid)).await?;
+        deleted.either(|object| self.caches.own_pods.wrote(object), |_| self.caches.own_pods.gone(uid));
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Events on Nodes and CXIDrivers.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use cxi_api::names::OPERATOR;
+use cxi_rollout::action::Announcement;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{Api, Client, Resource, ResourceExt, api::PostParams};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::observe::Snapshot;
+
+/// Cluster-scoped objects have their events here (client-go `tools/events`).
+const NAMESPACE: &str = "default";
+
+/// Longest note that the API server takes.
+const NOTE_MAX: usize = 1024;
+
+/// A plan that is made again before the write that goes with it has landed says the same again.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// Publishes events.
+#[derive(Clone)]
+pub struct Events {
+    client: Client,
+    instance: String,
+    said: Arc<Mutex<HashMap<Said, Instant>>>,
+}
+
+type Said = (String, Option<String>, String, String);
+
+impl Events {
+    /// Events from this instance of the operator.
+    pub fn new(client: Client, instance: String) -> Self {
+        Self { client, instance, said: Arc::default() }
+    }
+
+    /// Publishes an announcement on its Node and its CXIDriver, unless it was just published. An event that cannot be
+    /// written is logged and lost: nothing depends on it.
+    pub fn publish(&self, about: Announcement, seen: &Arc<Snapshot>, tasks: &TaskTracker) {
+        if !self.is_new(&about, Instant::now()) {
+            return;
+        }
+        let node = about.node.as_deref().and_then(|name| seen.node(name)).map(|node| reference(node.as_ref()));
+        let driver = seen.driver(&about.driver).map(|driver| reference(driver.as_ref()));
+        for regarding in [node, driver].into_iter().flatten() {
+            let event = self.event(&about, regarding);
+            let api: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
+            tasks.spawn(async move {
+                if let Err(error) = api.create(&PostParams::default(), &event).await {
+                    warn!(reason = event.reason, %error, "an event could not be published");
+                }
+            });
+        }
+    }
+
+    fn is_new(&self, about: &Announcement, now: Instant) -> bool {
+        let key = (about.driver.clone(), about.node.clone(), about.reason.clone(), about.message.clone());
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.retain(|_, at| now.duration_since(*at) < REPEAT);
+        said.insert(key, now).is_none()
+    }
+
+    fn event(&self, about: &Announcement, regarding: ObjectReference) -> Event {
+        let now = jiff::Timestamp::now();
+        let name = regarding.name.clone().unwrap_or_default();
+        let message = match &about.node {
+            Some(node) if regarding.kind.as_deref() != Some("Node") => format!("{node}: {}", about.message),
+            _ => about.message.clone(),
+        };
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+                namespace: Some(NAMESPACE.to_owned()),
+                ..ObjectMeta::default()
+            },
+            action: Some("Rollout".to_owned()),
+            event_time: Some(MicroTime(now)),
+            note: Some(shortened(&message)),
+            reason: Some(about.reason.clone()),
+            regarding: Some(regarding),
+            reporting_controller: Some(format!("cxi.hpe.com/{OPERATOR}")),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(if about.warning { "Warning" } else { "Normal" }.to_owned()),
+            ..Event::default()
+        }
+    }
+}
+
+fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: Some(object.name_any()),
+        uid: object.uid(),
+        ..ObjectReference::default()
+    }
+}
+
+fn shortened(message: &str) -> String {
+    let mut end = message.len().min(NOTE_MAX);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_cut_between_characters() {
+        let long = "é".repeat(NOTE_MAX);
+        assert_eq!(shortened(&long).len(), NOTE_MAX);
+        assert_eq!(shortened(&format!("x{long}")).len(), NOTE_MAX - 1);
+        assert_eq!(shortened("short"), "short");
+    }
+}

@@ -1,0 +1,128 @@
+//! What the operator knows beside the caches: recent uncached looks, evictions that were refused or are under way, and the
+//! DaemonSets as they were last applied. Losing it costs a second look, a repeated question or a repeated write that changes
+//! nothing; never a wrong step.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use cxi_api::{Phase, Timestamp};
+use cxi_rollout::world::{Look, Refusal};
+
+/// See the module.
+#[derive(Default)]
+pub struct Memory(Mutex<Remembered>);
+
+/// What is remembered.
+#[derive(Clone, Default)]
+pub struct Remembered {
+    /// Looks by node, oldest first, at most two; with the phase in which they were made.
+    pub looks: HashMap<String, (Timestamp, Vec<Look>)>,
+    /// Evictions refused, by pod UID.
+    pub refusals: HashMap<String, Refused>,
+    /// UIDs of pods whose eviction was accepted.
+    pub evicted: HashSet<String>,
+    /// DaemonSets as applied, by name.
+    pub applied: HashMap<String, Applied>,
+}
+
+/// A refused eviction and how often it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The last refusal.
+    pub refusal: Refusal,
+    /// How many in a row.
+    pub times: u32,
+}
+
+/// A DaemonSet as it was after it was last applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// UID.
+    pub uid: String,
+    /// metadata.generation; it changes when somebody edits the spec.
+    pub generation: i64,
+    /// Hash of what was applied.
+    pub hash: String,
+}
+
+/// Phases in which looks are of use.
+pub fn looks_matter(phase: Phase) -> bool {
+    matches!(phase, Phase::Closing | Phase::Evicting | Phase::Quiesced | Phase::Unloading | Phase::RollingBack)
+}
+
+impl Memory {
+    /// A copy of everything.
+    pub fn recall(&self) -> Remembered {
+        self.with(|remembered| remembered.clone())
+    }
+
+    /// Reads or changes it.
+    pub fn with<T>(&self, f: impl FnOnce(&mut Remembered) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Remembered {
+    /// Adds a look made in the phase that began at `since`. Of three the outer ones stay, unless the first two are already
+    /// `gap` apart: two looks that are far enough apart can always come about, however often somebody looks.
+    pub fn looked(&mut self, node: &str, since: Timestamp, look: Look, gap: Duration) {
+        let (phase, looks) = self.looks.entry(node.to_owned()).or_insert_with(|| (since, Vec::new()));
+        if *phase != since {
+            *phase = since;
+            looks.clear();
+        }
+        if let [first, second] = looks.as_slice() {
+            let apart = second.at.duration_since(first.at).unsigned_abs() >= gap;
+            looks.remove(usize::from(!apart));
+        }
+        looks.push(look);
+    }
+
+    /// Forgets what is about nodes, phases and pods that are no more. `phases` has the nodes whose looks still matter with
+    /// the time since when; `pods` the UIDs of all holders.
+    pub fn forget(&mut self, phases: &HashMap<String, Timestamp>, pods: &BTreeSet<String>) {
+        self.looks.retain(|node, (since, _)| phases.get(node) == Some(since));
+        self.refusals.retain(|uid, _| pods.contains(uid));
+        self.evicted.retain(|uid| pods.contains(uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(second: i64) -> Look {
+        let at = Timestamp::from_second(second).unwrap();
+        Look { at, allocatable: 0, plugin_pods: 0, holders: Vec::new(), report: None }
+    }
+
+    fn seconds(memory: &Remembered) -> Vec<i64> {
+        memory.looks["n1"].1.iter().map(|look| look.at.as_second()).collect()
+    }
+
+    #[test]
+    fn two_looks_come_far_enough_apart_however_often_one_looks() {
+        let mut memory = Remembered::default();
+        let since = Timestamp::from_second(1).unwrap();
+        for (second, expected) in [(10, vec![10]), (11, vec![10, 11]), (12, vec![10, 12]), (13, vec![12, 13])] {
+            memory.looked("n1", since, look(second), Duration::from_secs(2));
+            assert_eq!(seconds(&memory), expected, "after {second}");
+        }
+    }
+
+    #[test]
+    fn looks_of_another_phase_are_forgotten() {
+        let mut memory = Remembered::default();
+        let (one, two) = (Timestamp::from_second(1).unwrap(), Timestamp::from_second(2).unwrap());
+        memory.looked("n1", one, look(10), Duration::ZERO);
+        memory.looked("n1", two, look(11), Duration::ZERO);
+        assert_eq!(seconds(&memory), [11]);
+        memory.forget(&[("n1".into(), two)].into(), &BTreeSet::new());
+        assert_eq!(seconds(&memory), [11]);
+        memory.forget(&HashMap::new(), &BTreeSet::new());
+        assert!(memory.looks.is_empty());
+    }
+}

@@ -1,0 +1,82 @@
+//! A CXIDriver as the engine sees it.
+
+use std::collections::BTreeSet;
+
+use cxi_api::{
+    CXIDriver,
+    names::{ORPHAN_ANNOTATION, RESUME_ANNOTATION, TEARDOWN_FINALIZER, device_plugin_daemonset},
+};
+use cxi_rollout::world::Driver;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::ResourceExt;
+
+use crate::{
+    memory::{Applied, Remembered},
+    observe::Snapshot,
+    render::{HASH_ANNOTATION, Images, RESOURCE_ANNOTATION, device_plugin},
+};
+
+/// The CXIDriver with the state of its operands.
+pub fn driver(object: &CXIDriver, seen: &Snapshot, memory: &Remembered, images: &Images, namespace: &str) -> Driver {
+    let name = object.name_any();
+    let daemonset = seen.daemonset(&device_plugin_daemonset(&name));
+    let annotations = object.annotations();
+    Driver {
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        created: object.metadata.creation_timestamp.as_ref().map(|time| time.0).unwrap_or_default(),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        orphan: annotations.get(ORPHAN_ANNOTATION).is_some_and(|value| value == "true"),
+        finalizer: object.finalizers().iter().any(|finalizer| finalizer == TEARDOWN_FINALIZER),
+        resume: annotations.get(RESUME_ANNOTATION).cloned(),
+        spec: object.spec.clone(),
+        status: object.status.clone().unwrap_or_default(),
+        operands_current: operands_current(object, daemonset.map(AsRef::as_ref), memory, images, namespace),
+        plugin_pods_ready: daemonset
+            .and_then(|daemonset| daemonset.status.as_ref())
+            .map_or(0, |status| status.number_ready),
+        name,
+    }
+}
+
+/// Whether the device plugin's DaemonSet is there exactly when it should, as it was rendered, and unchanged since. After a
+/// restart nobody knows whether it was changed; it is then applied once more.
+fn operands_current(
+    driver: &CXIDriver,
+    daemonset: Option<&DaemonSet>,
+    memory: &Remembered,
+    images: &Images,
+    namespace: &str,
+) -> bool {
+    let wanted = device_plugin(&driver.name_any(), &driver.spec, namespace, images);
+    match (wanted, daemonset) {
+        (None, None) => true,
+        (None, Some(_)) | (Some(_), None) => false,
+        (Some(wanted), Some(found)) => {
+            found.metadata.deletion_timestamp.is_none()
+                && memory.applied.get(&found.name_any()) == Some(&applied(found))
+                && applied_hash(&wanted) == applied_hash(found)
+        }
+    }
+}
+
+/// The DaemonSet as it is to be remembered after it was applied.
+pub fn applied(daemonset: &DaemonSet) -> Applied {
+    Applied {
+        uid: daemonset.uid().unwrap_or_default(),
+        generation: daemonset.metadata.generation.unwrap_or_default(),
+        hash: applied_hash(daemonset),
+    }
+}
+
+/// Hash of the DaemonSet as rendered.
+pub fn applied_hash(daemonset: &DaemonSet) -> String {
+    daemonset.annotations().get(HASH_ANNOTATION).cloned().unwrap_or_default()
+}
+
+/// Every resource that a CXIDriver names, or that a device plugin of ours still offers under an earlier name.
+pub fn resource_names(seen: &Snapshot) -> BTreeSet<String> {
+    let wanted = seen.drivers.iter().map(|driver| driver.spec.device_plugin.resource_name.clone());
+    let offered = seen.daemonsets.iter().filter_map(|ds| ds.annotations().get(RESOURCE_ANNOTATION).cloned());
+    wanted.chain(offered).collect()
+}

@@ -1,0 +1,115 @@
+//! Our KMM Modules, and what KMM knows of their images.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cxi_api::{
+    RevisionId,
+    kmm::{Module, ModuleImagesConfig, NodeModule},
+    names::{DRIVER_LABEL, REVISION_LABEL, VERSION_ANNOTATION},
+};
+use cxi_rollout::world::{Image, ImageState, Revision};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::observe::pod::{PULL_POD_LABEL, image_trouble};
+
+/// A Module as a revision; `None` when its labels are not those that we set.
+pub fn revision(
+    module: &Module,
+    images: Option<&ModuleImagesConfig>,
+    kernels: &BTreeSet<&str>,
+    problems: &BTreeMap<String, String>,
+) -> Option<Revision> {
+    let labels = module.labels();
+    let id: RevisionId = labels.get(REVISION_LABEL)?.parse().ok()?;
+    Some(Revision {
+        driver: labels.get(DRIVER_LABEL)?.clone(),
+        id,
+        version: module.annotations().get(VERSION_ANNOTATION).cloned().unwrap_or_default(),
+        created: module.metadata.creation_timestamp.as_ref().map(|time| time.0).unwrap_or_default(),
+        deleting: module.metadata.deletion_timestamp.is_some(),
+        images: images.map(|images| by_kernel(images, kernels, problems)).unwrap_or_default(),
+    })
+}
+
+/// Image by kernel as the nodes spell it. KMM may spell a kernel without the `+` that a locally built one ends with.
+fn by_kernel(
+    config: &ModuleImagesConfig,
+    kernels: &BTreeSet<&str>,
+    problems: &BTreeMap<String, String>,
+) -> BTreeMap<String, Image> {
+    let states: BTreeMap<&str, &str> = config
+        .status
+        .iter()
+        .flat_map(|status| &status.images_states)
+        .map(|state| (state.image.as_str(), state.status.as_str()))
+        .collect();
+    let listed: BTreeMap<&str, &str> =
+        config.spec.images.iter().map(|image| (image.kernel_version.as_str(), image.image.as_str())).collect();
+    let find = |kernel: &str| listed.get(kernel).or_else(|| listed.get(kernel.trim_end_matches('+'))).copied();
+    kernels
+        .iter()
+        .filter_map(|kernel| {
+            let reference = find(kernel)?.to_owned();
+            let state = match states.get(reference.as_str()) {
+                Some(&"Exists") => ImageState::Exists,
+                Some(&"DoesNotExist") => ImageState::Missing,
+                _ => ImageState::Unknown,
+            };
+            let problem = problems.get(&reference).cloned();
+            Some(((*kernel).to_owned(), Image { reference, state, problem }))
+        })
+        .collect()
+}
+
+/// What keeps KMM's pull pods from their images, by image.
+pub fn pull_problems<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> BTreeMap<String, String> {
+    pods.into_iter()
+        .filter(|pod| pod.labels().contains_key(PULL_POD_LABEL))
+        .filter_map(|pod| {
+            let trouble = image_trouble(pod.status.as_ref()?)?;
+            let image = pod.spec.as_ref()?.containers.first()?.image.clone()?;
+            Some((image, trouble))
+        })
+        .collect()
+}
+
+/// Our Modules among those that KMM lists on a node.
+pub fn ours(modules: &[NodeModule], namespace: &str) -> Vec<NodeModule> {
+    let ours = |module: &&NodeModule| module.namespace == namespace && module.name.starts_with("cxi-");
+    modules.iter().filter(ours).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn images_by_the_kernels_of_the_nodes() {
+        let config: ModuleImagesConfig = serde_json::from_value(json!({
+            "metadata": {"name": "cxi-aaaa1111"},
+            "spec": {"images": [
+                {"image": "r/cxi:1-6.12_deb", "kernelVersion": "6.12+deb"},
+                {"image": "r/cxi:1-6.1.0", "kernelVersion": "6.1.0"},
+                {"image": "r/cxi:1-5", "kernelVersion": "5"},
+            ]},
+            "status": {"imagesStates": [
+                {"image": "r/cxi:1-6.12_deb", "status": "Exists"},
+                {"image": "r/cxi:1-5", "status": "DoesNotExist"},
+            ]},
+        }))
+        .unwrap();
+        let problems = [("r/cxi:1-6.1.0".to_owned(), "ErrImagePull".to_owned())].into();
+        let images = by_kernel(&config, &["6.12+deb", "6.1.0+", "5", "4"].into(), &problems);
+        let brief: Vec<_> = images.iter().map(|(kernel, i)| (kernel.as_str(), i.state, i.problem.as_deref())).collect();
+        assert_eq!(
+            brief,
+            [
+                ("5", ImageState::Missing, None),
+                ("6.1.0+", ImageState::Unknown, Some("ErrImagePull")),
+                ("6.12+deb", ImageState::Exists, None),
+            ]
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! What a pod is to the rollout: a holder of the device, a pod of ours, a worker of KMM, or nothing.
+
+use std::collections::BTreeSet;
+
+use cxi_api::{
+    RevisionId,
+    names::{DRIVER_LABEL, REVISION_LABEL, ROLE_LABEL, Role},
+};
+use cxi_rollout::world::{Holder, OwnPod, PodState, Worker};
+use k8s_openapi::{
+    api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::ResourceExt;
+use serde::Deserialize;
+
+/// Annotation of the mirror of a static pod (kubelet `pkg/kubelet/types`).
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// Label of KMM's worker pods: `Load` or `Unload` (KMM `internal/pod`, as are the next three).
+pub const WORKER_ACTION_LABEL: &str = "kmm.node.kubernetes.io/worker-action";
+
+/// Label of KMM's pull pods.
+pub const PULL_POD_LABEL: &str = "kmm.node.kubernetes.io/pull-pod-type";
+
+const WORKER_CONFIG_ANNOTATION: &str = "kmm.node.kubernetes.io/worker-config";
+
+const MODULE_NAME_LABEL: &str = "kmm.node.kubernetes.io/module.name";
+
+/// Reasons of a waiting container whose image cannot be had (kubelet `pkg/kubelet/images`).
+const IMAGE_TROUBLE: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+];
+
+/// Whether a resource is one that a device plugin may offer.
+pub fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.starts_with("kubernetes.io/") && !name.starts_with("requests.")
+}
+
+/// How many of an extended resource. A quantity that cannot be read counts as one: it is not nothing.
+pub fn count(quantity: &Quantity) -> i64 {
+    let text = quantity.0.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let factor = match suffix {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "Ki" => 1_024,
+        "Mi" => 1_048_576,
+        _ => return 1,
+    };
+    number.parse::<i64>().ok().and_then(|number| number.checked_mul(factor)).unwrap_or(1)
+}
+
+/// Extended resources that a pod requests; names may repeat.
+pub fn requested(pod: &Pod) -> impl Iterator<Item = &str> {
+    let spec = pod.spec.as_ref();
+    let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    containers
+        .iter()
+        .chain(init)
+        .filter_map(|container| container.resources.as_ref())
+        .flat_map(|resources| [&resources.requests, &resources.limits])
+        .flatten()
+        .flatten()
+        .filter(|(name, quantity)| is_extended(name) && count(quantity) > 0)
+        .map(|(name, _)| name.as_str())
+}
+
+/// Node that a pod is bound to.
+pub fn node_name(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// The pod as a holder of one of `resources`, unless it has ended or requests none of them.
+pub fn holder(pod: &Pod, resources: &BTreeSet<String>) -> Option<Holder> {
+    let status = pod.status.as_ref();
+    if matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let held: BTreeSet<&str> = requested(pod).filter(|name| resources.contains(*name)).collect();
+    if held.is_empty() {
+        return None;
+    }
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    Some(Holder {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        labels: pod.labels().clone(),
+        resources: held.into_iter().map(str::to_owned).collect(),
+        // The API server adds the grace period before it stores the time.
+        ends: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+        controller: controller.map(|owner| (owner.kind.clone(), owner.name.clone())),
+        is_static: pod.annotations().contains_key(MIRROR_ANNOTATION),
+        started: status.is_some_and(|status| status.start_time.is_some()),
+        refused: None,
+    })
+}
+
+/// The pod as one of ours.
+pub fn own(pod: &Pod) -> Option<OwnPod> {
+    let roles = [Role::DevicePlugin, Role::Prefetch, Role::Cleanup];
+    let label = pod.labels().get(ROLE_LABEL)?;
+    Some(OwnPod {
+        role: roles.into_iter().find(|role| role.as_str() == label)?,
+        driver: pod.labels().get(DRIVER_LABEL).cloned().unwrap_or_default(),
+        revision: pod.labels().get(REVISION_LABEL).and_then(|text| text.parse::<RevisionId>().ok()),
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        state: state(pod.status.as_ref()),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+fn state(status: Option<&PodStatus>) -> PodState {
+    let Some(status) = status else { return PodState::Pending { image_trouble: None } };
+    let message = || {
+        let of_container = main_container(status).and_then(|c| c.state.as_ref()?.terminated.as_ref()?.message.clone());
+        of_container.or_else(|| status.message.clone()).or_else(|| status.reason.clone()).unwrap_or_default()
+    };
+    match status.phase.as_deref() {
+        Some("Succeeded") => PodState::Succeeded {
+            message: main_container(status)
+                .and_then(|c| c.state.as_ref()?.terminated.as_ref()?.message.clone())
+                .unwrap_or_default(),
+        },
+        Some("Failed") => PodState::Failed { message: message() },
+        Some("Running") => {
+            let all = status.container_statuses.as_deref().unwrap_or_default();
+            PodState::Running { ready: !all.is_empty() && all.iter().all(|c| c.ready) }
+        }
+        _ => PodState::Pending { image_trouble: image_trouble(status) },
+    }
+}
+
+/// The one-shot pods and the DaemonSet of ours have one container that counts.
+fn main_container(status: &PodStatus) -> Option<&ContainerStatus> {
+    status.container_statuses.as_ref()?.first()
+}
+
+fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten()
+}
+
+/// Reason and message of a container that waits for its image in vain.
+pub fn image_trouble(status: &PodStatus) -> Option<String> {
+    containers(status).find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref().filter(|reason| IMAGE_TROUBLE.contains(reason))?;
+        Some(words(reason, waiting.message.as_deref()))
+    })
+}
+
+fn words(reason: &str, message: Option<&str>) -> String {
+    message.filter(|m| !m.is_empty()).map_or_else(|| reason.to_owned(), |m| format!("{reason}: {m}"))
+}
+
+/// The pod as a worker of KMM for one of our Modules.
+pub fn worker(pod: &Pod) -> Option<Worker> {
+    let action = pod.labels().get(WORKER_ACTION_LABEL)?;
+    let module = pod.labels().get(MODULE_NAME_LABEL).filter(|name| name.starts_with("cxi-"))?;
+    let status = pod.status.as_ref();
+    let kernel = pod.annotations().get(WORKER_CONFIG_ANNOTATION).and_then(|text| kernel(text));
+    Some(Worker {
+        module: module.clone(),
+        loads: action == "Load",
+        kernel,
+        restarts: status.map_or(0, |s| containers(s).map(|c| c.restart_count).sum()),
+        trouble: status.and_then(|status| containers(status).find_map(trouble)),
+        image_missing: status.is_some_and(|status| image_trouble(status).is_some()),
+    })
+}
+
+fn kernel(config: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct WorkerConfig {
+        kernel_version: Option<String>,
+    }
+    serde_saphyr::from_str::<WorkerConfig>(config).ok()?.kernel_version
+}
+
+fn trouble(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let reason = waiting.reason.as_deref()?;
+        // What every container goes through is no trouble.
+        if matches!(reason, "ContainerCreating" | "PodInitializing") {
+            return None;
+        }
+        let last = container.last_state.as_ref().and_then(failure);
+        return Some(last.unwrap_or_else(|| words(reason, waiting.message.as_deref())));
+    }
+    failure(state)
+}
+
+fn failure(state: &ContainerState) -> Option<String> {
+    let ended = state.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
+    let said = ended.message.as_deref().filter(|m| !m.trim().is_empty()).map(str::trim);
+    let exit = format!("exit status {}", ended.exit_code);
+    Some(said.map_or_else(|| exit.clone(), |said| format!("{exit}: {said}")))
+}
+
+#[cfg(test)]
+#[path = "pod_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+use super::*;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+fn pod(value: Value) -> Pod {
+    serde_json::from_value(value).unwrap()
+}
+
+fn resources() -> BTreeSet<String> {
+    ["hpe.com/cxi".to_owned()].into()
+}
+
+#[rstest]
+#[case::requests(json!({"containers": [{"name": "a", "resources": {"requests": {"hpe.com/cxi": "1"}}}]}), true)]
+#[case::limits(json!({"containers": [{"name": "a", "resources": {"limits": {"hpe.com/cxi": "2"}}}]}), true)]
+#[case::init(json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i", "resources": {"limits": {"hpe.com/cxi": "1"}}}]}), true)]
+#[case::none_of_it(json!({"containers": [{"name": "a", "resources": {"limits": {"hpe.com/cxi": "0"}}}]}), false)]
+#[case::other(json!({"containers": [{"name": "a", "resources": {"limits": {"nvidia.com/gpu": "1", "cpu": "1"}}}]}), false)]
+fn holds(#[case] spec: Value, #[case] expected: bool) {
+    let pod = pod(json!({"metadata": {"name": "p"}, "spec": spec}));
+    assert_eq!(holder(&pod, &resources()).is_some(), expected);
+}
+
+#[rstest]
+#[case("Pending", true)]
+#[case("Running", true)]
+#[case("Unknown", true)]
+#[case("Succeeded", false)]
+#[case("Failed", false)]
+fn holds_until_it_has_ended(#[case] phase: &str, #[case] expected: bool) {
+    let pod = pod(json!({
+        "metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:30Z"},
+        "spec": {"containers": [{"name": "a", "resources": {"limits": {"hpe.com/cxi": "1"}}}]},
+        "status": {"phase": phase},
+    }));
+    let holder = holder(&pod, &resources());
+    assert_eq!(holder.is_some(), expected);
+    if let Some(holder) = holder {
+        assert_eq!(holder.ends.unwrap().to_string(), "2026-01-01T00:00:30Z");
+    }
+}
+
+#[rstest]
+#[case("8", 8)]
+#[case("1k", 1000)]
+#[case("0", 0)]
+#[case("nonsense", 1)]
+#[case("99999999999999999999", 1)]
+fn counts(#[case] text: &str, #[case] expected: i64) {
+    assert_eq!(count(&Quantity(text.into())), expected);
+}
+
+#[test]
+fn reads_a_worker_of_kmm() {
+    let pod = pod(json!({
+        "metadata": {
+            "name": "kmm-worker-n1-cxi-aaaa1111",
+            "labels": {
+                "kmm.node.kubernetes.io/worker-action": "Load",
+                "kmm.node.kubernetes.io/module.name": "cxi-aaaa1111",
+            },
+            "annotations": {
+                "kmm.node.kubernetes.io/worker-config":
+                    "containerImage: r/i:t\nkernelVersion: 6.12.117+deb12-amd64\nmodprobe:\n  rawArgs:\n    load: [a]\n",
+            },
+        },
+        "spec": {"nodeName": "n1", "containers": [{"name": "worker"}]},
+        "status": {"containerStatuses": [{
+            "name": "worker", "image": "", "imageID": "", "ready": false, "restartCount": 2,
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s"}},
+            "lastState": {"terminated": {"exitCode": 1, "message": "Required key not available\n"}},
+        }]},
+    }));
+    let worker = worker(&pod).unwrap();
+    assert_eq!(worker.kernel.as_deref(), Some("6.12.117+deb12-amd64"));
+    assert_eq!((worker.loads, worker.restarts, worker.image_missing), (true, 2, false));
+    assert_eq!(worker.trouble.as_deref(), Some("exit status 1: Required key not available"));
+}
+
+#[test]
+fn workers_of_other_modules_are_not_ours() {
+    let labels = json!({"kmm.node.kubernetes.io/worker-action": "Load", "kmm.node.kubernetes.io/module.name": "gpu"});
+    assert_eq!(worker(&pod(json!({"metadata": {"name": "w", "labels": labels}}))), None);
+}
+
+#[test]
+fn a_prefetch_pod_hands_over_its_message() {
+    let mut value = json!({
+        "metadata": {"name": "p", "uid": "u", "labels": {
+            "cxi.hpe.com/role": "prefetch", "cxi.hpe.com/driver": "d", "cxi.hpe.com/revision": "aaaa1111",
+        }},
+        "status": {"phase": "Succeeded", "containerStatuses": [{
+            "name": "manifest", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 0, "message": "{}"}},
+        }]},
+    });
+    assert_eq!(own(&pod(value.clone())).unwrap().state, PodState::Succeeded { message: "{}".into() });
+    value["status"] = json!({"phase": "Pending", "initContainerStatuses": [{
+        "name": "old-image", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}},
+    }]});
+    let trouble = Some("ImagePullBackOff: not found".to_owned());
+    assert_eq!(own(&pod(value)).unwrap().state, PodState::Pending { image_trouble: trouble });
+}

@@ -1,0 +1,132 @@
+//! The loop: observe, plan, act. One task plans; it is poked by every change and by every action that ends.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use cxi_api::Timestamp;
+use cxi_rollout::{Settings, World, plan};
+use kube::ResourceExt;
+use tokio::{
+    sync::Notify,
+    time::{sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    act::Actor,
+    clock::Clock,
+    health::{Health, Pulse},
+    memory::{Memory, looks_matter},
+    metrics::Metrics,
+    observe::{self, Caches, Identity, Snapshot},
+};
+
+/// Changes come in swarms: plans are at least this far apart.
+const BETWEEN: Duration = Duration::from_millis(50);
+
+/// A plan is made at least this often. Nothing should depend on it.
+const RESYNC: Duration = Duration::from_secs(30);
+
+/// What the loop works with.
+pub struct Loop {
+    /// What is known.
+    pub caches: Arc<Caches>,
+    /// What is remembered.
+    pub memory: Arc<Memory>,
+    /// Who carries plans out.
+    pub actor: Actor,
+    /// Who we are.
+    pub identity: Identity,
+    /// Time limits.
+    pub settings: Settings,
+    /// The clock.
+    pub clock: Clock,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Poked by changes.
+    pub changed: Arc<Notify>,
+}
+
+/// Says when everything has been read for the first time, and again whenever something cannot be read.
+pub async fn keep_ready(caches: Arc<Caches>, health: Health) {
+    let mut said = None;
+    loop {
+        let waiting = caches.waiting_for();
+        health.set_ready(waiting.is_none());
+        if waiting != said {
+            match &waiting {
+                Some(what) => warn!("nothing is planned: {what}"),
+                None => debug!("everything has been read"),
+            }
+            said = waiting;
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+impl Loop {
+    /// Works until `stop`.
+    pub async fn run(&self, pulse: &Pulse, stop: &CancellationToken) {
+        loop {
+            pulse.beat();
+            let began = Instant::now();
+            let wake = self.turn().unwrap_or(began + RESYNC).min(began + RESYNC);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.changed.notified() => {}
+                () = sleep_until(wake.into()) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep_until((began + BETWEEN).into()) => {}
+            }
+        }
+    }
+
+    /// Plans and acts once. Returns when the next turn makes sense, if a timer decides that.
+    fn turn(&self) -> Option<Instant> {
+        if self.caches.waiting_for().is_some() {
+            return Some(Instant::now() + Duration::from_secs(1));
+        }
+        let began = Instant::now();
+        // The mark comes first: what ends from here on may or may not be in the snapshot.
+        let epoch = self.actor.epoch();
+        let seen = Arc::new(self.caches.snapshot());
+        self.forget(&seen);
+        let world = observe::build(&seen, &self.memory.recall(), &self.identity);
+        let now = self.clock.now();
+        let planned = plan(&world, now, &self.settings);
+        self.tell(&world, now, began);
+        let again = self.actor.submit(planned.actions, &seen, epoch);
+        let timer = planned.wake.map(|wake| Instant::now() + until(wake, now));
+        [again, timer].into_iter().flatten().min()
+    }
+
+    fn forget(&self, seen: &Snapshot) {
+        let phases: HashMap<String, Timestamp> = seen
+            .records
+            .iter()
+            .filter_map(|record| {
+                let place = record.status.as_ref()?.rollout.as_ref()?;
+                looks_matter(place.phase).then(|| (record.name_any(), place.since))
+            })
+            .collect();
+        let pods: BTreeSet<String> = seen.holders.iter().filter_map(|pod| pod.uid()).collect();
+        self.memory.with(|memory| memory.forget(&phases, &pods));
+    }
+
+    fn tell(&self, world: &World, now: Timestamp, began: Instant) {
+        self.metrics.world(world, now);
+        self.metrics.reconciled(began.elapsed());
+    }
+}
+
+/// Time until a timer runs out, rounded up to the next millisecond so that it has run out when one wakes.
+fn until(wake: Timestamp, now: Timestamp) -> Duration {
+    let left = wake.duration_since(now);
+    if left.is_negative() { BETWEEN } else { left.unsigned_abs() + Duration::from_millis(1) }
+}

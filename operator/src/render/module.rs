@@ -1,0 +1,90 @@
+//! The KMM Module of a revision.
+
+use std::collections::BTreeMap;
+
+use cxi_api::{
+    CXIDriverSpec, RevisionId,
+    kmm::{
+        ModprobeSpec, Module, ModuleContainer, ModuleKernelMapping, ModuleLoader, ModuleRegistryTls, ModuleSpec,
+        RawArgs,
+    },
+    names::{DRIVER_LABEL, REVISION_LABEL, VERSION_ANNOTATION, VERSION_LABEL, label_value, module_name},
+};
+use k8s_openapi::{
+    api::core::v1::{LocalObjectReference, Toleration},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+/// ServiceAccount of KMM's worker pods. Without one in the Module each flavour of KMM chooses another.
+pub const MODULE_LOADER: &str = "cxi-module-loader";
+
+/// Where KMM's worker unpacks the image; `modprobe` looks for `lib/modules/<kernel>` below it (KMM `cmd/worker`).
+const MODULES_ROOT: &str = "/tmp/opt";
+
+/// The two modules that pull in the other three as their dependencies.
+const LOAD: [&str; 2] = ["cxi-user", "cxi-eth"];
+
+/// All modules, users before what they use.
+const UNLOAD: [&str; 5] = ["cxi-eth", "cxi-user", "cxi-ss1", "cxi-sl", "cxi-sbl"];
+
+/// The Module. It is created once and never edited, and it has no owner: were it collected together with its CXIDriver, KMM
+/// would unload the driver from every node at once, under running jobs. Modules are deleted by the rollout, in order.
+pub fn module(driver: &str, spec: &CXIDriverSpec, revision: &RevisionId, namespace: &str) -> Module {
+    let mut labels = super::labels(driver);
+    labels.insert(REVISION_LABEL.to_owned(), revision.to_string());
+    labels.insert(VERSION_LABEL.to_owned(), label_value(&spec.version));
+    let metadata = ObjectMeta {
+        name: Some(module_name(revision)),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(labels),
+        annotations: Some([(VERSION_ANNOTATION.to_owned(), spec.version.clone())].into()),
+        ..ObjectMeta::default()
+    };
+    let source = &spec.source;
+    let modprobe = source.modprobe.clone().unwrap_or_default();
+    let container = ModuleContainer {
+        version: Some(revision.to_string()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        modprobe: ModprobeSpec {
+            raw_args: Some(RawArgs { load: arguments("-a", &LOAD), unload: arguments("-r", &UNLOAD) }),
+            firmware_path: modprobe.firmware_path,
+            ..ModprobeSpec::default()
+        },
+        kernel_mappings: kernel_mappings(spec),
+        in_tree_modules_to_remove: modprobe.in_tree_modules_to_remove,
+        registry_tls: source.registry_tls.as_ref().map(|tls| ModuleRegistryTls {
+            insecure: tls.insecure,
+            insecure_skip_tls_verify: tls.insecure_skip_tls_verify,
+        }),
+    };
+    let spec = ModuleSpec {
+        selector: BTreeMap::from([(DRIVER_LABEL.to_owned(), driver.to_owned())]),
+        // A taint must never make KMM unload a driver.
+        tolerations: vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }],
+        image_repo_secret: source.image_pull_secret.clone().map(|name| LocalObjectReference { name }),
+        module_loader: Some(ModuleLoader { service_account_name: MODULE_LOADER.to_owned(), container }),
+    };
+    Module { metadata, spec }
+}
+
+/// KMM runs exactly `modprobe` with these.
+fn arguments(action: &str, modules: &[&str]) -> Vec<String> {
+    ["-d", MODULES_ROOT, action].iter().chain(modules).map(|argument| (*argument).to_owned()).collect()
+}
+
+/// The special cases, then one for every kernel.
+fn kernel_mappings(spec: &CXIDriverSpec) -> Vec<ModuleKernelMapping> {
+    let special = spec.source.kernel_mappings.iter().map(|mapping| ModuleKernelMapping {
+        container_image: mapping.image.clone(),
+        literal: mapping.literal.clone(),
+        regexp: mapping.regexp.clone(),
+    });
+    let image = spec.source.image.as_deref().filter(|image| !image.is_empty());
+    let general = image.map(|image| ModuleKernelMapping {
+        // A tag has no `+`; KMM does the same to the kernel.
+        container_image: format!("{image}:{}-${{KERNEL_FULL_VERSION}}", spec.version.replace('+', "_")),
+        literal: None,
+        regexp: Some("^.+$".to_owned()),
+    });
+    special.chain(general).collect()
+}

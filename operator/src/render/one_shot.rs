@@ -1,0 +1,151 @@
+//! Pods that do one thing on one node and end.
+
+use cxi_api::{
+    CXIDriverSpec, RevisionId,
+    manifest::MANIFEST_PATH,
+    names::{REVISION_LABEL, Role},
+};
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, Container, LocalObjectReference, Pod, PodSpec, ResourceRequirements, SeccompProfile,
+        SecurityContext, Toleration,
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+
+use crate::render::{Images, pod_labels, short_hash};
+
+/// User of pods that need no rights: `nobody`.
+const NOBODY: i64 = 65534;
+
+/// What a prefetch pod is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefetch<'a> {
+    /// CXIDriver.
+    pub driver: &'a str,
+    /// Node.
+    pub node: &'a str,
+    /// UID of the Node.
+    pub node_uid: &'a str,
+    /// Revision that will be loaded.
+    pub revision: &'a RevisionId,
+    /// Its image.
+    pub image: &'a str,
+    /// The image that KMM will need for unloading the present revision.
+    pub old_image: Option<&'a str>,
+}
+
+/// A pod that brings the images to the node while the old driver still runs. Its termination message is the new image's
+/// manifest; an image without one ends well too, with an empty message.
+pub fn prefetch(wanted: &Prefetch<'_>, spec: &CXIDriverSpec, namespace: &str) -> Pod {
+    let mut labels = pod_labels(wanted.driver, Role::Prefetch);
+    labels.insert(REVISION_LABEL.to_owned(), wanted.revision.to_string());
+    let name = format!("cxi-prefetch-{}", short_hash(&[wanted.node_uid, wanted.revision.as_str()]));
+    let old = wanted.old_image.map(|image| unprivileged("old-image", image, "true"));
+    let hand_over = format!("cp {MANIFEST_PATH} /dev/termination-log || true");
+    let spec = PodSpec {
+        init_containers: old.map(|old| vec![old]),
+        containers: vec![unprivileged("manifest", wanted.image, &hand_over)],
+        image_pull_secrets: pull_secrets(spec),
+        ..on_node(wanted.node)
+    };
+    Pod { metadata: metadata(name, namespace, labels), spec: Some(spec), status: None }
+}
+
+/// What a clean-up pod is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Cleanup<'a> {
+    /// CXIDriver.
+    pub driver: &'a str,
+    /// Node.
+    pub node: &'a str,
+    /// UID of the Node.
+    pub node_uid: &'a str,
+    /// Modules to take out, users before what they use.
+    pub modules: &'a [String],
+}
+
+/// A pod that takes out what a failed load left in the kernel. It sees the host's processes, because it must not remove a
+/// module whose device somebody has open.
+pub fn cleanup(wanted: &Cleanup<'_>, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Pod {
+    let name = format!("cxi-cleanup-{}", short_hash(&[wanted.node_uid]));
+    let image = spec.agent.as_ref().and_then(|agent| agent.image.clone());
+    let modules = wanted.modules.iter().flat_map(|module| ["--module".to_owned(), module.clone()]);
+    let container = Container {
+        name: "remove-modules".to_owned(),
+        image: Some(image.unwrap_or_else(|| images.agent.clone())),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec!["cxi-agent".to_owned()]),
+        args: Some(std::iter::once("remove-modules".to_owned()).chain(modules).collect()),
+        resources: Some(small()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { add: Some(vec!["SYS_MODULE".to_owned()]), ..no_capabilities() }),
+            read_only_root_filesystem: Some(true),
+            run_as_user: Some(0),
+            ..SecurityContext::default()
+        }),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    };
+    let spec = PodSpec { containers: vec![container], host_pid: Some(true), ..on_node(wanted.node) };
+    let labels = pod_labels(wanted.driver, Role::Cleanup);
+    Pod { metadata: metadata(name, namespace, labels), spec: Some(spec), status: None }
+}
+
+/// Bound to the node without the scheduler: whatever the node's state is for others, this pod is for this node.
+fn on_node(node: &str) -> PodSpec {
+    PodSpec {
+        automount_service_account_token: Some(false),
+        node_name: Some(node.to_owned()),
+        restart_policy: Some("Never".to_owned()),
+        service_account_name: Some("cxi-agent".to_owned()),
+        termination_grace_period_seconds: Some(5),
+        tolerations: Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]),
+        ..PodSpec::default()
+    }
+}
+
+fn unprivileged(name: &str, image: &str, script: &str) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()]),
+        resources: Some(small()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(no_capabilities()),
+            run_as_non_root: Some(true),
+            run_as_user: Some(NOBODY),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+pub(super) fn no_capabilities() -> Capabilities {
+    Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }
+}
+
+fn small() -> ResourceRequirements {
+    let requests = [("cpu", "1m"), ("memory", "8Mi")];
+    ResourceRequirements {
+        requests: Some(requests.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned()))).collect()),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn pull_secrets(spec: &CXIDriverSpec) -> Option<Vec<LocalObjectReference>> {
+    spec.source.image_pull_secret.clone().map(|name| vec![LocalObjectReference { name }])
+}
+
+fn metadata(name: String, namespace: &str, labels: std::collections::BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(labels),
+        ..ObjectMeta::default()
+    }
+}

@@ -1,0 +1,186 @@
+//! Puts the operator together and runs it until it is told to stop.
+
+use std::{process, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use kube::{Client, Config};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    act::{Actor, Parts},
+    client,
+    clock::Clock,
+    events::Events,
+    flags::Flags,
+    health::Health,
+    http,
+    leader::Candidate,
+    memory::Memory,
+    metrics::Metrics,
+    observe::{Caches, Identity},
+    reconcile::{self, Loop},
+};
+
+/// The loop takes a turn at least every 30 s.
+const LOOP_PULSE: Duration = Duration::from_mins(2);
+
+/// Actions under way may take this long after the signal to stop; Kubernetes kills after 30 s.
+const FINISH: Duration = Duration::from_secs(20);
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the operator cannot start, or loses its Lease: then it must not write any more, and the process is to end.
+pub async fn run(flags: Flags) -> Result<()> {
+    let identity =
+        Identity { namespace: flags.namespace()?, own_node: flags.node_name.clone(), images: flags.images() };
+    let times = flags.lease()?;
+    let stop = stop_signal()?;
+    let metrics = Metrics::default();
+    let config = Config::infer().await.context("cannot find a cluster to connect to")?;
+    let client = connect(config, &metrics, &flags)?;
+    let health = Health::default();
+    let listener = http::listen(flags.listen).await?;
+    info!(namespace = identity.namespace, address = %listener.local_addr()?, "operator starts");
+
+    let changed = Arc::new(Notify::new());
+    let caches = Arc::new(Caches::new(&changed));
+    let mut watches = caches.watch(&client, &identity.namespace, &health);
+    let mut side = JoinSet::new();
+    side.spawn(reconcile::keep_ready(caches.clone(), health.clone()));
+    let ended = CancellationToken::new();
+    let server = tokio::spawn(http::serve(listener, health.clone(), metrics.clone(), ended.clone().cancelled_owned()));
+
+    let name = instance();
+    let mut candidate =
+        (!flags.no_leader_election).then(|| Candidate::new(client.clone(), &identity.namespace, name.clone(), times));
+    let leads = match &mut candidate {
+        Some(candidate) => candidate.win(&stop).await,
+        None => true,
+    };
+    let outcome = if leads {
+        let working = assemble(&flags, client, caches, identity, metrics, changed, name, &stop);
+        work(working, candidate, &health, &stop, &mut watches).await
+    } else {
+        Ok(())
+    };
+    ended.cancel();
+    let _ = timeout(Duration::from_secs(1), server).await;
+    outcome
+}
+
+#[allow(clippy::too_many_arguments, reason = "these are the parts")]
+fn assemble(
+    flags: &Flags,
+    client: Client,
+    caches: Arc<Caches>,
+    identity: Identity,
+    metrics: Metrics,
+    changed: Arc<Notify>,
+    name: String,
+    stop: &CancellationToken,
+) -> Loop {
+    let memory = Arc::new(Memory::default());
+    let clock = Clock::default();
+    let settings = flags.settings();
+    let parts = Parts {
+        events: Events::new(client.clone(), name),
+        client,
+        caches: caches.clone(),
+        memory: memory.clone(),
+        identity: identity.clone(),
+        settings: settings.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        finished: changed.clone(),
+    };
+    let actor = Actor::new(parts, stop.clone());
+    Loop { caches, memory, actor, identity, settings, clock, metrics, changed }
+}
+
+/// Plans and acts until stopped, or until the Lease is lost.
+async fn work(
+    working: Loop,
+    candidate: Option<Candidate>,
+    health: &Health,
+    stop: &CancellationToken,
+    watches: &mut JoinSet<()>,
+) -> Result<()> {
+    let released = CancellationToken::new();
+    let hold = {
+        let released = released.clone();
+        async move {
+            match candidate {
+                Some(mut candidate) => candidate.hold(&released).await,
+                None => {
+                    released.cancelled().await;
+                    Ok(())
+                }
+            }
+        }
+    };
+    let mut hold = tokio::spawn(hold);
+    let pulse = health.expect("reconcile loop", LOOP_PULSE);
+    tokio::select! {
+        () = working.run(&pulse, stop) => {}
+        lost = &mut hold => lost.context("the task that holds the Lease failed")??,
+        _ = watches.join_next() => anyhow::bail!("a watch ended"),
+    }
+    info!("stopping: actions under way finish, none starts");
+    if timeout(FINISH, working.actor.finish()).await.is_err() {
+        warn!("actions under way did not finish in time");
+    }
+    released.cancel();
+    hold.await.context("the task that holds the Lease failed")??;
+    info!("stopped");
+    Ok(())
+}
+
+#[cfg(not(feature = "faults"))]
+fn connect(config: Config, metrics: &Metrics, _: &Flags) -> Result<Client> {
+    client::build(config, metrics).context("cannot connect to the cluster")
+}
+
+#[cfg(feature = "faults")]
+fn connect(config: Config, metrics: &Metrics, flags: &Flags) -> Result<Client> {
+    let client = match flags.fault_write {
+        Some(fault) => client::build_with_fault(config, metrics, fault),
+        None => client::build(config, metrics),
+    };
+    client.context("cannot connect to the cluster")
+}
+
+/// Cancelled by the first signal to stop; the second ends the process at once.
+fn stop_signal() -> Result<CancellationToken> {
+    let mut term = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        token.cancel();
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        process::exit(130);
+    });
+    Ok(stop)
+}
+
+/// A name that no other process has: that of the pod, and the process.
+fn instance() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let now = jiff::Timestamp::now().as_microsecond();
+    format!("{}_{}_{now}", host.trim(), process::id())
+}
