@@ -177,7 +177,7 @@ async fn the_real_kmm_drives_soft_nodes() {
 }
 
 async fn loads_moves_and_goes_back(lab: &Lab) {
-    lab.until("both nodes are Ready", async || lab.labels(NODE).await.len() > 3).await;
+    lab.soft.wait_until_ready(Duration::from_secs(30)).await.unwrap();
     lab.load(NODE, A).await;
     assert_eq!(lab.driver(NODE).as_deref(), Some("13.0.0"));
     assert_eq!(lab.driver(OTHER), None, "a node without the label is left alone");

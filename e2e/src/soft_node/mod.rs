@@ -14,7 +14,10 @@ mod runtime;
 mod shape;
 mod state;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
@@ -25,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     driver_model::{BuildOf, Registry},
     truth::Record,
+    wait::wait_for,
 };
 
 pub use faults::LoadFailure;
@@ -132,7 +136,7 @@ impl SoftCluster {
         self.remove_node(name).await?;
         let nodes: Api<Node> = Api::all(self.client.clone());
         while nodes.get_opt(name).await?.is_some() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         self.add_node(name, shape);
         Ok(())
@@ -141,6 +145,19 @@ impl SoftCluster {
     /// Names of the nodes.
     pub fn nodes(&self) -> Vec<String> {
         self.shared.state().nodes.keys().cloned().collect()
+    }
+
+    /// Waits until every node has registered and said that it is Ready.
+    ///
+    /// # Errors
+    /// If one has not within `limit`.
+    pub async fn wait_until_ready(&self, limit: Duration) -> Result<()> {
+        let waiting = || {
+            let state = self.shared.state();
+            state.nodes.values().filter(|node| !node.is_published()).map(|node| node.name.clone()).collect()
+        };
+        let attempt = || async { Ok(Vec::<String>::is_empty(&waiting()).then_some(())) };
+        wait_for("all soft nodes register", limit, attempt, || async { waiting().join(" ") }).await
     }
 
     /// What is true of a node's machine.

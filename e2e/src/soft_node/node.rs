@@ -180,6 +180,11 @@ impl SoftNode {
         }
     }
 
+    /// Whether the API server has the node's present status.
+    pub(crate) fn is_published(&self) -> bool {
+        self.published_status.is_some()
+    }
+
     // === faults ===
 
     pub(crate) fn reboot(&mut self, until: Duration, kernel: Option<String>) {
