@@ -1,33 +1,65 @@
 //! When nothing goes wrong.
 
+use cxi_api::{Phase, names::UPGRADE_PENDING_TAINT};
 use rstest::rstest;
 
+use super::{condition, evictions, evicting, upgrade};
 use crate::sim::{Sim, Workload, build::spec};
 
-#[test]
-fn installs() {
-    let mut sim = Sim::new(6, spec("13.0.0"));
+/// The bound that the product promises.
+const WRITES_PER_NODE: usize = 25;
+
+#[rstest]
+#[case(1)]
+#[case(6)]
+fn a_new_driver_is_installed_everywhere(#[case] nodes: usize) {
+    let mut sim = Sim::new(nodes, spec("13.0.0"));
     sim.settle();
     sim.assert_all_up_to_date();
+    assert!(condition(&sim, "Available") && !condition(&sim, "Progressing") && !condition(&sim, "Blocked"));
+    assert_eq!(sim.driver().status.version.as_deref(), Some("13.0.0"));
+    assert_eq!(sim.driver().status.state.as_deref(), Some("Ready"));
 }
 
 #[rstest]
 #[case(3)]
-fn upgrades_idle_nodes(#[case] nodes: usize) {
+#[case(6)]
+fn idle_nodes_are_upgraded_within_the_bound_of_writes(#[case] nodes: usize) {
     let mut sim = Sim::installed(nodes, spec("13.0.0"));
-    sim.edit(|spec| spec.version = "13.1.0".into());
+    upgrade(&mut sim, "13.1.0");
     sim.settle();
     sim.assert_all_up_to_date();
+    assert!(sim.api.nodes.values().all(|node| node.taints.iter().all(|taint| taint.key != UPGRADE_PENDING_TAINT)));
     let total: usize = sim.writes.values().sum();
-    eprintln!("writes per node: {:.1} {:?}", total as f64 / nodes as f64, sim.writes);
+    println!("{nodes} nodes: {total} writes, {} per node: {:?}", total.div_ceil(nodes), sim.writes);
+    assert!(total <= WRITES_PER_NODE * nodes, "{total} writes for {nodes} nodes: {:?}", sim.writes);
 }
 
 #[test]
-fn jobs() {
+fn a_cluster_at_rest_is_left_alone() {
     let mut sim = Sim::installed(3, spec("13.0.0"));
-    sim.edit(|spec| spec.update_strategy.drain.policy = cxi_api::strategy::DrainPolicy::Evict);
-    sim.start(Workload::job("a").replicas(6));
-    sim.edit(|spec| spec.version = "13.1.0".into());
+    sim.pass(100_000);
+    assert_eq!(sim.writes.values().sum::<usize>(), 0, "{:?}", sim.writes);
+}
+
+#[test]
+fn nodes_without_running_jobs_go_first_and_jobs_move_to_finished_nodes() {
+    let mut sim = evicting(3);
+    sim.start(Workload::job("a").on("n1"));
+    sim.workloads[0].node = None;
+    upgrade(&mut sim, "13.1.0");
     sim.settle();
     sim.assert_all_up_to_date();
+    assert_eq!(evictions(&sim), 1);
+    assert_eq!(sim.pods.len(), 1);
+}
+
+#[test]
+fn a_finished_node_has_its_story() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    let record = sim.node("n1").rollout().unwrap();
+    assert_eq!(record.history.iter().map(|entry| entry.result.as_str()).collect::<Vec<_>>(), ["Verified", "Verified"]);
+    assert_eq!((record.phase, record.attempt), (Phase::UpToDate, 2));
 }

@@ -1,0 +1,108 @@
+//! I1 budget and I7 stop on failure: who enters the ledger.
+
+use cxi_api::{CXIDriverStatus, Phase, driver_status::Rollout, names::UPGRADE_LABEL};
+use cxi_rollout::{
+    World,
+    world::{Driver, Node},
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::sim::{Sim, apply::version_labels};
+
+impl Sim {
+    /// A status that was written: whom it admits, and what it says.
+    pub(super) fn check_status(&mut self, name: &str, status: &CXIDriverStatus, seen: &World, before: &World) {
+        let Some(old) = before.drivers.iter().find(|driver| driver.name == name).cloned() else { return };
+        self.demand(status.observed_generation == old.generation, "I12", || {
+            format!("{name}: observedGeneration {} is not {}", status.observed_generation, old.generation)
+        });
+        self.check_admission(&old, status, seen);
+        self.check_available(name, status, seen);
+    }
+
+    fn check_admission(&mut self, old: &Driver, status: &CXIDriverStatus, seen: &World) {
+        let empty = Vec::new();
+        let was = old.status.rollout.as_ref().map_or(&empty, |rollout| &rollout.in_flight);
+        let Some(rollout) = &status.rollout else { return };
+        let new: Vec<&Node> = rollout
+            .in_flight
+            .iter()
+            .filter(|entry| !was.iter().any(|old| old.node == entry.node && old.uid == entry.uid))
+            .filter_map(|entry| seen.nodes.get(&entry.node))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        let mine: Vec<&Node> = seen
+            .nodes
+            .values()
+            .filter(|node| node.labels.get(cxi_api::names::DRIVER_LABEL) == Some(&old.name))
+            .collect();
+        let budget = budget(&old.spec.update_strategy.max_unavailable, mine.len());
+        let flying = |node: &Node| {
+            rollout.in_flight.iter().any(|entry| entry.node == node.name && entry.uid == node.uid)
+        };
+        let unavailable = mine.iter().filter(|node| flying(node) || !serves(old, node)).count();
+        let taken: Vec<&str> = new
+            .iter()
+            .filter(|node| serves(old, node) && !broken(node))
+            .map(|node| node.name.as_str())
+            .collect();
+        self.demand(taken.is_empty() || unavailable <= budget, "I1", || {
+            format!("{taken:?} are admitted: {unavailable} unavailable, {budget} allowed")
+        });
+        self.check_halt(old, rollout, &new);
+        for node in &new {
+            let skip = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request == "skip");
+            self.demand(!skip || broken(node), "admission", || format!("{} is to be skipped", node.name));
+            let paused = old.spec.paused && !old.deleting;
+            self.demand(!paused || broken(node), "admission", || format!("{} although paused", node.name));
+        }
+    }
+
+    fn check_halt(&mut self, old: &Driver, rollout: &Rollout, new: &[&Node]) {
+        let halted = old.status.rollout.as_ref().filter(|old| old.id == rollout.id).is_some_and(|r| r.halted.is_some());
+        for node in new {
+            let retry = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request == "retry");
+            self.demand(!halted || retry || broken(node), "I7", || {
+                format!("{} is admitted to a rollout that halted", node.name)
+            });
+        }
+        let most = usize::try_from(old.spec.update_strategy.max_failed).unwrap();
+        let many = rollout.failed.len() >= most;
+        let fine = !many || rollout.halted.is_some();
+        self.demand(fine, "I7", || format!("{} failures, no halt", rollout.failed.len()));
+    }
+}
+
+/// Own reading of `maxUnavailable`.
+fn budget(value: &IntOrString, nodes: usize) -> usize {
+    match value {
+        IntOrString::Int(number) => usize::try_from(*number).unwrap(),
+        IntOrString::String(text) => match text.strip_suffix('%').map(|percent| percent.parse::<usize>().unwrap()) {
+            Some(0) => 0,
+            Some(percent) => (nodes * percent / 100).max(1),
+            None => text.parse().unwrap(),
+        },
+    }
+}
+
+/// Whether jobs can use a node.
+fn serves(driver: &Driver, node: &Node) -> bool {
+    let plugin = &driver.spec.device_plugin;
+    let offered = node.allocatable.get(&plugin.resource_name).is_some_and(|count| *count > 0);
+    let rests = node.rollout().is_some_and(|record| {
+        record.revision.is_some() && matches!(record.phase, Phase::UpToDate | Phase::Pending | Phase::Admitted)
+    });
+    rests && node.ready && !node.cordoned && (offered || !plugin.enabled)
+}
+
+/// Whether somebody changed a node's version labels, so that KMM has acted on it already.
+fn broken(node: &Node) -> bool {
+    let labels = version_labels(node);
+    let Some(record) = node.rollout() else { return false };
+    match &record.revision {
+        Some(revision) => labels.len() != 1 || labels[0].1 != revision.as_str(),
+        None => labels.len() > 1,
+    }
+}

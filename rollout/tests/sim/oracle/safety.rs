@@ -1,0 +1,169 @@
+//! I2 no pull under load, I3 no false advertising, I4 one driver, I5 nothing twice, I6 eviction only, I10 someone else's
+//! fields.
+
+use cxi_api::{
+    NodeRollout, Phase, RevisionId,
+    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, Role, UPGRADE_PENDING_TAINT, device_plugin_gate},
+    strategy::{DrainPolicy, OnTimeout},
+};
+use cxi_rollout::{
+    World,
+    action::NodeChange,
+    world::{Holder, Node},
+};
+
+use crate::sim::{Sim, apply::version_labels, seconds};
+
+impl Sim {
+    /// Notes when a device was last offered, or held by a pod.
+    pub(super) fn watch_devices(&mut self) {
+        let now = self.now;
+        for (name, node) in &self.api.nodes {
+            let offered = node.allocatable.values().any(|count| *count > 0);
+            let plugin = node.pods.iter().any(|pod| pod.role == Role::DevicePlugin);
+            let held = self.pods.iter().any(|pod| pod.node == *name);
+            if offered || plugin || held {
+                self.oracle.busy.insert(name.clone(), now);
+            }
+        }
+    }
+
+    /// I2 and I5: a driver is taken out only where nobody holds it, and that was looked at twice; and only once.
+    pub(super) fn check_unload(&mut self, name: &str, revision: &str) {
+        let node = self.node(name).clone();
+        let holders: Vec<String> =
+            self.pods.iter().filter(|pod| pod.node == name).map(|pod| pod.holder.name.clone()).collect();
+        self.demand(holders.is_empty(), "I2", || format!("{name} is unloaded while {holders:?} hold the device"));
+        let offered = node.allocatable.values().any(|count| *count > 0);
+        self.demand(!offered, "I2", || format!("{name} is unloaded while the resource is offered"));
+        let gone = self.oracle.busy.get(name).copied();
+        let looks = self.oracle.looks.get(name).cloned().unwrap_or_default();
+        let after: Vec<_> = looks.into_iter().filter(|at| gone.is_none_or(|gone| *at > gone)).collect();
+        let gap = self.settings.look_gap;
+        let twice = after.iter().any(|a| after.iter().any(|b| b.duration_since(*a).unsigned_abs() >= gap));
+        self.demand(twice, "I2", || format!("{name} is unloaded after clean looks at {after:?} only"));
+        let reported = self.machines[name].reported_at;
+        let fresh = reported.is_some_and(|at| gone.is_none_or(|gone| at > gone));
+        self.demand(fresh, "I2", || format!("{name} is unloaded on a report of {reported:?}, closed at {gone:?}"));
+        let Some(record) = node.rollout() else {
+            return self.oracle.blame("I5", &format!("{name} is unloaded without a record"));
+        };
+        self.demand(record.phase == Phase::Unloading, "I5", || format!("{name} is unloaded in {}", record.phase));
+        let key = (node.uid.clone(), record.attempt, node.boot_id.clone(), revision.to_owned());
+        let first = self.oracle.unloads.insert(key) || self.oracle.by_hand.contains(name);
+        self.demand(first, "I5", || format!("{name}: revision {revision} is unloaded twice in one attempt"));
+    }
+
+    /// I4: a driver is put in only where none is.
+    pub(super) fn check_load(&mut self, name: &str, revision: &str) {
+        let modules = self.machines[name].modules.clone();
+        self.demand(modules.is_empty(), "I4", || format!("{name} loads {revision} with {modules:?} in the kernel"));
+        let workers = self.machines[name].kmm.workers.len();
+        self.demand(workers == 0, "I4", || format!("{name} loads {revision} beside a worker"));
+        let labels = version_labels(self.node(name));
+        self.demand(labels.len() == 1, "I4", || format!("{name} has labels {labels:?}"));
+    }
+
+    /// I4: never labels of two Modules.
+    pub(super) fn check_labels(&mut self) {
+        let names = self.node_names();
+        for name in names {
+            let labels = version_labels(self.node(&name));
+            let fine = labels.len() <= 1 || self.oracle.by_hand.contains(&name);
+            self.demand(fine, "I4", || format!("{name} has the labels {labels:?}"));
+        }
+    }
+
+    /// I2 as the kernel sees it: nothing asks it to let go of a driver that a pod uses.
+    pub(super) fn check_kernel(&mut self) {
+        let refused = std::mem::take(&mut self.oracle.refused);
+        for name in refused {
+            let fine = self.oracle.by_hand.contains(&name);
+            self.demand(fine, "I2", || format!("KMM tried to unload {name} under a pod"));
+        }
+    }
+
+    /// I6, I5 and I8: who may be evicted, where and when.
+    pub(super) fn check_eviction(&mut self, name: &str, driver: &str, pod: &Holder, seen: &World, forced: bool) {
+        let Some(driver) = seen.drivers.iter().find(|known| known.name == driver) else { return };
+        let drain = &driver.spec.update_strategy.drain;
+        let force = drain.on_timeout == OnTimeout::Force;
+        let resource = &driver.spec.device_plugin.resource_name;
+        self.demand(!forced || force, "I6", || format!("{} is deleted without Force", pod.name));
+        self.demand(drain.policy != DrainPolicy::WaitForCompletion || force, "I8", || {
+            format!("{} is evicted although the policy is to wait", pod.name)
+        });
+        self.demand(pod.resources.contains(resource), "I8", || format!("{} does not hold the device", pod.name));
+        let protected = drain.protected_pods.as_ref().is_some_and(|selector| {
+            selector.match_labels.iter().flatten().all(|(key, value)| pod.labels.get(key) == Some(value))
+        });
+        self.demand(!protected, "I6", || format!("{} is protected", pod.name));
+        self.demand(forced || pod.ends.is_none(), "I6", || format!("{} ends already", pod.name));
+        let record = seen.nodes.get(name).and_then(Node::rollout).cloned();
+        let closed = record.as_ref().is_some_and(|record| record.phase == Phase::Evicting);
+        self.demand(closed, "I6", || format!("{} is evicted from {name}, which is not closed", pod.name));
+        let attempt = record.map_or(0, |record| record.attempt);
+        let gone = self.pods.iter().all(|found| found.holder.uid != pod.uid || found.holder.ends.is_some());
+        if gone && !forced {
+            let told = pod.ends.is_none() && self.operator.refusals.get(&pod.uid).is_none();
+            let first = self.oracle.evictions.insert((pod.uid.clone(), attempt));
+            let stale = seen.nodes.get(name).is_none_or(|node| {
+                node.holders.iter().find(|holder| holder.uid == pod.uid).is_none_or(|holder| holder.ends.is_none())
+            });
+            self.demand(first || stale || !told, "I5", || format!("{} is evicted twice", pod.name));
+        }
+    }
+
+    /// I3 and I10: the gate carries what is loaded, and only our fields change.
+    pub(super) fn check_patch(&mut self, name: &str, changes: &[NodeChange], seen: &World) {
+        let gates: Vec<String> = self.api.drivers.iter().map(|driver| device_plugin_gate(&driver.name)).collect();
+        for change in changes {
+            let ours = match change {
+                NodeChange::SetLabel { key, .. } | NodeChange::RemoveLabel { key, .. } => {
+                    [DRIVER_LABEL, DRIVER_VERSION_LABEL].contains(&key.as_str()) || gates.contains(key)
+                }
+                NodeChange::AddTaint { taint, .. } | NodeChange::RemoveTaint { taint, .. } => {
+                    taint.key == UPGRADE_PENDING_TAINT
+                }
+            };
+            self.demand(ours, "I10", || format!("{change:?} on {name} is not ours to make"));
+            if let NodeChange::SetLabel { key, value, .. } = change
+                && gates.contains(key)
+            {
+                self.check_gate(name, value, seen);
+            }
+        }
+    }
+
+    fn check_gate(&mut self, name: &str, value: &str, seen: &World) {
+        // A reboot may overtake a decision by a moment; then the kubelet has nothing to offer.
+        let overtaken = seen.nodes.get(name).is_none_or(|node| node.boot_id != self.node(name).boot_id);
+        let machine = &self.machines[name];
+        let revision: Option<RevisionId> = value.parse().ok();
+        let version = revision.as_ref().and_then(|revision| self.version_of(revision));
+        let loaded = match (&version, &machine.loaded) {
+            (Some(version), Some(loaded)) => version == loaded,
+            // The host's driver: any will do.
+            (None, loaded) => loaded.is_some(),
+            (Some(_), None) => false,
+        };
+        let fine = loaded || overtaken || self.oracle.by_hand.contains(name);
+        let (loaded, version) = (machine.loaded.clone(), version.clone());
+        self.demand(fine, "I3", || format!("{name} is opened for {value} ({version:?}) with {loaded:?} loaded"));
+    }
+
+    /// I3 and the monotonic `since`: what a record may say.
+    pub(super) fn check_record(&mut self, name: &str, was: Option<&NodeRollout>, now: &NodeRollout) {
+        if let Some(was) = was {
+            self.demand(now.since >= was.since, "since", || format!("{name}: {} after {}", now.since, was.since));
+            let moved = was.phase == now.phase || now.since > was.since;
+            self.demand(moved, "since", || format!("{name} enters {} without a new time", now.phase));
+            self.demand(now.attempt >= was.attempt, "I5", || format!("{name}: attempts run backwards"));
+        }
+        let in_service = matches!(now.phase, Phase::UpToDate | Phase::Returning);
+        self.demand(!in_service || now.revision.is_some(), "I3", || format!("{name} is {} on nothing", now.phase));
+        self.demand(now.history.len() <= 10, "I12", || format!("{name} has a long history"));
+        let back = self.now - seconds(0);
+        let _ = back;
+    }
+}

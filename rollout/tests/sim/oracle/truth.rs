@@ -1,0 +1,96 @@
+//! I11 liveness and I12 the truth: what is said fits what is so, and nobody waits for nothing. And the end of things:
+//! Modules and finalizers go last.
+
+use cxi_api::{CXIDriverStatus, Phase, RevisionId, driver::SourceType, names::DRIVER_LABEL};
+use cxi_rollout::{World, world::Node};
+
+use crate::sim::{Sim, apply::version_labels};
+
+impl Sim {
+    /// `Available=True` means that every node is verified.
+    pub(super) fn check_available(&mut self, name: &str, status: &CXIDriverStatus, seen: &World) {
+        let said = status.conditions.iter().any(|c| c.type_ == "Available" && c.status == "True");
+        if !said {
+            return;
+        }
+        let mine = seen.nodes.values().filter(|node| node.labels.get(DRIVER_LABEL).map(String::as_str) == Some(name));
+        let unverified: Vec<&str> = mine
+            .filter(|node| node.rollout().is_none_or(|record| record.revision.is_none()))
+            .map(|node| node.name.as_str())
+            .collect();
+        self.demand(unverified.is_empty(), "I12", || format!("{name} is Available, but {unverified:?} are not verified"));
+    }
+
+    /// Counters are recounts.
+    pub(super) fn check_counters(&mut self) {
+        for driver in self.api.drivers.clone() {
+            let target = RevisionId::of(&driver.name, &driver.spec);
+            let mine: Vec<Node> =
+                self.api.nodes.values().filter(|n| n.labels.get(DRIVER_LABEL) == Some(&driver.name)).cloned().collect();
+            let updated = mine
+                .iter()
+                .filter_map(Node::rollout)
+                .filter(|r| r.phase == Phase::UpToDate && r.revision.as_ref() == Some(&target))
+                .count();
+            let (total, updated) = (i32::try_from(mine.len()).unwrap(), i32::try_from(updated).unwrap());
+            let status = &driver.status;
+            self.demand(driver.deleting || (status.total, status.updated) == (total, updated), "I12", || {
+                format!("{} says {}/{}, it is {updated}/{total}", driver.name, status.updated, status.total)
+            });
+            let flying = mine.iter().filter_map(Node::rollout).filter(|r| !r.phase.is_settled() && r.cause.is_some());
+            let flying = i32::try_from(flying.count()).unwrap();
+            self.demand(status.updating == flying, "I12", || {
+                format!("{} says {} in flight, it is {flying}", driver.name, status.updating)
+            });
+            self.check_up_to_date(&driver.name, driver.spec.source.kind, &mine);
+        }
+    }
+
+    fn check_up_to_date(&mut self, driver: &str, source: SourceType, nodes: &[Node]) {
+        for node in nodes {
+            let Some(record) = node.rollout().filter(|record| record.phase == Phase::UpToDate) else { continue };
+            let loaded = self.machines[&node.name].loaded.clone();
+            let version = record.revision.as_ref().and_then(|revision| self.version_of(revision));
+            let fine = if source == SourceType::Preinstalled { loaded.is_some() } else { loaded == version };
+            let name = &node.name;
+            self.demand(fine, "I12", || format!("{driver}: {name} is UpToDate on {version:?}, it runs {loaded:?}"));
+        }
+    }
+
+    /// I11: who is not up to date says why.
+    pub(super) fn check_explained(&mut self) {
+        for node in self.api.nodes.clone().values() {
+            let Some(record) = node.rollout() else { continue };
+            let released = record.target_revision.is_none() && record.revision.is_none();
+            let fine = record.phase == Phase::UpToDate || record.blocked_by.is_some() || released;
+            self.demand(fine, "I11", || format!("{} rests in {} and does not say why", node.name, record.phase));
+            let silent = record.blocked_by.as_ref().is_some_and(|blocker| blocker.message.trim().is_empty());
+            self.demand(!silent, "I11", || format!("{} has a blocker without words", node.name));
+        }
+    }
+
+    /// KMM unloads a deleted Module everywhere at once: no node may carry its label.
+    pub(super) fn check_module_deletion(&mut self, revision: &RevisionId) {
+        let users: Vec<String> = self
+            .api
+            .nodes
+            .values()
+            .filter(|node| version_labels(node).iter().any(|(_, value)| value == revision.as_str()))
+            .map(|node| node.name.clone())
+            .collect();
+        self.demand(users.is_empty(), "I2", || format!("Module {revision} is deleted under {users:?}"));
+    }
+
+    /// The finalizer goes last: nothing of the driver is loaded, unless it is orphaned.
+    pub(super) fn check_end(&mut self, driver: &str) {
+        let orphan = self.api.revisions.iter().any(|revision| revision.driver == driver && !revision.deleting);
+        let left: Vec<String> = self
+            .api
+            .nodes
+            .values()
+            .filter(|node| node.labels.get(DRIVER_LABEL).map(String::as_str) == Some(driver))
+            .map(|node| node.name.clone())
+            .collect();
+        self.demand(orphan || left.is_empty(), "teardown", || format!("{driver} ends while it owns {left:?}"));
+    }
+}
