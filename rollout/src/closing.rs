@@ -164,15 +164,17 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     let limit = drain.evict_timeout.0;
     let timed_out = ctx.due(next.record.since, limit) && grace.is_none_or(|ends| ctx.due(ends, OVERSTAY));
     let evict = policy(ctx) != DrainPolicy::WaitForCompletion || drain.on_timeout == OnTimeout::Force;
-    let open: Vec<&&Holder> = holders.iter().filter(|holder| holder.ends.is_none()).collect();
+    let movable = |holder: &&&Holder| evict && holder.ends.is_none() && !is_protected(ctx, holder);
+    let movable: Vec<&&Holder> = holders.iter().filter(movable).collect();
 
-    if timed_out && drain.on_timeout != OnTimeout::Force {
+    // Force deletes what can still be told to go; a pod that was told and stays is beyond it.
+    if timed_out && (drain.on_timeout != OnTimeout::Force || movable.is_empty()) {
         let (reason, _, message) = why_not_gone(ctx, &holders);
         return on_timeout(ctx, next, reason, &message);
     }
-    for holder in &open {
+    for holder in &movable {
         let known = next.record.evictions.iter().any(|record| record.uid == holder.uid);
-        if !known && evict && !is_protected(ctx, holder) {
+        if !known {
             next.record.evictions.push(EvictionRecord {
                 namespace: holder.namespace.clone(),
                 name: holder.name.clone(),
@@ -182,7 +184,7 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let (reason, object, message) = why_not_gone(ctx, &holders);
     settled::explain(ctx, next, reason, (object.0, &object.1), message);
-    for holder in open.into_iter().filter(|holder| evict && !is_protected(ctx, holder)) {
+    for holder in movable {
         let (node, driver, pod) = (ctx.node.name.clone(), ctx.driver.name.clone(), Box::new((**holder).clone()));
         if timed_out {
             next.effects.push(Action::ForceDelete { node, driver, pod });
@@ -308,8 +310,10 @@ fn reboot(ctx: &Ctx<'_>, next: &mut Next) -> bool {
 
 fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
     match ctx.strategy().drain.on_timeout {
-        OnTimeout::GiveBack => next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}")),
-        OnTimeout::Force => close(ctx, next),
+        OnTimeout::Force if next.record.phase == Phase::Waiting => close(ctx, next),
+        OnTimeout::GiveBack | OnTimeout::Force => {
+            next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}"));
+        }
         OnTimeout::Fail => {
             let failure = next.record.goal.clone().map(|revision| cxi_api::node::Failure {
                 revision,

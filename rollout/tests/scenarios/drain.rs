@@ -98,13 +98,32 @@ fn at_the_time_limit(#[case] then: OnTimeout, #[case] phase: Phase, #[case] vers
         spec.update_strategy.drain.on_timeout = then;
         spec.update_strategy.drain.evict_timeout = GoDuration::minutes(2);
     });
-    sim.start(Workload { stuck: true, ..Workload::job("stuck") });
+    sim.start(Workload::job("db"));
     upgrade(&mut sim, "13.1.0");
-    sim.pass(1200);
+    sim.until_phase("n1", Phase::Closing);
+    sim.budgets.push(Budget { name: "db".into(), workloads: vec!["db".into()], min_available: 1 });
+    sim.project_holders();
+    sim.pass(600);
     sim.assert_runs("n1", version);
     assert_eq!(sim.phase("n1"), Some(phase), "{}", sim.describe());
     assert_eq!(sim.driver().status.failed, failed);
     assert_eq!(sim.driver().status.rollout.as_ref().unwrap().halted.is_some(), failed > 0);
+}
+
+/// Its containers may still run: the driver is not pulled from under it, and the node does not stay closed for it.
+#[test]
+fn force_gives_up_on_a_pod_that_was_told_and_stays() {
+    let mut sim = evicting(1);
+    sim.edit(|spec| {
+        spec.update_strategy.drain.on_timeout = OnTimeout::Force;
+        spec.update_strategy.drain.evict_timeout = GoDuration::minutes(2);
+    });
+    sim.start(Workload { stuck: true, ..Workload::job("stuck") });
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Evicting);
+    sim.pass(600);
+    assert_eq!((sim.phase("n1"), reason(&sim, "n1")), (Some(Phase::Pending), Some(Reason::StuckTerminating)));
+    sim.assert_runs("n1", "13.0.0");
 }
 
 #[test]
@@ -187,8 +206,8 @@ fn budgets_of_several_nodes_are_added_up() {
     let mut most = 0;
     while sim.driver().status.state.as_deref() != Some("Ready") || sim.driver().status.updated < 4 {
         sim.round();
-        let away = sim.pods.iter().filter(|pod| pod.holder.ends.is_none()).count();
-        most = most.max(4 - away.min(4));
+        let up = sim.pods.iter().filter(|pod| pod.holder.ends.is_none()).count();
+        most = most.max(4 - up.min(4));
     }
     assert!(most <= 1, "{most} pods were away at once");
 }

@@ -123,10 +123,8 @@ impl Sim {
                 let now = self.clock();
                 self.evict(&pod.uid, now);
             }
-            Action::ForceDelete { pod, .. } => {
-                let uid = pod.uid.clone();
-                self.pods.retain(|pod| pod.holder.uid != uid);
-            }
+            Action::ForceDelete { pod, .. } if pod.ends.is_none() => self.end_pod(&pod.uid),
+            Action::ForceDelete { .. } => {}
             Action::Look { node, resource } => self.look(node, resource, seen)?,
             Action::Announce(announcement) => self.events.push(announcement.clone()),
         }

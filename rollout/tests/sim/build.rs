@@ -24,6 +24,7 @@ impl Sim {
     pub fn bare(nodes: usize) -> Self {
         let mut sim = Self {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
+            horizon: None,
             skew: 0,
             settings: Settings::default(),
             api: World { namespace: NAMESPACE.into(), kmm_present: true, ..World::default() },

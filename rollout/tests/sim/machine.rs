@@ -46,8 +46,8 @@ pub struct Machine {
     pub pull_fails: bool,
     /// Whether the clean-up pod fails.
     pub cleanup_fails: bool,
-    /// Whether the device plugin does not register.
-    pub plugin_broken: bool,
+    /// Release with which the device plugin offers nothing.
+    pub plugin_broken_with: Option<String>,
     /// Release that the host loads at boot.
     pub host_driver: Option<String>,
     /// What the device plugin was last told to offer.
@@ -84,7 +84,7 @@ impl Default for Machine {
             agent_silent: false,
             pull_fails: false,
             cleanup_fails: false,
-            plugin_broken: false,
+            plugin_broken_with: None,
             host_driver: None,
             advertise: cxi_api::Advertise::All,
             sequence: 0,

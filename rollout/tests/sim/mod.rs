@@ -41,6 +41,8 @@ pub const RESOURCE: &str = "hpe.com/cxi";
 pub struct Sim {
     /// True time.
     pub now: Timestamp,
+    /// Time beyond which the clock does not jump.
+    pub horizon: Option<Timestamp>,
     /// By how many seconds the operator's clock is wrong.
     pub skew: i64,
     /// Time limits of the engine.

@@ -92,17 +92,19 @@ impl Sim {
         let due = pods.chain(machines).chain(wake).filter(|at| *at > self.now).min();
         // Rounded up to whole seconds.
         let due = due.map(|at| Timestamp::from_second(at.as_second() + i64::from(at.subsec_nanosecond() > 0)).unwrap());
-        due.map_or(self.now + seconds(60), |due| due.max(soon))
+        let due = due.map_or(self.now + seconds(60), |due| due.max(soon));
+        self.horizon.map_or(due, |horizon| due.min(horizon.max(soon)))
     }
 
     /// Runs until `done`, for at most `limit` virtual seconds. Whether it came so far.
     pub fn run_until(&mut self, limit: u64, done: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + seconds(limit);
+        self.horizon = Some(end);
         for _ in 0..ROUNDS {
             if done(self) {
                 return true;
             }
-            if self.now > end {
+            if self.now >= end {
                 return false;
             }
             self.round();
@@ -131,6 +133,7 @@ impl Sim {
     #[track_caller]
     pub fn settle(&mut self) {
         let mut quiet = 0;
+        self.horizon = None;
         for _ in 0..ROUNDS {
             quiet = if self.round() { 0 } else { quiet + 1 };
             if quiet >= 3 {
