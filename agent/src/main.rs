@@ -1,8 +1,6 @@
 //! The node agent: one program, one subcommand per task on a node.
 
-mod kernel_modules;
 mod module_name;
-mod open_files;
 mod removal_plan;
 mod remove_modules;
 

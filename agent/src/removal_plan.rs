@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::kernel_modules::{LoadedModule, State};
+use cxi_hardware::{LoadedModule, ModuleState, OpenFile};
+
 use crate::module_name::ModuleName;
-use crate::open_files::Holder;
 
 /// Something that stands in the way; each sentence names the module and who holds it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// A process uses a device.
     #[error("{0}")]
-    OpenFile(Holder),
+    OpenFile(OpenFile),
     /// A module that is not to be removed uses this one.
     #[error("module {module} is used by module {holder}, which is not to be removed")]
     UsedByModule {
@@ -29,12 +29,12 @@ pub enum Obstacle {
         count: u32,
     },
     /// The kernel is busy with it.
-    #[error("module {module} is being {}", if *state == State::Loading { "loaded" } else { "unloaded" })]
+    #[error("module {module} is being {}", if *state == ModuleState::Loading { "loaded" } else { "unloaded" })]
     Changing {
         /// The module to be removed.
         module: ModuleName,
         /// What the kernel is doing.
-        state: State,
+        state: ModuleState,
     },
     /// It has no exit function, or did not survive its initialisation.
     #[error("module {0} cannot be unloaded by this kernel (permanent); only a reboot removes it")]
@@ -51,7 +51,7 @@ pub enum Obstacle {
 pub fn plan(
     loaded: &[LoadedModule],
     wanted: &BTreeSet<ModuleName>,
-    open: &[Holder],
+    open: &[OpenFile],
 ) -> Result<Vec<ModuleName>, Vec<Obstacle>> {
     let mut rest: Vec<(ModuleName, &LoadedModule)> = wanted
         .iter()
@@ -83,7 +83,7 @@ fn obstacles_of(name: ModuleName, module: &LoadedModule, wanted: &BTreeSet<Modul
     if module.permanent {
         obstacles.push(Obstacle::Permanent(name));
     }
-    if module.state != State::Live {
+    if module.state != ModuleState::Live {
         obstacles.push(Obstacle::Changing { module: name, state: module.state });
     }
     let foreign = module.holders.iter().filter(|holder| !wanted.iter().any(|wanted| wanted.as_str() == *holder));
@@ -99,8 +99,10 @@ fn obstacles_of(name: ModuleName, module: &LoadedModule, wanted: &BTreeSet<Modul
 
 #[cfg(test)]
 mod tests {
+    use cxi_hardware::NicName;
+    use cxi_hardware::modules::parse;
+
     use super::*;
-    use crate::kernel_modules::parse;
 
     const STACK: &str = "cxi_sbl 1 1 cxi_ss1, Live 0x0\n\
                          cxi_sl 1 1 cxi_ss1, Live 0x0\n\
@@ -120,7 +122,7 @@ mod tests {
         order.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 
-    fn obstacles(loaded: &str, wanted: &str, open: &[Holder]) -> Vec<String> {
+    fn obstacles(loaded: &str, wanted: &str, open: &[OpenFile]) -> Vec<String> {
         let obstacles = plan(&parse(loaded).unwrap(), &modules(wanted), open).unwrap_err();
         obstacles.iter().map(ToString::to_string).collect()
     }
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn an_open_device_stops_everything_unless_nothing_is_left_to_do() {
-        let holder = Holder { pid: 7, command: "app".into(), device: "/dev/cxi0".into() };
+        let holder = OpenFile { pid: 7, command: "app".into(), device: NicName::new(0), pod_uid: None };
         let holders = std::slice::from_ref(&holder);
         assert_eq!(obstacles(STACK, "cxi_eth", holders), ["process 7 (app) has /dev/cxi0 open"]);
         assert_eq!(plan(&[], &modules(ALL), holders), Ok(vec![]));

@@ -9,10 +9,9 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use cxi_hardware::{LoadedModule, OpenFile, Root, modules, open_files};
 
-use crate::kernel_modules::{self, LoadedModule};
 use crate::module_name::ModuleName;
-use crate::open_files::{self, Holder};
 use crate::removal_plan::{Obstacle, plan};
 
 /// Remove kernel modules of the CXI stack that nothing uses, users before what they use.
@@ -41,7 +40,7 @@ impl Args {
     /// When something stands in the way or cannot be told.
     pub fn run(self) -> anyhow::Result<()> {
         let wanted = self.modules.into_iter().collect();
-        remove(&Host { proc: self.proc, sys: self.sys }, &wanted, &mut |line| println!("{line}"))
+        remove(&Host(Root::new(self.sys, "/dev").with_proc(self.proc)), &wanted, &mut |line| println!("{line}"))
     }
 }
 
@@ -50,7 +49,7 @@ trait Kernel {
     /// Every module.
     fn loaded(&self) -> anyhow::Result<Vec<LoadedModule>>;
     /// Every process with a device open.
-    fn holders(&self) -> anyhow::Result<Vec<Holder>>;
+    fn holders(&self) -> anyhow::Result<Vec<OpenFile>>;
     /// The reference count of a loaded module by a second source; `None` when it is gone.
     fn references(&self, module: ModuleName) -> anyhow::Result<Option<u32>>;
     /// Unloads a module that nothing uses, else fails at once.
@@ -109,24 +108,19 @@ fn explain(module: ModuleName, loaded: &anyhow::Result<Vec<LoadedModule>>) -> St
 }
 
 /// The running kernel.
-struct Host {
-    proc: PathBuf,
-    sys: PathBuf,
-}
+struct Host(Root);
 
 impl Kernel for Host {
     fn loaded(&self) -> anyhow::Result<Vec<LoadedModule>> {
-        let path = self.proc.join("modules");
-        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        Ok(kernel_modules::parse(&text)?)
+        Ok(modules::read(&self.0)?)
     }
 
-    fn holders(&self) -> anyhow::Result<Vec<Holder>> {
-        Ok(open_files::holders(&self.proc)?)
+    fn holders(&self) -> anyhow::Result<Vec<OpenFile>> {
+        Ok(open_files(&self.0)?)
     }
 
     fn references(&self, module: ModuleName) -> anyhow::Result<Option<u32>> {
-        let path = self.sys.join("module").join(module.as_str()).join("refcnt");
+        let path = self.0.sys().join("module").join(module.as_str()).join("refcnt");
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let count = text.trim().parse();
@@ -148,12 +142,14 @@ impl Kernel for Host {
 mod tests {
     use std::cell::RefCell;
 
+    use cxi_hardware::NicName;
+
     use super::*;
 
     /// A kernel with these modules; deleting one drops its reference to others.
     struct Fake {
         modules: RefCell<Vec<LoadedModule>>,
-        holders: RefCell<Vec<Holder>>,
+        holders: RefCell<Vec<OpenFile>>,
         deleted: RefCell<Vec<String>>,
         /// What happens at a deletion besides the deletion.
         at_delete: fn(&Fake, ModuleName) -> io::Result<()>,
@@ -162,7 +158,7 @@ mod tests {
     impl Fake {
         fn new(modules: &str) -> Self {
             Self {
-                modules: RefCell::new(kernel_modules::parse(modules).unwrap()),
+                modules: RefCell::new(modules::parse(modules).unwrap()),
                 holders: RefCell::default(),
                 deleted: RefCell::default(),
                 at_delete: |_, _| Ok(()),
@@ -185,7 +181,7 @@ mod tests {
             Ok(self.modules.borrow().clone())
         }
 
-        fn holders(&self) -> anyhow::Result<Vec<Holder>> {
+        fn holders(&self) -> anyhow::Result<Vec<OpenFile>> {
             Ok(self.holders.borrow().clone())
         }
 
@@ -247,7 +243,7 @@ mod tests {
     fn stops_when_a_device_is_opened_in_between() {
         let mut kernel = Fake::new(STACK);
         kernel.at_delete = |kernel, _| {
-            let holder = Holder { pid: 9, command: "app".into(), device: "/dev/cxi0".into() };
+            let holder = OpenFile { pid: 9, command: "app".into(), device: NicName::new(0), pod_uid: None };
             kernel.holders.borrow_mut().push(holder);
             Ok(())
         };
@@ -290,17 +286,18 @@ mod tests {
     #[test]
     fn the_host_is_read_from_its_trees() {
         let root = tempfile::tempdir().unwrap();
-        let host = Host { proc: root.path().join("proc"), sys: root.path().join("sys") };
+        let path = |name: &str| root.path().join(name);
+        let host = Host(Root::new(path("sys"), "/dev").with_proc(path("proc")));
         assert!(host.loaded().is_err(), "an unreadable list is not an empty one");
-        fs::create_dir_all(host.proc.clone()).unwrap();
-        fs::create_dir_all(host.sys.join("module/cxi_user")).unwrap();
-        fs::write(host.proc.join("modules"), STACK).unwrap();
-        fs::write(host.sys.join("module/cxi_user/refcnt"), "3\n").unwrap();
+        fs::create_dir_all(path("proc")).unwrap();
+        fs::create_dir_all(path("sys/module/cxi_user")).unwrap();
+        fs::write(path("proc/modules"), STACK).unwrap();
+        fs::write(path("sys/module/cxi_user/refcnt"), "3\n").unwrap();
         assert_eq!(host.loaded().unwrap().len(), 4);
         assert!(host.holders().unwrap().is_empty());
         assert_eq!(host.references(ModuleName::CxiUser).unwrap(), Some(3));
         assert_eq!(host.references(ModuleName::CxiSl).unwrap(), None);
-        fs::write(host.sys.join("module/cxi_user/refcnt"), "many").unwrap();
+        fs::write(path("sys/module/cxi_user/refcnt"), "many").unwrap();
         assert!(host.references(ModuleName::CxiUser).is_err());
     }
 }

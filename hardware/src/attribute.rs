@@ -32,9 +32,9 @@ pub enum AttributeErrorKind {
     /// It has no content, which some attributes use for "not known".
     #[error("is empty")]
     Empty,
-    /// It is longer than [`MAX_ATTRIBUTE_BYTES`].
-    #[error("is longer than {MAX_ATTRIBUTE_BYTES} bytes")]
-    TooLong,
+    /// It is longer than what it could be, in bytes: [`MAX_ATTRIBUTE_BYTES`] for an attribute of sysfs.
+    #[error("is longer than {0} bytes")]
+    TooLong(usize),
     /// It holds bytes that are not UTF-8.
     #[error("is not text")]
     NotText,
@@ -49,7 +49,7 @@ pub enum AttributeErrorKind {
 }
 
 impl AttributeErrorKind {
-    fn invalid(found: &str, expected: &'static str) -> Self {
+    pub(crate) fn invalid(found: &str, expected: &'static str) -> Self {
         Self::Invalid { found: found.chars().take(64).collect(), expected }
     }
 
@@ -66,21 +66,30 @@ pub(crate) fn read<T>(
     path: &Path,
     parse: impl FnOnce(&[u8]) -> Result<T, AttributeErrorKind>,
 ) -> Result<T, AttributeError> {
-    read_bytes(path).and_then(|bytes| parse(&bytes)).map_err(|kind| AttributeError { path: path.into(), kind })
+    read_at_most(path, MAX_ATTRIBUTE_BYTES, parse)
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, AttributeErrorKind> {
-    let read = || {
-        let mut bytes = Vec::with_capacity(64);
-        File::open(path)?.take(MAX_ATTRIBUTE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|error: io::Error| AttributeErrorKind::from_io(&error))?;
-    if bytes.len() > MAX_ATTRIBUTE_BYTES { Err(AttributeErrorKind::TooLong) } else { Ok(bytes) }
+/// Reads `path`, which has at most `limit` bytes, and hands them to `parse`.
+pub(crate) fn read_at_most<T>(
+    path: &Path,
+    limit: usize,
+    parse: impl FnOnce(&[u8]) -> Result<T, AttributeErrorKind>,
+) -> Result<T, AttributeError> {
+    let bytes = read_bytes(path, limit)
+        .map_err(|error| AttributeErrorKind::from_io(&error))
+        .and_then(|bytes| if bytes.len() > limit { Err(AttributeErrorKind::TooLong(limit)) } else { Ok(bytes) });
+    bytes.and_then(|bytes| parse(&bytes)).map_err(|kind| AttributeError { path: path.into(), kind })
+}
+
+/// The content of `path`, cut off one byte after `limit`.
+pub(crate) fn read_bytes(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(64);
+    File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The text of an attribute without surrounding white space; never empty.
-fn text(bytes: &[u8]) -> Result<&str, AttributeErrorKind> {
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, AttributeErrorKind> {
     match std::str::from_utf8(bytes).map(str::trim) {
         Err(_) => Err(AttributeErrorKind::NotText),
         Ok("") => Err(AttributeErrorKind::Empty),
@@ -138,7 +147,7 @@ pub(crate) fn cassini_1_function(bytes: &[u8]) -> Result<Function, AttributeErro
 }
 
 /// A decimal number without sign.
-fn decimal(text: &str) -> Option<u32> {
+pub(crate) fn decimal(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
@@ -215,7 +224,7 @@ mod tests {
     #[test]
     fn a_huge_file_is_not_read_to_its_end() {
         let error = read(Path::new("/dev/zero"), |_| Ok(())).unwrap_err();
-        assert_eq!(error.kind, AttributeErrorKind::TooLong);
+        assert_eq!(error.kind, AttributeErrorKind::TooLong(MAX_ATTRIBUTE_BYTES));
     }
 
     #[test]

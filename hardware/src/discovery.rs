@@ -97,6 +97,11 @@ fn name(entry: &Path) -> Result<NicName, AttributeError> {
     })
 }
 
+/// Whether the class device at `entry` is still that of the function at `address`.
+pub(crate) fn is_still(entry: &Path, address: PciAddress) -> bool {
+    self::address(entry) == Ok(Some(address))
+}
+
 /// The address that the `device` link of a class device names; `None` when the class device is gone.
 fn address(entry: &Path) -> Result<Option<PciAddress>, AttributeError> {
     let link = entry.join("device");

@@ -1,20 +1,34 @@
-//! What a node knows about its CXI NICs, read from sysfs and devfs.
+//! What a node knows about its CXI NICs and their driver, read from sysfs, devfs and procfs.
 //!
 //! Everything starts at a [`Root`], so that a container reads the host's trees under its mount points and a test
 //! reads a tree in a temporary directory. A NIC is known by its PCI address: the number in `cxiN` counts up with
 //! every probe and starts again when the driver is reloaded.
 //!
-//! Reading is total: every attribute is either a value or a typed [`AttributeError`]. Nothing is guessed, and a
-//! device that disappears while it is being read is left out of the scan.
+//! Reading is total and bounded: every attribute is either a value or a typed [`AttributeError`]. Nothing is guessed,
+//! and a device that disappears while it is being read is left out. What is asked for as a proof (loaded modules, open
+//! files) is an answer about everything or an error, never a part.
 
 mod attribute;
+mod build_id;
+mod cgroup;
+mod details;
 mod discovery;
+mod identity;
+mod link_speed;
+pub mod modules;
 mod nic;
+mod open_files;
 mod pci;
 mod root;
+mod stack;
 
 pub use attribute::{AttributeError, AttributeErrorKind, MAX_ATTRIBUTE_BYTES};
+pub use details::{Firmware, NicDetails};
 pub use discovery::{Scan, ScanError, Unidentified, scan};
+pub use identity::{Boot, MacAddress};
+pub use modules::{LoadedModule, ModuleState};
 pub use nic::{Function, Link, Nic, NicName, NicNameError};
+pub use open_files::{OpenFile, OpenFilesError, open_files};
 pub use pci::{PciAddress, PciAddressError, PciId};
 pub use root::Root;
+pub use stack::{STACK, Stack, StackError, StackModule};

@@ -59,6 +59,11 @@ impl NicName {
     pub fn new(number: u32) -> Self {
         Self(number)
     }
+
+    /// N of `cxiN`.
+    pub fn number(self) -> u32 {
+        self.0
+    }
 }
 
 impl fmt::Display for NicName {

@@ -35,6 +35,15 @@ impl PciId {
     pub const CASSINI_2: Self = Self { vendor: 0x1590, device: 0x0371 };
     /// Cassini 2, virtual function.
     pub const CASSINI_2_VF: Self = Self { vendor: 0x1590, device: 0x0372 };
+
+    /// Generation of Cassini, `None` for an id that is not a Cassini. The ids are those of the driver's `cass_core.h`.
+    pub fn cassini_generation(self) -> Option<u8> {
+        match self {
+            Self::CASSINI_1 => Some(1),
+            Self::CASSINI_2 | Self::CASSINI_2_VF => Some(2),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for PciId {

@@ -4,17 +4,24 @@ use std::path::{Path, PathBuf};
 
 use crate::NicName;
 
-/// The places a node is read from: one directory that is its `/sys` and one that is its `/dev`.
+/// The places a node is read from: directories that are its `/sys`, its `/dev` and its `/proc`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     sys: PathBuf,
     dev: PathBuf,
+    proc: PathBuf,
 }
 
 impl Root {
-    /// Reads sysfs under `sys` and device nodes under `dev`.
+    /// Reads sysfs under `sys`, device nodes under `dev`, and procfs under `/proc`.
     pub fn new(sys: impl Into<PathBuf>, dev: impl Into<PathBuf>) -> Self {
-        Self { sys: sys.into(), dev: dev.into() }
+        Self { sys: sys.into(), dev: dev.into(), proc: "/proc".into() }
+    }
+
+    /// The same with procfs under `proc`.
+    #[must_use]
+    pub fn with_proc(self, proc: impl Into<PathBuf>) -> Self {
+        Self { proc: proc.into(), ..self }
     }
 
     /// The directory read as `/sys`.
@@ -25,6 +32,11 @@ impl Root {
     /// The directory read as `/dev`.
     pub fn dev(&self) -> &Path {
         &self.dev
+    }
+
+    /// The directory read as `/proc`.
+    pub fn proc(&self) -> &Path {
+        &self.proc
     }
 
     /// The class directory of the driver; it exists while `cxi_ss1` is loaded.
@@ -40,7 +52,7 @@ impl Root {
 }
 
 impl Default for Root {
-    /// The running system's own `/sys` and `/dev`.
+    /// The running system's own `/sys`, `/dev` and `/proc`.
     fn default() -> Self {
         Self::new("/sys", "/dev")
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cxi_hardware::{AttributeErrorKind, Function, Link, PciId, Root, Scan, scan};
+use cxi_hardware::{AttributeErrorKind, Boot, Firmware, Function, Link, NicDetails, PciId, Root, Scan, scan};
 
 /// A temporary directory with `sys` and `dev` in it.
 struct Tree(tempfile::TempDir);
@@ -170,4 +170,67 @@ fn devices_that_come_and_go_while_being_read_do_no_harm() {
     }
     stop.store(true, Ordering::Relaxed);
     flapping.join().unwrap();
+}
+
+#[test]
+fn details_of_both_generations() {
+    let tree = Tree::new();
+    let second = tree.add("cxi0", "0000:c1:00.0");
+    let first = tree.add("cxi1", "0000:21:00.0");
+    let write = |device: &Path, files: &[(&str, &str)]| {
+        for (file, text) in files {
+            let path = device.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    };
+    let common = [
+        ("properties/nid", "0x1a3\n"),
+        ("properties/pct_eq", "12\n"),
+        ("properties/speed", "200000\n"),
+        ("sriov_totalvfs", "64\n"),
+        ("net/hsn0/address", "02:00:00:00:01:a3\n"),
+        ("net/hsn0/mtu", "9000\n"),
+        ("uc/app_version", "1.5.49\n"),
+        ("uc/oprom_version", "\n"),
+        ("uc/csr1_version", "1\x002"),
+    ];
+    write(&second, &common);
+    write(&second, &[("port/0/link/speed", "ck400G\n")]);
+    write(&first, &[("vendor", "0x17db\n"), ("device", "0x0501\n"), ("port/speed", "NA")]);
+    write(&first, &[("properties/nic_addr", "0x7\n"), ("net/hsn0/speed", "200000\n")]);
+    let nics = tree.scan().nics;
+
+    let details = NicDetails::read(&tree.root(), &nics[0]).unwrap();
+    assert_eq!((details.link_speed, details.nid), (Ok(Some(400)), Ok(0x1a3)));
+    assert_eq!((details.retry_handler, details.total_vfs, details.mtu), (Ok(true), Ok(Some(64)), Ok(Some(9000))));
+    assert_eq!(details.mac.unwrap().unwrap().to_string(), "02:00:00:00:01:a3");
+    let firmware = Firmware::read(&tree.root(), &nics[0]).unwrap();
+    assert_eq!(firmware.versions, [("app_version", "1.5.49".to_owned())]);
+    assert!(firmware.errors[0].path.ends_with("uc/csr1_version"));
+
+    let details = NicDetails::read(&tree.root(), &nics[1]).unwrap();
+    assert_eq!((details.link_speed, details.nid), (Ok(None), Ok(7)), "the port knows better than the interface");
+    assert_eq!((details.total_vfs, details.mac, details.mtu), (Ok(None), Ok(None), Ok(None)));
+    assert_eq!(details.retry_handler.unwrap_err().kind, AttributeErrorKind::Missing);
+    fs::remove_file(first.join("port/speed")).unwrap();
+    assert_eq!(NicDetails::read(&tree.root(), &nics[1]).unwrap().link_speed, Ok(Some(200)));
+
+    tree.remove("cxi0", &second);
+    assert_eq!(NicDetails::read(&tree.root(), &nics[0]), None);
+    assert_eq!(Firmware::read(&tree.root(), &nics[0]), None);
+}
+
+#[test]
+fn kernel_and_boot() {
+    let tree = Tree::new();
+    let root = tree.root().with_proc(tree.path("proc"));
+    assert!(Boot::read(&root).is_err());
+    fs::create_dir_all(tree.path("proc/sys/kernel/random")).unwrap();
+    fs::write(tree.path("proc/sys/kernel/osrelease"), "6.8.0-31-generic\n").unwrap();
+    fs::write(tree.path("proc/sys/kernel/random/boot_id"), "0f6cb5d2-6b7d-4bd6-9c6c-6f1f1e1b2a3c\n").unwrap();
+    let boot = Boot::read(&root).unwrap();
+    assert_eq!((boot.kernel.as_str(), &boot.boot_id[..8]), ("6.8.0-31-generic", "0f6cb5d2"));
+    fs::write(tree.path("proc/sys/kernel/random/boot_id"), "0f6cb5d2").unwrap();
+    assert!(Boot::read(&root).is_err(), "half-written");
 }

@@ -2,6 +2,11 @@
 
 use std::str::FromStr;
 
+use crate::{AttributeError, AttributeErrorKind, Root, attribute};
+
+/// Longest list of modules that is read, in bytes: some 10,000 modules.
+const MAX_LIST_BYTES: usize = 1 << 20;
+
 /// One line of `/proc/modules`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedModule {
@@ -14,12 +19,12 @@ pub struct LoadedModule {
     /// Whether it can be unloaded at all.
     pub permanent: bool,
     /// What the kernel is doing with it.
-    pub state: State,
+    pub state: ModuleState,
 }
 
 /// What the kernel is doing with a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ModuleState {
     /// It is loaded.
     Live,
     /// It is being loaded.
@@ -31,10 +36,10 @@ pub enum State {
 /// A line is not of the form that the kernel writes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot make sense of the line {0:?} in the list of modules")]
-pub struct LineError(String);
+pub struct ModuleLineError(String);
 
 impl FromStr for LoadedModule {
-    type Err = LineError;
+    type Err = ModuleLineError;
 
     /// `name size references holders state address [taints]`, see `m_show` in the kernel. Holders are separated and
     /// ended by commas, `-` when there are none; a module without an exit function has the holder `[permanent]`.
@@ -46,16 +51,16 @@ impl FromStr for LoadedModule {
             let references = fields.next()?.parse().ok()?;
             let holders: Vec<_> = fields.next()?.split(',').filter(|holder| !matches!(*holder, "" | "-")).collect();
             let state = match fields.next()? {
-                "Live" => State::Live,
-                "Loading" => State::Loading,
-                "Unloading" => State::Unloading,
+                "Live" => ModuleState::Live,
+                "Loading" => ModuleState::Loading,
+                "Unloading" => ModuleState::Unloading,
                 _ => return None,
             };
             let permanent = holders.contains(&"[permanent]");
             let holders = holders.into_iter().filter(|holder| *holder != "[permanent]").map(str::to_owned);
             Some(Self { name: name.to_owned(), references, holders: holders.collect(), permanent, state })
         };
-        parse().ok_or_else(|| LineError(line.chars().take(120).collect()))
+        parse().ok_or_else(|| ModuleLineError(line.chars().take(120).collect()))
     }
 }
 
@@ -63,8 +68,19 @@ impl FromStr for LoadedModule {
 ///
 /// # Errors
 /// When a line makes no sense: a list with holes proves nothing.
-pub fn parse(text: &str) -> Result<Vec<LoadedModule>, LineError> {
+pub fn parse(text: &str) -> Result<Vec<LoadedModule>, ModuleLineError> {
     text.lines().map(str::parse).collect()
+}
+
+/// All modules of the kernel under `root`.
+///
+/// # Errors
+/// When the list cannot be read or a line makes no sense.
+pub fn read(root: &Root) -> Result<Vec<LoadedModule>, AttributeError> {
+    attribute::read_at_most(&root.proc().join("modules"), MAX_LIST_BYTES, |bytes| {
+        let text = std::str::from_utf8(bytes).map_err(|_| AttributeErrorKind::NotText)?;
+        parse(text).map_err(|error| AttributeErrorKind::invalid(&error.0, "lines of the form `cxi_ss1 1 0 - Live 0x0`"))
+    })
 }
 
 #[cfg(test)]
@@ -84,7 +100,7 @@ mod tests {
             (modules[1].references, modules[1].holders.as_slice()),
             (2, &["cxi_user".into(), "cxi_eth".into()][..])
         );
-        assert_eq!(modules[2].state, State::Loading);
+        assert_eq!(modules[2].state, ModuleState::Loading);
         assert!(modules[3].permanent && modules[3].holders.is_empty());
         assert!(parse("").unwrap().is_empty());
     }
