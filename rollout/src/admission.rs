@@ -16,7 +16,7 @@ use crate::{
     drift,
     driver::{Member, Obstacle, Scope},
     proof::host_holder,
-    selector,
+    selector, step,
     world::{Holder, ImageState, Node},
 };
 
@@ -140,20 +140,16 @@ fn blocked(
     }
     let failure = record.failure.as_ref().filter(|failure| failure.rollout == rollout.id);
     if let Some(failure) = failure.filter(|failure| member.wanted.as_ref() == Some(&failure.revision) && !retry) {
-        let message = format!(
-            "revision {} failed here ({}); label the node cxi.hpe.com/upgrade=retry to try again",
-            failure.revision, failure.message
-        );
-        return Some((Reason::Failed, ("", String::new()), message));
-    }
-    if record.phase == Phase::Quarantined
-        && !retry
-        && record
-            .failure
-            .as_ref()
-            .is_some_and(|failure| Some(&failure.revision) == member.wanted.as_ref() && failure.rollout == rollout.id)
-    {
-        return say(Reason::Failed, "the node is out of service; label it cxi.hpe.com/upgrade=retry");
+        let why = record.last_error.as_ref().unwrap_or(&failure.message);
+        let message = if record.phase == Phase::Quarantined {
+            step::out_of_service(why)
+        } else {
+            format!(
+                "revision {} failed here ({}); label the node {UPGRADE_LABEL}=retry to try again",
+                failure.revision, failure.message
+            )
+        };
+        return say(Reason::Failed, &message);
     }
     if let Some(halt) = rollout.halted.as_ref().filter(|_| !retry) {
         return say(Reason::Halted, &halt.message);

@@ -231,11 +231,9 @@ impl Next {
         self.record.revision = None;
         self.record.goal = None;
         self.record.cause = None;
+        self.record.last_error = Some(message.to_owned());
         self.enter(ctx, Phase::Quarantined);
-        let advice = format!(
-            "{message}; mend the node (a reboot takes out any driver), then label it cxi.hpe.com/upgrade=retry"
-        );
-        self.block(ctx, Reason::Failed, ("", ""), advice);
+        self.block(ctx, Reason::Failed, ("", ""), out_of_service(message));
     }
 
     /// Takes the transaction back: the old revision is still loaded and is offered again.
@@ -271,6 +269,11 @@ impl Next {
         let surplus = self.record.history.len().saturating_sub(10);
         self.record.history.drain(..surplus);
     }
+}
+
+/// What an administrator is told of a node that is out of service.
+pub fn out_of_service(why: &str) -> String {
+    format!("{why}; mend the node (a reboot takes out any driver), then label it cxi.hpe.com/upgrade=retry")
 }
 
 /// Pause before the next try: doubles with each try in a row that was taken back.
