@@ -2,8 +2,11 @@
 
 pub mod client;
 pub mod driver_model;
+pub mod harness;
 pub mod jobs;
+pub mod operator;
 pub mod soft_node;
+pub mod table;
 pub mod truth;
 pub mod wait;
 pub mod watch;

@@ -1,0 +1,326 @@
+//! A whole cluster for a scenario: control plane, KMM, soft nodes, the shipped manifests, and the operator.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use cxi_api::{
+    CXIDriver, CXIDriverSpec, CXINode, Phase, RevisionId,
+    driver::SourceType,
+    names::{OPERATOR, kmm_version_label},
+};
+use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Progress, Toolbox};
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    client::client,
+    driver_model::Registry,
+    jobs::Jobs,
+    operator::{Operator, log_tail},
+    soft_node::{Pace, SoftCluster},
+    table::table,
+    wait::wait_for,
+};
+
+/// Repository of the driver images that exist.
+pub const REPOSITORY: &str = "registry.example/cxi-driver";
+
+/// KMM's worker image, as the control plane configures it.
+const WORKER_IMAGE: &str = "kmm-worker:test";
+
+/// Time limits that suit machines on which everything takes a fraction of a second.
+const OPERATOR_ARGS: [&str; 13] = [
+    "--look-gap=300ms",
+    "--host-holder-grace=2s",
+    "--back-off=3s",
+    "--back-off-max=10s",
+    "--unselected-grace=2s",
+    "--prefetch-timeout=30s",
+    "--unload-timeout=30s",
+    "--load-timeout=30s",
+    "--give-back-timeout=30s",
+    "--load-restarts=2",
+    "--lease-duration=4s",
+    "--renew-deadline=3s",
+    "--retry-period=500ms",
+];
+
+/// What a scenario wants of its cluster.
+#[derive(Clone, Debug)]
+pub struct HarnessOptions {
+    /// How fast soft nodes are.
+    pub pace: Pace,
+    /// Driver releases whose images exist.
+    pub versions: Vec<String>,
+    /// Whether KMM is installed and runs.
+    pub kmm: bool,
+    /// Whether the API server writes an audit log.
+    pub audit: bool,
+    /// Whether the data directory with all logs stays.
+    pub keep_data: bool,
+    /// Arguments of every operator, after the harness's own.
+    pub operator_args: Vec<String>,
+}
+
+impl Default for HarnessOptions {
+    fn default() -> Self {
+        Self {
+            pace: Pace::default(),
+            versions: ["13.0.0", "13.1.0", "13.2.0"].map(str::to_owned).to_vec(),
+            kmm: true,
+            audit: false,
+            keep_data: false,
+            operator_args: Vec::new(),
+        }
+    }
+}
+
+/// A running cluster. Everything ends when it is dropped.
+pub struct Harness {
+    /// The administrator's client.
+    pub client: Client,
+    /// The nodes.
+    pub soft: SoftCluster,
+    /// The workload.
+    pub jobs: Jobs,
+    /// The servers.
+    pub plane: ControlPlane,
+    kubeconfig: PathBuf,
+    operator_args: Vec<String>,
+    operators: AtomicUsize,
+}
+
+impl Harness {
+    /// Starts everything but nodes and operator.
+    ///
+    /// # Errors
+    /// If a tool is missing or a server fails; the error says which and shows the end of its log.
+    pub async fn start(options: HarnessOptions) -> Result<Self> {
+        let HarnessOptions { pace, versions, kmm, audit, keep_data, operator_args } = options;
+        let plane = blocking(move || {
+            let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr())?;
+            let plane = ControlPlane::start(&toolbox, &Options { audit, keep_data, ..Options::default() })?;
+            install(&plane)?;
+            if kmm {
+                plane.install_kmm()?;
+                plane.start_kmm()?;
+            }
+            Ok(plane)
+        })
+        .await?;
+        let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, OPERATOR)?;
+        let client = client(plane.kubeconfig()).await?;
+        let mut registry = Registry::default();
+        registry.add_other(WORKER_IMAGE);
+        for version in &versions {
+            registry.publish(REPOSITORY, version);
+        }
+        let soft = SoftCluster::start(client.clone(), registry, pace);
+        let jobs = Jobs::new(client.clone()).await?;
+        let operators = AtomicUsize::new(0);
+        Ok(Self { client, soft, jobs, plane, kubeconfig, operator_args, operators })
+    }
+
+    /// Starts an operator with more arguments. Several may run.
+    ///
+    /// # Errors
+    /// If its binary is missing.
+    pub fn spawn_operator(&self, arguments: &[&str]) -> Result<Operator> {
+        let number = self.operators.fetch_add(1, Ordering::Relaxed) + 1;
+        let configured = self.operator_args.iter().map(String::as_str);
+        let arguments = OPERATOR_ARGS.into_iter().chain(configured).chain(arguments.iter().copied());
+        Operator::start(&self.kubeconfig, NAMESPACE, &self.log(number), arguments)
+    }
+
+    /// The ends of all operators' logs.
+    pub fn operator_logs(&self) -> String {
+        let count = self.operators.load(Ordering::Relaxed);
+        let tails = (1..=count).map(|number| format!("operator {number}:\n{}", log_tail(&self.log(number))));
+        tails.collect::<Vec<_>>().join("\n")
+    }
+
+    fn log(&self, number: usize) -> PathBuf {
+        self.plane.data_dir().join(format!("operator-{number}.log"))
+    }
+
+    // === CXIDrivers ===
+
+    /// A spec for prebuilt images of [`REPOSITORY`] that drains at once.
+    pub fn spec(version: &str) -> CXIDriverSpec {
+        let mut spec = CXIDriverSpec::new(version);
+        spec.source.kind = SourceType::Prebuilt;
+        spec.source.image = Some(REPOSITORY.to_owned());
+        spec.update_strategy.drain.policy = cxi_api::strategy::DrainPolicy::Evict;
+        spec
+    }
+
+    /// Creates a CXIDriver of [`Harness::spec`] after `change`.
+    ///
+    /// # Errors
+    /// If the API server refuses it.
+    pub async fn create_driver(
+        &self,
+        name: &str,
+        version: &str,
+        change: impl FnOnce(&mut CXIDriverSpec),
+    ) -> Result<()> {
+        let mut spec = Self::spec(version);
+        change(&mut spec);
+        let driver = CXIDriver::new(name, spec);
+        self.drivers().create(&PostParams::default(), &driver).await.context("create CXIDriver")?;
+        Ok(())
+    }
+
+    /// Merges `patch` into a CXIDriver.
+    ///
+    /// # Errors
+    /// If the API server refuses it.
+    pub async fn edit_driver(&self, name: &str, patch: &Value) -> Result<()> {
+        let parameters = PatchParams::default();
+        self.drivers().patch(name, &parameters, &Patch::Merge(patch)).await.context("edit CXIDriver")?;
+        Ok(())
+    }
+
+    /// Sets a CXIDriver's version.
+    ///
+    /// # Errors
+    /// If the API server refuses it.
+    pub async fn edit_version(&self, name: &str, version: &str) -> Result<()> {
+        self.edit_driver(name, &json!({ "spec": { "version": version } })).await
+    }
+
+    /// Deletes a CXIDriver; it is gone when its finalizer is.
+    ///
+    /// # Errors
+    /// If the API server refuses it.
+    pub async fn delete_driver(&self, name: &str) -> Result<()> {
+        self.drivers().delete(name, &DeleteParams::default()).await.context("delete CXIDriver")?;
+        Ok(())
+    }
+
+    /// A CXIDriver, if it is there.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn driver(&self, name: &str) -> Result<Option<CXIDriver>> {
+        self.drivers().get_opt(name).await.context("read CXIDriver")
+    }
+
+    /// All CXINodes.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn cxi_nodes(&self) -> Result<Vec<CXINode>> {
+        let nodes: Api<CXINode> = Api::all(self.client.clone());
+        Ok(nodes.list(&ListParams::default()).await.context("list CXINodes")?.items)
+    }
+
+    /// One CXINode, if it is there.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn cxi_node(&self, name: &str) -> Result<Option<CXINode>> {
+        let nodes: Api<CXINode> = Api::all(self.client.clone());
+        nodes.get_opt(name).await.context("read CXINode")
+    }
+
+    /// A Node.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub async fn node(&self, name: &str) -> Result<Node> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        nodes.get(name).await.with_context(|| format!("read node {name}"))
+    }
+
+    /// Merges `patch` into a Node, as the administrator.
+    ///
+    /// # Errors
+    /// If the API server refuses it.
+    pub async fn patch_node(&self, name: &str, patch: &Value) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let parameters = PatchParams::default();
+        nodes.patch(name, &parameters, &Patch::Merge(patch)).await.with_context(|| format!("patch node {name}"))?;
+        Ok(())
+    }
+
+    /// Key of the label by which KMM loads a revision.
+    pub fn version_label(revision: &RevisionId) -> String {
+        kmm_version_label(NAMESPACE, &cxi_api::names::module_name(revision))
+    }
+
+    // === waiting ===
+
+    /// Waits until `holds`.
+    ///
+    /// # Errors
+    /// If it does not hold within `limit`; the message shows the CXINodes and the ends of the operators' logs.
+    pub async fn wait_until(
+        &self,
+        what: &str,
+        limit: Duration,
+        holds: impl AsyncFn(&Self) -> Result<bool>,
+    ) -> Result<()> {
+        let attempt = || async { Ok(holds(self).await?.then_some(())) };
+        let context = || async {
+            let nodes = self.cxi_nodes().await.unwrap_or_default();
+            format!("{}\n{}", table(&nodes), self.operator_logs())
+        };
+        wait_for(what, limit, attempt, context).await
+    }
+
+    /// Waits until every one of `nodes` is verified on what a CXIDriver's spec describes, and the CXIDriver says so.
+    ///
+    /// # Errors
+    /// See [`Harness::wait_until`].
+    pub async fn wait_verified(&self, driver: &str, nodes: usize, limit: Duration) -> Result<()> {
+        let what = format!("{nodes} nodes of {driver} are verified");
+        self.wait_until(&what, limit, async |harness| {
+            let Some(object) = harness.driver(driver).await? else { return Ok(false) };
+            let target = RevisionId::of(driver, &object.spec);
+            let verified = harness.cxi_nodes().await?.iter().filter(|n| is_on(n, driver, &target)).count();
+            let status = object.status.unwrap_or_default();
+            let available = status.conditions.iter().any(|c| c.type_ == "Available" && c.status == "True");
+            let current = status.current_revision.as_ref() == Some(&target);
+            let seen = Some(status.observed_generation) == object.metadata.generation;
+            Ok(verified == nodes && available && current && seen)
+        })
+        .await
+    }
+
+    fn drivers(&self) -> Api<CXIDriver> {
+        Api::all(self.client.clone())
+    }
+}
+
+/// Whether a CXINode rests verified on a revision of a CXIDriver.
+pub fn is_on(node: &CXINode, driver: &str, revision: &RevisionId) -> bool {
+    let rollout = node.status.as_ref().and_then(|status| status.rollout.as_ref());
+    rollout.is_some_and(|r| r.driver == driver && r.phase == Phase::UpToDate && r.revision.as_ref() == Some(revision))
+}
+
+/// The manifests that we ship.
+fn install(plane: &ControlPlane) -> Result<()> {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let apply = |what: &str| {
+        let path = deploy.join(what).display().to_string();
+        plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path])
+    };
+    apply("rbac/namespace.yaml")?;
+    apply("crds")?;
+    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+    apply("rbac")?;
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("start the control plane")?
+}
