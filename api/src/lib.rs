@@ -3,6 +3,7 @@
 
 pub mod blocker;
 pub mod crds;
+pub mod device;
 pub mod driver;
 pub mod driver_status;
 pub mod duration;
@@ -15,6 +16,7 @@ pub mod revision;
 pub mod strategy;
 
 pub use blocker::{Blocker, Reason};
+pub use device::{CXIDevice, CXIDeviceStatus};
 pub use driver::{CXIDriver, CXIDriverSpec};
 pub use driver_status::CXIDriverStatus;
 pub use duration::GoDuration;
