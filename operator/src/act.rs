@@ -55,7 +55,7 @@ pub enum Error {
     #[error("decided on a stale view: {0}")]
     Stale(String),
     /// The API server said no, or could not be reached.
-    #[error("{0}")]
+    #[error("{}", words(.0))]
     Api(#[from] kube::Error),
     /// No answer in time; nobody knows whether it was carried out.
     #[error("no answer within {} s", REQUEST.as_secs())]
@@ -77,6 +77,14 @@ impl Error {
             Self::Api(kube::Error::Api(status)) => matches!(status.code, 404 | 409 | 422),
             _ => false,
         }
+    }
+}
+
+/// The API server's own words; kube would add the whole answer.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        other => other.to_string(),
     }
 }
 
@@ -137,7 +145,7 @@ impl Actor {
         let mut again: Option<Instant> = None;
         for action in actions {
             if let Action::Announce(announcement) = action {
-                self.0.parts.events.publish(announcement, seen, &self.0.tasks);
+                self.0.parts.events.publish(&announcement, seen, &self.0.tasks);
                 continue;
             }
             let target = Target::of(&action, &self.0.parts.identity.namespace);

@@ -25,7 +25,7 @@ const NAMESPACE: &str = "default";
 const NOTE_MAX: usize = 1024;
 
 /// A plan that is made again before the write that goes with it has landed says the same again.
-const REPEAT: Duration = Duration::from_secs(60);
+const REPEAT: Duration = Duration::from_mins(1);
 
 /// Publishes events.
 #[derive(Clone)]
@@ -45,14 +45,14 @@ impl Events {
 
     /// Publishes an announcement on its Node and its CXIDriver, unless it was just published. An event that cannot be
     /// written is logged and lost: nothing depends on it.
-    pub fn publish(&self, about: Announcement, seen: &Arc<Snapshot>, tasks: &TaskTracker) {
-        if !self.is_new(&about, Instant::now()) {
+    pub fn publish(&self, about: &Announcement, seen: &Arc<Snapshot>, tasks: &TaskTracker) {
+        if !self.is_new(about, Instant::now()) {
             return;
         }
         let node = about.node.as_deref().and_then(|name| seen.node(name)).map(|node| reference(node.as_ref()));
         let driver = seen.driver(&about.driver).map(|driver| reference(driver.as_ref()));
         for regarding in [node, driver].into_iter().flatten() {
-            let event = self.event(&about, regarding);
+            let event = self.event(about, regarding);
             let api: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
             tasks.spawn(async move {
                 if let Err(error) = api.create(&PostParams::default(), &event).await {

@@ -32,7 +32,7 @@ pub struct Flags {
     /// Address of /healthz, /readyz and /metrics
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Format of the log on standard error; RUST_LOG chooses what is logged
+    /// Format of the log on standard error; the environment variable `RUST_LOG` chooses what is logged
     #[arg(long, value_enum, default_value_t)]
     pub log_format: Format,
     /// Work without the Lease that keeps a second replica idle

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::{health::Health, metrics::Metrics};
 
-/// Content type of OpenMetrics text.
+/// Content type of `OpenMetrics` text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Why nothing is served.

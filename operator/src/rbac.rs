@@ -23,7 +23,7 @@ pub const DEVICE_PLUGIN: &str = "cxi-device-plugin";
 /// Account of the node agent and of one-shot pods.
 pub const AGENT: &str = "cxi-agent";
 
-/// Every ServiceAccount.
+/// Every `ServiceAccount`.
 pub const ACCOUNTS: [&str; 4] = [OPERATOR, DEVICE_PLUGIN, MODULE_LOADER, AGENT];
 
 /// A rule and its reason.
@@ -128,7 +128,7 @@ pub fn namespace() -> Namespace {
     Namespace { metadata, ..Namespace::default() }
 }
 
-/// A ServiceAccount.
+/// A `ServiceAccount`.
 pub fn account(name: &str) -> ServiceAccount {
     ServiceAccount { metadata: metadata(name, Some(NAMESPACE)), ..ServiceAccount::default() }
 }

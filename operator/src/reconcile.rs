@@ -14,7 +14,7 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 use crate::{
     act::Actor,
@@ -58,9 +58,10 @@ pub async fn keep_ready(caches: Arc<Caches>, health: Health) {
         let waiting = caches.waiting_for();
         health.set_ready(waiting.is_none());
         if waiting != said {
-            match &waiting {
-                Some(what) => warn!("nothing is planned: {what}"),
-                None => debug!("everything has been read"),
+            if let Some(what) = &waiting {
+                warn!("nothing is planned: {what}");
+            } else {
+                info!("everything has been read");
             }
             said = waiting;
         }

@@ -44,7 +44,7 @@ fn short_hash(parts: &[&str]) -> String {
         digest.update(part.as_bytes());
         digest.update([0]);
     }
-    digest.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", digest.finalize())[..10].to_owned()
 }
 
 /// Whether a CXIDriver's spec still describes a revision; only then can its Module be made.

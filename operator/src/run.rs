@@ -117,13 +117,11 @@ async fn work(
     let hold = {
         let released = released.clone();
         async move {
-            match candidate {
-                Some(mut candidate) => candidate.hold(&released).await,
-                None => {
-                    released.cancelled().await;
-                    Ok(())
-                }
+            if let Some(mut candidate) = candidate {
+                return candidate.hold(&released).await;
             }
+            released.cancelled().await;
+            Ok(())
         }
     };
     let mut hold = tokio::spawn(hold);

@@ -35,9 +35,9 @@ impl Parts {
         let Some(index) = driver.finalizers().iter().position(|one| one == TEARDOWN_FINALIZER) else {
             return Ok(());
         };
-        let path = format!("/metadata/finalizers/{index}");
+        let place = format!("/metadata/finalizers/{index}");
         let uid = driver.metadata.uid.as_deref().unwrap_or_default();
-        let patch = Guarded::of(uid).test(&path, &TEARDOWN_FINALIZER).remove(&path);
+        let patch = Guarded::of(uid).test(&place, &TEARDOWN_FINALIZER).remove(&place);
         self.caches.drivers.wrote(patch.send(&self.drivers(), name).await?);
         Ok(())
     }

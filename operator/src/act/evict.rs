@@ -46,14 +46,11 @@ pub fn classify(status: &Status, times: u32) -> Answer {
         429 => {
             let details = status.details.as_ref();
             let cause = details.and_then(|d| d.causes.iter().find(|cause| cause.reason == "DisruptionBudget"));
-            match cause {
-                Some(cause) => Answer::Refused { budget: Some(budget_name(&cause.message)), pause: jittered(growing) },
-                None => {
-                    let wait = details.map_or(0, |details| details.retry_after_seconds);
-                    let wait = Duration::from_secs(wait.into());
-                    Answer::Refused { budget: None, pause: if wait.is_zero() { jittered(growing) } else { wait } }
-                }
+            if let Some(cause) = cause {
+                return Answer::Refused { budget: Some(budget_name(&cause.message)), pause: jittered(growing) };
             }
+            let wait = Duration::from_secs(details.map_or(0, |details| details.retry_after_seconds).into());
+            Answer::Refused { budget: None, pause: if wait.is_zero() { jittered(growing) } else { wait } }
         }
         // Only an administrator can help.
         500 if status.message.contains("more than one PodDisruptionBudget") => {
@@ -156,7 +153,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    fn status(code: u16, message: &str, details: Value) -> Status {
+    fn status(code: u16, message: &str, details: &Value) -> Status {
         serde_json::from_value(json!({"code": code, "message": message, "details": details})).unwrap()
     }
 
@@ -166,7 +163,7 @@ mod tests {
             "reason": "DisruptionBudget",
             "message": "The disruption budget mpi-pdb needs 2 healthy pods and has 2 currently",
         }]});
-        let status = status(429, "Cannot evict pod as it would violate the pod's disruption budget.", details);
+        let status = status(429, "Cannot evict pod as it would violate the pod's disruption budget.", &details);
         for (times, least, most) in [(0, 4, 5), (1, 8, 10), (9, 48, 60)] {
             let Answer::Refused { budget, pause } = classify(&status, times) else { panic!("not refused") };
             assert_eq!(budget.as_deref(), Some("mpi-pdb"));
@@ -183,6 +180,6 @@ mod tests {
     #[case(500, "etcd is gone", Answer::Failed)]
     #[case(403, "no", Answer::Failed)]
     fn answers(#[case] code: u16, #[case] message: &str, #[case] expected: Answer) {
-        assert_eq!(classify(&status(code, message, json!({"retryAfterSeconds": 7})), 0), expected);
+        assert_eq!(classify(&status(code, message, &json!({"retryAfterSeconds": 7})), 0), expected);
     }
 }

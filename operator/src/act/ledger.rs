@@ -1,7 +1,7 @@
 //! Who has its turn: one write per object, a pause after a failure, and nothing twice from one view.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     mem::{Discriminant, discriminant},
     time::{Duration, Instant},
@@ -38,7 +38,7 @@ pub enum Turn {
 #[derive(Default)]
 pub struct Ledger {
     epoch: u64,
-    under_way: HashMap<Target, ()>,
+    under_way: HashSet<Target>,
     done: HashMap<Target, u64>,
     pauses: HashMap<(Target, Discriminant<Action>), Pause>,
     statuses: HashMap<Target, Instant>,
@@ -59,7 +59,7 @@ impl Ledger {
     /// Asks for a turn; `Go` takes it.
     pub fn begin(&mut self, target: &Target, action: &Action, epoch: u64, now: Instant) -> Turn {
         let done_since = self.done.get(target).is_some_and(|done| *done > epoch);
-        if done_since || self.under_way.contains_key(target) {
+        if done_since || self.under_way.contains(target) {
             return Turn::Busy;
         }
         let pause = self.pauses.get(&(target.clone(), discriminant(action)));
@@ -72,7 +72,7 @@ impl Ledger {
                 return Turn::NotBefore(next);
             }
         }
-        self.under_way.insert(target.clone(), ());
+        self.under_way.insert(target.clone());
         Turn::Go
     }
 

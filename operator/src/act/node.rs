@@ -101,8 +101,8 @@ fn changed(node: &Node, uid: &str, changes: &[NodeChange]) -> Result<Guarded, Er
 fn apply(patch: Guarded, node: &Node, change: &NodeChange) -> Result<Guarded, Error> {
     Ok(match change {
         NodeChange::SetLabel { key, was: Some(was), value } => {
-            let path = label_path(key);
-            patch.test(&path, was).add(&path, value)
+            let place = label_path(key);
+            patch.test(&place, was).add(&place, value)
         }
         NodeChange::SetLabel { key, was: None, value } => {
             if node.labels().contains_key(key) {
@@ -111,8 +111,8 @@ fn apply(patch: Guarded, node: &Node, change: &NodeChange) -> Result<Guarded, Er
             patch.add(&label_path(key), value)
         }
         NodeChange::RemoveLabel { key, was } => {
-            let path = label_path(key);
-            patch.test(&path, was).remove(&path)
+            let place = label_path(key);
+            patch.test(&place, was).remove(&place)
         }
         NodeChange::AddTaint { was, taint } => {
             if node_taints(node.spec.as_ref()) != *was {
@@ -122,8 +122,11 @@ fn apply(patch: Guarded, node: &Node, change: &NodeChange) -> Result<Guarded, Er
             if was.is_empty() { patch.add("/spec/taints", &[taint]) } else { patch.add("/spec/taints/-", &taint) }
         }
         NodeChange::RemoveTaint { index, taint } => {
-            let path = format!("/spec/taints/{index}");
-            patch.test(&format!("{path}/key"), &taint.key).test(&format!("{path}/effect"), &taint.effect).remove(&path)
+            let place = format!("/spec/taints/{index}");
+            patch
+                .test(&format!("{place}/key"), &taint.key)
+                .test(&format!("{place}/effect"), &taint.effect)
+                .remove(&place)
         }
     })
 }

@@ -23,21 +23,25 @@ impl Guarded {
     }
 
     /// Fails when anything of the object changed: for facts that `test` cannot express, such as the absence of a field.
+    #[must_use]
     pub fn unchanged(self, resource_version: Option<&str>) -> Self {
         self.test("/metadata/resourceVersion", &resource_version.unwrap_or_default())
     }
 
     /// Fails when a value differs.
+    #[must_use]
     pub fn test(self, path: &str, value: &impl Serialize) -> Self {
         self.step("test", path, Some(json!(value)))
     }
 
     /// Adds or replaces a member, or inserts into a list.
+    #[must_use]
     pub fn add(self, path: &str, value: &impl Serialize) -> Self {
         self.step("add", path, Some(json!(value)))
     }
 
     /// Removes.
+    #[must_use]
     pub fn remove(self, path: &str) -> Self {
         self.step("remove", path, None)
     }
@@ -52,6 +56,9 @@ impl Guarded {
     }
 
     /// Sends it to the object.
+    ///
+    /// # Errors
+    /// When a guard fails, or the API server cannot be reached.
     pub async fn send<K>(self, api: &Api<K>, name: &str) -> Result<K, Error>
     where
         K: Clone + DeserializeOwned + Debug,
@@ -60,6 +67,9 @@ impl Guarded {
     }
 
     /// Sends it to the object's status.
+    ///
+    /// # Errors
+    /// When a guard fails, or the API server cannot be reached.
     pub async fn send_status<K>(self, api: &Api<K>, name: &str) -> Result<K, Error>
     where
         K: Clone + DeserializeOwned + Debug,

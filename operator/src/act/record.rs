@@ -129,7 +129,7 @@ mod tests {
         serde_json::from_value(json!({"driver": "d", "phase": Phase::Pending, "since": since})).unwrap()
     }
 
-    fn record(status: Value) -> CXINode {
+    fn record(status: &Value) -> CXINode {
         let text = json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "7"}, "spec": {}, "status": status});
         serde_json::from_value(text).unwrap()
     }
@@ -137,13 +137,13 @@ mod tests {
     #[test]
     fn the_first_place_is_written_onto_the_version_that_was_seen() {
         let guards = || Guarded::of("u").unchanged(Some("7"));
-        let none = first("u", &rollout(), Some(&record(Value::Null))).unwrap();
+        let none = first("u", &rollout(), Some(&record(&Value::Null))).unwrap();
         assert_eq!(none, guards().add("/status", &json!({"rollout": rollout()})));
         let report =
             json!({"node": {"kernel": "6", "bootID": "b", "observedAt": "2026-01-01T00:00:00Z", "sequence": 1}});
-        let reported = first("u", &rollout(), Some(&record(report))).unwrap();
+        let reported = first("u", &rollout(), Some(&record(&report))).unwrap();
         assert_eq!(reported, guards().add("/status/rollout", &rollout()));
-        let placed = record(json!({"rollout": rollout()}));
+        let placed = record(&json!({"rollout": rollout()}));
         assert!(first("u", &rollout(), Some(&placed)).is_err());
         assert!(first("u", &rollout(), None).is_err());
     }

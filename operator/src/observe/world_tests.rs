@@ -46,7 +46,7 @@ fn record(node: &str, owner: &str) -> Arc<CXINode> {
     }))
 }
 
-fn pod(name: &str, node: &str, labels: Value) -> Arc<core::Pod> {
+fn pod(name: &str, node: &str, labels: &Value) -> Arc<core::Pod> {
     object(json!({
         "metadata": {"name": name, "namespace": "jobs", "uid": name, "labels": labels},
         "spec": {"nodeName": node, "containers": [{"name": "c", "resources": {"limits": {"hpe.com/cxi": "1"}}}]},
@@ -81,7 +81,7 @@ fn holders_are_placed_with_their_refusals_and_budgets() {
     let seen = Snapshot {
         drivers: vec![driver()],
         nodes: vec![node("n1", "u1"), node("n2", "u2")],
-        holders: vec![pod("p2", "n1", labels.clone()), pod("p1", "n1", labels), pod("gone", "n9", json!({}))],
+        holders: vec![pod("p2", "n1", &labels), pod("p1", "n1", &labels), pod("gone", "n9", &json!({}))],
         budgets: vec![
             object(json!({
                 "metadata": {"name": "pdb", "namespace": "jobs", "generation": 2},
@@ -111,7 +111,7 @@ fn a_budget_whose_status_is_old_allows_nothing() {
     let seen = Snapshot {
         drivers: vec![driver()],
         nodes: vec![node("n1", "u1")],
-        holders: vec![pod("p1", "n1", json!({}))],
+        holders: vec![pod("p1", "n1", &json!({}))],
         budgets: vec![object(json!({
             "metadata": {"name": "pdb", "namespace": "jobs", "generation": 3},
             "spec": {"selector": {}},

@@ -15,7 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-/// ServiceAccount of KMM's worker pods. Without one in the Module each flavour of KMM chooses another.
+/// `ServiceAccount` of KMM's worker pods. Without one in the Module each flavour of KMM chooses another.
 pub const MODULE_LOADER: &str = "cxi-module-loader";
 
 /// Where KMM's worker unpacks the image; `modprobe` looks for `lib/modules/<kernel>` below it (KMM `cmd/worker`).
