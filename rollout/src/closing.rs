@@ -43,15 +43,18 @@ pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
     match prefetch(ctx, next) {
         Prefetch::Done(expected) => {
             next.record.expected = expected;
-            next.record.snapshot = Some(Snapshot {
-                devices: report.devices.iter().map(|nic| nic.pci_address.clone()).collect(),
-                links_up: report
-                    .devices
-                    .iter()
-                    .filter(|nic| nic.link == Link::Up)
-                    .map(|nic| nic.pci_address.clone())
-                    .collect(),
-                build_ids: report.build_ids(),
+            // After a reboot that came in between, the driver may not be loaded yet: what was seen before stands.
+            next.record.snapshot = next.record.snapshot.take().or_else(|| {
+                Some(Snapshot {
+                    devices: report.devices.iter().map(|nic| nic.pci_address.clone()).collect(),
+                    links_up: report
+                        .devices
+                        .iter()
+                        .filter(|nic| nic.link == Link::Up)
+                        .map(|nic| nic.pci_address.clone())
+                        .collect(),
+                    build_ids: report.build_ids(),
+                })
             });
             leave_admitted(ctx, next);
         }
@@ -294,7 +297,8 @@ fn called_off(ctx: &Ctx<'_>, next: &mut Next) -> bool {
     true
 }
 
-/// After a reboot pods may be back and the kernel may be another: begin again, with the gate as it was.
+/// After a reboot pods may be back and the kernel may be another: begin again. What was verified in the last boot is not
+/// verified in this one, so the node is not offered even if the transaction is taken back.
 fn reboot(ctx: &Ctx<'_>, next: &mut Next) -> bool {
     if next.record.boot_id.as_ref() == Some(&ctx.node.boot_id) {
         return false;
@@ -303,6 +307,7 @@ fn reboot(ctx: &Ctx<'_>, next: &mut Next) -> bool {
         Phase::Admitted | Phase::Waiting => Phase::Admitted,
         _ => Phase::Closing,
     };
+    next.record.from = next.record.revision.take().or(next.record.from.take());
     next.record.expected = next.record.expected.take().filter(|expected| expected.kernel == ctx.node.kernel);
     next.enter(ctx, phase);
     true

@@ -48,7 +48,7 @@ pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) 
         // By what is stored, not by what this plan wants to store.
         match member.node.rollout() {
             None => true,
-            Some(record) if record.phase.is_settled() => {
+            Some(record) if drift::rests(record) => {
                 record.attempt + 1 == entry.attempt
                     && drift::needs_transaction(scope.world, member.node, record, member.wanted.as_ref())
             }

@@ -113,7 +113,6 @@ fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
                 next.enter(ctx, Phase::RollingBack);
             } else if next.record.from.as_ref().is_some_and(|from| from.as_str() == value) {
                 // KMM has not been told yet: the node still runs its old revision and can go back to it.
-                next.record.revision = next.record.from.take();
                 next.enter(ctx, Phase::Closing);
             } else {
                 closing::look(ctx, next);

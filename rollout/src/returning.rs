@@ -18,13 +18,15 @@ use crate::{
 /// Compares what the node runs with what it should run.
 pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     let in_transaction = next.record.cause.is_some();
+    if !in_transaction && settled::follow(ctx, next) {
+        return;
+    }
     if next.record.boot_id.as_ref() != Some(&ctx.node.boot_id) {
         next.record.advertise = Advertise::None;
         next.enter(ctx, Phase::Verifying);
         return;
     }
     let Some(goal) = next.record.goal.clone() else {
-        next.record.revision = None;
         next.enter(ctx, Phase::Pending);
         return;
     };
@@ -34,7 +36,6 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
             next.record.evidence_since = None;
             next.enter(ctx, Phase::Quiesced);
         } else {
-            next.record.revision = Some(goal);
             next.record.goal = None;
             next.enter(ctx, Phase::Pending);
         }

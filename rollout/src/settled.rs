@@ -10,6 +10,36 @@ use crate::{
 
 /// Steps a node that rests.
 pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
+    if follow(ctx, next) {
+        return;
+    }
+    let wanted = ctx.wanted.clone();
+    if next.record.phase != Phase::Quarantined && next.record.revision.is_some() {
+        if evidence_gone(ctx, &next.record) {
+            let revision = next.record.revision.take();
+            return reverify(ctx, next, revision);
+        }
+        let phase = if next.record.revision == wanted { Phase::UpToDate } else { Phase::Pending };
+        if next.record.phase != phase {
+            next.enter(ctx, phase);
+        }
+        if phase == Phase::UpToDate && next.record.failure.is_some() {
+            next.record.failure = None;
+            next.record.last_error = None;
+        }
+    } else if next.record.phase == Phase::Pending
+        && let Some(revision) = labelled_revision(ctx).filter(|revision| ctx.revision(revision).is_some())
+    {
+        // A transaction was taken back before the driver was, but nobody knows any more whether it runs.
+        return reverify(ctx, next, Some(revision));
+    }
+    if next.record.phase == Phase::UpToDate {
+        next.unblock();
+    }
+}
+
+/// Notes what is wanted and asked for, and begins the transaction that was admitted. True when one begins.
+pub fn follow(ctx: &Ctx<'_>, next: &mut Next) -> bool {
     let wanted = ctx.wanted.clone();
     if next.record.target_revision != wanted {
         if wanted.is_none() && !ctx.driver.deleting {
@@ -24,35 +54,21 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
     if let Some(entry) =
         ctx.entry.filter(|entry| entry.attempt == next.record.attempt + 1 && ctx.needs_transaction(&next.record))
     {
-        return begin(ctx, next, entry.attempt);
+        begin(ctx, next, entry.attempt);
+        return true;
     }
-    if next.record.phase != Phase::Quarantined && next.record.revision.is_some() {
-        if evidence_gone(ctx, &next.record) {
-            reverify(ctx, next);
-            return;
-        }
-        let phase = if next.record.revision == wanted { Phase::UpToDate } else { Phase::Pending };
-        if next.record.phase != phase {
-            next.enter(ctx, phase);
-        }
-        if phase == Phase::UpToDate && next.record.failure.is_some() {
-            next.record.failure = None;
-            next.record.last_error = None;
-        }
-    }
-    if next.record.phase == Phase::UpToDate {
-        next.unblock();
-    }
+    false
 }
 
 /// Starts the transaction that the ledger has admitted.
 fn begin(ctx: &Ctx<'_>, next: &mut Next, attempt: i32) {
     let record = &mut next.record;
     record.attempt = attempt;
+    // What was being verified is what the node goes back to.
+    record.from = record.goal.take();
     record.goal.clone_from(&ctx.wanted);
     record.retry_after = None;
     record.evictions.clear();
-    record.from = None;
     record.snapshot = None;
     let asked_back = request(ctx) == Some("rollback");
     record.cause = Some(match &record.goal {
@@ -72,8 +88,8 @@ fn begin(ctx: &Ctx<'_>, next: &mut Next, attempt: i32) {
 }
 
 /// What was verified in an earlier boot, or is not seen any more, has to be verified again before it is offered.
-fn reverify(ctx: &Ctx<'_>, next: &mut Next) {
-    next.record.goal.clone_from(&next.record.revision);
+fn reverify(ctx: &Ctx<'_>, next: &mut Next, revision: Option<RevisionId>) {
+    next.record.goal = revision;
     next.record.cause = None;
     next.record.from = None;
     next.record.snapshot = None;

@@ -134,6 +134,11 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
         return Step { rollout: Some(rebuild(ctx, Some(record))), ..Step::default() };
     }
     let mut next = Next { record: record.clone(), effects: Vec::new(), announcements: Vec::new() };
+    let was_away = record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::NotReady);
+    if was_away && ctx.node.ready && awaits_node(record.phase) {
+        next.enter(ctx, record.phase);
+        return Step { rollout: Some(next.record), ..Step::default() };
+    }
     match record.phase {
         Phase::UpToDate | Phase::Pending | Phase::Quarantined => settled::step(ctx, &mut next),
         Phase::Admitted => closing::admitted(ctx, &mut next),
@@ -147,6 +152,7 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
         Phase::Verifying => returning::verifying(ctx, &mut next),
         Phase::Returning => returning::returning(ctx, &mut next),
     }
+    not_ready(ctx, record, &mut next);
     if next.record != *record {
         return Step { rollout: Some(next.record), effects: Vec::new(), announcements: next.announcements };
     }
@@ -160,6 +166,20 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
     }
     next.effects.extend(sweep_pods(ctx, record.phase));
     Step { rollout: None, effects: next.effects, announcements: Vec::new() }
+}
+
+/// Whether a phase is about what the node does. Such a phase begins again, time limits and all, when a node that was not Ready
+/// is back.
+fn awaits_node(phase: Phase) -> bool {
+    !phase.is_settled() && !matches!(phase, Phase::Admitted | Phase::Waiting)
+}
+
+/// Says of a node that is not Ready what everything else waits for.
+fn not_ready(ctx: &Ctx<'_>, was: &NodeRollout, next: &mut Next) {
+    if !ctx.node.ready && awaits_node(was.phase) && next.record.phase == was.phase {
+        next.record.blocked_by.clone_from(&was.blocked_by);
+        settled::explain(ctx, next, Reason::NotReady, ("", ""), "the node is not Ready".into());
+    }
 }
 
 /// A record on its way to being written, or the effects of one that stays.
@@ -251,6 +271,7 @@ impl Next {
         let untouched = self.record.phase == Phase::Admitted;
         self.remember(ctx, self.record.goal.clone(), "GivenBack".into());
         self.record.goal = None;
+        self.record.from = None;
         self.record.cause = None;
         self.record.evictions.clear();
         if self.record.revision.is_none() {

@@ -3,7 +3,7 @@
 use cxi_api::{Phase, names::UPGRADE_PENDING_TAINT};
 use rstest::rstest;
 
-use super::{condition, evictions, evicting, upgrade};
+use super::{condition, evicting, evictions, upgrade};
 use crate::sim::{Sim, Workload, build::spec};
 
 /// The bound that the product promises.

@@ -7,7 +7,7 @@ use cxi_api::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use rstest::rstest;
 
-use super::{evictions, evicting, message, reason, upgrade};
+use super::{evicting, evictions, message, reason, upgrade};
 use crate::sim::{Budget, Kind, Sim, Workload, build::spec, seconds};
 
 fn with_policy(nodes: usize, policy: DrainPolicy) -> Sim {
@@ -195,7 +195,9 @@ fn two_budgets_over_one_pod_are_refused_beforehand() {
 #[test]
 fn budgets_of_several_nodes_are_added_up() {
     let mut sim = evicting(4);
-    sim.edit(|spec| spec.update_strategy.max_unavailable = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(4));
+    sim.edit(|spec| {
+        spec.update_strategy.max_unavailable = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(4)
+    });
     for node in ["n1", "n2", "n3", "n4"] {
         sim.start(Workload::job(node).on(node));
     }

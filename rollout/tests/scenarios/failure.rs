@@ -46,7 +46,8 @@ fn a_failed_node_goes_back_and_the_rollout_halts(#[case] fault: Fault) {
     assert_eq!(reason(&sim, "n1"), Some(Reason::Failed), "{}", message(&sim, "n1"));
     assert_eq!(reason(&sim, "n2"), Some(Reason::Halted));
     assert_eq!(sim.driver().status.failed, 1);
-    let events: Vec<&str> = sim.events.iter().filter(|event| event.warning).map(|event| event.reason.as_str()).collect();
+    let events: Vec<&str> =
+        sim.events.iter().filter(|event| event.warning).map(|event| event.reason.as_str()).collect();
     assert!(events.contains(&"RolloutHalted") && events.contains(&"DriverFailed"), "{events:?}");
     let story: Vec<String> =
         sim.node("n1").rollout().unwrap().history.iter().map(|entry| entry.result.clone()).collect();

@@ -74,7 +74,8 @@ fn a_new_kernel_without_an_image_says_so_and_the_upgrade_gets_it_out() {
 
 #[test]
 fn a_node_that_is_not_ready_for_a_while_is_not_a_failure() {
-    for phase in [Phase::Closing, Phase::Quiesced, Phase::Unloading, Phase::Loading, Phase::Verifying, Phase::Returning] {
+    for phase in [Phase::Closing, Phase::Quiesced, Phase::Unloading, Phase::Loading, Phase::Verifying, Phase::Returning]
+    {
         let mut sim = Sim::installed(2, spec("13.0.0"));
         upgrade(&mut sim, "13.1.0");
         sim.until_phase("n1", phase);

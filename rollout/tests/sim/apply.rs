@@ -265,7 +265,8 @@ impl Sim {
     /// Nobody wrote to the Node since it was seen.
     fn unchanged(&self, name: &str, seen: &World) -> Result<(), Refused> {
         let version = |node: &Node| {
-            let status = (node.ready, node.cordoned, node.kernel.clone(), node.boot_id.clone(), node.allocatable.clone());
+            let status =
+                (node.ready, node.cordoned, node.kernel.clone(), node.boot_id.clone(), node.allocatable.clone());
             (node.uid.clone(), node.labels.clone(), node.taints.clone(), status)
         };
         let (found, before) = (self.api.nodes.get(name), seen.nodes.get(name));

@@ -70,10 +70,7 @@ impl Sim {
     pub fn add_node(&mut self, name: &str) {
         let uid = self.uid("node");
         let boot_id = self.uid("boot");
-        let labels = [
-            (SELECTOR.to_owned(), "true".to_owned()),
-            ("kubernetes.io/hostname".to_owned(), name.to_owned()),
-        ];
+        let labels = [(SELECTOR.to_owned(), "true".to_owned()), ("kubernetes.io/hostname".to_owned(), name.to_owned())];
         let node = Node {
             name: name.into(),
             uid,

@@ -70,13 +70,8 @@ impl Sim {
         let mut revisions = std::mem::take(&mut self.api.revisions);
         for revision in &mut revisions {
             let selected = |labels: &BTreeMap<String, String>| labels.get(DRIVER_LABEL) == Some(&revision.driver);
-            let kernels: Vec<String> = self
-                .api
-                .nodes
-                .values()
-                .filter(|node| selected(&node.labels))
-                .map(|node| node.kernel.clone())
-                .collect();
+            let kernels: Vec<String> =
+                self.api.nodes.values().filter(|node| selected(&node.labels)).map(|node| node.kernel.clone()).collect();
             let old = std::mem::take(&mut revision.images);
             for kernel in kernels {
                 let missing = self.missing.contains(&(revision.version.clone(), kernel.clone()));
@@ -141,8 +136,7 @@ impl Sim {
                 continue;
             }
             let image = revision.images.get(&node.kernel);
-            if w.as_deref() != Some(revision.id.as_str())
-                || image.is_none_or(|image| image.state != ImageState::Exists)
+            if w.as_deref() != Some(revision.id.as_str()) || image.is_none_or(|image| image.state != ImageState::Exists)
             {
                 continue;
             }
@@ -319,7 +313,8 @@ impl Sim {
             // modprobe of what is loaded is a success, whatever release it is.
             return Ok(());
         }
-        let foreign = machine.modules.iter().any(|(module, id)| *id != super::machine::build_id(&worker.version, kernel, module));
+        let foreign =
+            machine.modules.iter().any(|(module, id)| *id != super::machine::build_id(&worker.version, kernel, module));
         if foreign {
             return Err("modprobe: disagrees about version of symbol cxi_sl_init".into());
         }

@@ -97,9 +97,9 @@ impl Default for Machine {
 /// The build-id of a module of a release for a kernel.
 pub fn build_id(version: &str, kernel: &str, module: &str) -> String {
     let text = format!("{version}/{kernel}/{module}");
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
 }
 
@@ -107,8 +107,7 @@ impl Machine {
     /// Puts a whole release in.
     pub fn insert(&mut self, version: &str, kernel: &str, now: Timestamp) {
         let version = self.impostors.get(version).cloned().unwrap_or_else(|| version.to_owned());
-        self.modules =
-            STACK.iter().map(|name| ((*name).to_owned(), build_id(&version, kernel, name))).collect();
+        self.modules = STACK.iter().map(|name| ((*name).to_owned(), build_id(&version, kernel, name))).collect();
         self.loaded = Some(version);
         self.loaded_at = Some(now);
     }

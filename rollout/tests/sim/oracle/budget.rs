@@ -39,15 +39,11 @@ impl Sim {
             .filter(|node| node.labels.get(cxi_api::names::DRIVER_LABEL) == Some(&old.name))
             .collect();
         let budget = budget(&old.spec.update_strategy.max_unavailable, mine.len());
-        let flying = |node: &Node| {
-            rollout.in_flight.iter().any(|entry| entry.node == node.name && entry.uid == node.uid)
-        };
+        let flying =
+            |node: &Node| rollout.in_flight.iter().any(|entry| entry.node == node.name && entry.uid == node.uid);
         let unavailable = mine.iter().filter(|node| flying(node) || !serves(old, node)).count();
-        let taken: Vec<&str> = new
-            .iter()
-            .filter(|node| serves(old, node) && !broken(node))
-            .map(|node| node.name.as_str())
-            .collect();
+        let taken: Vec<&str> =
+            new.iter().filter(|node| serves(old, node) && !broken(node)).map(|node| node.name.as_str()).collect();
         self.demand(taken.is_empty() || unavailable <= budget, "I1", || {
             format!("{taken:?} are admitted: {unavailable} unavailable, {budget} allowed")
         });

@@ -18,7 +18,9 @@ impl Sim {
             .filter(|node| node.rollout().is_none_or(|record| record.revision.is_none()))
             .map(|node| node.name.as_str())
             .collect();
-        self.demand(unverified.is_empty(), "I12", || format!("{name} is Available, but {unverified:?} are not verified"));
+        self.demand(unverified.is_empty(), "I12", || {
+            format!("{name} is Available, but {unverified:?} are not verified")
+        });
     }
 
     /// Counters are recounts.
