@@ -7,9 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use cxi_api::{CXIDriver, CXINode, names::OPERATOR};
+use cxi_api::{crds::crds, names::OPERATOR};
 use cxi_operator::rbac;
-use kube::CustomResourceExt;
 use serde::Serialize;
 
 const COMMAND: &str = "cargo xtask gen";
@@ -43,15 +42,18 @@ fn files() -> Result<Vec<(PathBuf, String)>> {
     let (plugin_role, plugin_binding) = rbac::cluster_role(rbac::DEVICE_PLUGIN, rbac::DEVICE_PLUGIN_CLUSTER);
     let (agent_role, agent_binding) = rbac::cluster_role(rbac::AGENT, rbac::AGENT_CLUSTER);
     let file = |name: &str, documents: &[String]| (PathBuf::from(name), documents_text(documents));
-    Ok(vec![
-        file("crds/cxidrivers.yaml", &[yaml(&CXIDriver::crd())?]),
-        file("crds/cxinodes.yaml", &[yaml(&CXINode::crd())?]),
+    let mut files = Vec::new();
+    for crd in crds() {
+        files.push(file(&format!("crds/{}.yaml", crd.spec.names.plural), &[yaml(&crd)?]));
+    }
+    files.extend([
         file("rbac/namespace.yaml", &[yaml(&rbac::namespace())?]),
         file("rbac/serviceaccounts.yaml", &accounts),
         file("rbac/operator.yaml", &[yaml(&cluster_role)?, yaml(&cluster_binding)?, yaml(&role)?, yaml(&binding)?]),
         file("rbac/device-plugin.yaml", &[yaml(&plugin_role)?, yaml(&plugin_binding)?]),
         file("rbac/agent.yaml", &[yaml(&agent_role)?, yaml(&agent_binding)?]),
-    ])
+    ]);
+    Ok(files)
 }
 
 fn documents_text(documents: &[String]) -> String {

@@ -14,7 +14,7 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     act::Actor,
@@ -54,15 +54,17 @@ pub struct Loop {
 /// Says when everything has been read for the first time, and again whenever something cannot be read.
 pub async fn keep_ready(caches: Arc<Caches>, health: Health) {
     let mut said = None;
+    let mut was_ready = false;
     loop {
         let waiting = caches.waiting_for();
         health.set_ready(waiting.is_none());
         if waiting != said {
-            if let Some(what) = &waiting {
-                warn!("nothing is planned: {what}");
-            } else {
-                info!("everything has been read");
+            match (&waiting, was_ready) {
+                (Some(what), true) => warn!("nothing is planned: {what}"),
+                (Some(what), false) => debug!("nothing is planned yet: {what}"),
+                (None, _) => info!("everything has been read"),
             }
+            was_ready |= waiting.is_none();
             said = waiting;
         }
         sleep(Duration::from_millis(500)).await;
