@@ -5,6 +5,7 @@ pub mod driver_model;
 pub mod harness;
 pub mod jobs;
 pub mod operator;
+pub mod oracle;
 pub mod soft_node;
 pub mod table;
 pub mod truth;

@@ -39,6 +39,8 @@ use engine::Shared;
 use node::SoftNode;
 use state::State;
 
+pub(crate) use plan::extended_requests;
+
 /// Any number of soft nodes of one cluster. Clones are handles of the same nodes; they stop with [`SoftCluster::stop`] or
 /// when the last handle is dropped.
 #[derive(Clone)]
