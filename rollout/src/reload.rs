@@ -144,9 +144,13 @@ fn unloaded(ctx: &Ctx<'_>, next: &mut Next) {
 
 /// Takes out what a failed load (or the host) left in the kernel. True when that settles the step.
 fn clean_up(ctx: &Ctx<'_>, next: &mut Next, modules: &[String]) -> bool {
-    if settled::is_preinstalled(ctx) && next.record.goal.is_some() && next.record.goal == ctx.wanted {
-        // The host's driver is what is wanted.
-        next.enter(ctx, Phase::Verifying);
+    if settled::is_preinstalled(ctx) && next.record.goal == ctx.wanted {
+        // The host's driver is what is wanted, or to be left alone.
+        if next.record.goal.is_some() {
+            next.enter(ctx, Phase::Verifying);
+        } else {
+            unloaded(ctx, next);
+        }
         return true;
     }
     let names = modules.join(", ");

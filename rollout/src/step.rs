@@ -304,10 +304,12 @@ fn back_off(settings: &Settings, record: &NodeRollout) -> Duration {
     settings.back_off.saturating_mul(factor).min(settings.back_off_max)
 }
 
-/// A transaction without an entry in the ledger is nobody's: somebody edited one of the two.
+/// A transaction without an entry in the ledger, or without a cause, is nobody's: somebody edited one of the two. Outside a
+/// transaction a node is only verified and given back.
 fn is_orphaned(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
     let in_ledger = ctx.entry.is_some_and(|entry| entry.attempt == record.attempt);
-    !record.phase.is_settled() && record.cause.is_some() && !in_ledger
+    let outside = record.cause.is_none() && matches!(record.phase, Phase::Verifying | Phase::Returning);
+    !record.phase.is_settled() && !outside && !(in_ledger && record.cause.is_some())
 }
 
 /// A record made from nothing but observation: never a later phase than what is seen proves. A node that runs is verified

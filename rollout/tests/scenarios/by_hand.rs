@@ -1,1 +1,204 @@
-//! x
+//! Administrators who edit what is ours.
+
+use cxi_api::{
+    NodeRollout, Phase,
+    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, UPGRADE_PENDING_TAINT, device_plugin_gate},
+    strategy::DrainPolicy,
+};
+use rstest::rstest;
+
+use super::upgrade;
+use crate::sim::{Sim, Workload, build::spec, seconds};
+
+const PHASES: [Phase; 9] = [
+    Phase::Admitted,
+    Phase::Waiting,
+    Phase::Closing,
+    Phase::Evicting,
+    Phase::Quiesced,
+    Phase::Unloading,
+    Phase::Loading,
+    Phase::Verifying,
+    Phase::Returning,
+];
+
+fn in_phase(phase: Phase) -> Sim {
+    let mut wanted = spec("13.0.0");
+    wanted.update_strategy.drain.policy = DrainPolicy::WaitThenEvict;
+    let mut sim = Sim::installed(2, wanted);
+    for node in ["n1", "n2"] {
+        sim.start(Workload { stubborn: true, grace: seconds(60), ..Workload::job(node).on(node) });
+    }
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", phase);
+    sim
+}
+
+#[test]
+fn a_deleted_record_of_a_resting_node_is_made_again_without_moving_it() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    sim.start(Workload::job("job").on("n1"));
+    sim.node_mut("n1").record = None;
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(sim.writes.get("version label"), None);
+    assert_eq!((sim.pods.len(), sim.writes.get("evictions")), (1, None));
+}
+
+#[test]
+fn a_record_deleted_in_any_phase() {
+    for phase in PHASES {
+        let mut sim = in_phase(phase);
+        sim.node_mut("n1").record = None;
+        sim.settle();
+        sim.assert_all_up_to_date();
+    }
+}
+
+#[test]
+fn a_status_edited_to_any_phase_in_any_phase() {
+    for phase in PHASES {
+        for forged in Phase::ALL {
+            let mut sim = in_phase(phase);
+            let record = sim.node_mut("n1").record.as_mut().unwrap();
+            if let Some(rollout) = &mut record.rollout {
+                rollout.phase = forged;
+            }
+            sim.settle();
+            sim.assert_all_up_to_date();
+        }
+    }
+}
+
+#[test]
+fn a_status_edited_while_the_node_rests() {
+    for forged in Phase::ALL {
+        let mut sim = Sim::installed(2, spec("13.0.0"));
+        sim.start(Workload::job("job").on("n1"));
+        if let Some(rollout) = &mut sim.node_mut("n1").record.as_mut().unwrap().rollout {
+            rollout.phase = forged;
+        }
+        sim.settle();
+        sim.assert_all_up_to_date();
+        assert_eq!(sim.writes.get("version label"), None, "{forged}: {:?}", sim.writes);
+        assert_eq!(sim.writes.get("evictions"), None, "{forged}");
+    }
+}
+
+#[test]
+fn an_empty_status() {
+    for phase in PHASES {
+        let mut sim = in_phase(phase);
+        sim.node_mut("n1").record.as_mut().unwrap().rollout = None;
+        sim.settle();
+        sim.assert_all_up_to_date();
+    }
+}
+
+#[test]
+fn a_forged_revision_is_not_believed() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Admitted);
+    let target = sim.target();
+    let forge = |rollout: &mut NodeRollout| {
+        rollout.revision = Some(target.clone());
+        rollout.phase = Phase::UpToDate;
+    };
+    forge(sim.node_mut("n1").record.as_mut().unwrap().rollout.as_mut().unwrap());
+    sim.oracle.collect = true;
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
+fn the_ledger_wiped() {
+    for phase in PHASES {
+        let mut sim = in_phase(phase);
+        sim.driver_mut("cxi").status = cxi_api::CXIDriverStatus::default();
+        sim.settle();
+        sim.assert_all_up_to_date();
+    }
+}
+
+#[test]
+fn the_version_label_removed_means_repair() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    sim.remove_version_labels_by_hand("n1");
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
+fn the_version_label_removed_in_any_phase() {
+    for phase in PHASES {
+        let mut sim = in_phase(phase);
+        sim.remove_version_labels_by_hand("n1");
+        sim.settle();
+        sim.assert_all_up_to_date();
+    }
+}
+
+#[test]
+fn a_second_version_label_is_taken_away_in_order() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    sim.version_label_by_hand("n1", "13.0.0");
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(crate::sim::apply::version_labels(sim.node("n1")).len(), 1);
+}
+
+#[rstest]
+#[case("13.0.0")]
+#[case("13.1.0")]
+fn another_version_label_in_any_phase(#[case] version: &str) {
+    for phase in PHASES {
+        let mut sim = in_phase(phase);
+        sim.version_label_by_hand("n1", version);
+        sim.settle();
+        sim.assert_all_up_to_date();
+        assert_eq!(crate::sim::apply::version_labels(sim.node("n1")).len(), 1);
+    }
+}
+
+#[rstest]
+#[case(device_plugin_gate("cxi"), None)]
+#[case(device_plugin_gate("cxi"), Some("nonsense"))]
+#[case(DRIVER_VERSION_LABEL.to_owned(), None)]
+#[case(DRIVER_VERSION_LABEL.to_owned(), Some("1.0"))]
+fn other_labels_of_ours_are_put_back(#[case] key: String, #[case] value: Option<&str>) {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    let before = sim.node("n1").labels.clone();
+    match value {
+        Some(value) => sim.label("n1", &key, value),
+        None => sim.unlabel("n1", &key),
+    }
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(sim.node("n1").labels, before);
+}
+
+#[test]
+fn the_owner_label_removed_does_not_lose_the_node() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    sim.oracle.by_hand("n1");
+    sim.unlabel("n1", DRIVER_LABEL);
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(sim.owner("n1"), Some("cxi"));
+}
+
+#[test]
+fn our_taint_added_by_hand_goes_again() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    let taint = cxi_rollout::world::Taint {
+        key: UPGRADE_PENDING_TAINT.into(),
+        value: String::new(),
+        effect: "PreferNoSchedule".into(),
+    };
+    sim.node_mut("n1").taints.push(taint);
+    sim.settle();
+    assert!(sim.node("n1").taints.is_empty());
+}

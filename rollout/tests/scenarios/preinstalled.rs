@@ -1,1 +1,84 @@
-//! x
+//! Hosts that bring their driver: nothing is loaded or unloaded, everything else works.
+
+use cxi_api::{CXIDriverSpec, Phase, Reason, driver::SourceType};
+
+use super::{reason, upgrade};
+use crate::sim::{KERNEL, Sim, build::spec};
+
+fn preinstalled(version: &str) -> CXIDriverSpec {
+    let mut wanted = spec(version);
+    wanted.source.kind = SourceType::Preinstalled;
+    wanted.source.image = None;
+    wanted
+}
+
+fn hosts(nodes: usize) -> Sim {
+    let mut sim = Sim::new(nodes, preinstalled("13.0.0"));
+    sim.api.kmm_present = false;
+    sim.kmm_runs = false;
+    let now = sim.now;
+    for name in sim.node_names() {
+        let machine = sim.machine_mut(&name);
+        machine.host_driver = Some("13.0.0".into());
+        machine.insert("13.0.0", KERNEL, now);
+    }
+    sim
+}
+
+#[test]
+fn the_hosts_driver_is_verified_and_offered_without_kmm() {
+    let mut sim = hosts(3);
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert!(sim.api.revisions.is_empty());
+}
+
+#[test]
+fn a_host_without_its_driver_is_named() {
+    let mut sim = hosts(2);
+    sim.machine_mut("n1").clear();
+    sim.settle();
+    sim.assert_up_to_date("n2");
+    assert_ne!(sim.phase("n1"), Some(Phase::UpToDate));
+    assert!(matches!(reason(&sim, "n1"), Some(Reason::HostDriverMissing | Reason::Failed)), "{}", sim.describe());
+    let now = sim.now;
+    sim.machine_mut("n1").insert("13.0.0", KERNEL, now);
+    sim.ask("n1", "retry");
+    sim.resume();
+    sim.settle();
+    sim.assert_up_to_date("n1");
+}
+
+#[test]
+fn another_version_in_the_spec_moves_no_node() {
+    let mut sim = hosts(2);
+    sim.settle();
+    sim.start(crate::sim::Workload::job("job").on("n1"));
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    assert_eq!(sim.driver().status.updated, 2, "{}", sim.describe());
+    assert_eq!(sim.pods.len(), 1);
+    assert_eq!(sim.writes.get("evictions"), None);
+}
+
+#[test]
+fn a_reboot_is_verified_again() {
+    let mut sim = hosts(2);
+    sim.settle();
+    sim.reboot("n1");
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
+fn deletion_leaves_the_hosts_driver_alone() {
+    let mut sim = hosts(2);
+    sim.settle();
+    sim.delete_driver("cxi");
+    sim.settle();
+    assert!(sim.api.drivers.is_empty(), "{}", sim.describe());
+    for node in ["n1", "n2"] {
+        assert_eq!(sim.machines[node].loaded.as_deref(), Some("13.0.0"));
+        assert_eq!(sim.owner(node), None);
+    }
+}
