@@ -98,6 +98,11 @@ impl Judge {
         }
     }
 
+    /// How many Nodes the story has told of that are still there.
+    pub fn nodes(&self) -> usize {
+        self.world.nodes.len()
+    }
+
     /// What was found so far.
     pub fn violations(&self) -> &[Violation] {
         &self.found.violations

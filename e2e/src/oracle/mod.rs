@@ -114,6 +114,11 @@ impl Oracle {
         tell(&self.judge, Event::Operator { runs });
     }
 
+    /// How many Nodes it knows.
+    pub fn nodes(&self) -> usize {
+        lock(&self.judge).nodes()
+    }
+
     /// What was found so far.
     pub fn violations(&self) -> Vec<Violation> {
         lock(&self.judge).violations().to_vec()

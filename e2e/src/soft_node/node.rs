@@ -439,6 +439,9 @@ impl SoftNode {
             "kubernetes.io/hostname": self.name,
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": "amd64",
+            // A kubelet still sets the old names too; otherwise a controller adds them some time later.
+            "beta.kubernetes.io/os": "linux",
+            "beta.kubernetes.io/arch": "amd64",
         });
         for (key, value) in &self.shape.labels {
             labels[key] = json!(value);

@@ -1,0 +1,61 @@
+//! The spine: installation, then an upgrade under load, with the real KMM and the operator as it ships.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use cxi_e2e::{
+    harness::{Harness, HarnessOptions},
+    jobs::JobShape,
+    oracle::{Invariant, Oracle},
+    soft_node::NodeShape,
+};
+use serde_json::json;
+
+const LONG: Duration = Duration::from_mins(2);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {
+    let harness = Harness::start(HarnessOptions::default()).await?;
+    let oracle = Oracle::start(&harness.client, &harness.soft);
+    let names = harness.soft.add_nodes("n", 3, &NodeShape::default());
+    harness.soft.wait_until_ready(LONG).await?;
+
+    let operator = harness.spawn_operator(&[])?;
+    oracle.operator_runs(true);
+    harness.create_driver("cxi", "13.0.0", |_| ()).await?;
+    harness.wait_verified("cxi", 3, LONG).await?;
+
+    harness.jobs.deployment("job", 2, &JobShape::default()).await?;
+    harness.wait_until("both pods run", LONG, async |h| Ok(h.jobs.running_on("job").await?.len() == 2)).await?;
+    harness.edit_version("cxi", "13.1.0").await?;
+    harness.wait_verified("cxi", 3, LONG).await?;
+    harness.wait_until("both pods run again", LONG, async |h| Ok(h.jobs.running_on("job").await?.len() == 2)).await?;
+
+    for name in names {
+        let driver = harness.soft.truth(&name).and_then(|truth| truth.driver);
+        ensure!(driver.is_some_and(|build| build.version == "13.1.0"), "{name} runs another driver");
+    }
+    let violations = oracle.finish().await;
+    for violation in &violations {
+        eprintln!("{violation}");
+    }
+    ensure!(violations.is_empty(), "the oracle saw {} violations", violations.len());
+
+    the_oracle_is_not_blind(&harness, "n-01").await?;
+    operator.stop()?;
+    Ok(())
+}
+
+/// What an operator must not do, done by hand and not announced: the oracle must tell.
+async fn the_oracle_is_not_blind(harness: &Harness, node: &str) -> Result<()> {
+    let oracle = Oracle::start(&harness.client, &harness.soft);
+    harness.wait_until("the oracle knows the node", LONG, async |_| Ok(oracle.nodes() == 3)).await?;
+    let target = harness.cxi_node(node).await?.and_then(|cxi| cxi.status?.rollout?.revision).context("no revision")?;
+    let label = Harness::version_label(&target);
+    harness.patch_node(node, &json!({ "metadata": { "labels": { label: null, "rack": "7" } } })).await?;
+    let seen = async |_: &Harness| {
+        let seen: Vec<Invariant> = oracle.violations().iter().map(|violation| violation.invariant).collect();
+        Ok(seen.contains(&Invariant::NoPullUnderLoad) && seen.contains(&Invariant::ForeignFields))
+    };
+    harness.wait_until("the oracle sees both deeds", LONG, seen).await
+}
