@@ -111,11 +111,8 @@ fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
         Err(NotQuiet::Pods(_) | NotQuiet::Host(_) | NotQuiet::Offered) => {
             if next.record.cause == Some(Cause::Rollback) && next.record.failure.is_some() {
                 next.enter(ctx, Phase::RollingBack);
-            } else if next.record.from.as_ref().is_some_and(|from| from.as_str() == value) {
-                // KMM has not been told yet: the node still runs its old revision and can go back to it.
-                next.enter(ctx, Phase::Closing);
             } else {
-                closing::look(ctx, next);
+                next.enter(ctx, Phase::Closing);
             }
         }
     }

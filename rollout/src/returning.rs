@@ -179,6 +179,7 @@ pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
         next.enter(ctx, Phase::Verifying);
         return;
     };
+    next.record.advertise = Advertise::All;
     let expected = expected_allocatable(ctx);
     let gate = device_plugin_gate(&ctx.driver.name);
     let open = !ctx.driver.spec.device_plugin.enabled

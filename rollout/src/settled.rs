@@ -14,7 +14,7 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     let wanted = ctx.wanted.clone();
-    if next.record.phase != Phase::Quarantined && next.record.revision.is_some() {
+    if next.record.revision.is_some() {
         if evidence_gone(ctx, &next.record) {
             let revision = next.record.revision.take();
             return reverify(ctx, next, revision);
@@ -27,6 +27,9 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
             next.record.failure = None;
             next.record.last_error = None;
         }
+    } else if next.record.phase == Phase::UpToDate {
+        // Somebody wrote that; on nothing nobody is up to date.
+        next.enter(ctx, Phase::Pending);
     } else if next.record.phase == Phase::Pending
         && let Some(revision) = labelled_revision(ctx).filter(|revision| ctx.revision(revision).is_some())
     {

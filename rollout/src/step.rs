@@ -231,7 +231,6 @@ impl Next {
         }
         self.remember(ctx, failed, format!("Failed in {phase}: {message}"));
         self.announcements.push(ctx.announce(true, "DriverFailed", format!("{phase} failed: {message}")));
-        self.record.last_error = Some(message.clone());
         let back = self.record.from.clone().filter(|from| Some(from) != self.record.goal.as_ref());
         let may_roll_back = ctx.strategy().rollback_on_failure && phase != Phase::Unloading;
         match back {
@@ -239,6 +238,7 @@ impl Next {
                 self.record.goal = Some(from);
                 self.record.cause = Some(Cause::Rollback);
                 self.record.advertise = Advertise::None;
+                self.record.last_error = Some(message);
                 self.enter(ctx, Phase::RollingBack);
             }
             _ => self.quarantine(ctx, &message),
@@ -309,7 +309,7 @@ fn back_off(settings: &Settings, record: &NodeRollout) -> Duration {
 fn is_orphaned(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
     let in_ledger = ctx.entry.is_some_and(|entry| entry.attempt == record.attempt);
     let outside = record.cause.is_none() && matches!(record.phase, Phase::Verifying | Phase::Returning);
-    !record.phase.is_settled() && !outside && !(in_ledger && record.cause.is_some())
+    !(record.phase.is_settled() || outside || in_ledger && record.cause.is_some())
 }
 
 /// A record made from nothing but observation: never a later phase than what is seen proves. A node that runs is verified

@@ -6,7 +6,7 @@ use cxi_api::{
 };
 use rstest::rstest;
 
-use super::{condition, evictions, evicting, upgrade};
+use super::{condition, evicting, evictions, upgrade};
 use crate::sim::{SELECTOR, Sim, Workload, apply::version_labels, build::spec};
 
 fn assert_bare(sim: &Sim, name: &str) {
@@ -61,7 +61,8 @@ fn selected_again_in_the_middle_of_the_teardown() {
 
 #[test]
 fn deselected_in_the_middle_of_an_upgrade() {
-    for phase in [Phase::Admitted, Phase::Closing, Phase::Quiesced, Phase::Unloading, Phase::Loading, Phase::Verifying] {
+    for phase in [Phase::Admitted, Phase::Closing, Phase::Quiesced, Phase::Unloading, Phase::Loading, Phase::Verifying]
+    {
         let mut sim = evicting(2);
         upgrade(&mut sim, "13.1.0");
         sim.until_phase("n1", phase);
@@ -89,9 +90,15 @@ fn deletion_takes_every_node_down_in_order(#[case] nodes: usize) {
 
 #[test]
 fn deletion_in_the_middle_of_an_upgrade() {
-    for phase in
-        [Phase::Admitted, Phase::Closing, Phase::Quiesced, Phase::Unloading, Phase::Loading, Phase::Verifying, Phase::Returning]
-    {
+    for phase in [
+        Phase::Admitted,
+        Phase::Closing,
+        Phase::Quiesced,
+        Phase::Unloading,
+        Phase::Loading,
+        Phase::Verifying,
+        Phase::Returning,
+    ] {
         let mut sim = evicting(3);
         upgrade(&mut sim, "13.1.0");
         sim.until_phase("n1", phase);

@@ -295,7 +295,7 @@ impl Sim {
                 Err(trouble) => {
                     worker.trouble = Some(trouble);
                     worker.restarts += 1;
-                    worker.ends = now + seconds(10);
+                    worker.ends = now + seconds(300.min(10 << worker.restarts.min(5)));
                     true
                 }
             }
