@@ -8,6 +8,7 @@ pub mod harness;
 pub mod jobs;
 pub mod operator;
 pub mod oracle;
+pub mod scenario;
 pub mod soft_node;
 pub mod table;
 pub mod truth;

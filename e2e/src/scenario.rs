@@ -3,7 +3,7 @@
 
 use std::{future::Future, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cxi_api::{
     Advertise, Blocker, CXIDriverSpec, CXIDriverStatus, NodeRollout, Phase, Reason, RevisionId, names::DEFAULT_RESOURCE,
 };
@@ -13,7 +13,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use crate::{
     harness::{Harness, HarnessOptions},
     operator::Operator,
-    oracle::Oracle,
+    oracle::{Allowed, Oracle, Violation},
     soft_node::NodeShape,
     table::table,
     truth::Fact,
@@ -35,12 +35,11 @@ pub const LONG: Duration = Duration::from_secs(120);
 pub struct Scenario {
     /// The cluster.
     pub harness: Harness,
-    /// What watches it.
-    pub oracle: Oracle,
     /// Names of the nodes, `n-01` and on.
     pub nodes: Vec<String>,
     operator: Option<Operator>,
-    unfinished: bool,
+    /// Watches until the scenario has finished.
+    oracle: Option<Oracle>,
 }
 
 impl Scenario {
@@ -61,7 +60,7 @@ impl Scenario {
         let oracle = Oracle::start(&harness.client, &harness.soft);
         let nodes = harness.soft.add_nodes("n", nodes, shape);
         harness.soft.wait_until_ready(LONG).await?;
-        let mut scenario = Self { harness, oracle, nodes, operator: None, unfinished: true };
+        let mut scenario = Self { harness, nodes, operator: None, oracle: Some(oracle) };
         scenario.start_operator(&[])?;
         Ok(scenario)
     }
@@ -76,8 +75,7 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// Creates the CXIDriver [`DRIVER`] and waits until all nodes are verified on [`OLD`]. The installation itself has no
-    /// budget to keep to; that of `change` is set after it.
+    /// Creates the CXIDriver [`DRIVER`] and waits until all nodes are verified on [`OLD`].
     ///
     /// # Errors
     /// If it does not end.
@@ -94,7 +92,7 @@ impl Scenario {
     /// If its binary is missing.
     pub fn start_operator(&mut self, arguments: &[&str]) -> Result<()> {
         self.operator = Some(self.harness.spawn_operator(arguments)?);
-        self.oracle.operator_runs(true);
+        self.oracle.iter().for_each(|oracle| oracle.operator_runs(true));
         Ok(())
     }
 
@@ -103,7 +101,7 @@ impl Scenario {
     /// # Errors
     /// If it cannot be killed.
     pub fn kill_operator(&mut self) -> Result<()> {
-        self.oracle.operator_runs(false);
+        self.oracle.iter().for_each(|oracle| oracle.operator_runs(false));
         let operator = self.operator.take().context("no operator runs")?;
         drop(operator);
         Ok(())
@@ -115,6 +113,11 @@ impl Scenario {
     }
 
     // === what an administrator does ===
+
+    /// Announces to the oracle what the scenario is about to do itself, for so long.
+    pub fn allow(&self, what: &Allowed, time: Duration) {
+        self.oracle.iter().for_each(|oracle| oracle.allow(what.clone(), time));
+    }
 
     /// Sets `spec.version`.
     ///
@@ -289,25 +292,23 @@ impl Scenario {
     /// # Errors
     /// If the oracle saw a violation.
     pub async fn finish(mut self) -> Result<()> {
-        let violations = self.oracle.settle().await;
-        if let Some(first) = violations.first() {
-            bail!("the oracle saw {} violations, the first: {first}", violations.len());
-        }
-        self.unfinished = false;
+        let story = self.story().await;
+        let oracle = self.oracle.take().context("the scenario has finished before")?;
+        let violations = oracle.finish().await;
+        ensure!(violations.is_empty(), "the oracle saw\n{}\n\n{story}", lines(&violations));
         Ok(())
     }
 
     async fn story(&self) -> String {
         let nodes = self.harness.cxi_nodes().await.unwrap_or_default();
-        let violations = self.oracle.violations();
-        let violations = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        format!("{}\n\noracle:\n{violations}\n\n{}", table(&nodes), self.harness.operator_logs())
+        let violations = self.oracle.as_ref().map(Oracle::violations).unwrap_or_default();
+        format!("{}\n\noracle:\n{}\n\n{}", table(&nodes), lines(&violations), self.harness.operator_logs())
     }
 }
 
 impl Drop for Scenario {
     fn drop(&mut self) {
-        if !self.unfinished {
+        if self.oracle.is_none() {
             return;
         }
         let many = |handle: &Handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread;
@@ -315,4 +316,8 @@ impl Drop for Scenario {
         let story = tokio::task::block_in_place(|| handle.block_on(self.story()));
         eprintln!("{story}");
     }
+}
+
+fn lines(violations: &[Violation]) -> String {
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
