@@ -90,7 +90,7 @@ async fn show(arguments: &Arguments, harness: &Harness, screen: &mut Screen) -> 
     let nodes = usize::from(arguments.nodes);
     screen.say(&format!("adding {nodes} simulated nodes with two NICs each"));
     let names = harness.soft.add_nodes("n", nodes, &NodeShape::default());
-    harness.soft.wait_until_ready(Duration::from_secs(60)).await?;
+    harness.soft.wait_until_ready(Duration::from_mins(1)).await?;
     let oracle = Oracle::start(&harness.client, &harness.soft);
     oracle.operator_runs(true);
     let operator = harness.spawn_operator(&[])?;
@@ -109,7 +109,7 @@ async fn show(arguments: &Arguments, harness: &Harness, screen: &mut Screen) -> 
     harness.jobs.protect("web", 1).await?;
     harness.jobs.deployment("solve", 1, &JobShape::default()).await?;
     harness
-        .wait_until("the jobs run", Duration::from_secs(60), async |harness| {
+        .wait_until("the jobs run", Duration::from_mins(1), async |harness| {
             let running = harness.jobs.running_on("train").await?.len() + harness.jobs.running_on("web").await?.len();
             Ok(running == 4)
         })
@@ -164,7 +164,7 @@ async fn watch(
     what: &str,
     ended: impl Fn(&Picture) -> bool,
 ) -> Result<()> {
-    let patience = Duration::from_secs(600);
+    let patience = Duration::from_mins(10);
     let began = std::time::Instant::now();
     loop {
         let picture = Picture::take(&harness.client, DRIVER, releases).await?;
