@@ -15,11 +15,13 @@ mod record;
 mod target;
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use cxi_rollout::{Action, Settings};
+use futures::FutureExt;
 use kube::Client;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -60,6 +62,9 @@ pub enum Error {
     /// No answer in time; nobody knows whether it was carried out.
     #[error("no answer within {} s", REQUEST.as_secs())]
     TimedOut,
+    /// A bug; the message is in the log.
+    #[error("it ended in a panic")]
+    Panicked,
     /// A value that cannot be written as JSON.
     #[error("cannot write it as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -168,7 +173,9 @@ impl Actor {
         let actor = self.clone();
         let planned = Instant::now();
         self.0.tasks.spawn(async move {
-            let result = actor.carry_out(&action, &seen, planned).await;
+            // A bug in one action must not keep its object locked for ever.
+            let result = AssertUnwindSafe(actor.carry_out(&action, &seen, planned)).catch_unwind().await;
+            let result = result.unwrap_or(Some(Err(Error::Panicked)));
             if let Some(result) = &result {
                 report(&Context::of(&action, &seen), result);
             }

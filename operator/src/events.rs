@@ -43,14 +43,18 @@ impl Events {
         Self { client, instance, said: Arc::default() }
     }
 
-    /// Publishes an announcement on its Node and its CXIDriver, unless it was just published. An event that cannot be
-    /// written is logged and lost: nothing depends on it.
+    /// Publishes an announcement on its Node, or on its CXIDriver when it is about no node, unless it was just published. A
+    /// warning about a node appears on both: whoever describes the CXIDriver sees what went wrong, not every step of every
+    /// node. An event that cannot be written is logged and lost: nothing depends on it.
     pub fn publish(&self, about: &Announcement, seen: &Arc<Snapshot>, tasks: &TaskTracker) {
         if !self.is_new(about, Instant::now()) {
             return;
         }
         let node = about.node.as_deref().and_then(|name| seen.node(name)).map(|node| reference(node.as_ref()));
-        let driver = seen.driver(&about.driver).map(|driver| reference(driver.as_ref()));
+        let driver = seen
+            .driver(&about.driver)
+            .filter(|_| about.warning || node.is_none())
+            .map(|driver| reference(driver.as_ref()));
         for regarding in [node, driver].into_iter().flatten() {
             let event = self.event(about, regarding);
             let api: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
