@@ -1,7 +1,10 @@
 //! What the API server refuses, and in which words; what it accepts, and which defaults it fills in. A real API server is
 //! asked, because only it evaluates the CEL rules of the schema.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use cxi_control_plane::{ControlPlane, Family, Options, Progress, Toolbox};
@@ -75,14 +78,14 @@ fn nonsense_is_refused_with_field_and_fix() -> Result<()> {
             .kubectl_with_input(&["create", "--dry-run=server", "-f", "-"], &manifest("fabric", &with(pointer, value)))
             .err()
             .with_context(|| format!("{pointer} = {shown} was accepted"))?;
-        said += &format!("{pointer} = {shown}\n{}\n\n", reason(&format!("{refusal:#}")));
+        writeln!(said, "{pointer} = {shown}\n{}\n", reason(&format!("{refusal:#}")))?;
     }
     let long = "a".repeat(41);
     let refusal = plane
         .kubectl_with_input(&["create", "--dry-run=server", "-f", "-"], &manifest(&long, &json!({"version": "1"})))
         .err()
         .context("a long name was accepted")?;
-    said += &format!("a name of 41 characters\n{}\n", reason(&format!("{refusal:#}")));
+    writeln!(said, "a name of 41 characters\n{}", reason(&format!("{refusal:#}")))?;
     insta::assert_snapshot!(said);
     Ok(())
 }

@@ -3,6 +3,7 @@
 //!
 //! What they do not do: run anything. What a real kubelet would not tell the API server, they do not tell it either.
 
+mod devices;
 mod engine;
 mod faults;
 mod machine;

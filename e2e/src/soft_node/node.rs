@@ -9,7 +9,7 @@ use crate::driver_model::Registry;
 
 use super::{
     machine::Machine,
-    plan::{PodPlan, Work},
+    plan::PodPlan,
     render::{self, NodeInfo, NodeReady},
     report,
     runtime::{Host, Moment, PodRuntime},
@@ -74,9 +74,9 @@ pub(crate) struct SoftNode {
     pub(crate) registered: bool,
     boots: u32,
     /// Device plugins have registered with this kubelet from then on.
-    plugins_from: Duration,
+    pub(super) plugins_from: Duration,
     /// Resources that were ever offered, with the number of ids: the kubelet remembers them.
-    capacity: BTreeMap<String, i64>,
+    pub(super) capacity: BTreeMap<String, i64>,
     published_status: Option<Value>,
     published_report: Option<NodeReport>,
     report_due: Duration,
@@ -255,62 +255,6 @@ impl SoftNode {
             let mut host = Host { machine: &mut self.machine, registry, pace, now };
             runtime.crash(pod, &mut host, until);
         }
-    }
-
-    // === resources ===
-
-    /// Ids that the kubelet knows and those of them that are offered, per resource.
-    pub(crate) fn resources(&self, pods: &Pods, now: Duration) -> BTreeMap<String, (i64, i64)> {
-        let mut resources: BTreeMap<String, (i64, i64)> =
-            self.capacity.iter().map(|(name, count)| (name.clone(), (*count, 0))).collect();
-        if self.power != Power::On || now < self.plugins_from {
-            return resources;
-        }
-        for plan in self.plugins(pods) {
-            let all = self.machine.bound_nics() * plan.per_nic;
-            let healthy = if self.machine.links_up(now) { all } else { 0 };
-            let offered = match self.advertise() {
-                Advertise::All => healthy,
-                Advertise::InUse => self.machine.allocated().min(healthy),
-                Advertise::None => 0,
-            };
-            let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-            resources.insert(plan.resource.clone(), (count(all), count(offered)));
-        }
-        resources
-    }
-
-    fn plugins<'a>(&'a self, pods: &'a Pods) -> impl Iterator<Item = &'a super::plan::PluginPlan> {
-        pods.values().filter_map(|pod| match &pod.work {
-            Work::Plugin(plan) if self.pods.get(&pod.uid).is_some_and(|r| r.is_running() && !pod.deleted) => Some(plan),
-            _ => None,
-        })
-    }
-
-    fn advertise(&self) -> Advertise {
-        self.cxi.as_ref().map(|cxi| cxi.advertise).unwrap_or_default()
-    }
-
-    /// Whether devices that a pod already has are still offered.
-    fn offers_in_use(&self, pods: &Pods, pod: &PodPlan) -> bool {
-        self.advertise() != Advertise::None && self.plugins(pods).any(|plan| pod.requests.contains_key(&plan.resource))
-    }
-
-    /// Why the kubelet cannot admit a pod.
-    fn refusal(&self, pods: &Pods, pod: &PodPlan, now: Duration) -> Option<String> {
-        let resources = self.resources(pods, now);
-        pod.requests.iter().find_map(|(name, wanted)| {
-            let offered = resources.get(name).map_or(0, |(_, offered)| *offered);
-            // What is in use is offered to those who use it, not to a new pod.
-            let in_use = i64::try_from(self.machine.allocated()).unwrap_or(i64::MAX);
-            let free = (offered - in_use).max(0);
-            (*wanted > free).then(|| {
-                format!(
-                    "Allocate failed due to requested number of devices unavailable for {name}. \
-                     Requested: {wanted}, Available: {free}"
-                )
-            })
-        })
     }
 
     // === steps ===
