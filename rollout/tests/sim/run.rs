@@ -9,7 +9,30 @@ use crate::sim::{Sim, seconds};
 /// No scenario needs more rounds.
 const ROUNDS: usize = 20_000;
 
+/// Who moves.
+#[derive(Clone, Copy, Debug)]
+pub enum Weather {
+    /// One of the others, by the dice.
+    OneActor,
+}
+
 impl Sim {
+    /// Somebody else moves between two writes of the operator.
+    pub fn weather(&mut self, _: Weather) {
+        let names = self.node_names();
+        let sides = u64::try_from(names.len().max(1)).unwrap();
+        let who = self.roll(4);
+        let node = names.get(usize::try_from(self.roll(sides)).unwrap());
+        match (who, node) {
+            (0, _) => self.kmm(),
+            (1, _) => self.jobs(),
+            (2, Some(node)) => self.kubelet(node),
+            (_, Some(node)) => self.agent(node),
+            (_, None) => {}
+        }
+        self.oracle_state();
+    }
+
     /// What the engine plans on this world.
     pub fn plan(&self, world: &World) -> Plan {
         cxi_rollout::plan(world, self.clock(), &self.settings)

@@ -1,0 +1,220 @@
+//! One random run: operators on fresh and stale views, lost writes, crashes, everybody dawdling; then fair weather.
+
+use cxi_api::{
+    GoDuration, Phase,
+    names::UPGRADE_LABEL,
+    strategy::{DrainPolicy, OnTimeout},
+};
+use cxi_rollout::World;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::event::Event;
+use crate::sim::{Budget, SELECTOR, Sim, Workload, build::spec, run::Weather, seconds};
+
+const VERSIONS: [&str; 3] = ["13.0.0", "13.1.0", "13.2.0"];
+const KERNELS: [&str; 2] = ["6.12.1", "6.12.2"];
+
+/// Runs `events`, each at its tick, on a cluster of `nodes`.
+pub fn run(nodes: usize, seed: u64, policy: u8, events: &[(u32, Event)]) {
+    let mut wanted = spec(VERSIONS[0]);
+    let drain = &mut wanted.update_strategy.drain;
+    drain.policy =
+        [DrainPolicy::Evict, DrainPolicy::WaitThenEvict, DrainPolicy::WaitForCompletion, DrainPolicy::Evict][usize::from(policy)];
+    drain.on_timeout = if policy == 3 { OnTimeout::Force } else { OnTimeout::GiveBack };
+    drain.wait_timeout = GoDuration::minutes(2);
+    drain.evict_timeout = GoDuration::minutes(2);
+    wanted.update_strategy.max_unavailable = IntOrString::Int(2);
+    let mut sim = Sim::new(nodes, wanted);
+    // Half of the runs start from a cluster that runs.
+    if seed % 2 == 0 {
+        sim.settle();
+        sim.writes.clear();
+    }
+    sim.dice = seed | 1;
+    let mut stale = sim.snapshot();
+    let last = events.iter().map(|(tick, _)| *tick).max().unwrap_or(0) + 40;
+    for tick in 0..last {
+        for (_, event) in events.iter().filter(|(at, _)| *at == tick) {
+            happen(&mut sim, *event);
+        }
+        turbulent_round(&mut sim, &mut stale);
+    }
+    clear_up(&mut sim);
+    assert!(sim.run_until(300_000, in_order), "it does not end:\n{}", sim.describe());
+    sim.settle();
+    assert!(in_order(&sim), "it does not stay:\n{}", sim.describe());
+}
+
+/// An operator with a fresh or a stale view, of whose actions some are lost, and perhaps a crash; then the others.
+fn turbulent_round(sim: &mut Sim, stale: &mut World) {
+    let fresh = sim.snapshot();
+    let turns = match sim.roll(6) {
+        0 => vec![stale.clone()],
+        1 => vec![fresh.clone(), fresh.clone()],
+        2 => vec![stale.clone(), fresh.clone()],
+        3 => Vec::new(),
+        _ => vec![fresh.clone()],
+    };
+    let plans: Vec<_> = turns.into_iter().map(|seen| (sim.plan(&seen), seen)).collect();
+    for (plan, seen) in plans {
+        sim.oracle_plan(&plan, &seen);
+        for action in &plan.actions {
+            if sim.roll(8) == 0 {
+                continue;
+            }
+            let _ = sim.apply(action, &seen);
+            if sim.roll(12) == 0 {
+                sim.weather(Weather::OneActor);
+            }
+            if sim.roll(30) == 0 {
+                // Dies between two writes.
+                sim.restart_operator();
+                break;
+            }
+        }
+    }
+    if sim.roll(3) == 0 {
+        *stale = fresh;
+    }
+    sim.environment();
+    let pause = seconds(1 + sim.roll(3));
+    sim.now += pause;
+}
+
+fn happen(sim: &mut Sim, event: Event) {
+    let names = sim.node_names();
+    let pick = |node: u8| names.get(usize::from(node) % names.len().max(1)).cloned();
+    let version = |version: u8| VERSIONS[usize::from(version)].to_owned();
+    match event {
+        Event::Upgrade(to) => sim.edit(|spec| spec.version = version(to)),
+        Event::Pause => sim.edit(|spec| spec.paused = !spec.paused),
+        Event::Budget(number) => {
+            sim.edit(|spec| spec.update_strategy.max_unavailable = IntOrString::Int(number.into()));
+        }
+        Event::Forbid(number) => {
+            if let Some(workload) = sim.workloads.get(usize::from(number)) {
+                let name = workload.name.clone();
+                sim.budgets.push(Budget { name: format!("pdb-{name}"), workloads: vec![name], min_available: 1 });
+                sim.project_holders();
+            }
+        }
+        Event::Allow => {
+            sim.budgets.clear();
+            sim.project_holders();
+        }
+        Event::Add => {
+            let name = format!("n{}", sim.serial + 10);
+            sim.add_node(&name);
+        }
+        Event::MissingImage { version: of, kernel } => sim.image(&version(of), KERNELS[usize::from(kernel)], false),
+        Event::StopKmm => sim.kmm_runs = false,
+        Event::StartKmm => sim.kmm_runs = true,
+        Event::WipeLedger => sim.driver_mut("cxi").status = cxi_api::CXIDriverStatus::default(),
+        Event::Resume => sim.resume(),
+        Event::Restart => sim.restart_operator(),
+        Event::Clock(skew) => sim.skew = skew.into(),
+        Event::Job { node, .. }
+        | Event::Reboot { node, .. }
+        | Event::NotReady(node)
+        | Event::Ready(node)
+        | Event::Delete(node)
+        | Event::Recreate(node)
+        | Event::Deselect(node)
+        | Event::Select(node)
+        | Event::Silence(node)
+        | Event::BadVersion { node, .. }
+        | Event::Dark { node, .. }
+        | Event::PullFails(node)
+        | Event::OpenDevice(node)
+        | Event::CloseDevice(node)
+        | Event::DeleteRecord(node)
+        | Event::Ask { node, .. }
+        | Event::Cordon(node) => {
+            if let Some(name) = pick(node) {
+                happen_to(sim, &name, event);
+            }
+        }
+    }
+}
+
+fn happen_to(sim: &mut Sim, name: &str, event: Event) {
+    let version = |version: u8| VERSIONS[usize::from(version)].to_owned();
+    match event {
+        Event::Job { stubborn, runtime, .. } => {
+            let job = Workload::job(&format!("job-{}", sim.workloads.len()));
+            let runtime = (runtime > 0).then(|| seconds(runtime.into()));
+            sim.start(Workload { stubborn, runtime, node: stubborn.then(|| name.to_owned()), ..job });
+        }
+        Event::Reboot { kernel, .. } => sim.reboot_into(name, KERNELS[usize::from(kernel)]),
+        Event::NotReady(_) => sim.node_mut(name).ready = false,
+        Event::Ready(_) => sim.node_mut(name).ready = sim.machines[name].boots_until.is_none(),
+        Event::Delete(_) => sim.delete_node(name),
+        Event::Recreate(_) => {
+            let stale = sim.node(name).record.clone().map(|record| record.uid);
+            sim.delete_node(name);
+            sim.add_node(name);
+            sim.node_mut(name).stale_record = stale;
+        }
+        Event::Deselect(_) => sim.deselect(name),
+        Event::Select(_) => sim.select(name),
+        Event::Silence(_) => sim.machine_mut(name).agent_silent = true,
+        Event::BadVersion { version: bad, .. } => drop(sim.machine_mut(name).bad_versions.insert(version(bad))),
+        Event::Dark { version: dark, .. } => drop(sim.machine_mut(name).dark_versions.insert(version(dark))),
+        Event::PullFails(_) => sim.machine_mut(name).pull_fails = true,
+        Event::OpenDevice(_) => sim.open_device(name, "fi_pingpong"),
+        Event::CloseDevice(_) => sim.close_device(name),
+        Event::DeleteRecord(_) => sim.node_mut(name).record = None,
+        Event::Ask { request, .. } => {
+            sim.ask(name, ["skip", "now", "retry", "rollback"][usize::from(request)]);
+        }
+        Event::Cordon(_) => sim.node_mut(name).cordoned = true,
+        _ => unreachable!("{event:?} is not about a node"),
+    }
+}
+
+/// All faults are lifted, and an administrator who reads what is in the way does what is advised.
+fn clear_up(sim: &mut Sim) {
+    sim.dice = 0;
+    sim.skew = 0;
+    sim.kmm_runs = true;
+    sim.missing.clear();
+    sim.budgets.clear();
+    for workload in &mut sim.workloads {
+        workload.stuck = false;
+        workload.runtime = Some(seconds(60));
+    }
+    for machine in sim.machines.values_mut() {
+        machine.agent_silent = false;
+        machine.bad_versions.clear();
+        machine.dark_versions.clear();
+        machine.pull_fails = false;
+        machine.processes.clear();
+    }
+    for name in sim.node_names() {
+        let booting = sim.machines[&name].boots_until.is_some();
+        let node = sim.node_mut(&name);
+        node.cordoned = false;
+        node.ready = !booting;
+        node.labels.insert(SELECTOR.into(), "true".into());
+        node.labels.remove(UPGRADE_LABEL);
+    }
+    sim.project_holders();
+    sim.edit(|spec| {
+        spec.paused = false;
+        spec.update_strategy.max_unavailable = IntOrString::Int(1);
+    });
+    // Let it see that the labels are gone, then ask for another try where one is needed.
+    sim.pass(120);
+    sim.resume();
+    for name in sim.node_names() {
+        if sim.phase(&name) != Some(Phase::UpToDate) {
+            sim.ask(&name, "retry");
+        }
+    }
+}
+
+fn in_order(sim: &Sim) -> bool {
+    let status = &sim.driver().status;
+    let all = i32::try_from(sim.api.nodes.len()).unwrap();
+    status.total == all && status.updated == all && status.updating == 0
+}

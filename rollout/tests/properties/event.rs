@@ -1,0 +1,83 @@
+//! What may happen.
+
+use proptest::prelude::*;
+
+/// Something that happens; numbers choose the node, the release and so on.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// The spec asks for another release.
+    Upgrade(u8),
+    Pause,
+    Budget(u8),
+    Job { node: u8, stubborn: bool, runtime: u16 },
+    /// A PodDisruptionBudget over all pods of the n-th workload.
+    Forbid(u8),
+    Allow,
+    Reboot { node: u8, kernel: u8 },
+    NotReady(u8),
+    Ready(u8),
+    Delete(u8),
+    Recreate(u8),
+    Add,
+    Deselect(u8),
+    Select(u8),
+    Silence(u8),
+    BadVersion { node: u8, version: u8 },
+    Dark { node: u8, version: u8 },
+    PullFails(u8),
+    OpenDevice(u8),
+    CloseDevice(u8),
+    MissingImage { version: u8, kernel: u8 },
+    StopKmm,
+    StartKmm,
+    DeleteRecord(u8),
+    WipeLedger,
+    Ask { node: u8, request: u8 },
+    Resume,
+    Restart,
+    Cordon(u8),
+    Clock(i16),
+}
+
+impl Arbitrary for Event {
+    type Parameters = ();
+    type Strategy = BoxedStrategy<Self>;
+
+    fn arbitrary_with((): ()) -> Self::Strategy {
+        let node = || 0u8..6;
+        let version = || 0u8..3;
+        prop_oneof![
+            4 => version().prop_map(Self::Upgrade),
+            1 => Just(Self::Pause),
+            1 => (0u8..4).prop_map(Self::Budget),
+            3 => (node(), any::<bool>(), 0u16..300).prop_map(|(node, stubborn, runtime)| Self::Job { node, stubborn, runtime }),
+            1 => (0u8..3).prop_map(Self::Forbid),
+            1 => Just(Self::Allow),
+            3 => (node(), 0u8..2).prop_map(|(node, kernel)| Self::Reboot { node, kernel }),
+            1 => node().prop_map(Self::NotReady),
+            1 => node().prop_map(Self::Ready),
+            1 => node().prop_map(Self::Delete),
+            1 => node().prop_map(Self::Recreate),
+            1 => Just(Self::Add),
+            1 => node().prop_map(Self::Deselect),
+            1 => node().prop_map(Self::Select),
+            1 => node().prop_map(Self::Silence),
+            2 => (node(), version()).prop_map(|(node, version)| Self::BadVersion { node, version }),
+            1 => (node(), version()).prop_map(|(node, version)| Self::Dark { node, version }),
+            1 => node().prop_map(Self::PullFails),
+            2 => node().prop_map(Self::OpenDevice),
+            1 => node().prop_map(Self::CloseDevice),
+            1 => (version(), 0u8..2).prop_map(|(version, kernel)| Self::MissingImage { version, kernel }),
+            1 => Just(Self::StopKmm),
+            1 => Just(Self::StartKmm),
+            1 => node().prop_map(Self::DeleteRecord),
+            1 => Just(Self::WipeLedger),
+            1 => (node(), 0u8..4).prop_map(|(node, request)| Self::Ask { node, request }),
+            1 => Just(Self::Resume),
+            1 => Just(Self::Restart),
+            1 => node().prop_map(Self::Cordon),
+            1 => (-300i16..300).prop_map(Self::Clock),
+        ]
+        .boxed()
+    }
+}
