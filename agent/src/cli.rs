@@ -1,0 +1,42 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::{remove_modules, report};
+
+/// Node agent of the CXI operator.
+#[derive(Debug, Parser)]
+#[command(name = "cxi-agent", version)]
+pub struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    Report(report::Args),
+    RemoveModules(remove_modules::Args),
+}
+
+impl Args {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.task {
+            Task::Report(args) => args.run(),
+            Task::RemoveModules(args) => args.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

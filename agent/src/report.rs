@@ -1,0 +1,95 @@
+//! `cxi-agent report`: what the node is, for as long as it runs.
+//!
+//! ```text
+//! CXINode ──► node ──┬─► looker ──► Taken ──┬─► publisher ──► CXINode.status.node
+//! /sys /dev /proc ───┘                      └─► inventory ──► CXIDevices
+//! ```
+//!
+//! Each arrow inside is a watch channel with one writer: whoever reads sees the latest value. The looker does not know
+//! whether anybody is reached; while the API server is away it goes on looking, and the writers report the latest look
+//! when it is back. A look that failed is no look: nothing is written that could be read as "nothing there".
+
+mod args;
+mod content;
+mod delay;
+mod device;
+mod events;
+mod inventory;
+mod look;
+mod looker;
+mod node;
+mod publisher;
+
+use std::time::Duration;
+
+use cxi_api::{CXIDevice, CXINode};
+use cxi_hardware::Root;
+use kube::api::{Api, ApiResource, DynamicObject};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+pub use args::Args;
+pub use look::{Look, LookError};
+
+use looker::Looker;
+use node::NodeView;
+
+/// What is reported, and how often.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the Node, and so of the CXINode.
+    pub node: String,
+    /// Where the node is read.
+    pub root: Root,
+    /// Time between two looks.
+    pub interval: Duration,
+    /// Time after which a report is written although nothing changed.
+    pub heartbeat: Duration,
+}
+
+/// The report cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A task panicked.
+    #[error("a task of the report was lost")]
+    Lost(#[from] JoinError),
+    /// A task ended although nobody asked it to.
+    #[error("a task of the report ended before its time")]
+    Ended,
+}
+
+/// Reports until `shutdown`. Several of these may run in one process, each for another node.
+///
+/// # Errors
+/// When a task is lost. Neither an API server that is away nor a node that cannot be read is an error: both are tried
+/// again.
+pub async fn run(config: Config, client: kube::Client, shutdown: CancellationToken) -> Result<(), ReportError> {
+    info!(node = config.node, "reporting");
+    let nodes: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<CXINode>(&()));
+    let devices: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<CXIDevice>(&()));
+    let (view_sender, view) = watch::channel(NodeView::Unknown);
+    let (look_sender, looks) = watch::channel(None);
+    let (event_sender, device_events) = mpsc::unbounded_channel();
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(node::follow(nodes.clone(), config.node.clone(), view_sender));
+    tasks.spawn(inventory::follow(devices.clone(), config.node.clone(), event_sender));
+    let root = config.root.clone();
+    let mut firmware = look::FirmwareCache::default();
+    let looker = Looker { interval: config.interval, view: view.clone(), looks: look_sender };
+    tasks.spawn(looker.run(move || Look::take(&root, &mut firmware)));
+    tasks.spawn(publisher::run(nodes, config.node.clone(), config.heartbeat, looks.clone()));
+    tasks.spawn(inventory::run(devices, config.node.clone(), device_events, looks));
+    tokio::select! {
+        () = shutdown.cancelled() => {
+            info!(node = config.node, "ending");
+            Ok(())
+        }
+        ended = tasks.join_next() => match ended {
+            Some(Err(error)) => Err(error.into()),
+            Some(Ok(())) | None => Err(ReportError::Ended),
+        },
+    }
+}

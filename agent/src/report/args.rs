@@ -1,0 +1,139 @@
+//! Flags of the report.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use cxi_api::GoDuration;
+use cxi_hardware::Root;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::log::{self, Format};
+use crate::report::{Config, run};
+
+/// Report what this node has: loaded modules, open devices and NICs in its CXINode, each NIC as a CXIDevice.
+///
+/// Needs the node's processes (host PID namespace or the host's /proc) and `CAP_SYS_PTRACE` to see who has a device open.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Node to report about.
+    #[arg(long, env = "NODE_NAME")]
+    node_name: String,
+
+    /// Where the host's /sys is.
+    #[arg(long, env = "SYSFS_ROOT", default_value = "/sys")]
+    sysfs_root: PathBuf,
+
+    /// Where the host's /dev is.
+    #[arg(long, env = "DEVFS_ROOT", default_value = "/dev")]
+    devfs_root: PathBuf,
+
+    /// Where the host's /proc is.
+    #[arg(long, env = "PROCFS_ROOT", default_value = "/proc")]
+    procfs_root: PathBuf,
+
+    /// Time between two looks at the node.
+    #[arg(long, env = "CXI_REPORT_INTERVAL", default_value = "1s", value_parser = at_least_a_moment)]
+    interval: Duration,
+
+    /// Time after which a report is written although nothing changed.
+    #[arg(long, env = "CXI_REPORT_HEARTBEAT", default_value = "20s", value_parser = at_least_a_moment)]
+    heartbeat: Duration,
+
+    /// Form of the log lines.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Json)]
+    log_format: Format,
+}
+
+/// Below this a node would do little else.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+fn at_least_a_moment(text: &str) -> Result<Duration, String> {
+    let GoDuration(duration) = text.parse().map_err(|error| format!("{error}"))?;
+    if duration < SHORTEST { Err(format!("must be at least {}", GoDuration(SHORTEST))) } else { Ok(duration) }
+}
+
+impl Args {
+    /// Reports until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// When there is no API server to be found, or a task is lost.
+    pub fn run(self) -> anyhow::Result<()> {
+        log::init(self.log_format);
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .map_err(|_| anyhow!("another TLS provider was installed before"))?;
+        // Little work and no hurry: one thread of its own keeps the memory small.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let result = runtime.block_on(self.report());
+        // A look that hangs in the kernel must not keep the process.
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn report(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let shutdown = CancellationToken::new();
+        let on_signal = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            on_signal.cancel();
+        });
+        let client = kube::Client::try_default().await.context("find the API server")?;
+        Ok(run(self.into_config(), client, shutdown).await?)
+    }
+
+    fn into_config(self) -> Config {
+        Config {
+            node: self.node_name,
+            root: Root::new(self.sysfs_root, self.devfs_root).with_proc(self.procfs_root),
+            interval: self.interval,
+            heartbeat: self.heartbeat,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(flags: &str) -> Result<Config, String> {
+        let line = Line::try_parse_from(std::iter::once("report").chain(flags.split_whitespace()));
+        line.map(|line| line.args.into_config()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_node() {
+        let config = parse("--node-name n1").unwrap();
+        assert_eq!(config.root, Root::default());
+        assert_eq!((config.interval, config.heartbeat), (Duration::from_secs(1), Duration::from_secs(20)));
+        let config = parse("--node-name n1 --procfs-root /host/proc --interval 1500ms").unwrap();
+        assert_eq!(config.root.proc(), "/host/proc");
+        assert_eq!(config.interval, Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn rejects_what_cannot_work() {
+        for (flags, said) in [
+            ("", "--node-name"),
+            ("--node-name n1 --interval 0s", "at least 100ms"),
+            ("--node-name n1 --interval 5", "--interval"),
+        ] {
+            let error = parse(flags).unwrap_err();
+            assert!(error.contains(said), "{flags}: {error}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Turns a look into a report. Pure.
+
+use std::collections::BTreeMap;
+
+use cxi_api::Timestamp;
+use cxi_api::node_report::{self, LoadedModule, NodeReport, OpenFile};
+use cxi_hardware::{Link, StackModule};
+
+use crate::report::look::{Look, SeenNic};
+use crate::report::node::Known;
+
+/// The report of `look`, which was begun when `known` was known of the CXINode.
+///
+/// It acknowledges nothing when the devices are in use by somebody whom the look did not find: its list of open files
+/// is then no answer to any phase.
+pub(super) fn report(look: &Look, known: &Known, observed_at: Timestamp, sequence: i64) -> NodeReport {
+    NodeReport {
+        kernel: look.boot.kernel.clone(),
+        boot_id: look.boot.boot_id.clone(),
+        observed_at,
+        sequence,
+        acknowledged: known.since.filter(|_| !look.misses_somebody()),
+        modules: look.stack.modules.iter().map(module).collect(),
+        driver_version: driver_version(look, known),
+        open_files: look.open_files.iter().map(open_file).collect(),
+        devices: look.nics.values().map(nic).collect(),
+    }
+}
+
+/// The driver release that is loaded, where the CXINode says what the modules of one are and all of them are loaded.
+pub(super) fn driver_version(look: &Look, known: &Known) -> Option<String> {
+    let expected = known.expected.as_ref().filter(|expected| !expected.build_ids.is_empty())?;
+    let loaded: BTreeMap<_, _> =
+        look.stack.modules.iter().map(|module| (&module.module.name, module.build_id.as_ref())).collect();
+    let all = expected.build_ids.iter().all(|(name, build_id)| loaded.get(name) == Some(&Some(build_id)));
+    expected.driver_version.clone().filter(|_| all)
+}
+
+/// State of the link of `nic`.
+pub(super) fn link(nic: &SeenNic) -> node_report::Link {
+    match nic.nic.link {
+        Ok(Link::Up) => node_report::Link::Up,
+        Ok(Link::Down) => node_report::Link::Down,
+        Err(_) => node_report::Link::Unknown,
+    }
+}
+
+/// A number for the API, whose integers are signed; nothing here comes near the edge.
+pub(super) fn integer(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn module(module: &StackModule) -> LoadedModule {
+    LoadedModule {
+        name: module.module.name.clone(),
+        build_id: module.build_id.clone().unwrap_or_default(),
+        refcount: integer(module.module.references),
+        holders: module.module.holders.clone(),
+    }
+}
+
+fn open_file(file: &cxi_hardware::OpenFile) -> OpenFile {
+    OpenFile {
+        device: file.device.to_string(),
+        pid: integer(file.pid),
+        command: file.command.clone(),
+        pod_uid: file.pod_uid.clone(),
+    }
+}
+
+fn nic(nic: &SeenNic) -> node_report::Nic {
+    node_report::Nic { name: nic.nic.name.to_string(), pci_address: nic.nic.address.to_string(), link: link(nic) }
+}
+
+#[cfg(test)]
+mod tests {
+    use cxi_hardware::{Boot, Stack};
+
+    use super::*;
+    use crate::report::node::ExpectedDriver;
+
+    fn look(modules: &[(&str, Option<&str>)]) -> Look {
+        let module = |(name, build_id): &(&str, Option<&str>)| StackModule {
+            module: format!("{name} 1 0 - Live 0x0").parse().unwrap(),
+            build_id: build_id.map(str::to_owned),
+        };
+        Look {
+            boot: Boot { kernel: "k".into(), boot_id: "b".into() },
+            stack: Stack { modules: modules.iter().map(module).collect() },
+            open_files: vec![],
+            nics: BTreeMap::new(),
+            unidentified: vec![],
+            problems: vec![],
+        }
+    }
+
+    #[test]
+    fn a_version_needs_every_module_of_its_image() {
+        let build_ids = [("cxi_sl".to_owned(), "aa".to_owned()), ("cxi_ss1".to_owned(), "bb".to_owned())].into();
+        let expected = ExpectedDriver { driver_version: Some("13.0.0".into()), build_ids };
+        let known = Known { expected: Some(expected), ..Known::default() };
+        let version = |modules: &[_]| driver_version(&look(modules), &known);
+        assert_eq!(version(&[("cxi_sl", Some("aa")), ("cxi_ss1", Some("bb"))]).as_deref(), Some("13.0.0"));
+        for modules in [
+            &[][..],
+            &[("cxi_ss1", Some("bb"))],
+            &[("cxi_sl", None), ("cxi_ss1", Some("bb"))],
+            &[("cxi_sl", Some("xx")), ("cxi_ss1", Some("bb"))],
+        ] {
+            assert_eq!(version(modules), None);
+        }
+        let foreign = Known { expected: Some(ExpectedDriver::default()), ..Known::default() };
+        assert_eq!(driver_version(&look(&[]), &foreign), None);
+    }
+
+    #[test]
+    fn a_holder_that_is_not_found_is_not_nobody() {
+        let mut look = look(&[("cxi_user", None)]);
+        let known = Known { since: Some(Timestamp::UNIX_EPOCH), ..Known::default() };
+        let acknowledged = |look: &Look| report(look, &known, Timestamp::UNIX_EPOCH, 1).acknowledged;
+        assert_eq!(acknowledged(&look), known.since);
+        look.stack.modules[0].module.references = 1;
+        assert_eq!(acknowledged(&look), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! One look at the node.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cxi_hardware::{
+    AttributeError, Boot, Firmware, Nic, NicDetails, NicName, OpenFile, OpenFilesError, PciAddress, Root, ScanError,
+    Stack, StackError, open_files, scan,
+};
+
+/// How long firmware versions are believed. They change only when somebody flashes the NIC, and reading them may ask
+/// its microcontroller.
+const FIRMWARE_PERIOD: Duration = Duration::from_mins(1);
+
+/// What one look at the node saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Kernel and boot.
+    pub boot: Boot,
+    /// Loaded modules.
+    pub stack: Stack,
+    /// Who has a device open.
+    pub open_files: Vec<OpenFile>,
+    /// NICs by PCI address.
+    pub nics: BTreeMap<PciAddress, SeenNic>,
+    /// Names of class devices that are there and cannot be identified.
+    pub unidentified: Vec<String>,
+    /// What could not be read of devices that are there.
+    pub problems: Vec<AttributeError>,
+}
+
+/// A NIC with everything that could be read of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenNic {
+    /// What decides whether a pod may have it.
+    pub nic: Nic,
+    /// What else it is.
+    pub details: NicDetails,
+    /// Its firmware.
+    pub firmware: Firmware,
+}
+
+/// A part of the node could not be looked at, so that nothing may be said of it.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// Kernel or boot.
+    #[error("which kernel runs is not known")]
+    Boot(#[source] AttributeError),
+    /// Loaded modules.
+    #[error("which modules are loaded is not known")]
+    Stack(#[from] StackError),
+    /// Open files.
+    #[error("who has a device open is not known")]
+    OpenFiles(#[from] OpenFilesError),
+    /// NICs.
+    #[error("which NICs there are is not known")]
+    Scan(#[from] ScanError),
+}
+
+/// Firmware versions, and when they were read.
+#[derive(Debug, Default)]
+pub struct FirmwareCache(BTreeMap<(PciAddress, NicName), (Instant, Firmware)>);
+
+impl Look {
+    /// Looks at the node under `root`. May wait for the driver as long as that takes.
+    ///
+    /// # Errors
+    /// When something could not be looked at as a whole; a single attribute that cannot be read is a problem in the
+    /// look.
+    pub fn take(root: &Root, firmware: &mut FirmwareCache) -> Result<Self, LookError> {
+        let boot = Boot::read(root).map_err(LookError::Boot)?;
+        let mut stack = Stack::read(root)?;
+        let open_files = open_files(root)?;
+        if open_files.is_empty() && stack.references_to_devices() > 0 {
+            // Closed between the two.
+            stack = Stack::read(root)?;
+        }
+        let scan = scan(root)?;
+        let mut look = Self {
+            boot,
+            stack,
+            open_files,
+            nics: BTreeMap::new(),
+            unidentified: scan.unidentified.iter().map(|entry| entry.name.clone()).collect(),
+            problems: scan.unidentified.into_iter().map(|entry| entry.reason).collect(),
+        };
+        let now = Instant::now();
+        // Of two NICs that name one address the later in the list is the younger; the other is on its way out.
+        for nic in scan.nics {
+            let Some(details) = NicDetails::read(root, &nic) else { continue };
+            let Some(firmware) = firmware.read(root, &nic, now) else { continue };
+            let seen = SeenNic { nic, details, firmware };
+            look.problems.extend(seen.problems().cloned());
+            look.nics.insert(seen.nic.address, seen);
+        }
+        firmware.0.retain(|(address, _), _| look.nics.contains_key(address));
+        Ok(look)
+    }
+
+    /// Whether somebody uses the devices whom this look did not find: a mapping without an open file, a process in a
+    /// part of the system that cannot be seen. Then its list of open files is no proof that nobody has one.
+    pub fn misses_somebody(&self) -> bool {
+        self.open_files.is_empty() && self.stack.references_to_devices() > 0
+    }
+}
+
+impl SeenNic {
+    /// What could not be read.
+    pub fn problems(&self) -> impl Iterator<Item = &AttributeError> {
+        let Self { nic, details, firmware } = self;
+        [
+            nic.id.as_ref().err(),
+            nic.function.as_ref().err(),
+            nic.numa_node.as_ref().err(),
+            nic.link.as_ref().err(),
+            nic.netdev.as_ref().err(),
+            nic.device_node.as_ref().err(),
+            details.link_speed.as_ref().err(),
+            details.nid.as_ref().err(),
+            details.retry_handler.as_ref().err(),
+            details.total_vfs.as_ref().err(),
+            details.mac.as_ref().err(),
+            details.mtu.as_ref().err(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(&firmware.errors)
+    }
+}
+
+impl FirmwareCache {
+    fn read(&mut self, root: &Root, nic: &Nic, now: Instant) -> Option<Firmware> {
+        let key = (nic.address, nic.name);
+        if let Some((at, firmware)) = self.0.get(&key)
+            && now.duration_since(*at) < FIRMWARE_PERIOD
+        {
+            return Some(firmware.clone());
+        }
+        let firmware = Firmware::read(root, nic)?;
+        self.0.insert(key, (now, firmware.clone()));
+        Some(firmware)
+    }
+}

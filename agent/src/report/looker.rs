@@ -1,0 +1,183 @@
+//! Looks at the node again and again, and at once when there is a new question.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cxi_api::Timestamp;
+use cxi_hardware::AttributeError;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{error, info, warn};
+
+use crate::report::look::{Look, LookError};
+use crate::report::node::NodeView;
+
+/// A look that takes longer hangs in the kernel; nothing is reported until it comes back.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
+/// A look, and what was known before it began.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    /// The CXINode before the look began: the look answers its `since` and no later one.
+    pub(super) view: NodeView,
+    /// When it began, by the node's clock.
+    pub(super) at: Timestamp,
+    /// What was seen.
+    pub(super) look: Look,
+}
+
+/// The task that looks.
+pub(super) struct Looker {
+    /// Time between the beginnings of two looks.
+    pub(super) interval: Duration,
+    /// What is known of the CXINode.
+    pub(super) view: watch::Receiver<NodeView>,
+    /// Where looks go; a failed one goes nowhere.
+    pub(super) looks: watch::Sender<Option<Arc<Taken>>>,
+}
+
+impl Looker {
+    /// Looks with `look` until nobody listens any more or nobody says any more what is known of the CXINode.
+    pub(super) async fn run(mut self, mut look: impl FnMut() -> Result<Look, LookError> + Send + 'static) {
+        let mut said = Said::default();
+        loop {
+            let began = Instant::now();
+            let view = self.view.borrow_and_update().clone();
+            let at = Timestamp::now();
+            let mut looking = spawn_blocking(move || {
+                let result = look();
+                (look, result)
+            });
+            let finished = if let Ok(finished) = timeout(LOOK_LIMIT, &mut looking).await {
+                finished
+            } else {
+                error!(limit = ?LOOK_LIMIT, "the kernel does not answer: nothing is reported until it does");
+                looking.await
+            };
+            // A look that panicked ends the task, and with it the report.
+            let Ok((again, result)) = finished else { return };
+            look = again;
+            said.about(&result);
+            if let Ok(look) = result {
+                self.looks.send_replace(Some(Arc::new(Taken { view: view.clone(), at, look })));
+            }
+            tokio::select! {
+                () = sleep_until(began + self.interval) => {}
+                open = another_question(&mut self.view, &view) => if !open { return },
+                () = self.looks.closed() => return,
+            }
+        }
+    }
+}
+
+/// Waits until the CXINode asks something else than `asked`; false when nobody will tell any more.
+async fn another_question(view: &mut watch::Receiver<NodeView>, asked: &NodeView) -> bool {
+    let asked = asked.question();
+    view.wait_for(|view| view.question() != asked).await.is_ok()
+}
+
+/// What was logged, so that it is said once.
+#[derive(Debug, Default)]
+struct Said {
+    failing: bool,
+    misses: bool,
+    problems: BTreeSet<String>,
+}
+
+impl Said {
+    fn about(&mut self, result: &Result<Look, LookError>) {
+        let look = match result {
+            Ok(look) => look,
+            Err(error) => {
+                if !self.failing {
+                    error!(
+                        error = crate::log::chain(error),
+                        "cannot look at the node: nothing is reported until it works"
+                    );
+                }
+                self.failing = true;
+                return;
+            }
+        };
+        if std::mem::take(&mut self.failing) {
+            info!("the node can be looked at again");
+        }
+        let misses = look.misses_somebody();
+        if misses && !self.misses {
+            let references = look.stack.references_to_devices();
+            warn!(
+                references,
+                "the devices are in use and no process is found that has one open: is this the host's /proc? \
+                 Reports are no proof that nobody has a device until this is over"
+            );
+        }
+        self.misses = misses;
+        let problems: BTreeSet<_> = look.problems.iter().map(AttributeError::to_string).collect();
+        for problem in problems.difference(&self.problems) {
+            warn!(problem, "an attribute has no usable value");
+        }
+        self.problems = problems;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::mpsc;
+
+    use cxi_hardware::{Boot, Stack};
+
+    use super::*;
+    use crate::report::node::Known;
+
+    fn phase(since: &str) -> NodeView {
+        NodeView::Present(Known { uid: "u".into(), since: Some(since.parse().unwrap()), ..Known::default() })
+    }
+
+    fn nothing() -> Look {
+        Look {
+            boot: Boot { kernel: String::new(), boot_id: String::new() },
+            stack: Stack::default(),
+            open_files: vec![],
+            nics: BTreeMap::new(),
+            unidentified: vec![],
+            problems: vec![],
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_answers_the_phase_before_which_it_began_and_no_later_one() {
+        let (first, second) = (phase("2026-01-01T00:00:01Z"), phase("2026-01-01T00:00:02Z"));
+        let (view_sender, view) = watch::channel(first.clone());
+        let (look_sender, mut looks) = watch::channel(None);
+        let (began_sender, mut began) = tokio::sync::mpsc::unbounded_channel();
+        let (finish, may_finish) = mpsc::channel();
+        let looker = Looker { interval: Duration::from_hours(1), view, looks: look_sender };
+        let running = tokio::spawn(looker.run(move || {
+            began_sender.send(()).unwrap();
+            may_finish.recv().unwrap();
+            Ok(nothing())
+        }));
+        began.recv().await.unwrap();
+        view_sender.send_replace(second.clone());
+        finish.send(()).unwrap();
+        let mut next = async || {
+            looks.changed().await.unwrap();
+            looks.borrow_and_update().clone().unwrap().view.clone()
+        };
+        assert_eq!(next().await, first, "the phase changed while it looked");
+        // Not after the interval: at once.
+        began.recv().await.unwrap();
+        finish.send(()).unwrap();
+        assert_eq!(next().await, second);
+        // What is no question, such as its own report coming back, does not wake it.
+        let NodeView::Present(known) = second else { panic!("present") };
+        view_sender.send_replace(NodeView::Present(Known { sequence: 7, ..known }));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(began.try_recv().is_err());
+        drop(looks);
+        running.await.unwrap();
+    }
+}

@@ -1,0 +1,139 @@
+//! Follows this node's CXINode: who it is, which phase the node is in, what its modules should be.
+
+use std::collections::BTreeMap;
+
+use cxi_api::Timestamp;
+use kube::api::{Api, DynamicObject};
+use kube::runtime::watcher::{self, Event};
+use serde::Deserialize;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::report::events;
+
+/// What is known of the CXINode.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum NodeView {
+    /// The API server did not say yet.
+    #[default]
+    Unknown,
+    /// There is none: nobody asks for reports.
+    Absent,
+    /// There is one.
+    Present(Known),
+}
+
+/// The parts of a CXINode that a report needs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Known {
+    /// UID of the CXINode.
+    pub(super) uid: String,
+    /// `status.rollout.since`: when the node's present phase began.
+    pub(super) since: Option<Timestamp>,
+    /// What the modules of a known driver release are.
+    pub(super) expected: Option<ExpectedDriver>,
+    /// `status.node.sequence`: of the last report written; 0 before the first.
+    pub(super) sequence: i64,
+}
+
+/// The part of `status.rollout.expected` that names a driver release.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ExpectedDriver {
+    /// Driver release.
+    #[serde(default)]
+    pub(super) driver_version: Option<String>,
+    /// Build-id by module name.
+    #[serde(rename = "buildIDs", default)]
+    pub(super) build_ids: BTreeMap<String, String>,
+}
+
+impl NodeView {
+    /// What a look answers: a look that was begun with another one answers another question.
+    pub(super) fn question(&self) -> Option<(&str, Option<Timestamp>)> {
+        match self {
+            Self::Present(known) => Some((&known.uid, known.since)),
+            Self::Unknown | Self::Absent => None,
+        }
+    }
+}
+
+/// Publishes what is known of the CXINode `node`; ends only when nobody listens any more. Only the fields needed are
+/// read, so that an agent goes on working with an operator whose other fields it does not know.
+pub(super) async fn follow(api: Api<DynamicObject>, node: String, view: watch::Sender<NodeView>) {
+    let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
+    let mut listed = false;
+    let set = |next: NodeView| {
+        view.send_if_modified(|current| {
+            let changed = *current != next;
+            if changed && next == NodeView::Absent {
+                info!("there is no CXINode for this node: nothing is reported");
+            }
+            *current = next;
+            changed
+        });
+    };
+    let following = events::run(api, config, "CXINode", |event| match event {
+        Event::Init => listed = false,
+        Event::InitApply(node) => {
+            listed = true;
+            set(NodeView::Present(known(&node)));
+        }
+        Event::Apply(node) => set(NodeView::Present(known(&node))),
+        Event::InitDone if listed => {}
+        Event::InitDone | Event::Delete(_) => set(NodeView::Absent),
+    });
+    tokio::select! {
+        () = following => {}
+        () = view.closed() => {}
+    }
+}
+
+fn known(node: &DynamicObject) -> Known {
+    let status = |pointer: &str| node.data.pointer(pointer).filter(|value| !value.is_null()).cloned();
+    let since = status("/status/rollout/since").and_then(|since| {
+        let parsed = serde_json::from_value(since.clone()).ok();
+        if parsed.is_none() {
+            warn!(%since, "CXINode's phase began at no time that can be read: reports do not answer it");
+        }
+        parsed
+    });
+    Known {
+        uid: node.metadata.uid.clone().unwrap_or_default(),
+        since,
+        expected: status("/status/rollout/expected").and_then(|expected| serde_json::from_value(expected).ok()),
+        sequence: status("/status/node/sequence").and_then(|sequence| sequence.as_i64()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(status: &Value) -> Known {
+        let object = json!({
+            "apiVersion": "cxi.hpe.com/v1", "kind": "CXINode", "metadata": {"name": "n", "uid": "u"}, "status": status,
+        });
+        known(&serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn fields_are_found_among_others_and_the_unknown_is_absent() {
+        let known = read(&json!({
+            "rollout": {
+                "phase": "PhaseOfTheFuture", "since": "2026-01-01T00:00:00.5Z",
+                "expected": {"revision": "r", "kernel": "k", "driverVersion": "13.0.0", "buildIDs": {"cxi_ss1": "ab"}},
+            },
+            "node": {"sequence": 41, "kernel": 5},
+        }));
+        assert_eq!(known.since, Some("2026-01-01T00:00:00.5Z".parse().unwrap()));
+        assert_eq!(known.sequence, 41);
+        assert_eq!(known.expected.unwrap().driver_version.as_deref(), Some("13.0.0"));
+        let nothing = Known { uid: "u".into(), ..Known::default() };
+        for status in [json!(null), json!({}), json!({"rollout": null}), json!({"rollout": {"since": "soon"}})] {
+            assert_eq!(read(&status), nothing);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The report against a tree of a node and an API server on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "lab/server.rs"]
+mod server;
+#[path = "lab/tree.rs"]
+mod tree;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use cxi_agent::report::{Config, ReportError, run};
+use serde_json::{Value, json};
+use server::Server;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tree::Tree;
+
+/// The promise: a change on the node is in the API server within this time.
+const PROMPT: Duration = Duration::from_secs(2);
+/// For what has no promise, on a busy machine.
+const SOON: Duration = Duration::from_secs(10);
+/// Long enough for something wrong to happen.
+const A_WHILE: Duration = Duration::from_millis(2500);
+
+const SINCE: &str = "2026-01-01T00:00:00.123456Z";
+const ADDRESS: &str = "0000:c1:00.0";
+
+/// An agent that reports about a tree.
+struct Agent {
+    tree: Tree,
+    server: Server,
+    client: kube::Client,
+    heartbeat: Duration,
+    running: Option<(JoinHandle<Result<(), ReportError>>, CancellationToken)>,
+}
+
+impl Agent {
+    async fn new() -> Self {
+        let (server, client) = Server::start().await;
+        server.node("n1", SINCE);
+        let tree = Tree::new();
+        tree.add("cxi0", ADDRESS);
+        Self { tree, server, client, heartbeat: Duration::from_mins(5), running: None }
+    }
+
+    async fn started() -> Self {
+        let mut agent = Self::new().await;
+        agent.start();
+        agent.until("the first report", SOON, |agent| agent.sequence() == 1 && agent.device().is_some()).await;
+        agent.until("its status", SOON, |agent| agent.device().unwrap()["status"].is_object()).await;
+        agent
+    }
+
+    fn start(&mut self) {
+        let config = Config {
+            node: "n1".into(),
+            root: self.tree.root(),
+            interval: Duration::from_secs(1),
+            heartbeat: self.heartbeat,
+        };
+        let shutdown = CancellationToken::new();
+        self.running = Some((tokio::spawn(run(config, self.client.clone(), shutdown.clone())), shutdown));
+    }
+
+    async fn stop(&mut self) {
+        let (running, shutdown) = self.running.take().unwrap();
+        shutdown.cancel();
+        tokio::time::timeout(PROMPT, running).await.expect("it ends when asked").unwrap().unwrap();
+    }
+
+    async fn until(&self, what: &str, limit: Duration, holds: impl Fn(&Self) -> bool) {
+        let began = Instant::now();
+        while !holds(self) {
+            assert!(began.elapsed() < limit, "not within {limit:?}: {what}; report {}", self.report());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn report(&self) -> Value {
+        self.server.report("n1")
+    }
+
+    fn sequence(&self) -> i64 {
+        self.report()["sequence"].as_i64().unwrap_or_default()
+    }
+
+    fn device(&self) -> Option<Value> {
+        self.server.get("cxidevices", "n1-cxi0")
+    }
+
+    /// What was written after the first `count` writes, as verb and object.
+    fn writes_after(&self, count: usize) -> Vec<String> {
+        self.server.writes()[count..].iter().map(|(verb, object, _)| format!("{verb} {object}")).collect()
+    }
+
+    /// Nothing is written for a while.
+    async fn is_silent(&self) {
+        let before = self.server.writes().len();
+        sleep(A_WHILE).await;
+        assert_eq!(self.writes_after(before), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn the_node_is_reported_whole_and_then_silence() {
+    let agent = Agent::started().await;
+    let report = agent.report();
+    assert_eq!(report["kernel"], "6.8.0-31-generic");
+    assert_eq!(report["bootID"], "0f6cb5d2-6b7d-4bd6-9c6c-6f1f1e1b2a3c");
+    assert_eq!(report["acknowledged"], SINCE);
+    assert_eq!(
+        report["modules"],
+        json!([
+            {"name": "cxi_ss1", "buildID": "5f737331", "refcount": 1, "holders": ["cxi_user"]},
+            {"name": "cxi_user", "buildID": "5f757365", "refcount": 0},
+        ]),
+        "{report}"
+    );
+    assert_eq!(report["devices"], json!([{"name": "cxi0", "pciAddress": ADDRESS, "link": "up"}]));
+    assert_eq!(report.get("openFiles"), None);
+
+    let device = agent.device().unwrap();
+    assert_eq!(device["metadata"]["labels"], json!({"cxi.hpe.com/node": "n1", "cxi.hpe.com/device": "cxi0"}));
+    let node = agent.server.get("cxinodes", "n1").unwrap();
+    assert_eq!(
+        device["metadata"]["ownerReferences"],
+        json!([{"apiVersion": "cxi.hpe.com/v1", "kind": "CXINode", "name": "n1", "uid": node["metadata"]["uid"]}])
+    );
+    assert_eq!(
+        device["status"],
+        json!({
+            "node": "n1", "device": "cxi0", "pciAddress": ADDRESS, "pciId": "1590:0371", "cassiniGeneration": 2,
+            "type": "pf", "numaNode": 0, "linkState": "up", "linkSpeedGbps": 400, "nid": 0x1a3,
+            "firmware": {"qspi_blob_version": "2.1.5"}, "retryHandler": {"enabled": false},
+            "health": {"status": "Healthy"},
+        })
+    );
+    agent.is_silent().await;
+}
+
+#[tokio::test]
+async fn changes_arrive_promptly() {
+    let agent = Agent::started().await;
+    agent.tree.open(4321, "cxi0");
+    agent.tree.load(&[("cxi_ss1", 1, "cxi_user,"), ("cxi_user", 1, "-")]);
+    let pod = "11111111-2222-3333-4444-555555555555";
+    let opened = json!([{"device": "cxi0", "pid": 4321, "command": "app", "podUID": pod}]);
+    agent.until("the open file", PROMPT, |agent| agent.report()["openFiles"] == opened).await;
+    agent.tree.write(&format!("sys/devices/{ADDRESS}/properties/link"), "0\n");
+    let down = |agent: &Agent| {
+        agent.report()["devices"][0]["link"] == "down"
+            && agent.device().unwrap()["status"]["health"] == json!({"status": "Unhealthy", "message": "link is down"})
+    };
+    agent.until("the link", PROMPT, down).await;
+    agent.tree.close(4321);
+    agent.tree.load(&[]);
+    agent.until("the unload", PROMPT, |agent| agent.report().get("modules").is_none()).await;
+    assert_eq!(agent.report().get("openFiles"), None);
+}
+
+#[tokio::test]
+async fn a_device_that_vanishes_is_deleted_and_one_that_comes_back_is_made_anew() {
+    let agent = Agent::started().await;
+    let uid = agent.device().unwrap()["metadata"]["uid"].clone();
+    agent.tree.remove("cxi0", ADDRESS);
+    agent.until("the deletion", PROMPT, |agent| agent.device().is_none()).await;
+    agent.until("the report", PROMPT, |agent| agent.report().get("devices").is_none()).await;
+    agent.tree.add("cxi0", ADDRESS);
+    agent.until("the new one", PROMPT, |agent| agent.device().is_some_and(|device| device["status"].is_object())).await;
+    assert_ne!(agent.device().unwrap()["metadata"]["uid"], uid);
+    // Somebody else deletes it: it comes back with the next look.
+    agent.server.delete("cxidevices", "n1-cxi0");
+    agent.until("it again", PROMPT, |agent| agent.device().is_some()).await;
+}
+
+#[tokio::test]
+async fn only_the_heartbeat_is_written_when_nothing_changes() {
+    let mut agent = Agent::new().await;
+    agent.heartbeat = Duration::from_secs(2);
+    agent.start();
+    agent.until("three reports", SOON, |agent| agent.sequence() >= 3).await;
+    let writes = agent.writes_after(0);
+    let reports = writes.iter().filter(|write| *write == "apply status cxinodes/n1").count();
+    assert_eq!(reports, usize::try_from(agent.sequence()).unwrap());
+    assert_eq!(writes.len() - reports, 2, "the device is written once: {writes:?}");
+    let first = &agent.server.writes().into_iter().find(|(_, object, _)| object == "cxinodes/n1").unwrap().2;
+    let (mut before, mut after) = (first["status"]["node"].clone(), agent.report());
+    assert_ne!(before["observedAt"], after["observedAt"]);
+    for report in [&mut before, &mut after] {
+        report["observedAt"] = Value::Null;
+        report["sequence"] = Value::Null;
+    }
+    assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn a_new_phase_is_answered_at_once() {
+    let agent = Agent::started().await;
+    let later = "2026-01-01T00:00:09Z";
+    agent.server.node("n1", later);
+    agent.until("the answer", Duration::from_millis(800), |agent| agent.report()["acknowledged"] == later).await;
+    assert_eq!(agent.sequence(), 2);
+    agent.is_silent().await;
+}
+
+#[tokio::test]
+async fn a_restart_continues_the_sequence_and_leaves_devices_alone() {
+    let mut agent = Agent::started().await;
+    agent.stop().await;
+    agent.server.edit("cxinodes", "n1", |node| node["status"]["node"]["sequence"] = 41.into());
+    let before = agent.server.writes().len();
+    agent.start();
+    agent.until("the next report", SOON, |agent| agent.sequence() == 42).await;
+    agent.is_silent().await;
+    assert_eq!(agent.writes_after(before), ["apply status cxinodes/n1"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_is_not_reported_as_nothing() {
+    let agent = Agent::started().await;
+    let list = fs::read(agent.tree.path("proc/modules")).unwrap();
+    for broken in ["proc/modules", "sys/class/cxi", "proc/77/fd"] {
+        let path = agent.tree.path(broken);
+        let aside = agent.tree.path("aside");
+        if path.exists() {
+            fs::rename(&path, &aside).unwrap();
+        }
+        // Neither a directory nor a list of modules.
+        agent.tree.write(broken, "half a li");
+        agent.tree.write(&format!("sys/devices/{ADDRESS}/properties/link"), "0\n");
+        agent.is_silent().await;
+        assert_eq!(agent.report()["modules"].as_array().map(Vec::len), Some(2), "{broken}");
+        assert!(agent.device().is_some(), "{broken}");
+        agent.tree.write(&format!("sys/devices/{ADDRESS}/properties/link"), "1\n");
+        fs::remove_file(&path).unwrap();
+        if aside.exists() {
+            fs::rename(&aside, &path).unwrap();
+        } else {
+            fs::remove_dir_all(agent.tree.path("proc/77")).unwrap();
+        }
+    }
+    assert_eq!(fs::read(agent.tree.path("proc/modules")).unwrap(), list);
+    agent.tree.write(&format!("sys/devices/{ADDRESS}/properties/link"), "0\n");
+    agent.until("it goes on", PROMPT, |agent| agent.report()["devices"][0]["link"] == "down").await;
+}
+
+#[tokio::test]
+async fn users_of_the_device_that_are_not_found_are_not_nobody() {
+    let agent = Agent::started().await;
+    agent.tree.load(&[("cxi_ss1", 1, "cxi_user,"), ("cxi_user", 1, "-")]);
+    agent.until("the answer is withdrawn", PROMPT, |agent| agent.report().get("acknowledged").is_none()).await;
+    agent.tree.open(4321, "cxi0");
+    agent.until("it answers again", PROMPT, |agent| agent.report()["acknowledged"] == SINCE).await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_was_away_gets_the_latest() {
+    let agent = Agent::started().await;
+    agent.server.set_down(true);
+    agent.tree.open(4321, "cxi0");
+    sleep(A_WHILE).await;
+    agent.tree.open(4322, "cxi0");
+    sleep(A_WHILE).await;
+    let before = agent.server.writes().len();
+    agent.server.set_down(false);
+    agent
+        .until("both", SOON, |agent| agent.report()["openFiles"].as_array().is_some_and(|files| files.len() == 2))
+        .await;
+    assert_eq!(agent.writes_after(before), ["apply status cxinodes/n1"]);
+}
+
+#[tokio::test]
+async fn without_a_cxinode_nothing_is_written_and_a_new_one_gets_everything() {
+    let mut agent = Agent::new().await;
+    agent.server.delete("cxinodes", "n1");
+    agent.start();
+    agent.is_silent().await;
+    assert!(agent.server.writes().is_empty() && agent.server.get("cxinodes", "n1").is_none());
+    agent.server.node("n1", SINCE);
+    agent.until("a report", PROMPT, |agent| agent.sequence() == 1 && agent.device().is_some()).await;
+    agent.server.delete("cxinodes", "n1");
+    agent.is_silent().await;
+    agent.server.node("n1", SINCE);
+    agent.until("a report to the new one", PROMPT, |agent| agent.sequence() > 1).await;
+    let owner = agent.server.get("cxinodes", "n1").unwrap()["metadata"]["uid"].clone();
+    let adopted = |agent: &Agent| agent.device().unwrap()["metadata"]["ownerReferences"][0]["uid"] == owner;
+    agent.until("a new owner", PROMPT, adopted).await;
+}
