@@ -66,7 +66,7 @@ pub struct HarnessOptions {
     pub audit: bool,
     /// Whether the data directory with all logs stays.
     pub keep_data: bool,
-    /// Arguments of every operator, after the harness's own.
+    /// Arguments of every operator, as `--flag=value`; they win over the harness's own.
     pub operator_args: Vec<String>,
 }
 
@@ -136,7 +136,7 @@ impl Harness {
     pub fn spawn_operator(&self, arguments: &[&str]) -> Result<Operator> {
         let number = self.operators.fetch_add(1, Ordering::Relaxed) + 1;
         let configured = self.operator_args.iter().map(String::as_str);
-        let arguments = OPERATOR_ARGS.into_iter().chain(configured).chain(arguments.iter().copied());
+        let arguments = last_of_each(OPERATOR_ARGS.into_iter().chain(configured).chain(arguments.iter().copied()));
         Operator::start(&self.kubeconfig, NAMESPACE, &self.log(number), arguments)
     }
 
@@ -305,6 +305,17 @@ impl Harness {
 pub fn is_on(node: &CXINode, driver: &str, revision: &RevisionId) -> bool {
     let rollout = node.status.as_ref().and_then(|status| status.rollout.as_ref());
     rollout.is_some_and(|r| r.driver == driver && r.phase == Phase::UpToDate && r.revision.as_ref() == Some(revision))
+}
+
+/// Of several `--flag=value` of the same flag the last: the operator takes each only once.
+fn last_of_each<'a>(arguments: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let flag = |argument: &'a str| argument.split_once('=').map_or(argument, |(flag, _)| flag);
+    let mut kept: Vec<&str> = Vec::new();
+    for argument in arguments {
+        kept.retain(|earlier| flag(earlier) != flag(argument));
+        kept.push(argument);
+    }
+    kept
 }
 
 /// The manifests that we ship.
