@@ -18,8 +18,8 @@ const KERNELS: [&str; 2] = ["6.12.1", "6.12.2"];
 pub fn run(nodes: usize, seed: u64, policy: u8, events: &[(u32, Event)]) {
     let mut wanted = spec(VERSIONS[0]);
     let drain = &mut wanted.update_strategy.drain;
-    drain.policy =
-        [DrainPolicy::Evict, DrainPolicy::WaitThenEvict, DrainPolicy::WaitForCompletion, DrainPolicy::Evict][usize::from(policy)];
+    drain.policy = [DrainPolicy::Evict, DrainPolicy::WaitThenEvict, DrainPolicy::WaitForCompletion, DrainPolicy::Evict]
+        [usize::from(policy)];
     drain.on_timeout = if policy == 3 { OnTimeout::Force } else { OnTimeout::GiveBack };
     drain.wait_timeout = GoDuration::minutes(2);
     drain.evict_timeout = GoDuration::minutes(2);

@@ -18,13 +18,16 @@ pub type Refused = &'static str;
 impl Sim {
     /// Carries out one action that was decided on `seen`. Everything that the oracle has to say comes after.
     pub fn apply(&mut self, action: &Action, seen: &World) -> Result<(), Refused> {
-        let before = self.api.clone();
+        let before = match action {
+            Action::WriteDriverStatus { driver, .. } => self.driver_named(driver).cloned(),
+            _ => None,
+        };
         let result = self.carry_out(action, seen);
         if result.is_ok() {
             if let Some(kind) = write_kind(action) {
                 *self.writes.entry(kind).or_default() += 1;
             }
-            self.oracle_after(action, seen, &before);
+            self.oracle_after(action, seen, before.as_ref());
         }
         result
     }
@@ -128,7 +131,9 @@ impl Sim {
             Action::Look { node, resource } => self.look(node, resource, seen)?,
             Action::Announce(announcement) => self.events.push(announcement.clone()),
         }
-        self.project_holders();
+        if matches!(action, Action::Evict { .. } | Action::ForceDelete { .. }) {
+            self.project_holders();
+        }
         Ok(())
     }
 

@@ -11,8 +11,8 @@ use crate::sim::{Sim, apply::version_labels};
 
 impl Sim {
     /// A status that was written: whom it admits, and what it says.
-    pub(super) fn check_status(&mut self, name: &str, status: &CXIDriverStatus, seen: &World, before: &World) {
-        let Some(old) = before.drivers.iter().find(|driver| driver.name == name).cloned() else { return };
+    pub(super) fn check_status(&mut self, name: &str, status: &CXIDriverStatus, seen: &World, before: Option<&Driver>) {
+        let Some(old) = before.cloned() else { return };
         self.demand(status.observed_generation == old.generation, "I12", || {
             format!("{name}: observedGeneration {} is not {}", status.observed_generation, old.generation)
         });

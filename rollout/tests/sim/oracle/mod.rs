@@ -9,7 +9,10 @@ mod truth;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cxi_api::{Timestamp, node_report::OpenFile};
-use cxi_rollout::{Action, Plan, World, world::Look};
+use cxi_rollout::{
+    Action, Plan, World,
+    world::{Driver, Look},
+};
 
 use crate::sim::Sim;
 
@@ -87,7 +90,7 @@ impl Sim {
     }
 
     /// Checks one write, after it was made.
-    pub fn oracle_after(&mut self, action: &Action, seen: &World, before: &World) {
+    pub fn oracle_after(&mut self, action: &Action, seen: &World, before: Option<&Driver>) {
         match action {
             Action::Unload { node, value, .. } => self.check_unload(node, value),
             Action::Load { node, value, .. } => self.check_load(node, value),
