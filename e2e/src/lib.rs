@@ -1,6 +1,7 @@
 //! Soft nodes, oracle and scenarios of the CXI operator on a real control plane with the real KMM.
 
 pub mod audit;
+pub mod bench;
 pub mod client;
 pub mod demo;
 pub mod driver_model;

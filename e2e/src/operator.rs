@@ -80,6 +80,11 @@ impl Operator {
         self.address
     }
 
+    /// Process id of its supervisor, whose child it is.
+    pub fn supervisor(&self) -> u32 {
+        self.supervisor.id()
+    }
+
     /// Kills it as SIGKILL does and returns when it is gone.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.no_scenarios {
         steps.note("the scenarios were left out".to_owned());
     } else {
+        let build = ["build", "--workspace", "--bins", "--locked"];
+        steps.run("programs under test", &mut cargo(&build), "see the compiler's message above")?;
         let scenarios = ["test", "--package", "cxi-e2e", "--locked"];
         steps.run("scenarios on the real control plane", &mut cargo(&scenarios), hint)?;
     }
