@@ -60,7 +60,8 @@ pub enum ReportError {
     Ended,
 }
 
-/// Reports until `shutdown`. Several of these may run in one process, each for another node.
+/// Reports until `shutdown`. Several of these may run in one process, each for another node. `client` had better not
+/// repeat requests itself (`kube::Config::default_retry`): what it repeats is an older look.
 ///
 /// # Errors
 /// When a task is lost. Neither an API server that is away nor a node that cannot be read is an error: both are tried

@@ -84,7 +84,10 @@ impl Args {
             }
             on_signal.cancel();
         });
-        let client = kube::Client::try_default().await.context("find the API server")?;
+        let mut kubeconfig = kube::Config::infer().await.context("find the API server")?;
+        // The client would repeat an old report; the report repeats itself with what it saw since.
+        kubeconfig.default_retry = false;
+        let client = kube::Client::try_from(kubeconfig).context("set up the client of the API server")?;
         Ok(run(self.into_config(), client, shutdown).await?)
     }
 

@@ -45,7 +45,8 @@ impl Server {
             .route("/apis/cxi.hpe.com/v1/{kind}/{name}/status", patch(apply_status))
             .with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        config.default_retry = false;
         (server, kube::Client::try_from(config).unwrap())
     }
 

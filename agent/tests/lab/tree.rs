@@ -47,7 +47,7 @@ impl Tree {
             writeln!(list, "{name} 4096 {references} {holders} Live 0x0000000000000000 (OE)").unwrap();
             self.write(&format!("sys/module/{name}/initstate"), "live\n");
             let words = [4_u32, 4, 3].map(u32::to_ne_bytes).concat();
-            let note = [words.as_slice(), b"GNU\0", name.as_bytes()[4..8].as_ref()].concat();
+            let note = [words.as_slice(), b"GNU\0", &name.as_bytes()[3..7]].concat();
             fs::create_dir_all(self.path(&format!("sys/module/{name}/notes"))).unwrap();
             fs::write(self.path(&format!("sys/module/{name}/notes/.note.gnu.build-id")), note).unwrap();
         }
