@@ -62,7 +62,9 @@ fn i2_unloading_under_a_holder() {
 #[test]
 fn i2_unloading_while_offered() {
     let mut sim = watched(1);
-    at_the_unload(&mut sim, |sim| drop(sim.node_mut("n1").allocatable.insert("hpe.com/cxi".into(), 200)));
+    at_the_unload(&mut sim, |sim| {
+        sim.node_mut("n1").allocatable.insert("hpe.com/cxi".into(), 200);
+    });
     assert_seen(&sim, "I2");
 }
 

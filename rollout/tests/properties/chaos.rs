@@ -26,7 +26,7 @@ pub fn run(nodes: usize, seed: u64, policy: u8, events: &[(u32, Event)]) {
     wanted.update_strategy.max_unavailable = IntOrString::Int(2);
     let mut sim = Sim::new(nodes, wanted);
     // Half of the runs start from a cluster that runs.
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         sim.settle();
         sim.writes.clear();
     }

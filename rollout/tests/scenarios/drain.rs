@@ -196,7 +196,7 @@ fn two_budgets_over_one_pod_are_refused_beforehand() {
 fn budgets_of_several_nodes_are_added_up() {
     let mut sim = evicting(4);
     sim.edit(|spec| {
-        spec.update_strategy.max_unavailable = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(4)
+        spec.update_strategy.max_unavailable = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(4);
     });
     for node in ["n1", "n2", "n3", "n4"] {
         sim.start(Workload::job(node).on(node));

@@ -93,6 +93,14 @@ impl Sim {
                 }
                 record.rollout = Some((**now).clone());
             }
+            _ => return self.carry_out_on_node(action, seen),
+        }
+        Ok(())
+    }
+
+    /// Writes to Nodes and to pods, and looks.
+    fn carry_out_on_node(&mut self, action: &Action, seen: &World) -> Result<(), Refused> {
+        match action {
             Action::PatchNode { node, uid, changes } => self.patch(node, uid, changes, seen)?,
             Action::Unload { node, uid, label, value, proof } => {
                 if proof.node_uid() != uid {
@@ -130,6 +138,7 @@ impl Sim {
             Action::ForceDelete { .. } => {}
             Action::Look { node, resource } => self.look(node, resource, seen)?,
             Action::Announce(announcement) => self.events.push(announcement.clone()),
+            other => unreachable!("{other:?} is about an object"),
         }
         if matches!(action, Action::Evict { .. } | Action::ForceDelete { .. }) {
             self.project_holders();
@@ -219,36 +228,36 @@ impl Sim {
             self.unchanged(node, seen)?;
         }
         let found = self.same_uid(node, uid)?;
-        let mut changed = found.clone();
+        let mut node = found.clone();
         for change in changes {
             match change {
                 NodeChange::SetLabel { key, was, value } => {
-                    if changed.labels.get(key) != was.as_ref() {
+                    if node.labels.get(key) != was.as_ref() {
                         return Err("the label is another");
                     }
-                    changed.labels.insert(key.clone(), value.clone());
+                    node.labels.insert(key.clone(), value.clone());
                 }
                 NodeChange::RemoveLabel { key, was } => {
-                    if changed.labels.get(key) != Some(was) {
+                    if node.labels.get(key) != Some(was) {
                         return Err("the label is another");
                     }
-                    changed.labels.remove(key);
+                    node.labels.remove(key);
                 }
                 NodeChange::AddTaint { was, taint } => {
-                    if changed.taints != *was {
+                    if node.taints != *was {
                         return Err("the taints are others");
                     }
-                    changed.taints.push(taint.clone());
+                    node.taints.push(taint.clone());
                 }
                 NodeChange::RemoveTaint { index, taint } => {
-                    if changed.taints.get(*index) != Some(taint) {
+                    if node.taints.get(*index) != Some(taint) {
                         return Err("the taints are others");
                     }
-                    changed.taints.remove(*index);
+                    node.taints.remove(*index);
                 }
             }
         }
-        *found = changed;
+        *found = node;
         Ok(())
     }
 

@@ -189,15 +189,15 @@ impl Sim {
                     }
                 }
                 (None, Some(had), worker) => {
-                    if had.boot_id.as_deref() != Some(node.boot_id.as_str()) {
-                        self.node_mut(name).kmm_has.retain(|had| had.name != module);
-                        self.end_worker(name, &module);
-                    } else {
-                        match worker {
-                            None => self.start_worker(name, had, false),
-                            Some(worker) if worker.loads => self.end_worker(name, &module),
-                            Some(_) => {}
+                    let this_boot = had.boot_id.as_deref() == Some(node.boot_id.as_str());
+                    match worker {
+                        _ if !this_boot => {
+                            self.node_mut(name).kmm_has.retain(|had| had.name != module);
+                            self.end_worker(name, &module);
                         }
+                        None => self.start_worker(name, had, false),
+                        Some(worker) if worker.loads => self.end_worker(name, &module),
+                        Some(_) => {}
                     }
                 }
                 // A failed load whose label was taken away: no unload worker runs.

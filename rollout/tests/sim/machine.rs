@@ -54,10 +54,17 @@ pub struct Machine {
     pub advertise: cxi_api::Advertise,
     /// Counts reports.
     pub sequence: i64,
-    /// `since` as the agent read it, before it looked.
-    pub agent_read: Option<Option<Timestamp>>,
+    /// What the agent read before it looked; nothing before its first round in this boot.
+    pub agent_read: Option<AgentRead>,
     /// When the report that is in the API was made (the agent's look), in true time.
     pub reported_at: Option<Timestamp>,
+}
+
+/// What an agent reads before it looks.
+#[derive(Clone, Copy, Debug)]
+pub struct AgentRead {
+    /// `status.rollout.since`.
+    pub since: Option<Timestamp>,
 }
 
 /// A process outside Kubernetes.
@@ -182,7 +189,7 @@ impl Sim {
         let since = record.rollout.as_ref().map(|rollout| rollout.since);
         let old = record.report.clone();
         let Some(read) = machine.agent_read else {
-            self.machine_mut(name).agent_read = Some(since);
+            self.machine_mut(name).agent_read = Some(AgentRead { since });
             return;
         };
         let report = NodeReport {
@@ -190,7 +197,7 @@ impl Sim {
             boot_id: node.boot_id.clone(),
             observed_at: self.now,
             sequence: machine.sequence + 1,
-            acknowledged: read,
+            acknowledged: read.since,
             modules: machine
                 .modules
                 .iter()
@@ -207,7 +214,7 @@ impl Sim {
         };
         let now = self.now;
         let machine = self.machine_mut(name);
-        machine.agent_read = Some(since);
+        machine.agent_read = Some(AgentRead { since });
         let same = old.as_ref().is_some_and(|old| {
             NodeReport { observed_at: old.observed_at, sequence: old.sequence, ..report.clone() } == *old
         });

@@ -29,8 +29,6 @@ pub struct Oracle {
     looks: BTreeMap<String, Vec<Timestamp>>,
     /// Unloads ordered: node UID, attempt, boot and revision.
     unloads: BTreeSet<(String, i32, String, String)>,
-    /// Pods that were evicted: pod UID and attempt of the node.
-    evictions: BTreeSet<(String, i32)>,
     /// Nodes whose version labels somebody changed by hand; what KMM makes of that is not ours.
     by_hand: BTreeSet<String>,
     /// Nodes on which an unload was refused by the kernel because of a pod.

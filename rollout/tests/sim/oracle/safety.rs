@@ -83,7 +83,7 @@ impl Sim {
         }
     }
 
-    /// I6, I5 and I8: who may be evicted, where and when.
+    /// I6 and I8: who may be evicted, where and when.
     pub(super) fn check_eviction(&mut self, name: &str, driver: &str, pod: &Holder, seen: &World, forced: bool) {
         let Some(driver) = seen.drivers.iter().find(|known| known.name == driver) else { return };
         let drain = &driver.spec.update_strategy.drain;
@@ -99,19 +99,9 @@ impl Sim {
         });
         self.demand(!protected, "I6", || format!("{} is protected", pod.name));
         self.demand(forced || pod.ends.is_none(), "I6", || format!("{} ends already", pod.name));
-        let record = seen.nodes.get(name).and_then(Node::rollout).cloned();
-        let closed = record.as_ref().is_some_and(|record| record.phase == Phase::Evicting);
+        let record = seen.nodes.get(name).and_then(Node::rollout);
+        let closed = record.is_some_and(|record| record.phase == Phase::Evicting);
         self.demand(closed, "I6", || format!("{} is evicted from {name}, which is not closed", pod.name));
-        let attempt = record.map_or(0, |record| record.attempt);
-        let gone = self.pods.iter().all(|found| found.holder.uid != pod.uid || found.holder.ends.is_some());
-        if gone && !forced {
-            let told = pod.ends.is_none() && self.operator.refusals.get(&pod.uid).is_none();
-            let first = self.oracle.evictions.insert((pod.uid.clone(), attempt));
-            let stale = seen.nodes.get(name).is_none_or(|node| {
-                node.holders.iter().find(|holder| holder.uid == pod.uid).is_none_or(|holder| holder.ends.is_none())
-            });
-            self.demand(first || stale || !told, "I5", || format!("{} is evicted twice", pod.name));
-        }
     }
 
     /// I3 and I10: the gate carries what is loaded, and only our fields change.
