@@ -278,6 +278,15 @@ pub struct HistoryEntry {
     pub at: Timestamp,
 }
 
+// === impl NodeRollout ===
+
+impl NodeRollout {
+    /// Looks and reports count for the present phase if they are newer than this.
+    pub fn evidence_from(&self) -> Timestamp {
+        self.evidence_since.unwrap_or(self.since)
+    }
+}
+
 // === impl Phase ===
 
 impl Phase {

@@ -115,7 +115,7 @@ impl Loop {
             .iter()
             .filter_map(|record| {
                 let place = record.status.as_ref()?.rollout.as_ref()?;
-                looks_matter(place.phase).then(|| (record.name_any(), place.since))
+                looks_matter(place.phase).then(|| (record.name_any(), place.evidence_from()))
             })
             .collect();
         let pods: BTreeSet<String> = seen.holders.iter().filter_map(|pod| pod.uid()).collect();

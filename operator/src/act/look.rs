@@ -49,7 +49,7 @@ impl Parts {
     }
 }
 
-/// When the node's present phase began.
+/// Since when looks count for the node's present phase.
 pub fn since(seen: &Snapshot, node: &str) -> Option<Timestamp> {
-    Some(seen.record(node)?.status.as_ref()?.rollout.as_ref()?.since)
+    Some(seen.record(node)?.status.as_ref()?.rollout.as_ref()?.evidence_from())
 }
