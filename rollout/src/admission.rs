@@ -255,11 +255,10 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
     let Some(revision) = scope.world.revisions.iter().find(|revision| revision.id == *wanted) else {
         return say(format!("the Module of revision {wanted} is not there yet"));
     };
+    // The same words while KMM looks for an image and while it pulls it: a record is not rewritten for that.
+    let waits = || format!("KMM has not verified an image of revision {wanted} for kernel {} yet", node.kernel);
     let Some(image) = revision.images.get(&node.kernel) else {
-        return say(format!(
-            "KMM has not looked for an image for kernel {} yet, or no mapping matches it",
-            node.kernel
-        ));
+        return say(waits());
     };
     match image.state {
         ImageState::Exists => None,
@@ -267,8 +266,8 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
             say(format!("image {} (kernel {}) does not exist: build and push it", image.reference, node.kernel))
         }
         ImageState::Unknown => {
-            let problem = image.problem.as_deref().map(|problem| format!(": {problem}")).unwrap_or_default();
-            say(format!("KMM has not found image {} (kernel {}) yet{problem}", image.reference, node.kernel))
+            let problem = image.problem.as_deref();
+            say(problem.map_or_else(waits, |problem| format!("{}: {}: {problem}", waits(), image.reference)))
         }
     }
 }

@@ -260,7 +260,7 @@ fn await_quiet(ctx: &Ctx<'_>, next: &mut Next) {
 
 /// Asks for an uncached look, but not more often than makes sense.
 pub fn look(ctx: &Ctx<'_>, next: &mut Next) {
-    let since = next.record.evidence_since.unwrap_or(next.record.since);
+    let since = next.record.evidence_from();
     let last = ctx.node.looks.iter().map(|look| look.at).filter(|at| *at > since).max();
     if last.is_none_or(|at| ctx.due(at, ctx.settings.look_gap)) {
         next.effects.push(Action::Look { node: ctx.node.name.clone(), resource: ctx.resource().to_owned() });

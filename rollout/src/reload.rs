@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cxi_api::{
-    NodeReport, Phase, Reason, RevisionId,
+    Phase, Reason, RevisionId,
     names::{Role, kmm_version_label, kmm_version_ready_label, module_name},
     node::Cause,
 };
@@ -20,6 +20,9 @@ use crate::{
 
 /// How long modules may still be reported after KMM is done before they are taken for leftovers.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Name of the blocker of an unload that KMM has begun and cannot finish.
+const HOLDER: &str = "holder";
 
 /// Prepares the way back from a failed revision: the node is closed already, that nobody holds the device is proved again.
 pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
@@ -84,8 +87,10 @@ pub fn unloading(ctx: &Ctx<'_>, next: &mut Next) {
             let (reason, object, message) = why_still_loaded(ctx, &obstacle);
             if ctx.due_on_node(since, ctx.settings.unload) {
                 next.fail(ctx, format!("the driver was not unloaded in time: {message}"));
-            } else if reason.is_some() || next.record.blocked_by.is_some() {
-                settled::explain(ctx, next, reason.unwrap_or(Reason::UnloadStuck), ("", &object), message);
+            } else if let Some(reason) = reason {
+                settled::explain(ctx, next, reason, ("", &object), message);
+            } else {
+                next.unblock();
             }
         }
     }
@@ -93,7 +98,7 @@ pub fn unloading(ctx: &Ctx<'_>, next: &mut Next) {
 
 /// The label goes only with the proof; without it the node goes back to where the proof is sought.
 fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
-    let evidence = next.record.evidence_since.unwrap_or(next.record.since);
+    let evidence = next.record.evidence_from();
     match closing::prove_quiet(ctx, evidence) {
         Ok(proof) => next.effects.push(Action::Unload {
             node: ctx.node.name.clone(),
@@ -108,6 +113,15 @@ fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
                 next.fail(ctx, "it could not be proved in time that nobody holds the device".into());
             }
         }
+        Err(obstacle) if ctx.node.workers.iter().any(|worker| !worker.loads) => {
+            // KMM is taking a driver out already: there is no way back, and the label of somebody's hand waits for the holder.
+            closing::look(ctx, next);
+            let holder = match obstacle {
+                NotQuiet::Host(holder) => holder,
+                _ => "pods hold the device or it is offered".to_owned(),
+            };
+            stuck_under_way(ctx, next, &holder);
+        }
         Err(NotQuiet::Pods(_) | NotQuiet::Host(_) | NotQuiet::Offered) => {
             if next.record.cause == Some(Cause::Rollback) && next.record.failure.is_some() {
                 next.enter(ctx, Phase::RollingBack);
@@ -115,6 +129,15 @@ fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
                 next.enter(ctx, Phase::Closing);
             }
         }
+    }
+}
+
+fn stuck_under_way(ctx: &Ctx<'_>, next: &mut Next, holder: &str) {
+    let message = format!("KMM does not get the driver out: {holder}; it goes on when the holder leaves");
+    if ctx.due_on_node(next.record.since, ctx.settings.unload) {
+        next.fail(ctx, format!("the driver was not unloaded in time: {message}"));
+    } else {
+        settled::explain(ctx, next, Reason::UnloadStuck, ("", HOLDER), message);
     }
 }
 
@@ -184,8 +207,9 @@ fn clean_up(ctx: &Ctx<'_>, next: &mut Next, modules: &[String]) -> bool {
 
 /// Reason (none while all is well), object and sentence.
 fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, String, String) {
-    let trouble = ctx.node.workers.iter().find_map(|worker| worker.trouble.clone());
-    let image_missing = ctx.node.workers.iter().any(|worker| worker.image_missing);
+    let unloaders = || ctx.node.workers.iter().filter(|worker| !worker.loads);
+    let trouble = unloaders().find_map(|worker| worker.trouble.clone());
+    let image_missing = unloaders().any(|worker| worker.image_missing);
     match obstacle {
         _ if !ctx.node.ready => (Some(Reason::NotReady), String::new(), "the node is not Ready".into()),
         StillLoaded::KmmBusy(_) if image_missing => {
@@ -194,13 +218,17 @@ fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, S
         }
         StillLoaded::KmmBusy(doing) => match trouble {
             Some(trouble) => {
-                let holder = ctx.node.report().and_then(holder_in_words);
+                let holder = ctx.node.report().and_then(host_holder);
                 let who = holder.map_or_else(String::new, |holder| format!(": {holder}"));
                 let message =
                     format!("KMM does not get the driver out{who} ({trouble}); it goes on when the holder leaves");
-                (Some(Reason::UnloadStuck), "holder".into(), message)
+                (Some(Reason::UnloadStuck), HOLDER.into(), message)
             }
-            None => (None, String::new(), doing.clone()),
+            // Between two tries of KMM's worker nothing is better.
+            None => match stuck_before(ctx) {
+                Some(message) => (Some(Reason::UnloadStuck), HOLDER.into(), message),
+                None => (None, String::new(), doing.clone()),
+            },
         },
         StillLoaded::Labelled(label) => (None, String::new(), format!("label {label} is on the node")),
         StillLoaded::AgentSilent => {
@@ -214,12 +242,14 @@ fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, S
     }
 }
 
-fn since_of(ctx: &Ctx<'_>) -> cxi_api::Timestamp {
-    ctx.node.rollout().map_or(ctx.now, |record| record.since)
+/// What was said of an unload that is stuck.
+fn stuck_before(ctx: &Ctx<'_>) -> Option<String> {
+    let blocker = ctx.node.rollout()?.blocked_by.as_ref()?;
+    (blocker.reason == Reason::UnloadStuck && blocker.name == HOLDER).then(|| blocker.message.clone())
 }
 
-fn holder_in_words(report: &NodeReport) -> Option<String> {
-    host_holder(report)
+fn since_of(ctx: &Ctx<'_>) -> cxi_api::Timestamp {
+    ctx.node.rollout().map_or(ctx.now, |record| record.since)
 }
 
 /// Has KMM put the driver in, and waits until KMM says so in every way it has.
@@ -262,7 +292,7 @@ pub fn loading(ctx: &Ctx<'_>, next: &mut Next) {
 }
 
 fn set_label(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId, label: String) {
-    let evidence = next.record.evidence_since.unwrap_or(next.record.since);
+    let evidence = next.record.evidence_from();
     match Unloaded::prove(ctx.node, &ctx.world.namespace, evidence) {
         Ok(proof) => next.effects.push(Action::Load {
             node: ctx.node.name.clone(),

@@ -1,6 +1,6 @@
 //! Verifying that the right driver runs and its links are up, and offering the NICs again.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use cxi_api::{
     Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, driver::SharingMode, names::device_plugin_gate,
@@ -14,6 +14,9 @@ use crate::{
     settled,
     step::{Ctx, Next},
 };
+
+/// How long a node is verified before its record says what is missing.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Compares what the node runs with what it should run.
 pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
@@ -61,7 +64,8 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
         // A node that was found running and cannot be verified is not offered any longer.
         next.record.advertise = Advertise::None;
     }
-    if late || reason != Reason::AgentSilent {
+    // Most of what is not right at first is right a moment later, and a record is not written for that.
+    if late || next.record.blocked_by.is_some() || ctx.due(next.record.since, PATIENCE) {
         settled::explain(ctx, next, reason, ("", ""), message);
     }
 }
