@@ -95,7 +95,8 @@ pub enum Action {
         /// The changes.
         changes: Vec<NodeChange>,
     },
-    /// Remove a KMM version label: KMM unloads the driver.
+    /// Remove a KMM version label: KMM unloads the driver. Fails when anything of the Node changed since it was seen: the
+    /// same label may have gone and come again, and another driver's life depends on it.
     Unload {
         /// Node.
         node: String,
@@ -108,7 +109,7 @@ pub enum Action {
         /// Nobody holds the device.
         proof: Quiesced,
     },
-    /// Set a KMM version label: KMM loads the driver.
+    /// Set a KMM version label: KMM loads the driver. Fails when anything of the Node changed since it was seen.
     Load {
         /// Node.
         node: String,

@@ -6,7 +6,7 @@ use cxi_api::{
     NodeRollout, Reason, RevisionId, Timestamp,
     driver::SourceType,
     driver_status::Rollout,
-    names::{KMM_MAX_NAME, module_name},
+    names::{KMM_MAX_NAME, Role, module_name},
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     settings::Settings,
     settled, status,
     step::{self, Ctx, Step},
-    world::{Driver, Node, World},
+    world::{Driver, Node, OwnPod, World},
 };
 
 /// What the planning of one driver may look at.
@@ -156,7 +156,10 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
         actions.retain(|action| !matches!(action, Action::PatchNode { .. } | Action::WriteRollout { .. }));
         actions.extend(let_go(scope));
     } else {
-        actions.extend(release(scope, &members));
+        let released = release(scope, &members);
+        let patched = |action: &Action| matches!(action, Action::PatchNode { node, .. } if released.contains_key(node));
+        actions.retain(|action| !patched(action));
+        actions.extend(released.into_values());
     }
     if going_on {
         actions.extend(revisions::retire(scope, &target, &members));
@@ -264,7 +267,7 @@ fn carry_out(node: &Node, step: Step) -> Vec<Action> {
 }
 
 /// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record.
-fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> Vec<Action> {
+fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action> {
     let gone = members.iter().filter(|member| {
         let Some(record) = member.node.rollout() else {
             return scope.driver.deleting && member.node.record.is_none();
@@ -273,20 +276,23 @@ fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> Vec<Action> {
         let idle = !in_flight.into_iter().any(|entry| entry.node == member.node.name);
         let labelled = crate::proof::version_labels(member.node, &scope.world.namespace).next().is_some();
         let same = member.record.as_ref() == Some(record);
+        let swept = |pod: &OwnPod| pod.role == Role::DevicePlugin || pod.driver != scope.driver.name;
         member.wanted.is_none()
             && idle
             && same
             && !labelled
+            && member.node.pods.iter().all(swept)
             && record.phase == cxi_api::Phase::Pending
             && record.revision.is_none()
             && record.target_revision.is_none()
     });
-    let mut actions = Vec::new();
+    let mut actions = BTreeMap::new();
     for member in gone {
         let wanted = gates::Wanted { owner: Some(false), gate: Some(None), version: Some(None), taint: Some(false) };
         let changes = gates::changes(scope.world, scope.driver, member.node, &wanted);
         if !changes.is_empty() {
-            actions.push(Action::PatchNode { node: member.node.name.clone(), uid: member.node.uid.clone(), changes });
+            let (node, uid) = (member.node.name.clone(), member.node.uid.clone());
+            actions.insert(node.clone(), Action::PatchNode { node, uid, changes });
         }
     }
     actions

@@ -354,7 +354,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
 fn sweep_pods(ctx: &Ctx<'_>, phase: Phase) -> Vec<Action> {
     use cxi_api::names::Role;
     let needed = |role| match role {
-        Role::DevicePlugin => true,
+        Role::DevicePlugin | Role::Agent => true,
         Role::Prefetch => matches!(phase, Phase::Admitted | Phase::Verifying),
         Role::Cleanup => phase == Phase::Unloading,
     };

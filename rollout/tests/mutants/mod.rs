@@ -150,9 +150,10 @@ fn i5_unloading_twice() {
         let seen = sim.snapshot();
         let plan = sim.plan(&seen);
         let unload = plan.actions.iter().find(|action| matches!(action, Action::Unload { .. })).unwrap();
-        let labels = sim.node("n1").labels.clone();
+        let (labels, versions) = (sim.node("n1").labels.clone(), sim.versions.clone());
         sim.apply(unload, &seen).unwrap();
         sim.node_mut("n1").labels = labels;
+        sim.versions = versions;
     });
     assert_seen(&sim, "I5");
 }

@@ -5,11 +5,10 @@ use cxi_api::{
     names::UPGRADE_LABEL,
     strategy::{DrainPolicy, OnTimeout},
 };
-use cxi_rollout::World;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::event::Event;
-use crate::sim::{Budget, SELECTOR, Sim, Workload, build::spec, run::Weather, seconds};
+use crate::sim::{Budget, SELECTOR, Seen, Sim, Workload, build::spec, seconds};
 
 const VERSIONS: [&str; 3] = ["13.0.0", "13.1.0", "13.2.0"];
 const KERNELS: [&str; 2] = ["6.12.1", "6.12.2"];
@@ -46,7 +45,7 @@ pub fn run(nodes: usize, seed: u64, policy: u8, events: &[(u32, Event)]) {
 }
 
 /// An operator with a fresh or a stale view, of whose actions some are lost, and perhaps a crash; then the others.
-fn turbulent_round(sim: &mut Sim, stale: &mut World) {
+fn turbulent_round(sim: &mut Sim, stale: &mut Seen) {
     let fresh = sim.snapshot();
     let turns = match sim.roll(6) {
         0 => vec![stale.clone()],
@@ -57,14 +56,14 @@ fn turbulent_round(sim: &mut Sim, stale: &mut World) {
     };
     let plans: Vec<_> = turns.into_iter().map(|seen| (sim.plan(&seen), seen)).collect();
     for (plan, seen) in plans {
-        sim.oracle_plan(&plan, &seen);
+        sim.oracle_plan(&plan);
         for action in &plan.actions {
             if sim.roll(8) == 0 {
                 continue;
             }
             let _ = sim.apply(action, &seen);
             if sim.roll(12) == 0 {
-                sim.weather(Weather::OneActor);
+                sim.somebody_else();
             }
             if sim.roll(30) == 0 {
                 // Dies between two writes.
@@ -82,6 +81,9 @@ fn turbulent_round(sim: &mut Sim, stale: &mut World) {
 }
 
 fn happen(sim: &mut Sim, event: Event) {
+    if sim.driver_named("cxi").is_none() {
+        return;
+    }
     let names = sim.node_names();
     let pick = |node: u8| names.get(usize::from(node) % names.len().max(1)).cloned();
     let version = |version: u8| VERSIONS[usize::from(version)].to_owned();
@@ -113,7 +115,14 @@ fn happen(sim: &mut Sim, event: Event) {
         Event::Resume => sim.resume(),
         Event::Restart => sim.restart_operator(),
         Event::Clock(skew) => sim.skew = skew.into(),
+        Event::DeleteDriver { orphan } => {
+            sim.driver_mut("cxi").orphan = orphan;
+            sim.delete_driver("cxi");
+        }
         Event::Job { node, .. }
+        | Event::HandLabel { node, .. }
+        | Event::DropLabels(node)
+        | Event::Forge { node, .. }
         | Event::Reboot { node, .. }
         | Event::NotReady(node)
         | Event::Ready(node)
@@ -168,6 +177,19 @@ fn happen_to(sim: &mut Sim, name: &str, event: Event) {
             sim.ask(name, ["skip", "now", "retry", "rollback"][usize::from(request)]);
         }
         Event::Cordon(_) => sim.node_mut(name).cordoned = true,
+        Event::HandLabel { version: of, .. } => {
+            let known = sim.api.revisions.iter().any(|revision| revision.version == version(of));
+            if known {
+                sim.version_label_by_hand(name, &version(of));
+            }
+        }
+        Event::DropLabels(_) => sim.remove_version_labels_by_hand(name),
+        Event::Forge { phase, .. } => {
+            let record = sim.node_mut(name).record.as_mut();
+            if let Some(rollout) = record.and_then(|record| record.rollout.as_mut()) {
+                rollout.phase = Phase::ALL[usize::from(phase)];
+            }
+        }
         _ => unreachable!("{event:?} is not about a node"),
     }
 }
@@ -199,6 +221,11 @@ fn clear_up(sim: &mut Sim) {
         node.labels.remove(UPGRADE_LABEL);
     }
     sim.project_holders();
+    if sim.driver_named("cxi").is_none_or(|driver| driver.deleting) {
+        let gone = sim.run_until(300_000, |sim| sim.driver_named("cxi").is_none());
+        assert!(gone, "the driver does not go:\n{}", sim.describe());
+        sim.add_driver("cxi", spec(VERSIONS[1]));
+    }
     sim.edit(|spec| {
         spec.paused = false;
         spec.update_strategy.max_unavailable = IntOrString::Int(1);

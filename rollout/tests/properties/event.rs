@@ -56,6 +56,22 @@ pub enum Event {
     Restart,
     Cordon(u8),
     Clock(i16),
+    /// Somebody sets a version label by hand.
+    HandLabel {
+        node: u8,
+        version: u8,
+    },
+    /// Somebody removes the version labels by hand.
+    DropLabels(u8),
+    /// Somebody edits the phase of a record.
+    Forge {
+        node: u8,
+        phase: u8,
+    },
+    /// The `CXIDriver` is deleted; with the drivers left loaded or not.
+    DeleteDriver {
+        orphan: bool,
+    },
 }
 
 impl Arbitrary for Event {
@@ -96,6 +112,10 @@ impl Arbitrary for Event {
             1 => Just(Self::Restart),
             1 => node().prop_map(Self::Cordon),
             1 => (-300i16..300).prop_map(Self::Clock),
+            1 => (node(), version()).prop_map(|(node, version)| Self::HandLabel { node, version }),
+            1 => node().prop_map(Self::DropLabels),
+            2 => (node(), 0u8..13).prop_map(|(node, phase)| Self::Forge { node, phase }),
+            1 => any::<bool>().prop_map(|orphan| Self::DeleteDriver { orphan }),
         ]
         .boxed()
     }

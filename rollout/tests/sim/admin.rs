@@ -36,6 +36,7 @@ impl Sim {
     pub fn delete_node(&mut self, name: &str) {
         self.api.nodes.remove(name);
         self.machines.remove(name);
+        self.versions.remove(name);
         self.pods.retain(|pod| pod.node != name);
         self.operator.looks.remove(name);
         self.project_holders();

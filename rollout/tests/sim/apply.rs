@@ -1,28 +1,29 @@
 //! The operator's effects: each action becomes at most one write, with the guards that the real operator puts on it.
 
 use cxi_api::{
-    Timestamp,
+    NodeRollout, Timestamp,
     names::{KMM_VERSION_PREFIX, Role},
 };
 use cxi_rollout::{
-    Action, World,
+    Action,
     action::NodeChange,
     world::{Driver, Look, Node, OwnPod, PodState, Record, Revision},
 };
 
-use crate::sim::{NAMESPACE, Sim};
+use crate::sim::{NAMESPACE, Seen, Sim};
 
 /// Why a write was refused.
 pub type Refused = &'static str;
 
 impl Sim {
     /// Carries out one action that was decided on `seen`. Everything that the oracle has to say comes after.
-    pub fn apply(&mut self, action: &Action, seen: &World) -> Result<(), Refused> {
+    pub fn apply(&mut self, action: &Action, seen: &Seen) -> Result<(), Refused> {
         let before = match action {
             Action::WriteDriverStatus { driver, .. } => self.driver_named(driver).cloned(),
             _ => None,
         };
         let result = self.carry_out(action, seen);
+        self.count_versions();
         if result.is_ok() {
             if let Some(kind) = write_kind(action) {
                 *self.writes.entry(kind).or_default() += 1;
@@ -32,7 +33,7 @@ impl Sim {
         result
     }
 
-    fn carry_out(&mut self, action: &Action, seen: &World) -> Result<(), Refused> {
+    fn carry_out(&mut self, action: &Action, seen: &Seen) -> Result<(), Refused> {
         match action {
             Action::AddFinalizer { driver } => {
                 let driver = self.same_driver(driver, seen)?;
@@ -99,13 +100,14 @@ impl Sim {
     }
 
     /// Writes to Nodes and to pods, and looks.
-    fn carry_out_on_node(&mut self, action: &Action, seen: &World) -> Result<(), Refused> {
+    fn carry_out_on_node(&mut self, action: &Action, seen: &Seen) -> Result<(), Refused> {
         match action {
             Action::PatchNode { node, uid, changes } => self.patch(node, uid, changes, seen)?,
             Action::Unload { node, uid, label, value, proof } => {
                 if proof.node_uid() != uid {
                     return Err("proof of another node");
                 }
+                self.unchanged(node, seen)?;
                 let found = self.same_uid(node, uid)?;
                 if found.labels.get(label) != Some(value) {
                     return Err("the label is another");
@@ -189,9 +191,9 @@ impl Sim {
         Ok(())
     }
 
-    fn look(&mut self, node: &str, resource: &str, seen: &World) -> Result<(), Refused> {
+    fn look(&mut self, node: &str, resource: &str, seen: &Seen) -> Result<(), Refused> {
         let at = self.clock();
-        let since = seen.nodes.get(node).and_then(Node::rollout).map(|record| record.since).ok_or("no record")?;
+        let since = seen.nodes.get(node).and_then(Node::rollout).map(NodeRollout::evidence_from).ok_or("no record")?;
         let found = self.api.nodes.get(node).ok_or("gone")?;
         let look = Look {
             at,
@@ -220,7 +222,7 @@ impl Sim {
         looks.push(look);
     }
 
-    fn patch(&mut self, node: &str, uid: &str, changes: &[NodeChange], seen: &World) -> Result<(), Refused> {
+    fn patch(&mut self, node: &str, uid: &str, changes: &[NodeChange], seen: &Seen) -> Result<(), Refused> {
         let relies_on_absence = changes
             .iter()
             .any(|change| matches!(change, NodeChange::SetLabel { was: None, .. } | NodeChange::AddTaint { .. }));
@@ -262,7 +264,7 @@ impl Sim {
     }
 
     /// A driver that nobody wrote to since it was seen.
-    fn same_driver(&mut self, name: &str, seen: &World) -> Result<&mut Driver, Refused> {
+    fn same_driver(&mut self, name: &str, seen: &Seen) -> Result<&mut Driver, Refused> {
         let before = seen.drivers.iter().find(|driver| driver.name == name).ok_or("not seen")?;
         let found = self.api.drivers.iter_mut().find(|driver| driver.name == name).ok_or("gone")?;
         let version = |driver: &Driver| {
@@ -277,14 +279,27 @@ impl Sim {
     }
 
     /// Nobody wrote to the Node since it was seen.
-    fn unchanged(&self, name: &str, seen: &World) -> Result<(), Refused> {
-        let version = |node: &Node| {
+    fn unchanged(&self, name: &str, seen: &Seen) -> Result<(), Refused> {
+        let (found, before) = (self.versions.get(name), seen.versions.get(name));
+        let same = found.zip(before).is_some_and(|((found, _), before)| found == before);
+        if same { Ok(()) } else { Err("the node changed") }
+    }
+
+    /// Gives every Node object that changed a new resource version.
+    pub fn count_versions(&mut self) {
+        for (name, node) in &self.api.nodes {
+            // Everything that is not of the Node object itself is left out.
             let status =
                 (node.ready, node.cordoned, node.kernel.clone(), node.boot_id.clone(), node.allocatable.clone());
-            (node.uid.clone(), node.labels.clone(), node.taints.clone(), status)
-        };
-        let (found, before) = (self.api.nodes.get(name), seen.nodes.get(name));
-        if found.map(version) == before.map(version) { Ok(()) } else { Err("the node changed") }
+            let object = (node.uid.clone(), node.labels.clone(), node.taints.clone(), status);
+            match self.versions.get_mut(name) {
+                Some((_, known)) if *known == object => {}
+                _ => {
+                    self.serial += 1;
+                    self.versions.insert(name.clone(), (self.serial, object));
+                }
+            }
+        }
     }
 }
 

@@ -40,6 +40,7 @@ impl Sim {
             events: Vec::new(),
             oracle: Oracle::default(),
             writes: BTreeMap::new(),
+            versions: BTreeMap::new(),
             serial: 0,
             dice: 0,
         };

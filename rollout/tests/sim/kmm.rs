@@ -89,14 +89,13 @@ impl Sim {
 
     /// Version labels: ours (M) and KMM's internal one (W).
     fn kmm_labels(&mut self, name: &str) {
-        for (_, module, version) in self.modules() {
+        for module in self.modules() {
             let (m_key, w_key) = (kmm_version_label(NAMESPACE, &module), kmm_worker_label(NAMESPACE, &module));
             let ready_key = format!("kmm.node.kubernetes.io/{NAMESPACE}.{module}.ready");
             let now = self.now;
             let node = self.node(name);
             let (m, w) = (node.labels.get(&m_key).cloned(), node.labels.get(&w_key).cloned());
             let ready = node.labels.contains_key(&ready_key);
-            let _ = version;
             match (m, w) {
                 (None, Some(_)) => {
                     self.node_mut(name).labels.remove(&w_key);
@@ -209,7 +208,7 @@ impl Sim {
     }
 
     fn ready_labels(&mut self, name: &str) {
-        for (_, module, _) in self.modules() {
+        for module in self.modules() {
             let ready = format!("kmm.node.kubernetes.io/{NAMESPACE}.{module}.ready");
             let version_ready = kmm_version_ready_label(NAMESPACE, &module);
             let node = self.node_mut(name);
@@ -275,7 +274,7 @@ impl Sim {
                 worker.ends = now + seconds(10);
                 return true;
             }
-            let result = if worker.loads { self.modprobe(name, worker, &kernel) } else { self.rmmod(name, worker) };
+            let result = if worker.loads { self.modprobe(name, worker, &kernel) } else { self.rmmod(name) };
             match result {
                 Ok(()) => {
                     let entry = NodeModule {
@@ -326,14 +325,13 @@ impl Sim {
         Ok(())
     }
 
-    fn rmmod(&mut self, name: &str, worker: &WorkerPod) -> Result<(), String> {
+    fn rmmod(&mut self, name: &str) -> Result<(), String> {
         let files = self.open_files(name);
         if let Some(file) = files.first() {
             let holder = file.pod_uid.clone().unwrap_or_else(|| file.command.clone());
             self.oracle.unload_refused(name, &files);
             return Err(format!("modprobe: FATAL: Module cxi_user is in use ({holder})"));
         }
-        let _ = worker;
         self.machine_mut(name).clear();
         Ok(())
     }
@@ -355,11 +353,8 @@ impl Sim {
         self.api.revisions.retain(|revision| !gone.contains(&revision.id));
     }
 
-    fn modules(&self) -> Vec<(RevisionId, String, String)> {
-        let of = |revision: &cxi_rollout::world::Revision| {
-            (revision.id.clone(), module_name(&revision.id), revision.version.clone())
-        };
-        self.api.revisions.iter().map(of).collect()
+    fn modules(&self) -> Vec<String> {
+        self.api.revisions.iter().map(|revision| module_name(&revision.id)).collect()
     }
 
     /// Worker pods as the API shows them.

@@ -120,7 +120,7 @@ impl Sim {
         let mut pods = std::mem::take(&mut self.node_mut(name).pods);
         for pod in pods.iter_mut().filter(|pod| matches!(pod.state, PodState::Pending { .. }) && !pod.deleting) {
             match pod.role {
-                Role::DevicePlugin => {}
+                Role::DevicePlugin | Role::Agent => {}
                 Role::Prefetch => {
                     let version = pod.revision.as_ref().and_then(|id| self.version_of(id)).unwrap_or_default();
                     let missing = self.missing.contains(&(version.clone(), kernel.clone()));

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use cxi_api::{RevisionId, Timestamp};
+use cxi_api::{NodeRollout, RevisionId, Timestamp};
 use cxi_rollout::{
     Settings, World,
     action::Announcement,
@@ -73,10 +73,35 @@ pub struct Sim {
     pub oracle: Oracle,
     /// Writes by the operator.
     pub writes: BTreeMap<&'static str, usize>,
+    /// Resource version of each Node, and what it had then.
+    pub versions: BTreeMap<String, (u64, NodeObject)>,
     /// Counter behind UIDs.
     pub serial: u64,
     /// Dice; zero means that everybody does everything in each tick.
     pub dice: u64,
+}
+
+/// What makes a Node object, besides its name: UID, labels, taints and what its status says.
+pub type NodeObject = (
+    String,
+    BTreeMap<String, String>,
+    Vec<cxi_rollout::world::Taint>,
+    (bool, bool, String, String, BTreeMap<String, i64>),
+);
+
+/// What an operator sees, and of which versions of the Nodes.
+#[derive(Clone)]
+pub struct Seen {
+    world: World,
+    versions: BTreeMap<String, u64>,
+}
+
+impl std::ops::Deref for Seen {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
 }
 
 /// What an operator remembers besides its caches.
@@ -138,10 +163,12 @@ impl Sim {
     }
 
     /// What an operator sees: the API and its own memory.
-    pub fn snapshot(&mut self) -> World {
+    pub fn snapshot(&mut self) -> Seen {
+        self.count_versions();
+        let versions = self.versions.iter().map(|(name, (version, _))| (name.clone(), *version)).collect();
         let mut world = self.api.clone();
         for (name, node) in &mut world.nodes {
-            let since = node.rollout().map(|record| record.since);
+            let since = node.rollout().map(NodeRollout::evidence_from);
             match self.operator.looks.get(name) {
                 Some((phase, looks)) if Some(*phase) == since => node.looks.clone_from(looks),
                 _ => drop(self.operator.looks.remove(name)),
@@ -150,7 +177,7 @@ impl Sim {
                 holder.refused = self.operator.refusals.get(&holder.uid).cloned();
             }
         }
-        world
+        Seen { world, versions }
     }
 
     /// The operator dies and comes back with an empty memory.

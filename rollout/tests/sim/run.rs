@@ -9,16 +9,9 @@ use crate::sim::{Sim, seconds};
 /// No scenario needs more rounds.
 const ROUNDS: usize = 20_000;
 
-/// Who moves.
-#[derive(Clone, Copy, Debug)]
-pub enum Weather {
-    /// One of the others, by the dice.
-    OneActor,
-}
-
 impl Sim {
-    /// Somebody else moves between two writes of the operator.
-    pub fn weather(&mut self, _: Weather) {
+    /// Somebody else, by the dice, moves between two writes of the operator.
+    pub fn somebody_else(&mut self) {
         let names = self.node_names();
         let sides = u64::try_from(names.len().max(1)).unwrap();
         let who = self.roll(4);
@@ -30,6 +23,7 @@ impl Sim {
             (_, Some(node)) => self.agent(node),
             (_, None) => {}
         }
+        self.count_versions();
         self.oracle_state();
     }
 
@@ -47,7 +41,7 @@ impl Sim {
                 self.trace(action);
             }
         }
-        self.oracle_plan(&plan, &seen);
+        self.oracle_plan(&plan);
         let done = plan.actions.iter().filter(|action| self.apply(action, &seen).is_ok()).count();
         (done, plan.wake)
     }
@@ -84,6 +78,7 @@ impl Sim {
             self.agent(&name);
         }
         self.jobs();
+        self.count_versions();
         self.oracle_state();
     }
 

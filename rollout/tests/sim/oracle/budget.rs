@@ -1,17 +1,14 @@
 //! I1 budget and I7 stop on failure: who enters the ledger.
 
 use cxi_api::{CXIDriverStatus, Phase, driver_status::Rollout, names::UPGRADE_LABEL};
-use cxi_rollout::{
-    World,
-    world::{Driver, Node},
-};
+use cxi_rollout::world::{Driver, Node};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::sim::{Sim, apply::version_labels};
+use crate::sim::{Seen, Sim, apply::version_labels};
 
 impl Sim {
     /// A status that was written: whom it admits, and what it says.
-    pub(super) fn check_status(&mut self, name: &str, status: &CXIDriverStatus, seen: &World, before: Option<&Driver>) {
+    pub(super) fn check_status(&mut self, name: &str, status: &CXIDriverStatus, seen: &Seen, before: Option<&Driver>) {
         let Some(old) = before.cloned() else { return };
         self.demand(status.observed_generation == old.generation, "I12", || {
             format!("{name}: observedGeneration {} is not {}", status.observed_generation, old.generation)
@@ -20,7 +17,7 @@ impl Sim {
         self.check_available(name, status, seen);
     }
 
-    fn check_admission(&mut self, old: &Driver, status: &CXIDriverStatus, seen: &World) {
+    fn check_admission(&mut self, old: &Driver, status: &CXIDriverStatus, seen: &Seen) {
         let empty = Vec::new();
         let was = old.status.rollout.as_ref().map_or(&empty, |rollout| &rollout.in_flight);
         let Some(rollout) = &status.rollout else { return };

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cxi_api::{Timestamp, node_report::OpenFile};
 use cxi_rollout::{
-    Action, Plan, World,
+    Action, Plan,
     world::{Driver, Look},
 };
 
-use crate::sim::Sim;
+use crate::sim::{Seen, Sim};
 
 /// What the judge remembers.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +66,7 @@ impl Sim {
     }
 
     /// Checks a plan as a whole: never two writes to one object.
-    pub fn oracle_plan(&mut self, plan: &Plan, _seen: &World) {
+    pub fn oracle_plan(&mut self, plan: &Plan) {
         let mut targets = BTreeSet::new();
         for action in &plan.actions {
             let target = match action {
@@ -88,7 +88,7 @@ impl Sim {
     }
 
     /// Checks one write, after it was made.
-    pub fn oracle_after(&mut self, action: &Action, seen: &World, before: Option<&Driver>) {
+    pub fn oracle_after(&mut self, action: &Action, seen: &Seen, before: Option<&Driver>) {
         match action {
             Action::Unload { node, value, .. } => self.check_unload(node, value),
             Action::Load { node, value, .. } => self.check_load(node, value),

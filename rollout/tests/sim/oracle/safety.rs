@@ -7,12 +7,11 @@ use cxi_api::{
     strategy::{DrainPolicy, OnTimeout},
 };
 use cxi_rollout::{
-    World,
     action::NodeChange,
     world::{Holder, Node},
 };
 
-use crate::sim::{Sim, apply::version_labels};
+use crate::sim::{Seen, Sim, apply::version_labels};
 
 impl Sim {
     /// Notes when a device was last offered, or held by a pod.
@@ -84,7 +83,7 @@ impl Sim {
     }
 
     /// I6 and I8: who may be evicted, where and when.
-    pub(super) fn check_eviction(&mut self, name: &str, driver: &str, pod: &Holder, seen: &World, forced: bool) {
+    pub(super) fn check_eviction(&mut self, name: &str, driver: &str, pod: &Holder, seen: &Seen, forced: bool) {
         let Some(driver) = seen.drivers.iter().find(|known| known.name == driver) else { return };
         let drain = &driver.spec.update_strategy.drain;
         let force = drain.on_timeout == OnTimeout::Force;
@@ -105,7 +104,7 @@ impl Sim {
     }
 
     /// I3 and I10: the gate carries what is loaded, and only our fields change.
-    pub(super) fn check_patch(&mut self, name: &str, changes: &[NodeChange], seen: &World) {
+    pub(super) fn check_patch(&mut self, name: &str, changes: &[NodeChange], seen: &Seen) {
         let gates: Vec<String> = self.api.drivers.iter().map(|driver| device_plugin_gate(&driver.name)).collect();
         for change in changes {
             let ours = match change {
@@ -125,7 +124,7 @@ impl Sim {
         }
     }
 
-    fn check_gate(&mut self, name: &str, value: &str, seen: &World) {
+    fn check_gate(&mut self, name: &str, value: &str, seen: &Seen) {
         // A reboot may overtake a decision by a moment; then the kubelet has nothing to offer.
         let overtaken = seen.nodes.get(name).is_none_or(|node| node.boot_id != self.node(name).boot_id);
         let machine = &self.machines[name];

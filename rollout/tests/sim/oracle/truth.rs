@@ -2,13 +2,13 @@
 //! Modules and finalizers go last.
 
 use cxi_api::{CXIDriverStatus, Phase, RevisionId, driver::SourceType, names::DRIVER_LABEL};
-use cxi_rollout::{World, world::Node};
+use cxi_rollout::world::Node;
 
-use crate::sim::{Sim, apply::version_labels};
+use crate::sim::{Seen, Sim, apply::version_labels};
 
 impl Sim {
     /// `Available=True` means that every node is verified.
-    pub(super) fn check_available(&mut self, name: &str, status: &CXIDriverStatus, seen: &World) {
+    pub(super) fn check_available(&mut self, name: &str, status: &CXIDriverStatus, seen: &Seen) {
         let said = status.conditions.iter().any(|c| c.type_ == "Available" && c.status == "True");
         if !said {
             return;
