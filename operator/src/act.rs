@@ -215,7 +215,9 @@ impl Parts {
                 self.write_rollout(node, uid, was.as_deref(), now, seen).await
             }
             Action::PatchNode { node, uid, changes } => self.patch_node(node, uid, changes, seen).await,
-            Action::Unload { node, uid, label, value, proof } => self.unload(node, uid, label, value, proof).await,
+            Action::Unload { node, uid, label, value, proof } => {
+                self.unload(node, uid, (label, value), proof, seen).await
+            }
             Action::Load { node, uid, label, value, proof } => self.load(node, uid, (label, value), proof, seen).await,
             Action::StartPrefetch { .. } | Action::StartCleanup { .. } => self.start_pod(action, seen).await,
             Action::DeleteOwnPod { name, uid } => self.delete_own_pod(name, uid).await,

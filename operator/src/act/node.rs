@@ -30,20 +30,22 @@ impl Parts {
         self.send_to_node(name, changed(object, uid, changes)?).await
     }
 
-    /// Removes a version label: KMM unloads the driver.
+    /// Removes a version label: KMM unloads the driver. The whole node must be as it was seen: the same label may have gone
+    /// and come again since.
     pub(super) async fn unload(
         &self,
         name: &str,
         uid: &str,
-        label: &str,
-        value: &str,
+        (label, value): (&str, &str),
         proof: &Quiesced,
+        seen: &Snapshot,
     ) -> Result<(), Error> {
         if proof.node_uid() != uid {
             return Err(Error::stale("the proof is about another node"));
         }
         let path = label_path(label);
-        self.send_to_node(name, Guarded::of(uid).test(&path, &value).remove(&path)).await
+        let version = seen_node(name, uid, seen)?.metadata.resource_version.as_deref();
+        self.send_to_node(name, Guarded::of(uid).unchanged(version).test(&path, &value).remove(&path)).await
     }
 
     /// Sets a version label: KMM loads the driver.
