@@ -1,0 +1,63 @@
+//! Labels by which KMM loads, set by hand while the old driver is stuck in the kernel.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use cxi_api::Reason;
+use cxi_e2e::{
+    harness::Harness,
+    oracle::Allowed,
+    scenario::{NEW, OLD, Scenario},
+    truth::Fact,
+};
+use serde_json::json;
+
+use crate::stuck::get_stuck;
+
+/// Sets KMM's label of a release by hand.
+async fn set_label(scenario: &Scenario, node: &str, version: &str) -> Result<()> {
+    scenario.allow(&Allowed::OurLabels(node.to_owned()), Duration::from_secs(90));
+    let revision = scenario.revision(version).await?;
+    let labels = json!({ Harness::version_label(&revision): revision });
+    scenario.harness.patch_node(node, &json!({ "metadata": { "labels": labels } })).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_label_set_by_hand_too_early_is_taken_back_and_the_node_ends_with_the_driver_that_it_says() -> Result<()>
+{
+    let mut scenario = Scenario::installed(1, |_| ()).await?;
+    get_stuck(&scenario, "n-01").await?;
+    // An operator that runs takes the label back before KMM gets far.
+    scenario.kill_operator()?;
+    set_label(&scenario, "n-01", NEW).await?;
+    scenario
+        .until("KMM takes the old driver for the new one", || async {
+            Ok(scenario.facts("n-01").iter().any(|fact| matches!(fact, Fact::LoadedAlready { .. })))
+        })
+        .await?;
+    ensure!(scenario.driver("n-01").as_deref() == Some(OLD), "the old driver is in the kernel");
+    scenario.start_operator(&[])?;
+    let closed = || async { Ok(scenario.offered("n-01").await? == 0) };
+    scenario.stays("nothing is offered", Duration::from_secs(6), closed).await?;
+    let blocker = scenario.until_blocked("n-01", Reason::UnloadStuck).await?;
+    ensure!(blocker.message.contains("lnetd"), "the holder is not named: {}", blocker.message);
+
+    scenario.harness.soft.remove_process("n-01", "lnetd")?;
+    scenario.verified().await?;
+    scenario.all_run(NEW).await?;
+    scenario.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_label_set_again_by_hand_does_not_leave_the_node_without_a_driver() -> Result<()> {
+    let scenario = Scenario::installed(1, |_| ()).await?;
+    get_stuck(&scenario, "n-01").await?;
+    set_label(&scenario, "n-01", OLD).await?;
+    let closed = || async { Ok(scenario.offered("n-01").await? == 0) };
+    scenario.stays("nothing is offered", Duration::from_secs(3), closed).await?;
+
+    scenario.harness.soft.remove_process("n-01", "lnetd")?;
+    scenario.verified().await?;
+    scenario.all_run(NEW).await?;
+    scenario.finish().await
+}
