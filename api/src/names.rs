@@ -58,6 +58,8 @@ pub const ROLE_LABEL: &str = "cxi.hpe.com/role";
 pub enum Role {
     /// DaemonSet pod that offers the NICs to the kubelet.
     DevicePlugin,
+    /// DaemonSet pod that reports what the node has.
+    Agent,
     /// One-shot pod of the new driver image: pulls it and hands over its manifest.
     Prefetch,
     /// One-shot pod that takes out modules that a failed load left behind.
@@ -69,6 +71,7 @@ impl Role {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DevicePlugin => "device-plugin",
+            Self::Agent => "agent",
             Self::Prefetch => "prefetch",
             Self::Cleanup => "cleanup",
         }
@@ -121,6 +124,11 @@ pub fn device_plugin_gate(driver: &str) -> String {
 /// Name of the device plugin's DaemonSet.
 pub fn device_plugin_daemonset(driver: &str) -> String {
     format!("cxi-device-plugin-{driver}")
+}
+
+/// Name of the node agent's DaemonSet.
+pub fn agent_daemonset(driver: &str) -> String {
+    format!("cxi-agent-{driver}")
 }
 
 /// Turns any text into a label value: at most 63 characters of `[A-Za-z0-9._-]` with an alphanumeric at both ends.

@@ -90,7 +90,7 @@ pub const OPERATOR_NAMESPACED: &[Rule] = &[
         names: &[OPERATOR],
         reason: "one operator works at a time",
     },
-    rule("apps", &["daemonsets"], &["list", "watch", "create", "patch", "delete"], "the device plugin"),
+    rule("apps", &["daemonsets"], &["list", "watch", "create", "patch", "delete"], "the device plugin and the agent"),
     rule("kmm.sigs.x-k8s.io", &["modules"], &["list", "watch", "create", "delete"], "one Module per driver revision"),
     rule("kmm.sigs.x-k8s.io", &["moduleimagesconfigs"], &["list", "watch"], "which driver images exist"),
     rule("", &["pods"], &["create"], "one-shot pods that pull images and take out leftovers"),
@@ -100,10 +100,17 @@ pub const OPERATOR_NAMESPACED: &[Rule] = &[
 pub const DEVICE_PLUGIN_CLUSTER: &[Rule] =
     &[rule("cxi.hpe.com", &["cxinodes"], &["get", "list", "watch"], "what its node is to offer")];
 
-/// What the node agent may do.
+/// What the node agent may do. To which objects of these kinds is not RBAC's to say, see [`crate::policy`].
 pub const AGENT_CLUSTER: &[Rule] = &[
     rule("cxi.hpe.com", &["cxinodes"], &["get", "list", "watch"], "which phase its report answers"),
     rule("cxi.hpe.com", &["cxinodes/status"], &["patch"], "report what it sees"),
+    rule(
+        "cxi.hpe.com",
+        &["cxidevices"],
+        &["get", "list", "watch", "create", "patch", "delete"],
+        "one CXIDevice per NIC; to apply one that is not there is to create it",
+    ),
+    rule("cxi.hpe.com", &["cxidevices/status"], &["patch"], "the NIC as it is"),
 ];
 
 impl Rule {

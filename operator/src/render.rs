@@ -1,18 +1,23 @@
 //! Builders of the objects that the operator creates. Pure: what they make depends on their arguments only.
 
+mod agent;
+mod daemonset;
 mod device_plugin;
 mod module;
 mod one_shot;
+mod security;
 
 use std::collections::BTreeMap;
 
 use cxi_api::{
     CXIDriverSpec, RevisionId,
-    names::{DRIVER_LABEL, MANAGED_BY_LABEL, OPERATOR, ROLE_LABEL, Role},
+    names::{DRIVER_LABEL, MANAGED_BY_LABEL, OPERATOR, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset},
 };
+use k8s_openapi::api::apps::v1::DaemonSet;
 use sha2::{Digest, Sha256};
 
-pub use device_plugin::{HASH_ANNOTATION, RESOURCE_ANNOTATION, device_plugin};
+pub use daemonset::HASH_ANNOTATION;
+pub use device_plugin::RESOURCE_ANNOTATION;
 pub use module::{MODULE_LOADER, module};
 pub use one_shot::{Cleanup, Prefetch, cleanup, prefetch};
 
@@ -23,6 +28,23 @@ pub struct Images {
     pub device_plugin: String,
     /// The node agent, which also takes out leftovers.
     pub agent: String,
+}
+
+/// Names of the DaemonSets that a CXIDriver may have.
+pub fn operand_names(driver: &str) -> [String; 2] {
+    [agent_daemonset(driver), device_plugin_daemonset(driver)]
+}
+
+/// A DaemonSet of [`operand_names`] and how it should be; `None` when it should not exist.
+pub type WantedOperand = (String, Option<DaemonSet>);
+
+/// The DaemonSets of a CXIDriver.
+pub fn operands(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> [WantedOperand; 2] {
+    let [agent, plugin] = operand_names(driver);
+    [
+        (agent, Some(agent::agent(driver, spec, namespace, images))),
+        (plugin, device_plugin::device_plugin(driver, spec, namespace, images)),
+    ]
 }
 
 /// Labels of everything that is made for a CXIDriver.

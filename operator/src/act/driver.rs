@@ -8,6 +8,7 @@ use kube::{Api, ResourceExt};
 use crate::{
     act::{Error, Parts, patch::Guarded},
     observe::Snapshot,
+    render::operand_names,
 };
 
 impl Parts {
@@ -29,9 +30,12 @@ impl Parts {
         Ok(())
     }
 
-    /// Takes our finalizer off.
+    /// Takes our finalizer off, unless the operands are still there: nobody would delete them afterwards.
     pub(super) async fn remove_finalizer(&self, name: &str, seen: &Snapshot) -> Result<(), Error> {
         let driver = seen_driver(name, seen)?;
+        if let Some(left) = operand_names(name).iter().find(|operand| seen.daemonset(operand).is_some()) {
+            return Err(Error::stale(format!("DaemonSet {left} is still there")));
+        }
         let Some(index) = driver.finalizers().iter().position(|one| one == TEARDOWN_FINALIZER) else {
             return Ok(());
         };

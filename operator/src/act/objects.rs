@@ -1,10 +1,6 @@
 //! Objects that the operator creates in its namespace. Names are deterministic, so what exists already is fine.
 
-use cxi_api::{
-    RevisionId,
-    kmm::Module,
-    names::{device_plugin_daemonset, module_name},
-};
+use cxi_api::{RevisionId, kmm::Module, names::module_name};
 use cxi_rollout::Action;
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
 use kube::{
@@ -62,25 +58,34 @@ impl Parts {
         Ok(())
     }
 
-    /// Creates, changes or deletes the device plugin's DaemonSet.
+    /// Creates, changes or deletes each of the operands' DaemonSets.
     pub(super) async fn apply_operands(&self, driver: &str, seen: &Snapshot) -> Result<(), Error> {
         let spec = &seen_driver(driver, seen)?.spec;
-        let wanted = render::device_plugin(driver, spec, &self.identity.namespace, &self.identity.images);
-        let Some(wanted) = wanted else { return self.delete_operands(driver, seen).await };
-        let name = device_plugin_daemonset(driver);
         let parameters = PatchParams::apply(cxi_api::names::OPERATOR).force();
-        let written = self.daemonsets().patch(&name, &parameters, &Patch::Apply(&wanted)).await?;
-        self.memory.with(|memory| memory.applied.insert(name, applied(&written)));
-        self.caches.daemonsets.wrote(written);
+        for (name, wanted) in render::operands(driver, spec, &self.identity.namespace, &self.identity.images) {
+            let Some(wanted) = wanted else {
+                self.delete_daemonset(&name, seen).await?;
+                continue;
+            };
+            let written = self.daemonsets().patch(&name, &parameters, &Patch::Apply(&wanted)).await?;
+            self.memory.with(|memory| memory.applied.insert(name, applied(&written)));
+            self.caches.daemonsets.wrote(written);
+        }
         Ok(())
     }
 
-    /// Deletes the device plugin's DaemonSet.
+    /// Deletes the operands' DaemonSets.
     pub(super) async fn delete_operands(&self, driver: &str, seen: &Snapshot) -> Result<(), Error> {
-        let name = device_plugin_daemonset(driver);
-        let Some(uid) = seen.daemonset(&name).and_then(|found| found.metadata.uid.clone()) else { return Ok(()) };
+        for name in render::operand_names(driver) {
+            self.delete_daemonset(&name, seen).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_daemonset(&self, name: &str, seen: &Snapshot) -> Result<(), Error> {
+        let Some(uid) = seen.daemonset(name).and_then(|found| found.metadata.uid.clone()) else { return Ok(()) };
         // In the background: the pods are the garbage collector's to delete, which is also the default.
-        let deleted = self.daemonsets().delete(&name, &only(&uid)).await?;
+        let deleted = self.daemonsets().delete(name, &only(&uid)).await?;
         deleted.either(|object| self.caches.daemonsets.wrote(object), |_| self.caches.daemonsets.gone(&uid));
         Ok(())
     }

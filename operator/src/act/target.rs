@@ -1,6 +1,6 @@
 //! What an action writes to, and what it is about.
 
-use cxi_api::names::{device_plugin_daemonset, module_name};
+use cxi_api::names::module_name;
 use cxi_rollout::Action;
 
 use crate::observe::Snapshot;
@@ -12,8 +12,8 @@ pub enum Target {
     Driver(String),
     /// A KMM Module.
     Module(String),
-    /// A DaemonSet.
-    DaemonSet(String),
+    /// The DaemonSets of a CXIDriver.
+    Operands(String),
     /// A CXINode.
     Record(String),
     /// A Node.
@@ -36,9 +36,7 @@ impl Target {
             Action::CreateModule { revision, .. } | Action::DeleteModule { revision } => {
                 Self::Module(module_name(revision))
             }
-            Action::ApplyOperands { driver } | Action::DeleteOperands { driver } => {
-                Self::DaemonSet(device_plugin_daemonset(driver))
-            }
+            Action::ApplyOperands { driver } | Action::DeleteOperands { driver } => Self::Operands(driver.clone()),
             Action::CreateRecord { node, .. }
             | Action::DeleteRecord { node, .. }
             | Action::WriteRollout { node, .. } => Self::Record(node.clone()),
@@ -132,8 +130,8 @@ fn step(action: &Action) -> (String, bool) {
         Action::RemoveFinalizer { .. } => "remove the finalizer".to_owned(),
         Action::CreateModule { revision, .. } => format!("create Module {}", module_name(revision)),
         Action::DeleteModule { revision } => format!("delete Module {}", module_name(revision)),
-        Action::ApplyOperands { .. } => "apply the device plugin".to_owned(),
-        Action::DeleteOperands { .. } => "delete the device plugin".to_owned(),
+        Action::ApplyOperands { .. } => "apply the operands".to_owned(),
+        Action::DeleteOperands { .. } => "delete the operands".to_owned(),
         Action::WriteDriverStatus { .. } => return ("write the status".to_owned(), true),
         Action::CreateRecord { .. } => return ("create the CXINode".to_owned(), true),
         Action::DeleteRecord { .. } => "delete the CXINode".to_owned(),

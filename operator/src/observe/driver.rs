@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use crate::{
     memory::{Applied, Remembered},
     observe::Snapshot,
-    render::{HASH_ANNOTATION, Images, RESOURCE_ANNOTATION, device_plugin},
+    render::{HASH_ANNOTATION, Images, RESOURCE_ANNOTATION, operands},
 };
 
 /// The CXIDriver with the state of its operands.
@@ -31,7 +31,7 @@ pub fn driver(object: &CXIDriver, seen: &Snapshot, memory: &Remembered, images: 
         resume: annotations.get(RESUME_ANNOTATION).cloned(),
         spec: object.spec.clone(),
         status: object.status.clone().unwrap_or_default(),
-        operands_current: operands_current(object, daemonset.map(AsRef::as_ref), memory, images, namespace),
+        operands_current: operands_current(object, seen, memory, images, namespace),
         plugin_pods_ready: daemonset
             .and_then(|daemonset| daemonset.status.as_ref())
             .map_or(0, |status| status.number_ready),
@@ -39,25 +39,25 @@ pub fn driver(object: &CXIDriver, seen: &Snapshot, memory: &Remembered, images: 
     }
 }
 
-/// Whether the device plugin's DaemonSet is there exactly when it should, as it was rendered, and unchanged since. After a
-/// restart nobody knows whether it was changed; it is then applied once more.
+/// Whether each DaemonSet is there exactly when it should, as it was rendered, and unchanged since. After a restart nobody
+/// knows whether one was changed; it is then applied once more.
 fn operands_current(
     driver: &CXIDriver,
-    daemonset: Option<&DaemonSet>,
+    seen: &Snapshot,
     memory: &Remembered,
     images: &Images,
     namespace: &str,
 ) -> bool {
-    let wanted = device_plugin(&driver.name_any(), &driver.spec, namespace, images);
-    match (wanted, daemonset) {
+    let wanted = operands(&driver.name_any(), &driver.spec, namespace, images);
+    wanted.iter().all(|(name, wanted)| match (wanted, seen.daemonset(name)) {
         (None, None) => true,
         (None, Some(_)) | (Some(_), None) => false,
         (Some(wanted), Some(found)) => {
             found.metadata.deletion_timestamp.is_none()
-                && memory.applied.get(&found.name_any()) == Some(&applied(found))
-                && applied_hash(&wanted) == applied_hash(found)
+                && memory.applied.get(name) == Some(&applied(found))
+                && applied_hash(wanted) == applied_hash(found)
         }
-    }
+    })
 }
 
 /// The DaemonSet as it is to be remembered after it was applied.

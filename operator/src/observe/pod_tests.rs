@@ -102,3 +102,15 @@ fn a_prefetch_pod_hands_over_its_message() {
     let trouble = Some("ImagePullBackOff: not found".to_owned());
     assert_eq!(own(&pod(value)).unwrap().state, PodState::Pending { image_trouble: trouble });
 }
+
+#[test]
+fn an_agent_is_neither_holder_nor_plugin() {
+    let spec = cxi_api::CXIDriverSpec::new("13.0.0");
+    let [(_, agent), _] = crate::render::operands("cassini", &spec, "cxi-operator", &crate::render::Images::default());
+    let template = agent.unwrap().spec.unwrap().template;
+    let pod = Pod { metadata: template.metadata.unwrap(), spec: template.spec, status: None };
+    assert!(holder(&pod, &resources()).is_none());
+    assert!(own(&pod).is_none());
+    assert!(worker(&pod).is_none());
+    assert!(crate::observe::prune::own_pod(pod).is_none(), "kept in memory for nothing");
+}

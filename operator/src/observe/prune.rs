@@ -1,6 +1,6 @@
 //! What is not kept in memory. Only what nobody reads may be dropped; what remains decides whether a change is one.
 
-use cxi_api::names::ROLE_LABEL;
+use cxi_api::names::{ROLE_LABEL, Role};
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{Container, Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus},
@@ -81,10 +81,14 @@ fn resources(container: Container) -> Container {
     Container { name: container.name, resources: container.resources, ..Container::default() }
 }
 
-/// A pod of our own, or one of KMM's for our Modules.
+/// A pod of our own, or one of KMM's for our Modules. Agents speak for themselves, in their reports: nothing is read from their
+/// pods, of which there is one per node.
 pub fn own_pod(mut pod: Pod) -> Option<Pod> {
     let kinds = [ROLE_LABEL, WORKER_ACTION_LABEL, PULL_POD_LABEL];
     if !pod.labels().keys().any(|key| kinds.contains(&key.as_str())) {
+        return None;
+    }
+    if pod.labels().get(ROLE_LABEL).is_some_and(|role| role == Role::Agent.as_str()) {
         return None;
     }
     bookkeeping(&mut pod);

@@ -142,19 +142,32 @@ fn only_our_modules_count() {
 fn operands_are_current_once_applied_and_unchanged() {
     let namespace = "cxi-operator";
     let driver = driver();
-    let mut daemonset = crate::render::device_plugin("cassini", &driver.spec, namespace, &Images::default()).unwrap();
-    daemonset.metadata.uid = Some("ds".into());
-    daemonset.metadata.generation = Some(1);
+    let mut operands =
+        crate::render::operands("cassini", &driver.spec, namespace, &Images::default()).map(|(name, operand)| {
+            let mut operand = operand.unwrap();
+            operand.metadata.uid = Some(format!("uid of {name}"));
+            operand.metadata.generation = Some(1);
+            operand
+        });
     let current = |seen: &Snapshot, memory: &Remembered| build(seen, memory, &identity()).drivers[0].operands_current;
 
+    let mut disabled = driver.as_ref().clone();
+    disabled.spec.device_plugin.enabled = false;
     let mut seen = Snapshot { drivers: vec![driver], ..Snapshot::default() };
     let mut memory = Remembered::default();
-    assert!(!current(&seen, &memory), "it does not exist");
-    seen.daemonsets = vec![Arc::new(daemonset.clone())];
-    assert!(!current(&seen, &memory), "nobody knows whether it was changed");
-    memory.applied.insert("cxi-device-plugin-cassini".into(), crate::observe::applied(&daemonset));
+    assert!(!current(&seen, &memory), "none exists");
+    seen.daemonsets = operands.iter().cloned().map(Arc::new).collect();
+    assert!(!current(&seen, &memory), "nobody knows whether they were changed");
+    for (operand, name) in operands.iter().zip(["cxi-agent-cassini", "cxi-device-plugin-cassini"]) {
+        assert!(!current(&seen, &memory), "{name} may have been changed");
+        memory.applied.insert(name.into(), crate::observe::applied(operand));
+    }
     assert!(current(&seen, &memory));
-    daemonset.metadata.generation = Some(2);
-    seen.daemonsets = vec![Arc::new(daemonset)];
-    assert!(!current(&seen, &memory), "somebody changed it");
+    let without_plugin = Snapshot { drivers: vec![Arc::new(disabled)], ..seen.clone() };
+    assert!(!current(&without_plugin, &memory), "the device plugin is to go");
+    let only_agent = Snapshot { daemonsets: seen.daemonsets[..1].to_vec(), ..without_plugin };
+    assert!(current(&only_agent, &memory));
+    operands[0].metadata.generation = Some(2);
+    seen.daemonsets = operands.map(Arc::new).to_vec();
+    assert!(!current(&seen, &memory), "somebody changed one");
 }

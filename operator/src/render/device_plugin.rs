@@ -1,106 +1,65 @@
 //! The device plugin's DaemonSet. Its pods run exactly on the nodes whose gate label is set.
 
-use std::collections::BTreeMap;
-
 use cxi_api::{
     CXIDriverSpec,
     driver::SharingMode,
-    names::{DRIVER_LABEL, ROLE_LABEL, Role, device_plugin_daemonset, device_plugin_gate},
+    names::{Role, device_plugin_daemonset, device_plugin_gate},
 };
-use k8s_openapi::{
-    api::{
-        apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet},
-        core::v1::{
-            Affinity, Container, EnvVar, EnvVarSource, HostPathVolumeSource, NodeAffinity, NodeSelector,
-            NodeSelectorRequirement, NodeSelectorTerm, ObjectFieldSelector, PodSpec, PodTemplateSpec,
-            ResourceRequirements, SecurityContext, Volume, VolumeMount,
-        },
-    },
-    apimachinery::pkg::{
-        api::resource::Quantity,
-        apis::meta::v1::{LabelSelector, ObjectMeta},
-        util::intstr::IntOrString,
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{
+        Affinity, Container, EnvVar, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
+        SecurityContext,
     },
 };
 
-use crate::render::{Images, labels, pod_labels, short_hash};
-
-/// Annotation with the hash of the DaemonSet as rendered.
-pub const HASH_ANNOTATION: &str = "cxi.hpe.com/rendered";
+use crate::render::{
+    Images,
+    daemonset::{HostDirectory, Operand, daemonset, field, mounts, requests, variable, volumes},
+    security::no_capabilities,
+};
 
 /// Annotation with the resource that the pods offer.
 pub const RESOURCE_ANNOTATION: &str = "cxi.hpe.com/resource";
 
-/// Directories of the host that the plugin needs: name, path, whether it only reads.
-const HOST: [(&str, &str, bool); 4] = [
-    ("device-plugins", "/var/lib/kubelet/device-plugins", false),
-    ("pod-resources", "/var/lib/kubelet/pod-resources", true),
-    ("sys", "/sys", true),
-    ("dev", "/dev", true),
+/// What the plugin needs of the host. Its `/dev` is not put in the place of the container's: there the kubelet wants a file of
+/// its own for the container's last words, and a directory that is only read has no room for it.
+const HOST: [HostDirectory; 4] = [
+    HostDirectory {
+        name: "device-plugins",
+        host: "/var/lib/kubelet/device-plugins",
+        container: "/var/lib/kubelet/device-plugins",
+        read_only: false,
+    },
+    HostDirectory {
+        name: "pod-resources",
+        host: "/var/lib/kubelet/pod-resources",
+        container: "/var/lib/kubelet/pod-resources",
+        read_only: true,
+    },
+    HostDirectory { name: "sys", host: "/sys", container: "/host/sys", read_only: true },
+    HostDirectory { name: "dev", host: "/dev", container: "/host/dev", read_only: true },
 ];
 
 /// The DaemonSet, or nothing when the device plugin is disabled.
-///
-/// Its metadata must never carry KMM's label `kmm.node.kubernetes.io/module.name`: KMM deletes DaemonSets that do.
 pub fn device_plugin(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Option<DaemonSet> {
     let plugin = &spec.device_plugin;
     if !plugin.enabled {
         return None;
     }
-    let name = device_plugin_daemonset(driver);
-    let pod_labels = pod_labels(driver, Role::DevicePlugin);
-    let selector: BTreeMap<String, String> = pod_labels
-        .iter()
-        .filter(|(key, _)| [ROLE_LABEL, DRIVER_LABEL].contains(&key.as_str()))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    let mut metadata_labels = labels(driver);
-    metadata_labels.insert(ROLE_LABEL.to_owned(), Role::DevicePlugin.as_str().to_owned());
-    let mut daemonset = DaemonSet {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: Some(namespace.to_owned()),
-            labels: Some(metadata_labels),
-            annotations: Some([(RESOURCE_ANNOTATION.to_owned(), plugin.resource_name.clone())].into()),
-            ..ObjectMeta::default()
-        },
-        spec: Some(DaemonSetSpec {
-            selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(pod_labels), ..ObjectMeta::default() }),
-                spec: Some(pod(driver, spec, images)),
-            },
-            update_strategy: Some(DaemonSetUpdateStrategy {
-                type_: Some("RollingUpdate".to_owned()),
-                rolling_update: Some(RollingUpdateDaemonSet {
-                    max_unavailable: Some(IntOrString::String("10%".to_owned())),
-                    max_surge: None,
-                }),
-            }),
-            ..DaemonSetSpec::default()
-        }),
-        status: None,
+    let operand = Operand {
+        driver,
+        role: Role::DevicePlugin,
+        name: device_plugin_daemonset(driver),
+        annotations: [(RESOURCE_ANNOTATION.to_owned(), plugin.resource_name.clone())].into(),
+        pod: pod(driver, spec, images),
     };
-    let rendered = serde_json::to_string(&daemonset).unwrap_or_default();
-    let annotations = daemonset.metadata.annotations.get_or_insert_default();
-    annotations.insert(HASH_ANNOTATION.to_owned(), short_hash(&[&rendered]));
-    Some(daemonset)
+    Some(daemonset(operand, namespace))
 }
 
 fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
     let plugin = &spec.device_plugin;
     let image = plugin.image.clone().unwrap_or_else(|| images.device_plugin.clone());
-    let mounts = HOST.iter().map(|(name, path, read_only)| VolumeMount {
-        name: (*name).to_owned(),
-        mount_path: (*path).to_owned(),
-        read_only: Some(*read_only),
-        ..VolumeMount::default()
-    });
-    let volumes = HOST.iter().map(|(name, path, _)| Volume {
-        name: (*name).to_owned(),
-        host_path: Some(HostPathVolumeSource { path: (*path).to_owned(), type_: None }),
-        ..Volume::default()
-    });
     PodSpec {
         affinity: Some(gate(driver)),
         containers: vec![Container {
@@ -108,49 +67,42 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             image: Some(image),
             image_pull_policy: Some("IfNotPresent".to_owned()),
             env: Some(environment(spec)),
-            resources: Some(plugin.resources.clone().unwrap_or_else(default_resources)),
+            resources: Some(plugin.resources.clone().unwrap_or_else(|| requests("10m", "32Mi"))),
             // The kubelet's directories belong to root.
             security_context: Some(SecurityContext {
                 allow_privilege_escalation: Some(false),
-                capabilities: Some(super::one_shot::no_capabilities()),
+                capabilities: Some(no_capabilities()),
                 read_only_root_filesystem: Some(true),
                 run_as_user: Some(0),
                 ..SecurityContext::default()
             }),
-            volume_mounts: Some(mounts.collect()),
+            volume_mounts: Some(mounts(&HOST)),
             ..Container::default()
         }],
         priority_class_name: Some("system-node-critical".to_owned()),
         service_account_name: Some("cxi-device-plugin".to_owned()),
         tolerations: Some(spec.tolerations.clone()),
-        volumes: Some(volumes.collect()),
+        volumes: Some(volumes(&HOST)),
         ..PodSpec::default()
     }
 }
 
+/// The variables of `cxi-device-plugin --help`.
 fn environment(spec: &CXIDriverSpec) -> Vec<EnvVar> {
     let plugin = &spec.device_plugin;
     let mode = match plugin.sharing_mode {
         SharingMode::Shared => "shared",
         SharingMode::Exclusive => "exclusive",
     };
-    let set = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), ..EnvVar::default() };
-    let node = EnvVar {
-        name: "NODE_NAME".to_owned(),
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                field_path: "spec.nodeName".to_owned(),
-                ..ObjectFieldSelector::default()
-            }),
-            ..EnvVarSource::default()
-        }),
-        ..EnvVar::default()
-    };
     vec![
-        node,
-        set("CXI_RESOURCE_NAME", plugin.resource_name.clone()),
-        set("CXI_SHARING_MODE", mode.to_owned()),
-        set("CXI_SHARED_CAPACITY", plugin.shared_capacity.to_string()),
+        field("NODE_NAME", "spec.nodeName"),
+        field("POD_NAME", "metadata.name"),
+        field("POD_NAMESPACE", "metadata.namespace"),
+        variable("CXI_RESOURCE_NAME", &plugin.resource_name),
+        variable("CXI_SHARING_MODE", mode),
+        variable("CXI_SHARED_CAPACITY", plugin.shared_capacity.to_string()),
+        variable("SYSFS_ROOT", "/host/sys"),
+        variable("DEVFS_ROOT", "/host/dev"),
     ]
 }
 
@@ -165,13 +117,5 @@ fn gate(driver: &str) -> Affinity {
             ..NodeAffinity::default()
         }),
         ..Affinity::default()
-    }
-}
-
-fn default_resources() -> ResourceRequirements {
-    let requests = [("cpu", "10m"), ("memory", "32Mi")];
-    ResourceRequirements {
-        requests: Some(requests.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned()))).collect()),
-        ..ResourceRequirements::default()
     }
 }

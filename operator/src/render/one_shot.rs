@@ -6,14 +6,17 @@ use cxi_api::{
     names::{REVISION_LABEL, Role},
 };
 use k8s_openapi::{
-    api::core::v1::{
-        Capabilities, Container, LocalObjectReference, Pod, PodSpec, ResourceRequirements, SeccompProfile,
-        SecurityContext, Toleration,
-    },
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+    api::core::v1::{Container, LocalObjectReference, Pod, PodSpec, SecurityContext, Toleration},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use crate::render::{Images, pod_labels, short_hash};
+use crate::render::{
+    Images, agent,
+    daemonset::requests,
+    pod_labels,
+    security::{no_capabilities, seccomp, sees_open_files},
+    short_hash,
+};
 
 /// User of pods that need no rights: `nobody`.
 const NOBODY: i64 = 65534;
@@ -69,22 +72,15 @@ pub struct Cleanup<'a> {
 /// module whose device somebody has open.
 pub fn cleanup(wanted: &Cleanup<'_>, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Pod {
     let name = format!("cxi-cleanup-{}", short_hash(&[wanted.node_uid]));
-    let image = spec.agent.as_ref().and_then(|agent| agent.image.clone());
     let modules = wanted.modules.iter().flat_map(|module| ["--module".to_owned(), module.clone()]);
     let container = Container {
         name: "remove-modules".to_owned(),
-        image: Some(image.unwrap_or_else(|| images.agent.clone())),
+        image: Some(agent::image(spec, images)),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["cxi-agent".to_owned()]),
         args: Some(std::iter::once("remove-modules".to_owned()).chain(modules).collect()),
-        resources: Some(small()),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { add: Some(vec!["SYS_MODULE".to_owned()]), ..no_capabilities() }),
-            read_only_root_filesystem: Some(true),
-            run_as_user: Some(0),
-            ..SecurityContext::default()
-        }),
+        resources: Some(requests("1m", "8Mi")),
+        security_context: Some(sees_open_files(&["SYS_MODULE"])),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     };
@@ -112,28 +108,16 @@ fn unprivileged(name: &str, image: &str, script: &str) -> Container {
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()]),
-        resources: Some(small()),
+        resources: Some(requests("1m", "8Mi")),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(no_capabilities()),
             run_as_non_root: Some(true),
             run_as_user: Some(NOBODY),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            seccomp_profile: Some(seccomp()),
             ..SecurityContext::default()
         }),
         ..Container::default()
-    }
-}
-
-pub(super) fn no_capabilities() -> Capabilities {
-    Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }
-}
-
-fn small() -> ResourceRequirements {
-    let requests = [("cpu", "1m"), ("memory", "8Mi")];
-    ResourceRequirements {
-        requests: Some(requests.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned()))).collect()),
-        ..ResourceRequirements::default()
     }
 }
 

@@ -44,27 +44,52 @@ fn module_without_images_has_no_mapping() {
     assert!(module.spec.module_loader.unwrap().container.kernel_mappings.is_empty());
 }
 
-#[test]
-fn device_plugin_daemonset() {
-    let daemonset = device_plugin("cassini", &spec(), "cxi-operator", &images()).unwrap();
-    let metadata = serde_json::to_string(&daemonset.metadata).unwrap();
-    assert!(!metadata.contains("kmm.node.kubernetes.io"), "KMM would delete it");
-    insta::assert_snapshot!(yaml(&daemonset));
+fn rendered(spec: &CXIDriverSpec) -> [Option<DaemonSet>; 2] {
+    let operands = operands("cassini", spec, "cxi-operator", &images());
+    for (name, operand) in &operands {
+        let Some(operand) = operand else { continue };
+        assert_eq!(operand.metadata.name.as_ref(), Some(name));
+        assert!(operand.metadata.owner_references.is_none(), "it stays until its nodes are taken down");
+        let metadata = serde_json::to_string(&operand.metadata).unwrap();
+        assert!(!metadata.contains("kmm.node.kubernetes.io"), "KMM would delete it");
+    }
+    operands.map(|(_, operand)| operand)
 }
 
 #[test]
-fn device_plugin_changes_its_hash_with_its_content() {
+fn device_plugin_daemonset() {
+    let [_, plugin] = rendered(&spec());
+    insta::assert_snapshot!(yaml(&plugin.unwrap()));
+}
+
+#[test]
+fn agent_daemonset() {
+    let [agent, _] = rendered(&spec());
+    insta::assert_snapshot!(yaml(&agent.unwrap()));
+}
+
+#[test]
+fn the_agent_runs_without_a_device_plugin_and_with_the_image_that_is_asked_for() {
     let mut spec = spec();
-    let hash = |spec: &CXIDriverSpec| {
-        let daemonset = device_plugin("cassini", spec, "cxi-operator", &images()).unwrap();
-        daemonset.metadata.annotations.unwrap()[HASH_ANNOTATION].clone()
-    };
-    let before = hash(&spec);
-    assert_eq!(before, hash(&spec));
-    spec.device_plugin.shared_capacity = 7;
-    assert_ne!(before, hash(&spec));
     spec.device_plugin.enabled = false;
-    assert!(device_plugin("cassini", &spec, "cxi-operator", &images()).is_none());
+    spec.agent = Some(cxi_api::driver::Agent { image: Some("registry.example/mine:2".into()) });
+    let [agent, plugin] = rendered(&spec);
+    assert!(plugin.is_none());
+    let pod = agent.unwrap().spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.containers[0].image.as_deref(), Some("registry.example/mine:2"));
+}
+
+#[test]
+fn an_operand_changes_its_hash_with_its_content() {
+    let mut spec = spec();
+    let hashes = |spec: &CXIDriverSpec| {
+        rendered(spec).map(|operand| operand.unwrap().metadata.annotations.unwrap()[HASH_ANNOTATION].clone())
+    };
+    let before = hashes(&spec);
+    assert_eq!(before, hashes(&spec));
+    spec.device_plugin.shared_capacity = 7;
+    let after = hashes(&spec);
+    assert!(before[0] == after[0] && before[1] != after[1]);
 }
 
 #[test]

@@ -1,0 +1,74 @@
+//! The node agent's DaemonSet. Its pods run on every node that the CXIDriver owns, from the first moment to the last: nothing
+//! can be proved on a node without them, least of all while its gate is closed.
+
+use cxi_api::{
+    CXIDriverSpec,
+    names::{DRIVER_LABEL, Role, agent_daemonset},
+};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Container, PodSpec},
+};
+
+use crate::render::{
+    Images,
+    daemonset::{HostDirectory, Operand, daemonset, field, mounts, requests, variable, volumes},
+    security::sees_open_files,
+};
+
+/// What the agent reads of the host. `/proc` is the host's because the proof that nobody has a device open is made of the open
+/// files of every process. It comes as a directory and not with the host's process ids (`hostPID`): like this the agent sees
+/// all processes and can send a signal to none.
+const HOST: [HostDirectory; 3] = [
+    HostDirectory { name: "sys", host: "/sys", container: "/host/sys", read_only: true },
+    HostDirectory { name: "dev", host: "/dev", container: "/host/dev", read_only: true },
+    HostDirectory { name: "proc", host: "/proc", container: "/host/proc", read_only: true },
+];
+
+/// The DaemonSet.
+pub fn agent(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> DaemonSet {
+    let operand = Operand {
+        driver,
+        role: Role::Agent,
+        name: agent_daemonset(driver),
+        annotations: [].into(),
+        pod: pod(driver, spec, images),
+    };
+    daemonset(operand, namespace)
+}
+
+/// Image of the agent, also for the clean-up pods.
+pub fn image(spec: &CXIDriverSpec, images: &Images) -> String {
+    spec.agent.as_ref().and_then(|agent| agent.image.clone()).unwrap_or_else(|| images.agent.clone())
+}
+
+fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
+    let container = Container {
+        name: "report".to_owned(),
+        image: Some(image(spec, images)),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec!["cxi-agent".to_owned()]),
+        args: Some(vec!["report".to_owned()]),
+        // The variables of `cxi-agent report --help`.
+        env: Some(vec![
+            field("NODE_NAME", "spec.nodeName"),
+            variable("SYSFS_ROOT", "/host/sys"),
+            variable("DEVFS_ROOT", "/host/dev"),
+            variable("PROCFS_ROOT", "/host/proc"),
+        ]),
+        resources: Some(requests("10m", "16Mi")),
+        security_context: Some(sees_open_files(&[])),
+        volume_mounts: Some(mounts(&HOST)),
+        ..Container::default()
+    };
+    PodSpec {
+        containers: vec![container],
+        node_selector: Some([(DRIVER_LABEL.to_owned(), driver.to_owned())].into()),
+        priority_class_name: Some("system-node-critical".to_owned()),
+        service_account_name: Some("cxi-agent".to_owned()),
+        termination_grace_period_seconds: Some(5),
+        tolerations: Some(spec.tolerations.clone()),
+        volumes: Some(volumes(&HOST)),
+        ..PodSpec::default()
+    }
+}

@@ -1,0 +1,34 @@
+//! What containers may do on their node.
+
+use k8s_openapi::api::core::v1::{AppArmorProfile, Capabilities, SELinuxOptions, SeccompProfile, SecurityContext};
+
+/// What it takes to see whose open files are what: the first opens `/proc/<pid>/fd` of other users' processes, the second
+/// reads the links in it. Without either the kernel refuses, and nothing can be proved.
+const SEE_OPEN_FILES: [&str; 2] = ["DAC_READ_SEARCH", "SYS_PTRACE"];
+
+/// No capability.
+pub fn no_capabilities() -> Capabilities {
+    Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }
+}
+
+/// The runtime's filter of system calls.
+pub fn seccomp() -> SeccompProfile {
+    SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }
+}
+
+/// For a container that looks at the open files of every process of the node, with `more` capabilities.
+pub fn sees_open_files(more: &[&str]) -> SecurityContext {
+    let capabilities = SEE_OPEN_FILES.iter().chain(more).map(|name| (*name).to_owned()).collect();
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        // The profiles of containerd and CRI-O let a container look at processes under the same profile only.
+        app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".to_owned(), localhost_profile: None }),
+        capabilities: Some(Capabilities { add: Some(capabilities), ..no_capabilities() }),
+        read_only_root_filesystem: Some(true),
+        run_as_user: Some(0),
+        // Where SELinux is on, the type of ordinary containers may not look at processes of others either.
+        se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".to_owned()), ..SELinuxOptions::default() }),
+        seccomp_profile: Some(seccomp()),
+        ..SecurityContext::default()
+    }
+}
