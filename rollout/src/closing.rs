@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use cxi_api::{
-    Advertise, ImageManifest, Phase, Reason,
+    Advertise, Phase, Reason,
     names::Role,
-    node::{Cause, EvictionRecord, Expected, Snapshot},
+    node::{Cause, EvictionRecord, Snapshot},
     node_report::Link,
     strategy::{DrainPolicy, OnTimeout},
 };
@@ -14,10 +14,11 @@ use cxi_api::{
 use crate::{
     action::Action,
     disruption,
+    prefetch::{Prefetch, prefetch},
     proof::{NotQuiet, Quiesced, answers, host_holder, version_labels},
     selector, settled,
     step::{Ctx, Next},
-    world::{Holder, PodState},
+    world::Holder,
 };
 
 /// How long a pod may overstay its grace period before it is called stuck.
@@ -411,74 +412,4 @@ fn describe(holders: &[&Holder]) -> String {
     names.truncate(3);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     format!("pods {}{more}", names.join(", "))
-}
-
-/// How the one-shot pod gets on that pulls the images and hands over the manifest.
-pub enum Prefetch {
-    /// It ended: what the image says of itself, or nothing for a revision without an image.
-    Done(Option<Expected>),
-    /// It is under way.
-    Running,
-    /// It will not end; why.
-    Trouble(String),
-}
-
-/// Sees to the prefetch pod of the transaction's goal (of the present revision, for a teardown).
-pub fn prefetch(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
-    let kernel = &ctx.node.kernel;
-    let wanted = next.record.goal.clone().or_else(|| next.record.revision.clone());
-    let module = wanted.as_ref().and_then(|id| ctx.revision(id));
-    let Some(module) = module else {
-        return Prefetch::Done(None);
-    };
-    if let Some(expected) = &next.record.expected
-        && expected.revision == module.id.as_str()
-        && expected.kernel == *kernel
-    {
-        return Prefetch::Done(Some(expected.clone()));
-    }
-    let Some(image) = module.images.get(kernel) else {
-        let message = format!("KMM names no image of revision {} for kernel {kernel}", module.id);
-        settled::explain(ctx, next, Reason::ImageMissing, ("", ""), message);
-        return Prefetch::Running;
-    };
-    let pod = ctx.pod(Role::Prefetch);
-    match pod {
-        Some(pod) if pod.deleting => Prefetch::Running,
-        Some(pod) if pod.revision.as_ref() != Some(&module.id) => {
-            next.effects.push(Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() });
-            Prefetch::Running
-        }
-        Some(pod) => match &pod.state {
-            PodState::Succeeded { message } => {
-                let build_ids = match ImageManifest::parse(message) {
-                    Ok(manifest) if manifest.kernel == *kernel => manifest.build_ids(),
-                    Ok(manifest) => {
-                        let (reference, other) = (&image.reference, manifest.kernel);
-                        return Prefetch::Trouble(format!("image {reference} is for kernel {other}, not {kernel}"));
-                    }
-                    // A foreign image: verification then asks only that the build-ids changed.
-                    Err(_) => std::collections::BTreeMap::new(),
-                };
-                let revision = module.id.to_string();
-                Prefetch::Done(Some(Expected { revision, kernel: kernel.clone(), build_ids }))
-            }
-            PodState::Failed { message } => Prefetch::Trouble(format!("image {}: {message}", image.reference)),
-            PodState::Pending { image_trouble: Some(trouble) } => Prefetch::Trouble(trouble.clone()),
-            PodState::Pending { .. } | PodState::Running { .. } => Prefetch::Running,
-        },
-        None => {
-            let old = next.record.revision.as_ref().filter(|old| **old != module.id);
-            let old = old.and_then(|old| ctx.revision(old)).and_then(|old| old.images.get(kernel));
-            next.effects.push(Action::StartPrefetch {
-                node: ctx.node.name.clone(),
-                uid: ctx.node.uid.clone(),
-                driver: ctx.driver.name.clone(),
-                revision: module.id.clone(),
-                image: image.reference.clone(),
-                old_image: old.map(|old| old.reference.clone()),
-            });
-            Prefetch::Running
-        }
-    }
 }

@@ -13,6 +13,7 @@ use crate::{
     action::{Action, NodeChange},
     admission, gates, ledger,
     ownership::{Ownership, selects},
+    proof::version_labels,
     reload, revisions,
     settings::Settings,
     settled, status,
@@ -124,7 +125,9 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     for node in scope.nodes() {
         let wanted = wanted(scope, node, &target);
         if node.record.is_none() {
-            if node.stale_record.is_none() && !driver.deleting {
+            // What is to be taken down in order needs a record too.
+            let needed = !driver.deleting || version_labels(node, &world.namespace).next().is_some();
+            if node.stale_record.is_none() && needed {
                 actions.push(Action::CreateRecord { node: node.name.clone(), uid: node.uid.clone() });
             }
             members.push(Member { node, wanted, record: None });
@@ -269,12 +272,12 @@ fn carry_out(node: &Node, step: Step) -> Vec<Action> {
 /// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record.
 fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action> {
     let gone = members.iter().filter(|member| {
+        let labelled = version_labels(member.node, &scope.world.namespace).next().is_some();
         let Some(record) = member.node.rollout() else {
-            return scope.driver.deleting && member.node.record.is_none();
+            return scope.driver.deleting && member.node.record.is_none() && !labelled;
         };
         let in_flight = scope.driver.status.rollout.iter().flat_map(|rollout| &rollout.in_flight);
         let idle = !in_flight.into_iter().any(|entry| entry.node == member.node.name);
-        let labelled = crate::proof::version_labels(member.node, &scope.world.namespace).next().is_some();
         let same = member.record.as_ref() == Some(record);
         let swept = |pod: &OwnPod| pod.role == Role::DevicePlugin || pod.driver != scope.driver.name;
         member.wanted.is_none()

@@ -5,7 +5,8 @@
 //! - [`world`]: what the engine is told. [`action`]: what it may ask for.
 //! - [`proof`]: the two facts without which no driver is unloaded or loaded.
 //! - `driver`: one CXIDriver as a whole; `ledger`, `admission`, `disruption`: who may go next; `revisions`: the Modules.
-//! - `step`: one node; its phases are in `settled`, `closing`, `reload` and `returning`, in the order of an upgrade.
+//! - `step`: one node; its phases are in `settled`, `closing`, `reload` and `returning`, in the order of an upgrade;
+//!   `prefetch` is the pod that brings the image's manifest.
 //! - `drift`: what somebody else changed.
 //! - `gates`: labels and taint of a node; `ownership`: whose a node is; `status`: what an administrator reads.
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@ mod driver;
 mod gates;
 mod ledger;
 mod ownership;
+mod prefetch;
 pub mod proof;
 mod reload;
 mod returning;

@@ -143,7 +143,7 @@ fn stuck_under_way(ctx: &Ctx<'_>, next: &mut Next, holder: &str) {
 
 fn unloaded(ctx: &Ctx<'_>, next: &mut Next) {
     let since = next.record.since;
-    if next.record.cause != Some(Cause::Rollback) {
+    if ctx.is_overtaken(&next.record) {
         // Nothing is loaded: whatever is wanted by now is as near as what was wanted before.
         next.record.goal.clone_from(&ctx.wanted);
         next.record.target_revision.clone_from(&ctx.wanted);

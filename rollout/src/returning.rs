@@ -8,7 +8,7 @@ use cxi_api::{
 };
 
 use crate::{
-    closing::{self, Prefetch},
+    prefetch::{Prefetch, prefetch},
     proof::{CXI_MODULES, answers, version_labels},
     reload::kmm_has_loaded,
     settled,
@@ -43,6 +43,9 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
             next.enter(ctx, Phase::Pending);
         }
         return;
+    }
+    if in_transaction && kmm_has_loaded(ctx, &goal) && ctx.is_overtaken(&next.record) {
+        return next.turn_round(ctx);
     }
     let (reason, message) = match verify(ctx, next, &goal) {
         Verdict::Good => {
@@ -85,7 +88,7 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
         return Verdict::NotYet(Reason::Loading, format!("KMM has not loaded revision {goal} in this boot"));
     }
     if by_kmm {
-        match closing::prefetch(ctx, next) {
+        match prefetch(ctx, next) {
             Prefetch::Done(expected) => next.record.expected = expected,
             Prefetch::Running => {
                 return Verdict::NotYet(Reason::Loading, "waits for the manifest of the driver image".into());
@@ -131,7 +134,8 @@ fn check_modules(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport, goal:
         return Verdict::NotYet(Reason::WrongDriver, format!("module {missing} is not loaded"));
     }
     let before = record.snapshot.as_ref().map(|snapshot| &snapshot.build_ids).filter(|ids| !ids.is_empty());
-    let replaced = record.from.is_some() && record.cause == Some(Cause::Revision) && ctx.wanted.as_ref() == Some(goal);
+    let another = record.from.as_ref().is_some_and(|from| from != goal);
+    let replaced = another && record.cause == Some(Cause::Revision) && ctx.wanted.as_ref() == Some(goal);
     if replaced && before.is_some_and(|before| *before == loaded) {
         return Verdict::Wrong("the loaded modules are still those from before: the new driver is not in".into());
     }

@@ -15,7 +15,7 @@ use crate::{
     closing, drift, gates, reload, returning,
     settings::Settings,
     settled,
-    world::{Driver, Node, OwnPod, Revision, World},
+    world::{Driver, ImageState, Node, OwnPod, Revision, World},
 };
 
 /// How long a node that is not Ready may be so before a time limit that runs meanwhile counts.
@@ -112,6 +112,20 @@ impl<'a> Ctx<'a> {
         let asked = record.handled_request.as_deref() == Some("retry");
         let halted = self.rollout.halted.is_some() && record.cause == Some(Cause::Revision) && !asked;
         record.goal == self.wanted && !halted
+    }
+
+    /// Whether a transaction brings in what nobody wants any more, while what is wanted can be had. A rollback is not judged
+    /// by what is wanted.
+    pub fn is_overtaken(&self, record: &NodeRollout) -> bool {
+        let forward = record.cause != Some(Cause::Rollback);
+        forward && record.goal != self.wanted && self.can_be_had(self.wanted.as_ref())
+    }
+
+    /// Whether a revision can be loaded on this node, as far as KMM knows; nothing and the host's driver always can.
+    pub fn can_be_had(&self, revision: Option<&RevisionId>) -> bool {
+        let Some(id) = revision else { return true };
+        let image = self.revision(id).and_then(|revision| revision.images.get(&self.node.kernel));
+        settled::is_preinstalled(self) || image.is_some_and(|image| image.state == ImageState::Exists)
     }
 
     pub fn announce(&self, warning: bool, reason: &str, message: String) -> Announcement {
@@ -214,9 +228,23 @@ impl Next {
         self.record.blocked_by = None;
     }
 
+    /// Turns round on the way to what nobody wants any more: that is no failure, and nobody waits for its time limits.
+    pub fn turn_round(&mut self, ctx: &Ctx<'_>) {
+        self.remember(ctx, self.record.goal.clone(), "CalledOff".into());
+        self.announcements.push(ctx.announce(false, "CalledOff", "another revision is wanted by now".into()));
+        self.record.revision = None;
+        self.record.goal.clone_from(&ctx.wanted);
+        self.record.target_revision.clone_from(&ctx.wanted);
+        self.record.advertise = Advertise::None;
+        self.enter(ctx, Phase::RollingBack);
+    }
+
     /// The driver failed on this node: back to the old revision if there is one and the strategy says so.
     pub fn fail(&mut self, ctx: &Ctx<'_>, message: String) {
         let phase = self.record.phase;
+        if phase != Phase::Unloading && ctx.is_overtaken(&self.record) {
+            return self.turn_round(ctx);
+        }
         let failed = self.record.goal.clone();
         if (self.record.cause != Some(Cause::Rollback) || self.record.failure.is_none())
             && let Some(revision) = failed.clone().or_else(|| self.record.from.clone())

@@ -4,7 +4,7 @@ use cxi_api::{Phase, strategy::DrainPolicy};
 use rstest::rstest;
 
 use super::{BEFORE_UNLOADING, upgrade};
-use crate::sim::{Sim, Workload, build::spec, seconds};
+use crate::sim::{KERNEL, Sim, Workload, build::spec, seconds};
 
 /// A node that stays long enough in each phase to be caught there.
 fn one_node_with_a_job() -> Sim {
@@ -73,6 +73,54 @@ fn a_third_version_in_the_middle(#[case] phase: Phase) {
     upgrade(&mut sim, "13.1.0");
     sim.until_phase("n1", phase);
     upgrade(&mut sim, "13.2.0");
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[rstest]
+#[case::links_stay_down(Phase::Verifying)]
+#[case::the_driver_does_not_load(Phase::Loading)]
+fn what_nobody_wants_any_more_cannot_fail(#[case] phase: Phase) {
+    let mut sim = Sim::installed(3, spec("13.0.0"));
+    let machine = sim.machine_mut("n1");
+    match phase {
+        Phase::Loading => drop(machine.bad_versions.insert("13.1.0".into())),
+        _ => drop(machine.dark_versions.insert("13.1.0".into())),
+    }
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", phase);
+    upgrade(&mut sim, "13.0.0");
+    let reverted = sim.now;
+    sim.settle();
+    sim.assert_all_up_to_date();
+    let took = sim.node("n1").rollout().unwrap().since.duration_since(reverted);
+    assert!(took < spec("13.0.0").update_strategy.health_check_timeout.0.try_into().unwrap(), "it took {took}");
+    let status = &sim.driver().status;
+    assert!(status.failed == 0 && status.rollout.as_ref().unwrap().halted.is_none(), "{}", sim.describe());
+}
+
+#[test]
+fn a_third_version_that_cannot_be_had_takes_no_driver_away() {
+    let mut sim = one_node_with_a_job();
+    sim.image("13.2.0", KERNEL, false);
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Unloading);
+    upgrade(&mut sim, "13.2.0");
+    sim.settle();
+    sim.assert_runs("n1", "13.1.0");
+    assert!(sim.node("n1").allocatable["hpe.com/cxi"] > 0, "{}", sim.describe());
+    sim.image("13.2.0", KERNEL, true);
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
+fn foreign_images_go_back_as_well() {
+    let mut sim = one_node_with_a_job();
+    sim.foreign.extend(["13.0.0".to_owned(), "13.1.0".to_owned()]);
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Unloading);
+    upgrade(&mut sim, "13.0.0");
     sim.settle();
     sim.assert_all_up_to_date();
 }

@@ -27,7 +27,7 @@ pub struct Oracle {
     busy: BTreeMap<String, Timestamp>,
     /// Clean looks by node: operator's clock and true time.
     looks: BTreeMap<String, Vec<Timestamp>>,
-    /// Unloads ordered: node UID, attempt, boot and revision.
+    /// Unloads ordered: UID of the record, attempt, boot and revision.
     unloads: BTreeSet<(String, i32, String, String)>,
     /// Nodes whose version labels somebody changed by hand; what KMM makes of that is not ours.
     by_hand: BTreeSet<String>,
@@ -90,7 +90,7 @@ impl Sim {
     /// Checks one write, after it was made.
     pub fn oracle_after(&mut self, action: &Action, seen: &Seen, before: Option<&Driver>) {
         match action {
-            Action::Unload { node, value, .. } => self.check_unload(node, value),
+            Action::Unload { node, value, .. } => self.check_unload(node, value, seen),
             Action::Load { node, value, .. } => self.check_load(node, value),
             Action::Evict { node, driver, pod } => self.check_eviction(node, driver, pod, seen, false),
             Action::ForceDelete { node, driver, pod } => self.check_eviction(node, driver, pod, seen, true),

@@ -28,7 +28,7 @@ impl Sim {
     }
 
     /// I2 and I5: a driver is taken out only where nobody holds it, and that was looked at twice; and only once.
-    pub(super) fn check_unload(&mut self, name: &str, revision: &str) {
+    pub(super) fn check_unload(&mut self, name: &str, revision: &str, seen: &Seen) {
         let node = self.node(name).clone();
         let holders: Vec<String> =
             self.pods.iter().filter(|pod| pod.node == name).map(|pod| pod.holder.name.clone()).collect();
@@ -44,11 +44,12 @@ impl Sim {
         let reported = self.machines[name].reported_at;
         let fresh = reported.is_some_and(|at| gone.is_none_or(|gone| at > gone));
         self.demand(fresh, "I2", || format!("{name} is unloaded on a report of {reported:?}, closed at {gone:?}"));
-        let Some(record) = node.rollout() else {
+        let Some(record) = seen.nodes.get(name).and_then(Node::rollout) else {
             return self.oracle.blame("I5", &format!("{name} is unloaded without a record"));
         };
         self.demand(record.phase == Phase::Unloading, "I5", || format!("{name} is unloaded in {}", record.phase));
-        let key = (node.uid.clone(), record.attempt, node.boot_id.clone(), revision.to_owned());
+        let record_uid = node.record.as_ref().map(|record| record.uid.clone()).unwrap_or_default();
+        let key = (record_uid, record.attempt, node.boot_id.clone(), revision.to_owned());
         let first = self.oracle.unloads.insert(key) || self.oracle.by_hand.contains(name);
         self.demand(first, "I5", || format!("{name}: revision {revision} is unloaded twice in one attempt"));
     }

@@ -1,0 +1,86 @@
+//! The one-shot pod that pulls a driver image on a node and hands over its manifest: what the loaded modules will be held
+//! against.
+
+use std::collections::BTreeMap;
+
+use cxi_api::{ImageManifest, Reason, names::Role, node::Expected};
+
+use crate::{
+    action::Action,
+    settled,
+    step::{Ctx, Next},
+    world::PodState,
+};
+
+/// How the one-shot pod gets on that pulls the images and hands over the manifest.
+pub enum Prefetch {
+    /// It ended: what the image says of itself, or nothing for a revision without an image.
+    Done(Option<Expected>),
+    /// It is under way.
+    Running,
+    /// It will not end; why.
+    Trouble(String),
+}
+
+/// Sees to the prefetch pod of the transaction's goal (of the present revision, for a teardown).
+pub fn prefetch(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
+    let kernel = &ctx.node.kernel;
+    let wanted = next.record.goal.clone().or_else(|| next.record.revision.clone());
+    let module = wanted.as_ref().and_then(|id| ctx.revision(id));
+    let Some(module) = module else {
+        return Prefetch::Done(None);
+    };
+    if let Some(expected) = &next.record.expected
+        && expected.revision == module.id.as_str()
+        && expected.kernel == *kernel
+    {
+        return Prefetch::Done(Some(expected.clone()));
+    }
+    let Some(image) = module.images.get(kernel) else {
+        let message = format!("KMM names no image of revision {} for kernel {kernel}", module.id);
+        settled::explain(ctx, next, Reason::ImageMissing, ("", ""), message);
+        return Prefetch::Running;
+    };
+    let pod = ctx.pod(Role::Prefetch);
+    match pod {
+        Some(pod) if pod.deleting => Prefetch::Running,
+        Some(pod) if pod.revision.as_ref() != Some(&module.id) => {
+            next.effects.push(Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() });
+            Prefetch::Running
+        }
+        Some(pod) => match &pod.state {
+            PodState::Succeeded { message } => {
+                let (driver_version, build_ids) = match ImageManifest::parse(message) {
+                    Ok(manifest) if manifest.kernel == *kernel => {
+                        (Some(manifest.driver_version.clone()), manifest.build_ids())
+                    }
+                    Ok(manifest) => {
+                        let (reference, other) = (&image.reference, manifest.kernel);
+                        return Prefetch::Trouble(format!("image {reference} is for kernel {other}, not {kernel}"));
+                    }
+                    // A foreign image: verification then asks only that the build-ids changed.
+                    Err(_) if message.trim().is_empty() => (None, BTreeMap::new()),
+                    Err(error) => return Prefetch::Trouble(format!("image {}: {error}", image.reference)),
+                };
+                let revision = module.id.to_string();
+                Prefetch::Done(Some(Expected { revision, kernel: kernel.clone(), driver_version, build_ids }))
+            }
+            PodState::Failed { message } => Prefetch::Trouble(format!("image {}: {message}", image.reference)),
+            PodState::Pending { image_trouble: Some(trouble) } => Prefetch::Trouble(trouble.clone()),
+            PodState::Pending { .. } | PodState::Running { .. } => Prefetch::Running,
+        },
+        None => {
+            let old = next.record.revision.as_ref().filter(|old| **old != module.id);
+            let old = old.and_then(|old| ctx.revision(old)).and_then(|old| old.images.get(kernel));
+            next.effects.push(Action::StartPrefetch {
+                node: ctx.node.name.clone(),
+                uid: ctx.node.uid.clone(),
+                driver: ctx.driver.name.clone(),
+                revision: module.id.clone(),
+                image: image.reference.clone(),
+                old_image: old.map(|old| old.reference.clone()),
+            });
+            Prefetch::Running
+        }
+    }
+}
