@@ -230,6 +230,9 @@ pub struct Expected {
     pub revision: String,
     /// Kernel of the image.
     pub kernel: String,
+    /// Driver release by the image's manifest; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
     /// Build-id by module name; empty for a foreign image without a manifest.
     #[serde(rename = "buildIDs", default)]
     pub build_ids: BTreeMap<String, String>,

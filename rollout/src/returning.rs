@@ -29,10 +29,13 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
         next.enter(ctx, Phase::Verifying);
         return;
     }
-    let Some(goal) = next.record.goal.clone() else {
+    // What is to be verified is not verified.
+    let unproved = next.record.revision.take();
+    let Some(goal) = next.record.goal.clone().or(unproved) else {
         next.enter(ctx, Phase::Pending);
         return;
     };
+    next.record.goal = Some(goal.clone());
     if !is_labelled(ctx, &goal) {
         // Somebody removed or added a version label.
         if in_transaction {
@@ -178,12 +181,12 @@ fn is_labelled(ctx: &Ctx<'_>, goal: &RevisionId) -> bool {
 
 /// Offers the NICs again and waits until the kubelet shows them.
 pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
-    if next.record.boot_id.as_ref() != Some(&ctx.node.boot_id) {
+    let same_boot = next.record.boot_id.as_ref() == Some(&ctx.node.boot_id);
+    let proved = next.record.revision.clone().filter(|revision| {
+        same_boot && is_labelled(ctx, revision) && ctx.node.report().is_none_or(|report| !report.modules.is_empty())
+    });
+    let Some(revision) = proved else {
         next.record.advertise = Advertise::None;
-        next.enter(ctx, Phase::Verifying);
-        return;
-    }
-    let Some(revision) = next.record.revision.clone() else {
         next.enter(ctx, Phase::Verifying);
         return;
     };
