@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use cxi_api::{crds::crds, names::OPERATOR};
-use cxi_operator::rbac;
+use cxi_operator::{policy, rbac};
 use serde::Serialize;
 
 const COMMAND: &str = "cargo xtask gen";
@@ -52,6 +52,7 @@ fn files() -> Result<Vec<(PathBuf, String)>> {
         file("rbac/operator.yaml", &[yaml(&cluster_role)?, yaml(&cluster_binding)?, yaml(&role)?, yaml(&binding)?]),
         file("rbac/device-plugin.yaml", &[yaml(&plugin_role)?, yaml(&plugin_binding)?]),
         file("rbac/agent.yaml", &[yaml(&agent_role)?, yaml(&agent_binding)?]),
+        file("policy/agent.yaml", &[yaml(&policy::agent())?, yaml(&policy::agent_binding())?]),
     ]);
     Ok(files)
 }

@@ -16,6 +16,7 @@ pub mod logs;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
+pub mod policy;
 pub mod rbac;
 pub mod reconcile;
 pub mod render;
