@@ -144,7 +144,7 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
     let Some(record) = ctx.node.rollout() else {
         return Step { rollout: Some(rebuild(ctx, None)), ..Step::default() };
     };
-    if record.driver != ctx.driver.name || is_orphaned(ctx, record) {
+    if record.driver != ctx.driver.name || is_orphaned(ctx, record) || is_fiction(ctx, record) {
         return Step { rollout: Some(rebuild(ctx, Some(record))), ..Step::default() };
     }
     let mut next = Next { record: record.clone(), effects: Vec::new(), announcements: Vec::new() };
@@ -338,6 +338,13 @@ fn is_orphaned(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
     let in_ledger = ctx.entry.is_some_and(|entry| entry.attempt == record.attempt);
     let outside = record.cause.is_none() && matches!(record.phase, Phase::Verifying | Phase::Returning);
     !(record.phase.is_settled() || outside || in_ledger && record.cause.is_some())
+}
+
+/// A resting record of a revision that nobody knows, while KMM has loaded one that is known: somebody edited it.
+fn is_fiction(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
+    let known = |revision: &RevisionId| ctx.revision(revision).is_some();
+    let written = record.revision.as_ref().is_some_and(|revision| !known(revision));
+    record.phase.is_settled() && written && settled::labelled_revision(ctx).is_some_and(|loaded| known(&loaded))
 }
 
 /// A record made from nothing but observation: never a later phase than what is seen proves. A node that runs is verified

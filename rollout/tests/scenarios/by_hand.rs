@@ -47,6 +47,18 @@ fn a_deleted_record_of_a_resting_node_is_made_again_without_moving_it() {
 }
 
 #[test]
+fn a_record_edited_to_a_revision_that_does_not_exist_is_made_right_without_moving_the_node() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    sim.start(Workload::job("job").on("n1"));
+    let record = sim.node_mut("n1").record.as_mut().unwrap();
+    record.rollout.as_mut().unwrap().revision = Some("0badc0de".parse().unwrap());
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(sim.writes.get("version label"), None);
+    assert_eq!((sim.pods.len(), sim.writes.get("evictions")), (1, None));
+}
+
+#[test]
 fn a_record_deleted_in_any_phase() {
     for phase in PHASES {
         let mut sim = in_phase(phase);
