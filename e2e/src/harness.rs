@@ -48,8 +48,9 @@ const OPERATOR_ARGS: [&str; 13] = [
     "--load-timeout=30s",
     "--give-back-timeout=30s",
     "--load-restarts=2",
-    "--lease-duration=4s",
-    "--renew-deadline=3s",
+    // Generous: the machine may be busy, and an operator that loses its Lease ends.
+    "--lease-duration=10s",
+    "--renew-deadline=8s",
     "--retry-period=500ms",
 ];
 

@@ -130,8 +130,10 @@ fn count(world: &World, driver: &DriverFacts, status: &CXIDriverStatus, at: Time
     }
 }
 
+/// Records of the nodes that a CXIDriver has; that of a Node which is gone is only waiting for the garbage collector.
 fn members<'a>(world: &'a World, driver: &'a DriverFacts) -> impl Iterator<Item = (&'a str, &'a NodeRollout)> {
     let rollouts = world.cxi.iter().filter_map(|(name, cxi)| Some((name.as_str(), cxi.rollout.as_ref()?)));
+    let rollouts = rollouts.filter(|(name, _)| world.nodes.contains_key(*name));
     rollouts.filter(|(_, rollout)| rollout.driver == driver.name)
 }
 
