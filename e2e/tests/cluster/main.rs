@@ -1,0 +1,12 @@
+//! Scenarios of the cluster around a rollout: nodes that come and go, other people's hands, other CXIDrivers, an operator and
+//! a KMM that die, and many nodes.
+
+mod crashes;
+mod foreign;
+mod kmm;
+mod labels;
+mod many;
+mod nodes;
+mod overlap;
+mod records;
+mod teardown;
