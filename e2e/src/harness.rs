@@ -36,6 +36,12 @@ pub const REPOSITORY: &str = "registry.example/cxi-driver";
 /// KMM's worker image, as the control plane configures it.
 const WORKER_IMAGE: &str = "kmm-worker:test";
 
+/// Image of the device plugin, as the operator is told by its environment.
+pub const DEVICE_PLUGIN_IMAGE: &str = "registry.example/cxi-device-plugin:test";
+
+/// Image of the node agent.
+pub const AGENT_IMAGE: &str = "registry.example/cxi-agent:test";
+
 /// Time limits that suit machines on which everything takes a fraction of a second.
 const OPERATOR_ARGS: [&str; 13] = [
     "--look-gap=300ms",
@@ -120,7 +126,9 @@ impl Harness {
         let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, OPERATOR)?;
         let client = client(plane.kubeconfig()).await?;
         let mut registry = Registry::default();
-        registry.add_other(WORKER_IMAGE);
+        for image in [WORKER_IMAGE, DEVICE_PLUGIN_IMAGE, AGENT_IMAGE] {
+            registry.add_other(image);
+        }
         for version in &versions {
             registry.publish(REPOSITORY, version);
         }
@@ -330,6 +338,7 @@ fn install(plane: &ControlPlane) -> Result<()> {
     apply("crds")?;
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
     apply("rbac")?;
+    apply("policy")?;
     Ok(())
 }
 

@@ -12,6 +12,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE};
+
 /// Names the operator's binary, if it is not beside the test's.
 pub const BINARY_ENV: &str = "CXI_OPERATOR_BIN";
 
@@ -65,6 +67,8 @@ impl Operator {
         let mut supervisor = command
             .env("KUBECONFIG", kubeconfig)
             .env("OPERATOR_NAMESPACE", namespace)
+            .env("RELATED_IMAGE_DEVICE_PLUGIN", DEVICE_PLUGIN_IMAGE)
+            .env("RELATED_IMAGE_AGENT", AGENT_IMAGE)
             .stdin(Stdio::piped())
             .stdout(open()?)
             .stderr(open()?)
