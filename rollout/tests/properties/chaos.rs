@@ -221,15 +221,21 @@ fn clear_up(sim: &mut Sim) {
         node.labels.remove(UPGRADE_LABEL);
     }
     sim.project_holders();
-    if sim.driver_named("cxi").is_none_or(|driver| driver.deleting) {
+    let unblock = |sim: &mut Sim| {
+        sim.edit(|spec| {
+            spec.paused = false;
+            spec.update_strategy.max_unavailable = IntOrString::Int(1);
+        });
+    };
+    if sim.driver_named("cxi").is_some_and(|driver| driver.deleting) {
+        unblock(sim);
         let gone = sim.run_until(300_000, |sim| sim.driver_named("cxi").is_none());
         assert!(gone, "the driver does not go:\n{}", sim.describe());
+    }
+    if sim.driver_named("cxi").is_none() {
         sim.add_driver("cxi", spec(VERSIONS[1]));
     }
-    sim.edit(|spec| {
-        spec.paused = false;
-        spec.update_strategy.max_unavailable = IntOrString::Int(1);
-    });
+    unblock(sim);
     // Let it see that the labels are gone, then ask for another try where one is needed.
     sim.pass(120);
     sim.resume();

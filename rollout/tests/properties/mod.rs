@@ -9,14 +9,14 @@ use proptest::{prelude::*, test_runner::Config};
 use event::Event;
 
 /// Fewer with `PROPTEST_CASES`; so many that the whole crate is tested in a minute.
-const CASES: u32 = 200;
+const CASES: u32 = 80;
 
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES)
 }
 
 proptest! {
-    #![proptest_config(Config { cases: cases(), failure_persistence: None, max_shrink_iters: 400, ..Config::default() })]
+    #![proptest_config(Config { cases: cases(), failure_persistence: None, max_shrink_iters: 60, ..Config::default() })]
 
     #[test]
     fn whatever_happens_it_ends_well(
