@@ -336,7 +336,7 @@ fn install(plane: &ControlPlane) -> Result<()> {
     };
     apply("rbac/namespace.yaml")?;
     apply("crds")?;
-    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+    plane.wait_for_crds()?;
     apply("rbac")?;
     apply("policy")?;
     Ok(())

@@ -172,6 +172,25 @@ impl ControlPlane {
         self.kubectl_with_input(&["apply", "--server-side", "--force-conflicts", "-f", "-"], yaml)
     }
 
+    /// Waits until every CustomResourceDefinition is served.
+    ///
+    /// # Errors
+    /// If one is not within a minute.
+    pub fn wait_for_crds(&self) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            match self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]) {
+                // kubectl gives up on one that is so new that it has no conditions at all.
+                Err(Error::Command { output, .. })
+                    if output.contains("conditions accessor error") && since.elapsed() < READY_WITHIN =>
+                {
+                    sleep(POLL);
+                }
+                outcome => return outcome.map(drop),
+            }
+        }
+    }
+
     /// Writes a kubeconfig with a fresh token, good for ten hours, of a service account that exists.
     ///
     /// # Errors

@@ -79,7 +79,7 @@ impl ControlPlane {
         )?;
         let mut webhook = self.start_webhook_server()?;
         // Meanwhile the webhook server starts: it needs none of the CRDs.
-        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+        self.wait_for_crds()?;
         wait_until(&mut webhook, "KMM's webhook server", |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
         self.kmm().webhook = Some(webhook);
         self.register_webhook(&manifests.join("webhook/manifests.yaml"), port)
