@@ -14,7 +14,10 @@ async fn six_nodes_are_loaded_verified_and_offered() -> Result<()> {
     for node in &s.nodes {
         ensure!(s.offered(node).await? == 200, "two NICs, each for a hundred pods");
         let labels = s.harness.node(node).await?.metadata.labels.unwrap_or_default();
-        ensure!(labels.get(DRIVER_VERSION_LABEL).map(String::as_str) == Some(OLD), "{node} is labelled with its release");
+        ensure!(
+            labels.get(DRIVER_VERSION_LABEL).map(String::as_str) == Some(OLD),
+            "{node} is labelled with its release"
+        );
     }
     let status = s.status().await?;
     ensure!((status.total, status.ready, status.updated, status.failed) == (6, 6, 6, 0), "{status:?}");

@@ -45,7 +45,8 @@ async fn a_pod_that_is_recreated_at_once_waits_for_the_new_driver() -> Result<()
     let facts = s.facts("n-01");
     let loaded = facts.iter().rposition(|fact| matches!(fact, Fact::Loaded { .. })).context("it was loaded")?;
     let first = facts.iter().rposition(|fact| matches!(fact, Fact::Closed { .. })).context("the pods ended")?;
-    let second = facts[first..].iter().position(|fact| matches!(fact, Fact::Opened { .. })).context("they came back")?;
+    let second =
+        facts[first..].iter().position(|fact| matches!(fact, Fact::Opened { .. })).context("they came back")?;
     ensure!(first < loaded && loaded < first + second, "they came back on the new driver");
     s.stays("the pods are left alone", Duration::from_secs(2), || async { Ok(starts(&s, "eager") == 6) }).await?;
     s.finish().await
