@@ -42,12 +42,12 @@ pub enum Action {
         /// Revision.
         revision: RevisionId,
     },
-    /// Create or update the device plugin's DaemonSet (delete it when the plugin is disabled).
+    /// Create or update the DaemonSets of agent and device plugin (delete the latter when the plugin is disabled).
     ApplyOperands {
         /// CXIDriver.
         driver: String,
     },
-    /// Delete the device plugin's DaemonSet.
+    /// Delete the DaemonSets of agent and device plugin.
     DeleteOperands {
         /// CXIDriver.
         driver: String,

@@ -50,7 +50,7 @@ pub struct Driver {
     pub spec: CXIDriverSpec,
     /// Status as last written.
     pub status: CXIDriverStatus,
-    /// Whether the device plugin's DaemonSet exists and is as it should be.
+    /// Whether the operands' DaemonSets exist and are as they should be.
     pub operands_current: bool,
     /// Ready pods of the device plugin's DaemonSet.
     pub plugin_pods_ready: i32,
