@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 /// Edits labels of a node by hand, and waits until the node is as it should be again.
 async fn edit(scenario: &Scenario, node: &str, labels: &Value, version: &str) -> Result<()> {
-    scenario.allow(&Allowed::OurLabels(node.to_owned()), Duration::from_secs(60));
+    scenario.allow(&Allowed::OurLabels(node.to_owned()), Duration::from_mins(1));
     let before = scenario.harness.node(node).await?.metadata.labels;
     scenario.harness.patch_node(node, &json!({ "metadata": { "labels": labels } })).await?;
     // The labels of KMM that say what it does come and go in their own time.

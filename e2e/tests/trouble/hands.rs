@@ -61,3 +61,24 @@ async fn an_old_label_set_again_by_hand_does_not_leave_the_node_without_a_driver
     scenario.all_run(NEW).await?;
     scenario.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_swapped_by_hand_under_a_process_close_the_node_until_it_runs_what_it_says() -> Result<()> {
+    let scenario = Scenario::installed(1, |_| ()).await?;
+    scenario.upgrade_to(NEW).await?;
+    scenario.verified().await?;
+    scenario.harness.soft.add_process("n-01", "lnetd")?;
+    scenario.allow(&Allowed::OurLabels("n-01".to_owned()), Duration::from_secs(90));
+    let (old, new) = (scenario.revision(OLD).await?, scenario.revision(NEW).await?);
+    let labels = json!({ Harness::version_label(&new): null, Harness::version_label(&old): old });
+    scenario.harness.patch_node("n-01", &json!({ "metadata": { "labels": labels } })).await?;
+    let closed = || async { Ok(scenario.offered("n-01").await? == 0) };
+    scenario.until("the node is closed", closed).await?;
+    scenario.stays("it stays closed", Duration::from_secs(8), closed).await?;
+    ensure!(scenario.driver("n-01").as_deref() == Some(NEW), "the driver was forced out");
+
+    scenario.harness.soft.remove_process("n-01", "lnetd")?;
+    scenario.verified().await?;
+    scenario.all_run(NEW).await?;
+    scenario.finish().await
+}
