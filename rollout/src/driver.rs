@@ -126,7 +126,8 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
         let wanted = wanted(scope, node, &target);
         if node.record.is_none() {
             // What is to be taken down in order needs a record too.
-            let needed = !driver.deleting || version_labels(node, &world.namespace).next().is_some();
+            let loaded = version_labels(node, &world.namespace).next().is_some();
+            let needed = !driver.deleting || (loaded && !driver.orphan);
             if node.stale_record.is_none() && needed {
                 actions.push(Action::CreateRecord { node: node.name.clone(), uid: node.uid.clone() });
             }

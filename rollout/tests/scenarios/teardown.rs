@@ -168,6 +168,31 @@ fn orphaned_drivers_stay_loaded_under_running_jobs() {
 }
 
 #[test]
+fn orphaned_nodes_without_a_record_are_let_go_too() {
+    let mut sim = Sim::installed(3, spec("13.0.0"));
+    sim.node_mut("n1").record = None;
+    sim.driver_mut("cxi").orphan = true;
+    sim.delete_driver("cxi");
+    sim.node_mut("n2").pods.clear();
+    sim.settle();
+    assert!(sim.api.drivers.is_empty(), "{}", sim.describe());
+    assert!(["n1", "n2", "n3"].iter().all(|node| sim.machines[*node].loaded.is_some()));
+}
+
+/// Its Module must not go before its driver was taken out in order.
+#[test]
+fn a_node_whose_record_is_deleted_during_the_teardown_is_taken_down_in_order_all_the_same() {
+    let mut sim = evicting(3);
+    sim.start(Workload::job("job").on("n3"));
+    sim.delete_driver("cxi");
+    sim.until_phase("n1", Phase::Admitted);
+    sim.node_mut("n3").record = None;
+    sim.settle();
+    assert!(sim.api.drivers.is_empty(), "{}", sim.describe());
+    assert_bare(&sim, "n3");
+}
+
+#[test]
 fn orphaned_in_the_middle_of_an_upgrade() {
     for phase in [Phase::Admitted, Phase::Quiesced, Phase::Unloading, Phase::Loading, Phase::Verifying] {
         let mut sim = evicting(2);
