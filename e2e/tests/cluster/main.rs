@@ -1,6 +1,7 @@
 //! Scenarios of the cluster around a rollout: nodes that come and go, other people's hands, other CXIDrivers, an operator and
-//! a KMM that die, and many nodes.
+//! a KMM that die, an API server that is away, and many nodes.
 
+mod api_server;
 mod crashes;
 mod foreign;
 mod kmm;

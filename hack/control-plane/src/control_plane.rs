@@ -52,6 +52,8 @@ pub struct ControlPlane {
     // In the order in which they end: clients before servers, the data last.
     pub(crate) kmm: Mutex<Kmm>,
     servers: Mutex<Vec<Process>>,
+    /// How the API server is started, and its port.
+    apiserver: (Vec<String>, u16),
     data: Data,
     pub(crate) toolbox: Toolbox,
     pub(crate) authority: Authority,
@@ -93,13 +95,15 @@ impl ControlPlane {
         let controller_manager = kubeconfig("system:kube-controller-manager", None)?;
         let scheduler = kubeconfig("system:kube-scheduler", None)?;
 
+        let apiserver = servers::apiserver(data.path(), &files, ports, options);
         let servers = vec![
             start(toolbox, data.path(), Tool::Etcd, &servers::etcd(&data.path().join("etcd"), ports))?,
-            start(toolbox, data.path(), Tool::KubeApiserver, &servers::apiserver(data.path(), &files, ports, options))?,
+            start(toolbox, data.path(), Tool::KubeApiserver, &apiserver)?,
         ];
         let plane = Self {
             kmm: Mutex::new(Kmm::default()),
             servers: Mutex::new(servers),
+            apiserver: (apiserver, ports.apiserver),
             toolbox: toolbox.clone(),
             authority,
             cluster,
@@ -218,6 +222,23 @@ impl ControlPlane {
     /// If one has.
     pub fn check(&self) -> Result<()> {
         self.servers().iter_mut().try_for_each(Process::check)
+    }
+
+    /// Kills the API server as SIGKILL does, and starts it again on the same port after `away`. Everything else goes on.
+    ///
+    /// # Errors
+    /// If it does not become ready again; the error shows the end of its log.
+    pub fn restart_api_server(&self, away: Duration) -> Result<()> {
+        let (arguments, port) = &self.apiserver;
+        {
+            let mut servers = self.servers();
+            if let Some(mut gone) = servers.pop() {
+                gone.stop();
+            }
+            sleep(away);
+            servers.push(start(&self.toolbox, self.data_dir(), Tool::KubeApiserver, arguments)?);
+        }
+        self.wait_until_ready(*port)
     }
 
     fn kubectl_command(&self) -> Result<Command> {
