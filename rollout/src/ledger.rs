@@ -47,7 +47,8 @@ pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) 
         };
         // By what is stored, not by what this plan wants to store.
         match member.node.rollout() {
-            None => true,
+            // Its record was deleted and is made again, unless the node is being let go.
+            None => !(scope.driver.deleting && scope.driver.orphan),
             Some(record) if drift::rests(record) => {
                 record.attempt + 1 == entry.attempt
                     && drift::needs_transaction(scope.world, member.node, record, member.wanted.as_ref())
