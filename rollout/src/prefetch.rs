@@ -1,7 +1,7 @@
 //! The one-shot pod that pulls a driver image on a node and hands over its manifest: what the loaded modules will be held
 //! against.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use cxi_api::{ImageManifest, Reason, names::Role, node::Expected};
 
@@ -20,6 +20,18 @@ pub enum Prefetch {
     Running,
     /// It will not end; why.
     Trouble(String),
+}
+
+/// How long a pod that brought no manifest stays before another one is started, where there is no way back to be tried.
+const RETRY: Duration = Duration::from_mins(1);
+
+/// Starts over a minute after the trouble was written down: the node may have rebooted into another kernel since the pod ran.
+pub fn retry(ctx: &Ctx<'_>, next: &mut Next) {
+    let marked = next.record.blocked_by.as_ref().filter(|blocker| blocker.reason == Reason::ImageMissing);
+    let (Some(pod), Some(blocker)) = (ctx.pod(Role::Prefetch), marked) else { return };
+    if !pod.deleting && ctx.due(blocker.since, RETRY) {
+        next.effects.push(Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() });
+    }
 }
 
 /// Sees to the prefetch pod of the transaction's goal (of the present revision, for a teardown).

@@ -8,7 +8,7 @@ use cxi_api::{
 };
 
 use crate::{
-    prefetch::{Prefetch, prefetch},
+    prefetch::{self, Prefetch},
     proof::{CXI_MODULES, answers, version_labels},
     reload::kmm_has_loaded,
     settled,
@@ -91,12 +91,15 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
         return Verdict::NotYet(Reason::Loading, format!("KMM has not loaded revision {goal} in this boot"));
     }
     if by_kmm {
-        match prefetch(ctx, next) {
+        match prefetch::prefetch(ctx, next) {
             Prefetch::Done(expected) => next.record.expected = expected,
             Prefetch::Running => {
                 return Verdict::NotYet(Reason::Loading, "waits for the manifest of the driver image".into());
             }
-            Prefetch::Trouble(trouble) => return Verdict::NotYet(Reason::ImageMissing, trouble),
+            Prefetch::Trouble(trouble) => {
+                prefetch::retry(ctx, next);
+                return Verdict::NotYet(Reason::ImageMissing, trouble);
+            }
         }
     }
     let Some(report) = ctx.node.report().filter(|report| answers(report, next.record.since)) else {

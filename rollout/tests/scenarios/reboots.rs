@@ -88,3 +88,15 @@ fn a_node_that_is_not_ready_for_a_while_is_not_a_failure() {
         assert!(rollout.failed.is_empty(), "{phase}: {:?}", rollout.failed);
     }
 }
+
+/// The pod that brings the manifest ran before the reboot; another one has to.
+#[test]
+fn a_reboot_into_a_new_kernel_while_the_manifest_is_fetched() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    sim.node_mut("n1").record = None;
+    sim.until("the manifest", |sim| sim.node("n1").pods.iter().any(|pod| pod.role == cxi_api::names::Role::Prefetch));
+    sim.environment();
+    sim.reboot_into("n1", "6.12.2");
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
