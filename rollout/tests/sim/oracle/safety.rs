@@ -58,6 +58,9 @@ impl Sim {
     pub(super) fn check_load(&mut self, name: &str, revision: &str) {
         let modules = self.machines[name].modules.clone();
         self.demand(modules.is_empty(), "I4", || format!("{name} loads {revision} with {modules:?} in the kernel"));
+        let record = self.node(name).record.as_ref().map(|record| record.uid.clone()).unwrap_or_default();
+        // What was loaded again may be unloaded again.
+        self.oracle.unloads.retain(|unload| (unload.0.as_str(), unload.3.as_str()) != (record.as_str(), revision));
         let workers = self.machines[name].kmm.workers.len();
         self.demand(workers == 0, "I4", || format!("{name} loads {revision} beside a worker"));
         let labels = version_labels(self.node(name));

@@ -78,6 +78,7 @@ impl Sim {
             .nodes
             .values()
             .filter(|node| version_labels(node).iter().any(|(_, value)| value == revision.as_str()))
+            .filter(|node| node.labels.contains_key(DRIVER_LABEL) || !self.oracle.by_hand.contains(&node.name))
             .map(|node| node.name.clone())
             .collect();
         self.demand(users.is_empty(), "I2", || format!("Module {revision} is deleted under {users:?}"));
