@@ -23,6 +23,11 @@ use crate::{
 /// Why a node is not admitted: reason, object (kind, name) and a sentence.
 pub type Verdict = (Reason, (&'static str, String), String);
 
+/// How many nodes may be in flight at once although the budget does not bound them (they have nothing to lose). KMM's client
+/// sends 20 requests a second (client-go's default, which KMM does not change) and needs about six for a node; with many
+/// more at once, loads would run into their time limit.
+const AT_ONCE: usize = 16;
+
 /// Enters into the ledger whoever may go, and says of the others why not. `closed`: nobody may.
 pub fn admit(
     scope: &Scope<'_>,
@@ -45,34 +50,31 @@ pub fn admit(
             None
         } else {
             blocked(scope, rollout, member, record, obstacle, closed, preflight.as_ref(), &allowance).or_else(|| {
-                (in_service && unavailable >= budget).then(|| {
-                    let message = format!("{unavailable} nodes are unavailable, maxUnavailable allows {budget}");
-                    (Reason::Budget, ("", String::new()), message)
-                })
+                let full =
+                    if in_service { unavailable >= budget } else { rollout.in_flight.len() >= budget.max(AT_ONCE) };
+                // Numbers change all the time; the record should not.
+                let message = if in_service {
+                    "waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)"
+                } else {
+                    "waits until fewer nodes are in flight: KMM loads drivers on a few nodes at a time"
+                };
+                full.then(|| (Reason::Budget, ("", String::new()), message.to_owned()))
             })
         };
-        match verdict {
-            Some((Reason::Budget, object, _)) => {
-                // Numbers change all the time; the record should not.
-                let message = "waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)".to_owned();
-                verdicts.insert(member.node.name.clone(), (Reason::Budget, object, message));
-            }
-            Some(verdict) => {
-                verdicts.insert(member.node.name.clone(), verdict);
-            }
-            None => {
-                if in_service {
-                    unavailable += 1;
-                }
-                allowance.take(&holders(scope, member.node));
-                rollout.in_flight.push(InFlight {
-                    node: member.node.name.clone(),
-                    uid: member.node.uid.clone(),
-                    attempt: record.attempt + 1,
-                    admitted_at: scope.now,
-                });
-            }
+        if let Some(verdict) = verdict {
+            verdicts.insert(member.node.name.clone(), verdict);
+            continue;
         }
+        if in_service {
+            unavailable += 1;
+        }
+        allowance.take(&holders(scope, member.node));
+        rollout.in_flight.push(InFlight {
+            node: member.node.name.clone(),
+            uid: member.node.uid.clone(),
+            attempt: record.attempt + 1,
+            admitted_at: scope.now,
+        });
     }
     verdicts
 }
