@@ -155,7 +155,11 @@ impl Sim {
             self.demand(!same || now.attempt >= was.attempt, "I5", || format!("{name}: attempts run backwards"));
         }
         let in_service = matches!(now.phase, Phase::UpToDate | Phase::Returning);
-        self.demand(!in_service || now.revision.is_some(), "I3", || format!("{name} is {} on nothing", now.phase));
+        // A record that a hand has made so may be written once more before it is put right.
+        let found_so = was.is_some_and(|was| was.phase == now.phase && was.revision.is_none());
+        self.demand(!in_service || now.revision.is_some() || found_so, "I3", || {
+            format!("{name} is {} on nothing", now.phase)
+        });
         self.demand(now.history.len() <= 10, "I12", || format!("{name} has a long history"));
     }
 }
