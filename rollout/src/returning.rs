@@ -15,7 +15,8 @@ use crate::{
     step::{Ctx, Next},
 };
 
-/// How long a node is verified before its record says what is missing.
+/// How long a node is verified before its record says what is missing; at most half of the time limit, so that it is said
+/// before the node fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Compares what the node runs with what it should run.
@@ -71,7 +72,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
         next.record.advertise = Advertise::None;
     }
     // Most of what is not right at first is right a moment later, and a record is not written for that.
-    if late || next.record.blocked_by.is_some() || ctx.due(next.record.since, PATIENCE) {
+    if late || next.record.blocked_by.is_some() || ctx.due(next.record.since, PATIENCE.min(limit / 2)) {
         settled::explain(ctx, next, reason, ("", ""), message);
     }
 }
