@@ -56,6 +56,8 @@ impl Process {
         let open = || File::options().create(true).append(true).open(log).attempt(|| format!("open {}", log.display()));
         let mut command = supervisor(SUPERVISE, name);
         command.arg(program).stdout(open()?).stderr(open()?);
+        // All of them are Go programs that live for minutes; half of an API server's start is the garbage collector.
+        command.env("GOGC", "500");
         configure(&mut command);
         let mut supervisor = command.spawn().attempt(|| format!("start {name}"))?;
         let lifeline = supervisor.stdin.take();

@@ -1,5 +1,7 @@
 //! `cargo xtask test`
 
+use std::{env, num::NonZero, thread};
+
 use anyhow::Result;
 use clap::Args;
 use cxi_control_plane::Family;
@@ -22,6 +24,15 @@ pub struct Arguments {
     no_scenarios: bool,
 }
 
+/// How many tests run at once, for cargo's test harness.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+/// Scenarios wait most of their time: three for two cores.
+fn at_once() -> usize {
+    let cores = thread::available_parallelism().map_or(2, NonZero::get);
+    (cores * 3 / 2).max(2)
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
     lint::source(&mut steps)?;
@@ -36,8 +47,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     } else {
         let build = ["build", "--workspace", "--bins", "--locked"];
         steps.run("programs under test", &mut cargo(&build), "see the compiler's message above")?;
-        let scenarios = ["test", "--package", "cxi-e2e", "--locked"];
-        steps.run("scenarios on the real control plane", &mut cargo(&scenarios), hint)?;
+        let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);
+        if env::var_os(THREADS).is_none() {
+            scenarios.env(THREADS, at_once().to_string());
+        }
+        steps.run("scenarios on the real control plane", &mut scenarios, hint)?;
     }
     steps.end();
     Ok(())
