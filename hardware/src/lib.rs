@@ -19,6 +19,7 @@ pub mod modules;
 mod nic;
 mod open_files;
 mod pci;
+pub mod retry_handler;
 mod root;
 mod stack;
 

@@ -4,24 +4,32 @@ use std::path::{Path, PathBuf};
 
 use crate::NicName;
 
-/// The places a node is read from: directories that are its `/sys`, its `/dev` and its `/proc`.
+/// The places a node is read from: directories that are its `/sys`, its `/dev`, its `/proc` and its `/run`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     sys: PathBuf,
     dev: PathBuf,
     proc: PathBuf,
+    run: PathBuf,
 }
 
 impl Root {
-    /// Reads sysfs under `sys`, device nodes under `dev`, and procfs under `/proc`.
+    /// Reads sysfs under `sys`, device nodes under `dev`, procfs under `/proc`, and what programs on the node tell
+    /// each other under `/run`.
     pub fn new(sys: impl Into<PathBuf>, dev: impl Into<PathBuf>) -> Self {
-        Self { sys: sys.into(), dev: dev.into(), proc: "/proc".into() }
+        Self { sys: sys.into(), dev: dev.into(), proc: "/proc".into(), run: "/run".into() }
     }
 
     /// The same with procfs under `proc`.
     #[must_use]
     pub fn with_proc(self, proc: impl Into<PathBuf>) -> Self {
         Self { proc: proc.into(), ..self }
+    }
+
+    /// The same with `/run` under `run`.
+    #[must_use]
+    pub fn with_run(self, run: impl Into<PathBuf>) -> Self {
+        Self { run: run.into(), ..self }
     }
 
     /// The directory read as `/sys`.
@@ -39,6 +47,11 @@ impl Root {
         &self.proc
     }
 
+    /// The directory read as `/run`.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
     /// The class directory of the driver; it exists while `cxi_ss1` is loaded.
     pub fn class_directory(&self) -> PathBuf {
         self.sys.join("class/cxi")
@@ -52,7 +65,7 @@ impl Root {
 }
 
 impl Default for Root {
-    /// The running system's own `/sys`, `/dev` and `/proc`.
+    /// The running system's own `/sys`, `/dev`, `/proc` and `/run`.
     fn default() -> Self {
         Self::new("/sys", "/dev")
     }

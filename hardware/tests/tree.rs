@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cxi_hardware::retry_handler::Attachment;
 use cxi_hardware::{AttributeErrorKind, Boot, Firmware, Function, Link, NicDetails, PciId, Root, Scan, scan};
 
 /// A temporary directory with `sys` and `dev` in it.
@@ -233,4 +234,23 @@ fn kernel_and_boot() {
     assert_eq!((boot.kernel.as_str(), &boot.boot_id[..8]), ("6.8.0-31-generic", "0f6cb5d2"));
     fs::write(tree.path("proc/sys/kernel/random/boot_id"), "0f6cb5d2").unwrap();
     assert!(Boot::read(&root).is_err(), "half-written");
+}
+
+#[test]
+fn a_device_that_is_bound_again_is_another_instance() {
+    let tree = Tree::new();
+    let device = tree.add("cxi0", "0000:c1:00.0");
+    let read = || Attachment::read(&tree.root(), &tree.scan().nics[0]).unwrap();
+    assert!(read().attached.is_err());
+    fs::write(device.join("properties/pct_eq"), "12\n").unwrap();
+    let before = read();
+    assert_eq!(before.attached, Ok(true));
+    assert_eq!(read(), before);
+    let nic = tree.scan().nics.remove(0);
+    tree.remove("cxi0", &device);
+    assert_eq!(Attachment::read(&tree.root(), &nic), None);
+    // Something else takes the number of the old directory, which sysfs never gives away twice.
+    fs::create_dir(tree.path("taken")).unwrap();
+    tree.add("cxi0", "0000:c1:00.0");
+    assert_ne!(read().instance, before.instance);
 }
