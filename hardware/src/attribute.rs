@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use crate::{Function, Link};
 
@@ -67,6 +68,14 @@ pub(crate) fn read<T>(
     parse: impl FnOnce(&[u8]) -> Result<T, AttributeErrorKind>,
 ) -> Result<T, AttributeError> {
     read_at_most(path, MAX_ATTRIBUTE_BYTES, parse)
+}
+
+/// An attribute that not every device has: `None` where it is missing.
+pub(crate) fn optional<T>(result: Result<T, AttributeError>) -> Result<Option<T>, AttributeError> {
+    match result {
+        Err(AttributeError { kind: AttributeErrorKind::Missing, .. }) => Ok(None),
+        answer => answer.map(Some),
+    }
 }
 
 /// Reads `path`, which has at most `limit` bytes, and hands them to `parse`.
@@ -147,7 +156,7 @@ pub(crate) fn cassini_1_function(bytes: &[u8]) -> Result<Function, AttributeErro
 }
 
 /// A decimal number without sign.
-pub(crate) fn decimal(text: &str) -> Option<u32> {
+pub(crate) fn decimal<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 

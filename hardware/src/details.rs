@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::attribute::optional;
 use crate::{AttributeError, AttributeErrorKind, MacAddress, Nic, Root, attribute, discovery, identity, link_speed};
 
 /// Attributes of a NIC for its inventory. Those that could not be read carry the reason.
@@ -120,12 +121,5 @@ fn of_netdev<T>(
     match attribute::read(&netdev.join(name), parse) {
         Err(AttributeError { kind: AttributeErrorKind::Missing, .. }) => Ok(None),
         answer => answer,
-    }
-}
-
-fn optional<T>(result: Result<T, AttributeError>) -> Result<Option<T>, AttributeError> {
-    match result {
-        Err(AttributeError { kind: AttributeErrorKind::Missing, .. }) => Ok(None),
-        answer => answer.map(Some),
     }
 }

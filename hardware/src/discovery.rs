@@ -97,6 +97,11 @@ fn name(entry: &Path) -> Result<NicName, AttributeError> {
     })
 }
 
+/// Whether `nic` is still there under the same name: what was read of it meanwhile is its own.
+pub fn is_present(root: &Root, nic: &Nic) -> bool {
+    is_still(&root.class_directory().join(nic.name.to_string()), nic.address)
+}
+
 /// Whether the class device at `entry` is still that of the function at `address`.
 pub(crate) fn is_still(entry: &Path, address: PciAddress) -> bool {
     self::address(entry) == Ok(Some(address))

@@ -35,7 +35,7 @@ pub(crate) fn netdev(bytes: &[u8]) -> Result<Option<u32>, AttributeErrorKind> {
     if matches!(text, "-1" | "4294967295") {
         return Ok(None);
     }
-    match decimal(text) {
+    match decimal::<u32>(text) {
         Some(megabits) if megabits % 1000 == 0 => Ok(Some(megabits / 1000)),
         _ => Err(AttributeErrorKind::invalid(text, "a number of whole Gb/s in Mb/s, or -1")),
     }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cxi_hardware::retry_handler::Attachment;
-use cxi_hardware::{AttributeErrorKind, Boot, Firmware, Function, Link, NicDetails, PciId, Root, Scan, scan};
+use cxi_hardware::{
+    AttributeErrorKind, Boot, ErrorCounts, Firmware, Function, Link, NicDetails, PciId, Root, Scan, Telemetry,
+    is_present, scan,
+};
 
 /// A temporary directory with `sys` and `dev` in it.
 struct Tree(tempfile::TempDir);
@@ -253,4 +256,77 @@ fn a_device_that_is_bound_again_is_another_instance() {
     fs::create_dir(tree.path("taken")).unwrap();
     tree.add("cxi0", "0000:c1:00.0");
     assert_ne!(read().instance, before.instance);
+}
+
+#[test]
+fn telemetry_is_read_by_name() {
+    let tree = Tree::new();
+    let device = tree.add("cxi0", "0000:c1:00.0");
+    let nic = &tree.scan().nics[0];
+    assert!(Telemetry::find(&tree.root(), nic).unwrap().is_none(), "a virtual function has none");
+    fs::create_dir(device.join("telemetry")).unwrap();
+    for (name, text) in
+        [("pct_spt_timeouts", "7@1700000000.000000001\n"), ("hni_rx_jabber", "seven\n"), ("ALL-in-binary", "")]
+    {
+        fs::write(device.join("telemetry").join(name), text).unwrap();
+    }
+    let telemetry = Telemetry::find(&tree.root(), nic).unwrap().unwrap();
+    let mut names = telemetry.names().unwrap();
+    names.sort();
+    assert_eq!(names, ["hni_rx_jabber", "pct_spt_timeouts"]);
+    assert_eq!(telemetry.read("pct_spt_timeouts"), Ok(7));
+    assert!(matches!(telemetry.read("hni_rx_jabber").unwrap_err().kind, AttributeErrorKind::Invalid { .. }));
+    assert_eq!(telemetry.read("hni_rx_fragment").unwrap_err().kind, AttributeErrorKind::Missing);
+    tree.remove("cxi0", &device);
+    assert_eq!(telemetry.read("pct_spt_timeouts").unwrap_err().kind, AttributeErrorKind::Missing);
+    assert!(Telemetry::find(&tree.root(), nic).unwrap().is_none());
+    assert!(!is_present(&tree.root(), nic));
+}
+
+#[test]
+fn a_device_that_came_back_has_another_telemetry_directory() {
+    let tree = Tree::new();
+    let device = tree.add("cxi0", "0000:c1:00.0");
+    fs::create_dir(device.join("telemetry")).unwrap();
+    let nic = tree.scan().nics.remove(0);
+    let find = || Telemetry::find(&tree.root(), &nic).unwrap().unwrap().directory();
+    let first = find();
+    assert_eq!(find(), first);
+    fs::create_dir(device.join("other")).unwrap();
+    fs::remove_dir(device.join("telemetry")).unwrap();
+    fs::rename(device.join("other"), device.join("telemetry")).unwrap();
+    assert_ne!(find(), first);
+}
+
+#[test]
+fn errors_are_counted_where_they_are() {
+    let tree = Tree::new();
+    let device = tree.add("cxi0", "0000:c1:00.0");
+    let nic = &tree.scan().nics[0];
+    let none = ErrorCounts::read(&tree.root(), nic).unwrap();
+    assert_eq!((&none.aer_fatal, &none.link_restarts, &none.link_down), (&Ok(None), &Ok(None), &Ok(None)));
+    for directory in ["link_restarts", "port/0/link/counters"] {
+        fs::create_dir_all(device.join(directory)).unwrap();
+    }
+    for (name, text) in [
+        ("aer_dev_correctable", "RxErr 2\nBadTLP 1\nTOTAL_ERR_COR 3\n"),
+        ("aer_dev_fatal", "\n"),
+        ("properties/pcie_corr_err", "5\n"),
+        ("properties/rgids_avail", "250\n"),
+        ("link_restarts/time_0", "1700000000\n"),
+        ("link_restarts/time_1", "0\n"),
+        ("port/0/link/counters/link_down", "4\n"),
+    ] {
+        fs::write(device.join(name), text).unwrap();
+    }
+    let counts = ErrorCounts::read(&tree.root(), nic).unwrap();
+    assert_eq!(counts.aer_correctable, Ok(Some(3)));
+    assert_eq!(counts.aer_nonfatal, Ok(None));
+    assert_eq!(counts.aer_fatal.unwrap_err().kind, AttributeErrorKind::Empty);
+    assert_eq!(counts.pcie_corrected, Ok(Some(5)));
+    assert_eq!(counts.resource_groups_available, Ok(Some(250)));
+    assert_eq!(counts.link_restarts, Ok(Some(vec![1_700_000_000])));
+    assert_eq!((counts.link_down, counts.link_up_failed), (Ok(Some(4)), Ok(None)));
+    tree.remove("cxi0", &device);
+    assert_eq!(ErrorCounts::read(&tree.root(), nic), None);
 }
