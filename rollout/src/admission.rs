@@ -7,16 +7,15 @@ use cxi_api::{
     NodeRollout, Phase, Reason, RevisionId,
     driver_status::{InFlight, Rollout},
     names::{UPGRADE_LABEL, device_plugin_gate},
-    strategy::{DrainPolicy, UpdateType},
+    strategy::UpdateType,
 };
 
 use crate::{
-    closing,
-    disruption::Allowance,
+    disruption::{self, Allowance},
     drift,
     driver::{Member, Obstacle, Scope},
     proof::host_holder,
-    selector, step,
+    step,
     world::{Holder, ImageState, Node},
 };
 
@@ -68,7 +67,7 @@ pub fn admit(
         if in_service {
             unavailable += 1;
         }
-        allowance.take(&holders(scope, member.node));
+        allowance.take(&scope.holders(member.node));
         rollout.in_flight.push(InFlight {
             node: member.node.name.clone(),
             uid: member.node.uid.clone(),
@@ -104,7 +103,7 @@ fn order<'m, 'a>(scope: &Scope<'_>, rollout: &Rollout, members: &'m [Member<'a>]
             known.is_some_and(|known| !known.images.is_empty() && !known.images.contains_key(&node.kernel))
         });
         let own = scope.world.own_node.as_ref() == Some(&node.name);
-        (own, in_service, !asked, !homeless, holders(scope, node).len(), node.created, node.name.clone())
+        (own, in_service, !asked, !homeless, scope.holders(node).len(), node.created, node.name.clone())
     });
     candidates
 }
@@ -167,7 +166,7 @@ fn blocked(
             None => (Reason::BackOff, ("", String::new()), format!("is tried again after {until:.0}")),
         });
     }
-    if driver.spec.paused && !driver.deleting {
+    if driver.spec.paused {
         return say(Reason::Paused, "spec.paused is set");
     }
     if driver.spec.update_strategy.budget(1) == Some(0) {
@@ -192,41 +191,18 @@ fn blocked(
             "the node agent has not reported in this boot: without it nothing can be proved",
         );
     };
-    let holders = holders(scope, node);
+    let holders = scope.holders(node);
     if let Some(holder) = host_holder(report).filter(|_| !owned_by_pods(report, &holders)) {
         let message = format!("{holder}; end it, then the node can be moved");
         return Some((Reason::HostHolder, ("Process", String::new()), message));
     }
-    obstacles(scope, &holders, allowance)
+    disruption::in_the_way(&driver.spec.update_strategy.drain, &holders, allowance)
 }
 
 /// Whether all open files belong to pods that will be evicted.
 fn owned_by_pods(report: &cxi_api::NodeReport, holders: &[&Holder]) -> bool {
     let known = |uid: &String| holders.iter().any(|holder| holder.uid == *uid);
     !report.open_files.is_empty() && report.open_files.iter().all(|file| file.pod_uid.as_ref().is_some_and(known))
-}
-
-/// What makes it pointless to drain the node now.
-fn obstacles(scope: &Scope<'_>, holders: &[&Holder], allowance: &Allowance<'_>) -> Option<Verdict> {
-    let drain = &scope.driver.spec.update_strategy.drain;
-    let waits = drain.policy == DrainPolicy::WaitForCompletion;
-    for holder in holders {
-        let name = closing::pod_name(holder);
-        if holder.is_static {
-            let message = format!("static pod {name} cannot be evicted; take its manifest off the node");
-            return Some((Reason::StaticPodHolder, ("Pod", name), message));
-        }
-        if let Some((_, controller)) = holder.controller.as_ref().filter(|(kind, _)| kind == "DaemonSet") {
-            let message = format!("pod {name} belongs to DaemonSet {controller}, which would start it again at once");
-            return Some((Reason::DaemonSetHolder, ("DaemonSet", controller.clone()), message));
-        }
-        let protected = drain.protected_pods.as_ref().is_some_and(|pods| selector::matches(pods, &holder.labels));
-        if protected && !waits {
-            let message = format!("pod {name} is protected (drain.protectedPods); the node waits until it has ended");
-            return Some((Reason::ProtectedPod, ("Pod", name), message));
-        }
-    }
-    if waits { None } else { allowance.obstacle(holders) }
 }
 
 /// What is wrong with the images of the revision that the driver moves to, over the kernels of all its nodes.
@@ -278,14 +254,9 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
 fn reserve<'a>(scope: &Scope<'a>, rollout: &Rollout, members: &[Member<'_>]) -> Allowance<'a> {
     let mut allowance = Allowance::new(&scope.world.disruption_budgets);
     for member in members.iter().filter(|member| rollout.in_flight.iter().any(|entry| entry.node == member.node.name)) {
-        allowance.take(&holders(scope, member.node));
+        allowance.take(&scope.holders(member.node));
     }
     allowance
-}
-
-fn holders<'a>(scope: &Scope<'a>, node: &'a Node) -> Vec<&'a Holder> {
-    let resource = &scope.driver.spec.device_plugin.resource_name;
-    node.holders.iter().filter(|holder| holder.resources.contains(resource)).collect()
 }
 
 /// Whether a node counts as unavailable: in flight, or not in service for whatever reason.

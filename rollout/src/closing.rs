@@ -13,10 +13,10 @@ use cxi_api::{
 
 use crate::{
     action::Action,
-    disruption,
+    disruption::{self, Allowance, Obstacle},
     prefetch::{Prefetch, prefetch},
     proof::{NotQuiet, Quiesced, answers, host_holder, version_labels},
-    selector, settled,
+    settled,
     step::{Ctx, Next},
     world::Holder,
 };
@@ -107,8 +107,8 @@ pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
         if policy(ctx) == DrainPolicy::WaitForCompletion {
             return on_timeout(ctx, next, Reason::PodsRunning, &describe(&holders));
         }
-        let obstacle = obstacle(ctx, &holders);
-        match obstacle {
+        let allowance = Allowance::new(&ctx.world.disruption_budgets);
+        match disruption::in_the_way(drain, &holders, &allowance) {
             None => return close(ctx, next),
             Some((reason, object, message)) => {
                 if ctx.due(next.record.since, drain.wait_timeout.0 + drain.evict_timeout.0) {
@@ -119,7 +119,7 @@ pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
             }
         }
     }
-    let (name, message) = (pod_name(holders[0]), format!("waits for {}", describe(&holders)));
+    let (name, message) = (holders[0].full_name(), format!("waits for {}", describe(&holders)));
     settled::explain(ctx, next, Reason::PodsRunning, ("Pod", &name), message);
 }
 
@@ -168,7 +168,7 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     let limit = drain.evict_timeout.0;
     let timed_out = ctx.due(next.record.since, limit) && grace.is_none_or(|ends| ctx.due(ends, OVERSTAY));
     let evict = policy(ctx) != DrainPolicy::WaitForCompletion || drain.on_timeout == OnTimeout::Force;
-    let movable = |holder: &&&Holder| evict && holder.ends.is_none() && !is_protected(ctx, holder);
+    let movable = |holder: &&&Holder| evict && holder.ends.is_none() && !disruption::is_protected(drain, holder);
     let movable: Vec<&&Holder> = holders.iter().filter(movable).collect();
 
     // Force deletes what can still be told to go; a pod that was told and stays is beyond it.
@@ -340,48 +340,18 @@ fn policy(ctx: &Ctx<'_>) -> DrainPolicy {
 
 /// Pods on the node that hold this driver's resource.
 pub fn holders<'a>(ctx: &Ctx<'a>) -> Vec<&'a Holder> {
-    ctx.node.holders.iter().filter(|holder| holder.resources.iter().any(|name| name == ctx.resource())).collect()
-}
-
-/// Whether a pod is one that must never be evicted.
-pub fn is_protected(ctx: &Ctx<'_>, holder: &Holder) -> bool {
-    let selector = ctx.strategy().drain.protected_pods.as_ref();
-    selector.is_some_and(|selector| selector::matches(selector, &holder.labels))
-}
-
-type Obstacle = (Reason, (&'static str, String), String);
-
-/// What makes it pointless to evict these pods now.
-pub fn obstacle(ctx: &Ctx<'_>, holders: &[&Holder]) -> Option<Obstacle> {
-    for holder in holders {
-        let name = pod_name(holder);
-        if is_protected(ctx, holder) {
-            let message = format!("pod {name} is protected (drain.protectedPods); the node waits until it has ended");
-            return Some((Reason::ProtectedPod, ("Pod", name), message));
-        }
-        if holder.is_static {
-            let message = format!("static pod {name} cannot be evicted; take its manifest off the node");
-            return Some((Reason::StaticPodHolder, ("Pod", name), message));
-        }
-        if let Some((kind, controller)) = &holder.controller
-            && kind == "DaemonSet"
-        {
-            let message = format!("pod {name} belongs to DaemonSet {controller}, which would start it again at once");
-            return Some((Reason::DaemonSetHolder, ("DaemonSet", controller.clone()), message));
-        }
-    }
-    disruption::short_of(&ctx.world.disruption_budgets, holders)
+    ctx.node.holders_of(ctx.resource())
 }
 
 fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Obstacle {
     let refused = holders.iter().find_map(|holder| holder.refused.as_ref().map(|refused| (holder, refused)));
     let stuck = holders.iter().find(|holder| holder.ends.is_some_and(|ends| ctx.elapsed(ends) >= OVERSTAY));
-    if let Some(holder) = holders.iter().find(|holder| is_protected(ctx, holder)) {
-        let name = pod_name(holder);
+    if let Some(holder) = holders.iter().find(|holder| disruption::is_protected(&ctx.strategy().drain, holder)) {
+        let name = holder.full_name();
         return (Reason::ProtectedPod, ("Pod", name.clone()), format!("pod {name} is protected (drain.protectedPods)"));
     }
     if let Some((holder, refused)) = refused {
-        let pod = pod_name(holder);
+        let pod = holder.full_name();
         return match &refused.budget {
             Some(budget) => (
                 Reason::DisruptionBudget,
@@ -392,21 +362,16 @@ fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Obstacle {
         };
     }
     if let Some(holder) = stuck {
-        let pod = pod_name(holder);
+        let pod = holder.full_name();
         let message =
             format!("pod {pod} does not end although its grace period is over; look at its finalizers and its node");
         return (Reason::StuckTerminating, ("Pod", pod), message);
     }
-    (Reason::PodsRunning, ("Pod", pod_name(holders[0])), format!("waits for {}", describe(holders)))
-}
-
-/// Namespace and name of a pod.
-pub fn pod_name(holder: &Holder) -> String {
-    format!("{}/{}", holder.namespace, holder.name)
+    (Reason::PodsRunning, ("Pod", holders[0].full_name()), format!("waits for {}", describe(holders)))
 }
 
 fn describe(holders: &[&Holder]) -> String {
-    let mut names: Vec<String> = holders.iter().map(|holder| pod_name(holder)).collect();
+    let mut names: Vec<String> = holders.iter().map(|holder| holder.full_name()).collect();
     names.sort();
     let rest = names.len().saturating_sub(3);
     names.truncate(3);

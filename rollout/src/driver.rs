@@ -18,7 +18,7 @@ use crate::{
     settings::Settings,
     settled, status,
     step::{self, Ctx, Step},
-    world::{Driver, Node, OwnPod, World},
+    world::{Driver, Holder, Node, OwnPod, World},
 };
 
 /// What the planning of one driver may look at.
@@ -52,6 +52,11 @@ impl<'a> Scope<'a> {
     pub fn nodes(&self) -> impl Iterator<Item = &'a Node> {
         let (world, ownership, name) = (self.world, self.ownership, &self.driver.name);
         world.nodes.values().filter(move |node| ownership.owner.get(&node.name) == Some(name))
+    }
+
+    /// Pods on a node that hold the driver's resource.
+    pub fn holders(&self, node: &'a Node) -> Vec<&'a Holder> {
+        node.holders_of(&self.driver.spec.device_plugin.resource_name)
     }
 
     /// The revision that the spec describes.

@@ -31,7 +31,7 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let since = next.record.since;
     if !closing::holders(ctx).is_empty() {
-        let names: Vec<String> = closing::holders(ctx).iter().map(|holder| closing::pod_name(holder)).collect();
+        let names: Vec<String> = closing::holders(ctx).iter().map(|holder| holder.full_name()).collect();
         let message = format!("pods {} hold the device on a closed node", names.join(", "));
         return stuck(ctx, next, Reason::PodsRunning, &message);
     }

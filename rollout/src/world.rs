@@ -282,9 +282,23 @@ pub struct DisruptionBudget {
     pub covers: Vec<String>,
     /// status.disruptionsAllowed.
     pub allowed: i32,
+    /// The most that it can ever allow: status.expectedPods less status.desiredHealthy.
+    pub most: i32,
+}
+
+impl Holder {
+    /// `<namespace>/<name>`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
 impl Node {
+    /// Pods on the node that hold a resource.
+    pub fn holders_of(&self, resource: &str) -> Vec<&Holder> {
+        self.holders.iter().filter(|holder| holder.resources.iter().any(|name| name == resource)).collect()
+    }
+
     /// The node's place in a rollout.
     pub fn rollout(&self) -> Option<&NodeRollout> {
         self.record.as_ref()?.rollout.as_ref()

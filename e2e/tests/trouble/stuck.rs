@@ -71,7 +71,8 @@ async fn a_reboot_lets_a_stuck_unload_go_on() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_unload_fails_at_the_deadline_and_a_reboot_is_the_way_out() -> Result<()> {
-    let options = HarnessOptions { operator_args: vec!["--unload-timeout=15s".to_owned()], ..HarnessOptions::default() };
+    let options =
+        HarnessOptions { operator_args: vec!["--unload-timeout=15s".to_owned()], ..HarnessOptions::default() };
     let scenario = Scenario::start_with(options, 2, &NodeShape::default()).await?;
     scenario.install(|_| ()).await?;
     get_stuck(&scenario, "n-01").await?;

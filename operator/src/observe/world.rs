@@ -139,7 +139,8 @@ fn covering(budget: &PodDisruptionBudget, holders: &[&Holder]) -> Option<Disrupt
         status.observed_generation.unwrap_or_default() >= budget.metadata.generation.unwrap_or_default()
     });
     let allowed = status.map_or(0, |status| status.disruptions_allowed);
-    Some(DisruptionBudget { namespace, name: budget.name_any(), covers, allowed })
+    let most = status.map_or(0, |status| status.expected_pods - status.desired_healthy);
+    Some(DisruptionBudget { namespace, name: budget.name_any(), covers, allowed, most })
 }
 
 #[cfg(test)]

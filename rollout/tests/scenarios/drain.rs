@@ -161,6 +161,26 @@ fn a_budget_that_forbids_eviction_costs_no_capacity(#[case] policy: DrainPolicy)
 }
 
 #[test]
+fn pods_of_a_budget_that_never_allows_them_all_go_one_after_the_other() {
+    let mut sim = evicting(2);
+    sim.start(Workload { replicas: 2, ..Workload::job("db").on("n1") });
+    sim.workloads[0].node = None;
+    sim.budgets.push(Budget { name: "db".into(), workloads: vec!["db".into()], min_available: 1 });
+    sim.project_holders();
+    upgrade(&mut sim, "13.1.0");
+    let mut fewest = 2;
+    sim.until_phase("n1", Phase::Evicting);
+    while sim.phase("n1") != Some(Phase::UpToDate) {
+        sim.round();
+        fewest = fewest.min(sim.pods.iter().filter(|pod| pod.holder.started && pod.holder.ends.is_none()).count());
+    }
+    assert!(fewest >= 1, "the budget was not kept");
+    assert!(evictions(&sim) >= 2, "both were evicted\n{}", sim.describe());
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
 fn a_budget_that_closes_after_admission_is_named_and_the_node_given_back() {
     let mut sim = evicting(1);
     sim.start(Workload { grace: seconds(60), ..Workload::job("db") });

@@ -82,6 +82,29 @@ fn pause_and_freeze_stop_admission_and_nodes_in_flight_finish(#[case] freeze: bo
     sim.assert_all_up_to_date();
 }
 
+#[rstest]
+#[case::paused(true, IntOrString::Int(1))]
+#[case::frozen(false, IntOrString::Int(0))]
+fn pause_and_freeze_stop_a_deletion_too(#[case] paused: bool, #[case] budget: IntOrString) {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    sim.edit(|spec| {
+        spec.paused = paused;
+        spec.update_strategy.max_unavailable = budget;
+    });
+    sim.delete_driver("cxi");
+    sim.settle();
+    for node in ["n1", "n2"] {
+        sim.assert_runs(node, "13.0.0");
+        assert_eq!(reason(&sim, node), Some(if paused { Reason::Paused } else { Reason::Frozen }));
+    }
+    sim.edit(|spec| {
+        spec.paused = false;
+        spec.update_strategy.max_unavailable = IntOrString::Int(1);
+    });
+    sim.settle();
+    assert!(sim.machines.values().all(|machine| machine.modules.is_empty()), "{}", sim.describe());
+}
+
 #[test]
 fn on_delete_moves_only_nodes_that_are_asked() {
     let mut sim = Sim::installed(3, spec("13.0.0"));

@@ -190,12 +190,14 @@ impl Sim {
     fn as_object(&self, budget: &Budget) -> DisruptionBudget {
         let covered = |pod: &&Pod| budget.workloads.contains(&pod.workload);
         let healthy = self.pods.iter().filter(covered).filter(|pod| pod.holder.started && pod.holder.ends.is_none());
-        let allowed = i32::try_from(healthy.count()).unwrap() - i32::try_from(budget.min_available).unwrap();
+        let spare = |pods: usize| i32::try_from(pods).unwrap() - i32::try_from(budget.min_available).unwrap();
+        let expected = self.workloads.iter().filter(|workload| budget.workloads.contains(&workload.name));
         DisruptionBudget {
             namespace: "jobs".into(),
             name: budget.name.clone(),
             covers: self.pods.iter().filter(covered).map(|pod| pod.holder.uid.clone()).collect(),
-            allowed: allowed.max(0),
+            allowed: spare(healthy.count()).max(0),
+            most: spare(expected.map(|workload| workload.replicas).sum()),
         }
     }
 

@@ -48,8 +48,7 @@ impl Sim {
         for node in &new {
             let skip = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request == "skip");
             self.demand(!skip || broken(node), "admission", || format!("{} is to be skipped", node.name));
-            let paused = old.spec.paused && !old.deleting;
-            self.demand(!paused || broken(node), "admission", || format!("{} although paused", node.name));
+            self.demand(!old.spec.paused || broken(node), "admission", || format!("{} although paused", node.name));
         }
     }
 
