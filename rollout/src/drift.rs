@@ -1,7 +1,7 @@
 //! What somebody else changed: labels by which KMM loads that do not fit what was verified on the node. KMM has acted on
 //! them already; all that is left is to put the node right in order.
 
-use cxi_api::{Advertise, NodeRollout, Phase, RevisionId};
+use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId};
 
 use crate::{
     proof::version_labels,
@@ -26,13 +26,21 @@ pub fn rests(record: &NodeRollout) -> bool {
     record.phase.is_settled() || (record.phase == Phase::Verifying && closed)
 }
 
-/// Whether a resting node has to be moved: it is not on the revision that is wanted, or its labels were changed.
+/// Whether what KMM says it has loaded is not what the kernel has: somebody took modules out or put others in, and KMM does
+/// not look again. [`crate::returning`] has said so, after it waited for a while.
+fn is_lost(world: &World, record: &NodeRollout) -> bool {
+    let by_kmm = record.goal.as_ref().is_some_and(|goal| world.revisions.iter().any(|known| known.id == *goal));
+    by_kmm && record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::WrongDriver)
+}
+
+/// Whether a resting node has to be moved: it is not on the revision that is wanted, or somebody changed its
+/// labels or its modules.
 pub fn needs_transaction(world: &World, node: &Node, record: &NodeRollout, wanted: Option<&RevisionId>) -> bool {
     if !rests(record) {
         return false;
     }
     if record.phase == Phase::Verifying {
-        return record.goal.as_ref() != wanted;
+        return record.goal.as_ref() != wanted || is_lost(world, record);
     }
     let labelled = version_labels(node, &world.namespace).next().is_some();
     match wanted {

@@ -36,6 +36,17 @@ fn in_phase(phase: Phase) -> Sim {
 }
 
 #[test]
+fn modules_that_somebody_took_out_are_loaded_again() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    sim.machine_mut("n1").clear();
+    sim.until("closed", |sim| sim.phase("n1") == Some(Phase::Verifying));
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert!(!sim.machines["n1"].modules.is_empty(), "{}", sim.describe());
+    assert_eq!(sim.node("n2").rollout().map(|record| record.attempt), Some(1), "nobody else was touched");
+}
+
+#[test]
 fn a_deleted_record_of_a_resting_node_is_made_again_without_moving_it() {
     let mut sim = Sim::installed(2, spec("13.0.0"));
     sim.start(Workload::job("job").on("n1"));
