@@ -252,7 +252,7 @@ pub struct DevicePlugin {
     /// shared: several pods share a NIC. exclusive: one pod per NIC.
     pub sharing_mode: SharingMode,
     /// Pods per NIC when sharingMode is shared.
-    #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1", "message": "sharedCapacity must be 1 or more (pods per NIC)"}]))]
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1 && self <= 10000", "message": "sharedCapacity must be from 1 to 10000 (pods per NIC)"}]))]
     pub shared_capacity: i32,
     /// Compute resources of the device plugin's pods.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -57,6 +57,7 @@ fn nonsense_is_refused_with_field_and_fix() -> Result<()> {
         ("/devicePlugin/resourceName", json!("cxi")),
         ("/devicePlugin/resourceName", json!("hpe.com/")),
         ("/devicePlugin/sharedCapacity", json!(0)),
+        ("/devicePlugin/sharedCapacity", json!(10_001)),
         ("/devicePlugin/sharingMode", json!("both")),
         ("/metricsExporter/port", json!(0)),
         ("/metricsExporter/port", json!(65536)),

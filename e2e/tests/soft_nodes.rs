@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use cxi_api::{CXINode, kmm::NodeModulesConfig, names};
@@ -363,24 +363,4 @@ async fn a_missing_old_image_hangs_the_unload(lab: &Lab) {
     assert_eq!(lab.driver(NODE).as_deref(), Some("13.0.0"));
     lab.soft.with_registry(|registry| registry.restore(&image));
     lab.until("the image is back and the unload goes on", async || lab.driver(NODE).is_none()).await;
-}
-
-/// How many nodes one process carries. Not a timed test: it prints what it took.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes a minute of both cores; run it by name"]
-async fn a_thousand_nodes() {
-    let lab = Lab::start().await;
-    let since = Instant::now();
-    lab.soft.add_nodes("big", 1_000, &NodeShape::default());
-    lab.soft.wait_until_ready(Duration::from_mins(5)).await.unwrap();
-    eprintln!("1,000 nodes are Ready after {:.1} s", since.elapsed().as_secs_f64());
-    tokio::time::sleep(Duration::from_mins(1)).await;
-    let nodes: Api<Node> = Api::all(lab.client.clone());
-    let ready = |node: &Node| {
-        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-        conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
-    };
-    let count = nodes.list(&ListParams::default()).await.unwrap().iter().filter(|node| ready(node)).count();
-    assert_eq!(count, 1_000, "the node lifecycle controller gave some up");
-    lab.soft.stop().await;
 }

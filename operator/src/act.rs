@@ -1,4 +1,4 @@
-//! The only part of the operator that writes. It carries out what the engine planned: at most [`AT_ONCE`] requests at a time,
+//! The only part of the operator that writes. It carries out what the engine planned: at most `AT_ONCE` requests at a time,
 //! never two to one object, each guarded so that it fails when it was decided on a stale view.
 //!
 //! A write that succeeded is in the caches before the next plan is made. One that failed is planned again, after a pause that
