@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{remove_modules, report};
+use crate::{install, remove_modules, report, retry_handler};
 
 /// Node agent of the CXI operator.
 #[derive(Debug, Parser)]
@@ -15,6 +15,8 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Task {
     Report(report::Args),
+    RetryHandler(retry_handler::Args),
+    Install(install::Args),
     RemoveModules(remove_modules::Args),
 }
 
@@ -26,6 +28,8 @@ impl Args {
     pub fn run(self) -> anyhow::Result<()> {
         match self.task {
             Task::Report(args) => args.run(),
+            Task::RetryHandler(args) => args.run(),
+            Task::Install(args) => args.run(),
             Task::RemoveModules(args) => args.run(),
         }
     }

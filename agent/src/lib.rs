@@ -1,8 +1,12 @@
 //! The node agent: one program, one subcommand per task on a node.
 
 pub mod cli;
+pub mod install;
+mod interval;
 pub mod log;
 mod module_name;
+mod node_root;
 mod removal_plan;
 pub mod remove_modules;
 pub mod report;
+pub mod retry_handler;

@@ -1,15 +1,14 @@
 //! Flags of the report.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use cxi_api::GoDuration;
-use cxi_hardware::Root;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::interval::at_least_a_moment;
 use crate::log::{self, Format};
+use crate::node_root::NodeRoot;
 use crate::report::{Config, run};
 
 /// Report what this node has: loaded modules, open devices and NICs in its CXINode, each NIC as a CXIDevice.
@@ -21,17 +20,8 @@ pub struct Args {
     #[arg(long, env = "NODE_NAME")]
     node_name: String,
 
-    /// Where the host's /sys is.
-    #[arg(long, env = "SYSFS_ROOT", default_value = "/sys")]
-    sysfs_root: PathBuf,
-
-    /// Where the host's /dev is.
-    #[arg(long, env = "DEVFS_ROOT", default_value = "/dev")]
-    devfs_root: PathBuf,
-
-    /// Where the host's /proc is.
-    #[arg(long, env = "PROCFS_ROOT", default_value = "/proc")]
-    procfs_root: PathBuf,
+    #[command(flatten)]
+    root: NodeRoot,
 
     /// Time between two looks at the node.
     #[arg(long, env = "CXI_REPORT_INTERVAL", default_value = "1s", value_parser = at_least_a_moment)]
@@ -44,14 +34,6 @@ pub struct Args {
     /// Form of the log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Json)]
     log_format: Format,
-}
-
-/// Below this a node would do little else.
-const SHORTEST: Duration = Duration::from_millis(100);
-
-fn at_least_a_moment(text: &str) -> Result<Duration, String> {
-    let GoDuration(duration) = text.parse().map_err(|error| format!("{error}"))?;
-    if duration < SHORTEST { Err(format!("must be at least {}", GoDuration(SHORTEST))) } else { Ok(duration) }
 }
 
 impl Args {
@@ -92,18 +74,14 @@ impl Args {
     }
 
     fn into_config(self) -> Config {
-        Config {
-            node: self.node_name,
-            root: Root::new(self.sysfs_root, self.devfs_root).with_proc(self.procfs_root),
-            interval: self.interval,
-            heartbeat: self.heartbeat,
-        }
+        Config { node: self.node_name, root: self.root.into(), interval: self.interval, heartbeat: self.heartbeat }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use cxi_hardware::Root;
 
     use super::*;
 

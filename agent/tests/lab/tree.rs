@@ -34,7 +34,7 @@ impl Tree {
     }
 
     pub fn root(&self) -> Root {
-        Root::new(self.path("sys"), self.path("dev")).with_proc(self.path("proc"))
+        Root::new(self.path("sys"), self.path("dev")).with_proc(self.path("proc")).with_run(self.path("run"))
     }
 
     /// Makes these the loaded modules: name, references, holders. Each has a build-id of its own.

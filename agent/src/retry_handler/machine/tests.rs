@@ -1,0 +1,504 @@
+//! The machine by tables, and against a node in which anything happens at any time.
+
+use proptest::prelude::*;
+
+use cxi_hardware::retry_handler::State;
+
+use super::handler::{LOST, overdue};
+use super::*;
+
+fn address(number: u8) -> PciAddress {
+    format!("0000:c{number}:00.0").parse().unwrap()
+}
+
+fn nic(attached: bool) -> SeenNic {
+    SeenNic { device: NicName::new(0), instance: 7, attached: Ok(attached), obstacle: None }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+/// One NIC and a clock that ticks with every event.
+struct Node {
+    machine: Machine,
+    second: i64,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::after(BTreeMap::new())
+    }
+
+    fn after(inherited: Inherited) -> Self {
+        Self { machine: Machine::new("boot".into(), inherited), second: 0 }
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        self.second += 1;
+        self.machine.step(event, at(self.second))
+    }
+
+    fn look(&mut self, nic: Option<SeenNic>) -> Vec<Action> {
+        let nics = nic.map(|nic| (address(1), nic)).into_iter().collect();
+        self.step(Event::Looked(Seen { nics, ..Seen::default() }))
+    }
+
+    fn started(&mut self, pid: u32) -> Vec<Action> {
+        self.step(Event::Started { address: address(1), pid })
+    }
+
+    fn ended(&mut self, pid: u32, exit: Exit, attached: bool) -> Vec<Action> {
+        let said = vec!["fatal: no".to_owned()];
+        let (exit, lived, attached) = (Some(exit), Duration::from_secs(1), Some(attached));
+        self.step(Event::Ended { address: address(1), pid, exit, lived, said, attached })
+    }
+
+    /// Started, attached.
+    fn running(pid: u32) -> Self {
+        let mut node = Self::new();
+        assert_eq!(node.look(Some(nic(false))), [start()]);
+        assert_eq!(node.started(pid), []);
+        assert_eq!(node.state(), "Starting");
+        assert_eq!(node.look(Some(nic(true))), []);
+        assert_eq!(node.state(), "Running");
+        node
+    }
+
+    fn record(&self) -> Option<Record> {
+        self.machine.records().remove(&address(1))
+    }
+
+    /// State and start of the message.
+    fn state(&self) -> String {
+        let Some(record) = self.record() else { return "none".into() };
+        let message = record.message.unwrap_or_default();
+        let start = message.split([';', ':']).next().unwrap_or_default();
+        format!("{:?} {start}", record.state).trim().to_owned()
+    }
+}
+
+fn start() -> Action {
+    Action::Start { address: address(1), device: NicName::new(0) }
+}
+
+fn terminate(pid: u32) -> Action {
+    Action::Terminate { address: address(1), pid }
+}
+
+fn tidy_up() -> Action {
+    Action::TidyUp(NicName::new(0))
+}
+
+const UNASKED: &str = "and nobody here had asked it to";
+
+#[test]
+fn one_is_started_and_only_one() {
+    let mut node = Node::running(9);
+    for _ in 0..5 {
+        assert_eq!(node.look(Some(nic(true))), []);
+    }
+    let record = node.record().unwrap();
+    assert_eq!((record.pid, record.instance, record.since), (Some(9), 7, at(3)));
+}
+
+#[test]
+fn what_is_not_complete_is_waited_for() {
+    let mut node = Node::new();
+    let waiting = SeenNic { obstacle: Some("device node is missing".into()), ..nic(false) };
+    assert_eq!(node.look(Some(waiting)), []);
+    assert_eq!(node.state(), "Starting device node is missing");
+    let unknown = SeenNic { attached: Err("pct_eq".into()), ..nic(false) };
+    assert_eq!(node.look(Some(unknown)), [], "not known is not free");
+    assert_eq!(node.look(Some(nic(false))), [start()]);
+    assert_eq!(node.look(Some(nic(false))), [], "it is on its way");
+}
+
+#[test]
+fn a_crash_is_reported_and_not_repaired() {
+    for (exit, said) in [
+        (Exit::Code(1), "with status 1"),
+        (Exit::Signal(11), "by signal 11"),
+        (Exit::Signal(9), "by signal 9"),
+        (Exit::Code(0), "with status 0"),
+    ] {
+        let mut node = Node::running(9);
+        assert_eq!(node.ended(9, exit, false), [tidy_up()]);
+        for attached in [false, true, false] {
+            assert_eq!(node.look(Some(nic(attached))), []);
+            assert_eq!(node.state(), format!("Failed it ended {said} {UNASKED}"));
+        }
+        let record = node.record().unwrap();
+        assert_eq!((record.exit, record.pid, record.since), (Some(exit), None, at(4)));
+        assert!(record.message.unwrap().ends_with("its last lines:\nfatal: no"));
+        assert_eq!(node.step(Event::Acknowledged(address(1))), []);
+        assert_eq!(node.look(Some(nic(false))), [start()]);
+    }
+}
+
+#[test]
+fn an_acknowledgement_of_nothing_does_nothing() {
+    let mut node = Node::running(9);
+    assert_eq!(node.step(Event::Acknowledged(address(1))), []);
+    assert_eq!(node.look(Some(nic(true))), []);
+    assert_eq!(node.state(), "Running");
+}
+
+#[test]
+fn one_that_cannot_be_started_says_so() {
+    let mut node = Node::new();
+    node.look(Some(nic(false)));
+    let reason = "start /usr/bin/cxi_rh: no such file".to_owned();
+    assert_eq!(node.step(Event::NotStarted { address: address(1), reason }), [tidy_up()]);
+    assert_eq!(node.state(), "Failed start /usr/bin/cxi_rh");
+    assert_eq!(node.look(Some(nic(false))), []);
+}
+
+#[test]
+fn an_end_waits_for_every_process() {
+    let mut node = Node::running(9);
+    assert_eq!(node.step(Event::End), [terminate(9)]);
+    assert_eq!(node.state(), "Stopping");
+    assert_eq!(node.step(Event::End), [], "asked once");
+    assert_eq!(node.look(Some(nic(false))), []);
+    assert_eq!(node.look(None), []);
+    assert!(!node.machine.has_ended());
+    assert_eq!(node.ended(9, Exit::Code(0), false), [tidy_up()]);
+    assert!(node.machine.has_ended());
+    assert_eq!(node.state(), "none");
+    assert_eq!(node.look(Some(nic(false))), []);
+}
+
+#[test]
+fn an_end_while_starting_waits_too() {
+    let mut node = Node::new();
+    node.look(Some(nic(false)));
+    assert_eq!(node.step(Event::End), []);
+    assert!(!node.machine.has_ended());
+    assert_eq!(node.started(9), [terminate(9)]);
+    node.ended(9, Exit::Code(0), false);
+    assert!(node.machine.has_ended());
+
+    let mut node = Node::new();
+    node.look(Some(nic(false)));
+    node.step(Event::End);
+    node.step(Event::NotStarted { address: address(1), reason: String::new() });
+    assert!(node.machine.has_ended());
+}
+
+#[test]
+fn failures_and_those_of_others_keep_no_end() {
+    let mut node = Node::running(9);
+    node.ended(9, Exit::Code(1), false);
+    assert_eq!(node.step(Event::End), []);
+    assert!(node.machine.has_ended());
+    assert_eq!(node.state(), "none");
+}
+
+#[test]
+fn a_nic_that_is_gone_takes_its_handler_with_it() {
+    let mut node = Node::running(9);
+    assert_eq!(node.look(None), []);
+    assert_eq!(node.look(None), [], "two looks are no proof");
+    assert_eq!(node.look(Some(nic(true))), []);
+    for _ in 0..2 {
+        assert_eq!(node.look(None), []);
+    }
+    assert_eq!(node.look(None), [terminate(9)]);
+    assert_eq!(node.look(None), []);
+    assert_eq!(node.ended(9, Exit::Code(1), false), [tidy_up()]);
+    assert_eq!(node.state(), "none");
+    assert_eq!(node.look(Some(nic(false))), [start()]);
+}
+
+#[test]
+fn a_nic_that_cannot_be_identified_is_not_gone() {
+    let mut node = Node::running(9);
+    for _ in 0..10 {
+        let unidentified = BTreeSet::from(["cxi0".to_owned()]);
+        assert_eq!(node.step(Event::Looked(Seen { unidentified, ..Seen::default() })), []);
+    }
+    assert_eq!(node.state(), "Running");
+}
+
+#[test]
+fn a_nic_that_was_bound_anew_gets_a_new_handler_when_the_old_one_is_gone() {
+    let anew = SeenNic { instance: 8, ..nic(false) };
+    let mut node = Node::running(9);
+    assert_eq!(node.look(Some(anew.clone())), [terminate(9)]);
+    assert_eq!(node.look(Some(anew.clone())), []);
+    node.ended(9, Exit::Signal(15), false);
+    assert_eq!(node.look(Some(anew.clone())), [start()]);
+    // The NIC was reset: what failed before is no matter.
+    let mut node = Node::running(9);
+    node.ended(9, Exit::Code(1), false);
+    assert_eq!(node.look(Some(anew)), [start()]);
+}
+
+#[test]
+fn one_that_others_run_is_left_alone() {
+    let mut node = Node::new();
+    assert_eq!(node.look(Some(nic(true))), []);
+    assert_eq!(node.state(), "Host");
+    assert_eq!(node.look(Some(nic(false))), [], "it may be restarting");
+    assert_eq!(node.state(), "Failed the retry handler that ran outside this pod has ended");
+    assert_eq!(node.look(Some(nic(true))), []);
+    assert_eq!(node.state(), "Host");
+    node.look(Some(nic(false)));
+    node.step(Event::Acknowledged(address(1)));
+    assert_eq!(node.look(Some(nic(false))), [start()]);
+}
+
+#[test]
+fn one_that_comes_second_has_not_failed() {
+    let mut node = Node::new();
+    node.look(Some(nic(false)));
+    node.started(9);
+    assert_eq!(node.ended(9, Exit::Code(1), true), [], "what is there is the other one's");
+    assert_eq!(node.state(), "Host");
+}
+
+#[test]
+fn one_that_does_not_attach_says_so() {
+    let mut node = Node::new();
+    node.look(Some(nic(false)));
+    node.started(9);
+    node.second += 31;
+    node.look(Some(nic(false)));
+    assert_eq!(node.state(), format!("Starting {}", overdue()));
+    node.look(Some(nic(true)));
+    assert_eq!(node.state(), "Running");
+    node.look(Some(nic(false)));
+    assert_eq!(node.state(), format!("Starting {LOST}"));
+    node.look(Some(SeenNic { attached: Err(String::new()), ..nic(false) }));
+    assert_eq!(node.state(), format!("Starting {LOST}"));
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_no_reason_to_start_another() {
+    let mut running = Node::running(9);
+    let left = running.record().unwrap();
+    running.ended(9, Exit::Code(1), false);
+    let failed = running.record().unwrap();
+    let stopping = Record { state: State::Stopping, ..left.clone() };
+    let not_started = Record { state: State::Starting, pid: None, ..left.clone() };
+    let host = Record { state: State::Host, pid: None, ..left.clone() };
+    let killed = "Failed it was killed together with its supervisor";
+    let crashed = "Failed it ended with status 1 and nobody here had asked it to";
+    let garbage = || Err("no JSON".to_owned());
+    for (inherited, attached, actions, state) in [
+        (Ok(left.clone()), false, vec![], killed),
+        (Ok(left.clone()), true, vec![], "Host"),
+        (Ok(stopping), false, vec![], killed),
+        (Ok(failed.clone()), false, vec![], crashed),
+        (Ok(failed.clone()), true, vec![], crashed),
+        (Ok(Record { exit: None, ..failed.clone() }), true, vec![], "Host"),
+        (Ok(not_started), false, vec![start()], "Starting"),
+        (Ok(host.clone()), true, vec![], "Host"),
+        (Ok(host), false, vec![], "Failed the retry handler that ran outside this pod has ended"),
+        (Ok(Record { instance: 8, ..failed.clone() }), false, vec![start()], "Starting"),
+        (Ok(Record { boot_id: "other".into(), ..failed.clone() }), false, vec![start()], "Starting"),
+        (garbage(), false, vec![], "Failed what became of an earlier one cannot be told (no JSON)"),
+        (garbage(), true, vec![], "Host"),
+    ] {
+        let mut node = Node::after(BTreeMap::from([(address(1), inherited.clone())]));
+        assert_eq!(node.look(Some(nic(attached))), actions, "{inherited:?}");
+        assert_eq!(node.state(), state, "{inherited:?}");
+    }
+    let mut node = Node::after(BTreeMap::from([(address(1), Ok(failed.clone()))]));
+    assert_eq!(node.record(), Some(failed), "it stands until a look says otherwise");
+    node.look(None);
+    assert_eq!(node.record(), None);
+}
+
+// === anything at any time ===
+
+/// A node as it really is.
+#[derive(Clone, Debug, Default)]
+struct World {
+    /// NICs that are there: instance, whether somebody else's handler is attached.
+    nics: BTreeMap<u8, (u64, bool)>,
+    /// Processes that the machine started and that live: NIC, instance it was started for, whether asked to end.
+    processes: BTreeMap<u32, (u8, u64, bool)>,
+    /// NIC and instance whose handler ended unasked.
+    failed: BTreeSet<(u8, u64)>,
+    instances: u64,
+    pids: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Look { unreadable: bool },
+    Appear(u8),
+    Vanish(u8),
+    Rebind(u8),
+    HostStarts(u8),
+    HostEnds(u8),
+    EndOf { which: prop::sample::Index, code: i32 },
+    Acknowledge(u8),
+    End,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let nic = || 0_u8..3;
+    prop_oneof![
+        8 => any::<bool>().prop_map(|unreadable| Happening::Look { unreadable }),
+        2 => nic().prop_map(Happening::Appear),
+        1 => nic().prop_map(Happening::Vanish),
+        1 => nic().prop_map(Happening::Rebind),
+        1 => nic().prop_map(Happening::HostStarts),
+        1 => nic().prop_map(Happening::HostEnds),
+        3 => (any::<prop::sample::Index>(), 0..3).prop_map(|(which, code)| Happening::EndOf { which, code }),
+        1 => nic().prop_map(Happening::Acknowledge),
+        1 => Just(Happening::End),
+    ]
+}
+
+impl World {
+    /// Attached by a process of ours or by somebody else.
+    fn attached(&self, number: u8) -> bool {
+        let Some((instance, host)) = self.nics.get(&number) else { return false };
+        *host || self.processes.values().any(|(nic, of, _)| (nic, of) == (&number, instance))
+    }
+
+    fn see(&self, unreadable: bool) -> Seen {
+        let see = |(number, (instance, _)): (&u8, &(u64, bool))| {
+            let attached = if unreadable { Err("unreadable".to_owned()) } else { Ok(self.attached(*number)) };
+            let device = NicName::new(u32::from(*number));
+            (address(*number), SeenNic { device, instance: *instance, attached, obstacle: None })
+        };
+        Seen { nics: self.nics.iter().map(see).collect(), ..Seen::default() }
+    }
+
+    /// What the happening is for the machine.
+    fn happen(&mut self, happening: &Happening) -> Option<Event> {
+        match happening {
+            Happening::Look { unreadable } => return Some(Event::Looked(self.see(*unreadable))),
+            Happening::Appear(number) => {
+                self.instances += 1;
+                self.nics.entry(*number).or_insert((self.instances, false));
+            }
+            Happening::Vanish(number) => {
+                self.nics.remove(number);
+            }
+            Happening::Rebind(number) => {
+                self.instances += 1;
+                if let Some(nic) = self.nics.get_mut(number) {
+                    *nic = (self.instances, false);
+                }
+            }
+            Happening::HostStarts(number) => {
+                let attached = self.attached(*number);
+                if let Some(nic) = self.nics.get_mut(number) {
+                    nic.1 |= !attached;
+                }
+            }
+            Happening::HostEnds(number) => {
+                if let Some(nic) = self.nics.get_mut(number) {
+                    nic.1 = false;
+                }
+            }
+            Happening::EndOf { which, code } => {
+                if self.processes.is_empty() {
+                    return None;
+                }
+                let &(&pid, &(number, instance, asked)) = which.get(&self.processes.iter().collect::<Vec<_>>());
+                self.processes.remove(&pid);
+                if !asked {
+                    self.failed.insert((number, instance));
+                }
+                return Some(Event::Ended {
+                    address: address(number),
+                    pid,
+                    exit: Some(Exit::Code(*code)),
+                    lived: Duration::from_mins(1),
+                    said: vec![],
+                    attached: Some(self.attached(number)),
+                });
+            }
+            Happening::Acknowledge(number) => {
+                self.failed.retain(|(nic, _)| nic != number);
+                return Some(Event::Acknowledged(address(*number)));
+            }
+            Happening::End => return Some(Event::End),
+        }
+        None
+    }
+}
+
+fn number(wanted: PciAddress) -> u8 {
+    (0..3).find(|number| address(*number) == wanted).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn whatever_happens_the_rules_hold(happenings in proptest::collection::vec(happening(), 1..60)) {
+        let mut world = World::default();
+        let mut node = Node::new();
+        let mut ending = false;
+        let mut looked = false;
+        for happening in happenings {
+            let Some(event) = world.happen(&happening) else { continue };
+            ending |= matches!(event, Event::End);
+            looked |= matches!(event, Event::Looked(_));
+            let mut actions = node.step(event);
+            while let Some(action) = actions.pop() {
+                match action {
+                    Action::Start { address, .. } => {
+                        let number = number(address);
+                        prop_assert!(!ending, "started while ending");
+                        prop_assert!(!world.attached(number), "started beside another");
+                        prop_assert!(world.processes.values().all(|process| process.0 != number), "two of ours");
+                        let instance = world.nics[&number].0;
+                        prop_assert!(!world.failed.contains(&(number, instance)), "started after a crash");
+                        world.pids += 1;
+                        world.processes.insert(world.pids, (number, instance, false));
+                        actions.extend(node.step(Event::Started { address, pid: world.pids }));
+                    }
+                    Action::Terminate { address, pid } => {
+                        let (nic, instance, asked) = world.processes[&pid];
+                        prop_assert_eq!(nic, number(address));
+                        prop_assert!(!asked, "asked twice");
+                        let still_there = world.nics.get(&nic).is_some_and(|there| there.0 == instance);
+                        prop_assert!(ending || !still_there, "asked to end without need");
+                        world.processes.insert(pid, (nic, instance, true));
+                    }
+                    Action::TidyUp(device) => {
+                        let nic = u8::try_from(device.number()).unwrap();
+                        prop_assert!(!world.attached(nic), "swept away what another one serves");
+                    }
+                }
+            }
+            // What others are told is what is so.
+            for (address, record) in node.machine.records() {
+                let process = record.pid.map(|pid| world.processes.get(&pid));
+                prop_assert!(process.is_none_or(|process| process.is_some()), "a process that does not live");
+                prop_assert_eq!(record.state == State::Stopping, process.flatten().is_some_and(|process| process.2));
+                prop_assert_eq!(record.address, address);
+            }
+            for (pid, (nic, ..)) in &world.processes {
+                prop_assert_eq!(node.machine.records()[&address(*nic)].pid, Some(*pid), "a process nobody knows of");
+            }
+            prop_assert_eq!(node.machine.has_ended(), ending && world.processes.is_empty());
+        }
+        // Left alone, the node comes to rest: every NIC has a handler or a reason.
+        for _ in 0..4 {
+            let event = Event::Looked(world.see(false));
+            for action in node.step(event) {
+                if let Action::Start { address, .. } = action {
+                    world.pids += 1;
+                    world.processes.insert(world.pids, (number(address), world.nics[&number(address)].0, false));
+                    node.step(Event::Started { address, pid: world.pids });
+                }
+            }
+            looked = true;
+        }
+        if looked && !ending {
+            for number in world.nics.keys() {
+                prop_assert!(node.machine.records().contains_key(&address(*number)), "a NIC nobody cares for");
+            }
+        }
+    }
+}
