@@ -24,7 +24,7 @@ use crate::{
     client::client,
     driver_model::Registry,
     jobs::Jobs,
-    operator::{Operator, log_tail},
+    operator::{FAULTY, Operator, SHIPPED, log_tail},
     soft_node::{Pace, SoftCluster},
     table::table,
     wait::wait_for,
@@ -143,10 +143,23 @@ impl Harness {
     /// # Errors
     /// If its binary is missing.
     pub fn spawn_operator(&self, arguments: &[&str]) -> Result<Operator> {
+        self.spawn(SHIPPED, arguments)
+    }
+
+    /// Starts an operator that dies by a fault, as in `7:drop` (see its `--help`).
+    ///
+    /// # Errors
+    /// If its binary is missing.
+    pub fn spawn_faulty_operator(&self, fault: &str, arguments: &[&str]) -> Result<Operator> {
+        let fault = format!("--fault-write={fault}");
+        self.spawn(FAULTY, &[arguments, &[&fault]].concat())
+    }
+
+    fn spawn(&self, program: &str, arguments: &[&str]) -> Result<Operator> {
         let number = self.operators.fetch_add(1, Ordering::Relaxed) + 1;
         let configured = self.operator_args.iter().map(String::as_str);
         let arguments = last_of_each(OPERATOR_ARGS.into_iter().chain(configured).chain(arguments.iter().copied()));
-        Operator::start(&self.kubeconfig, NAMESPACE, &self.log(number), arguments)
+        Operator::start(program, &self.kubeconfig, NAMESPACE, &self.log(number), arguments)
     }
 
     /// The ends of all operators' logs.

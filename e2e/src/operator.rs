@@ -17,6 +17,15 @@ use crate::harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE};
 /// Names the operator's binary, if it is not beside the test's.
 pub const BINARY_ENV: &str = "CXI_OPERATOR_BIN";
 
+/// The operator as it is shipped.
+pub const SHIPPED: &str = "cxi-operator";
+
+/// The operator that takes `--fault-write`.
+pub const FAULTY: &str = "cxi-operator-faults";
+
+/// Exit status of an operator that died by its fault.
+pub const DIED: i32 = 86;
+
 /// How much of a log is shown, in bytes.
 const TAIL: usize = 6_000;
 
@@ -44,11 +53,12 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts the operator with a kubeconfig, adding its output to `log`.
+    /// Starts an operator ([`SHIPPED`] or [`FAULTY`]) with a kubeconfig, adding its output to `log`.
     ///
     /// # Errors
     /// If its binary is missing or does not start.
     pub fn start<S: AsRef<str>>(
+        program: &str,
         kubeconfig: &Path,
         namespace: &str,
         log: &Path,
@@ -57,7 +67,7 @@ impl Operator {
         let address = free_address()?;
         let open = || File::options().create(true).append(true).open(log).context("open the operator's log");
         let mut command = Command::new("sh");
-        command.args(["-c", SUPERVISE, "operator"]).arg(binary()?).arg("--listen").arg(address.to_string());
+        command.args(["-c", SUPERVISE, "operator"]).arg(binary(program)?).arg("--listen").arg(address.to_string());
         for argument in arguments {
             command.arg(argument.as_ref());
         }
@@ -147,21 +157,22 @@ pub fn log_tail(log: &Path) -> String {
     String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).into_owned()
 }
 
-/// The operator's binary: the one named in the environment, or the one beside this process's.
-fn binary() -> Result<PathBuf> {
-    if let Some(path) = env::var_os(BINARY_ENV) {
+/// An operator's binary: for the shipped one that named in the environment, else the one beside this process's.
+fn binary(program: &str) -> Result<PathBuf> {
+    if let Some(path) = env::var_os(BINARY_ENV).filter(|_| program == SHIPPED) {
         return Ok(path.into());
     }
     let this = env::current_exe().context("find this process's binary")?;
     // A test lies in target/debug/deps, a program in target/debug.
-    let beside = this.ancestors().skip(1).take(2).map(|directory| directory.join("cxi-operator"));
+    let beside = this.ancestors().skip(1).take(2).map(|directory| directory.join(program));
     for path in beside {
         if path.is_file() {
             return Ok(path);
         }
     }
     bail!(
-        "the operator's binary is not beside {}; build it with `cargo build -p cxi-operator`, or name it in {BINARY_ENV}",
+        "{program} is not beside {}; build it with `cargo build -p cxi-operator --features faults --bin {program}`, or name \
+         the shipped operator in {BINARY_ENV}",
         this.display()
     )
 }

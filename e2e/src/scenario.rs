@@ -96,6 +96,16 @@ impl Scenario {
         Ok(())
     }
 
+    /// Starts an operator that dies by a fault, as in `7:drop`.
+    ///
+    /// # Errors
+    /// If its binary is missing.
+    pub fn start_faulty_operator(&mut self, fault: &str, arguments: &[&str]) -> Result<()> {
+        self.operator = Some(self.harness.spawn_faulty_operator(fault, arguments)?);
+        self.oracle.iter().for_each(|oracle| oracle.operator_runs(true));
+        Ok(())
+    }
+
     /// Kills the operator as a power cut would. It stays away until [`Scenario::start_operator`].
     ///
     /// # Errors

@@ -3,10 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use cxi_api::{CXINode, kmm::NodeModulesConfig, names};
 use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Progress, Toolbox};

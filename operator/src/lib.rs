@@ -1,6 +1,11 @@
 //! The CXI operator. It watches the cluster ([`observe`]), asks the pure engine in `cxi_rollout` what to do
 //! ([`reconcile`]), does it ([`act`], the only part that writes), and tells people ([`events`], [`metrics`]).
 
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing::error;
+
 pub mod act;
 pub mod cache;
 pub mod client;
@@ -22,3 +27,18 @@ pub mod reconcile;
 pub mod render;
 pub mod run;
 pub mod watch;
+
+/// The whole program: command line, log, and the operator until it is told to stop.
+pub async fn program() -> ExitCode {
+    let flags = flags::Flags::parse();
+    logs::install(flags.log_format);
+    // kube's TLS has its provider built in; this one is for nobody else to choose another.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run::run(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 mod api_server;
 mod crashes;
+mod every_write;
 mod foreign;
 mod kmm;
 mod labels;

@@ -47,6 +47,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     } else {
         let build = ["build", "--workspace", "--bins", "--locked"];
         steps.run("programs under test", &mut cargo(&build), "see the compiler's message above")?;
+        let faulty =
+            ["build", "--package", "cxi-operator", "--features", "faults", "--bin", "cxi-operator-faults", "--locked"];
+        steps.run("the operator that dies at a write", &mut cargo(&faulty), "see the compiler's message above")?;
         let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);
         if env::var_os(THREADS).is_none() {
             scenarios.env(THREADS, at_once().to_string());
