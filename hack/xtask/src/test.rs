@@ -20,8 +20,11 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Leave the scenarios out: seconds instead of minutes, and no proof of anything but the parts
-    #[arg(long)]
+    #[arg(long, conflicts_with = "scenario")]
     no_scenarios: bool,
+    /// Build what scenarios need and run only those whose names contain this
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<String>,
 }
 
 /// How many tests run at once, for cargo's test harness.
@@ -35,27 +38,39 @@ fn at_once() -> usize {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
-    lint::source(&mut steps)?;
-    lint::dependencies(&mut steps)?;
-    steps.run("generated files in step", &mut generate::command(true), generate::HINT)?;
+    if arguments.scenario.is_none() {
+        lint::source(&mut steps)?;
+        lint::dependencies(&mut steps)?;
+        steps.run("generated files in step", &mut generate::command(true), generate::HINT)?;
+    }
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
-    let hint = "see the failed test above";
-    let unit = ["test", "--workspace", "--exclude", "cxi-e2e", "--locked"];
-    steps.run("unit, property and model tests", &mut cargo(&unit), hint)?;
+    if arguments.scenario.is_none() {
+        let unit = ["test", "--workspace", "--exclude", "cxi-e2e", "--locked"];
+        steps.run("unit, property and model tests", &mut cargo(&unit), FAILED)?;
+    }
     if arguments.no_scenarios {
         steps.note("the scenarios were left out".to_owned());
     } else {
-        let build = ["build", "--workspace", "--bins", "--locked"];
-        steps.run("programs under test", &mut cargo(&build), "see the compiler's message above")?;
-        let faulty =
-            ["build", "--package", "cxi-operator", "--features", "faults", "--bin", "cxi-operator-faults", "--locked"];
-        steps.run("the operator that dies at a write", &mut cargo(&faulty), "see the compiler's message above")?;
-        let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);
-        if env::var_os(THREADS).is_none() {
-            scenarios.env(THREADS, at_once().to_string());
-        }
-        steps.run("scenarios on the real control plane", &mut scenarios, hint)?;
+        scenarios(&mut steps, arguments.scenario.as_deref())?;
     }
     steps.end();
     Ok(())
+}
+
+const FAILED: &str = "see the failed test above";
+
+fn scenarios(steps: &mut Steps, name: Option<&str>) -> Result<()> {
+    let hint = "see the compiler's message above";
+    steps.run("programs under test", &mut cargo(&["build", "--workspace", "--bins", "--locked"]), hint)?;
+    let faulty =
+        ["build", "--package", "cxi-operator", "--features", "faults", "--bin", "cxi-operator-faults", "--locked"];
+    steps.run("the operator that dies at a write", &mut cargo(&faulty), hint)?;
+    let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);
+    if let Some(name) = name {
+        scenarios.args(["--", name]);
+    }
+    if env::var_os(THREADS).is_none() {
+        scenarios.env(THREADS, at_once().to_string());
+    }
+    steps.run("scenarios on the real control plane", &mut scenarios, FAILED)
 }
