@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{install, remove_modules, report, retry_handler};
+use crate::{exporter, install, remove_modules, report, retry_handler};
 
 /// Node agent of the CXI operator.
 #[derive(Debug, Parser)]
@@ -17,6 +17,7 @@ enum Task {
     Report(report::Args),
     RetryHandler(retry_handler::Args),
     Install(install::Args),
+    Exporter(exporter::Args),
     RemoveModules(remove_modules::Args),
 }
 
@@ -30,6 +31,7 @@ impl Args {
             Task::Report(args) => args.run(),
             Task::RetryHandler(args) => args.run(),
             Task::Install(args) => args.run(),
+            Task::Exporter(args) => args.run(),
             Task::RemoveModules(args) => args.run(),
         }
     }

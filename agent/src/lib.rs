@@ -1,6 +1,7 @@
 //! The node agent: one program, one subcommand per task on a node.
 
 pub mod cli;
+pub mod exporter;
 pub mod install;
 mod interval;
 pub mod log;

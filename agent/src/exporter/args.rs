@@ -1,0 +1,214 @@
+//! Flags of the exporter.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use cxi_hardware::Root;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::exporter::collector::{Collector, STATISTICS_WAIT};
+use crate::exporter::selection::{Selection, Term};
+use crate::exporter::server;
+use crate::exporter::tls::Tls;
+use crate::log::{self, Format};
+
+/// Serve metrics of this node's NICs and their driver at /metrics, for Prometheus.
+///
+/// Needs no privilege and no API server. Without a NIC or a driver it serves that there is none.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Value of the label `node`.
+    #[arg(long, env = "NODE_NAME")]
+    node_name: String,
+
+    /// Address to listen on; without an IP all of this node's.
+    #[arg(long, env = "CXI_EXPORTER_LISTEN", value_name = "[IP]:PORT", default_value = ":9090")]
+    listen: Listen,
+
+    /// Certificate chain in PEM; serves HTTPS. Read again when it changes.
+    #[arg(long, env = "TLS_CERT_FILE", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate in PEM.
+    #[arg(long, env = "TLS_KEY_FILE", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Telemetry counters to export: names with * and ?, `default` for the built-in list, ! before what to leave out;
+    /// the last that fits decides. `default,lpe_*` adds to the list, `lpe_*` replaces it, `!*` exports none.
+    #[arg(long, env = "CXI_COUNTERS", value_delimiter = ',', default_value = "default")]
+    counters: Vec<Term>,
+
+    /// Where the host's /sys is.
+    #[arg(long, env = "SYSFS_ROOT", default_value = "/sys")]
+    sysfs_root: PathBuf,
+
+    /// Where the host's /dev is.
+    #[arg(long, env = "DEVFS_ROOT", default_value = "/dev")]
+    devfs_root: PathBuf,
+
+    /// Where the host's /proc is; only `modules` is read of it.
+    #[arg(long, env = "PROCFS_ROOT", default_value = "/proc")]
+    procfs_root: PathBuf,
+
+    /// Where the host's /run is; only `cxi` is read of it.
+    #[arg(long, env = "RUN_ROOT", default_value = "/run")]
+    run_root: PathBuf,
+
+    /// Form of the log lines.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Json)]
+    log_format: Format,
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listen {
+    /// On all addresses, IPv6 and IPv4.
+    Everywhere(u16),
+    /// On this one.
+    At(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = match text.strip_prefix(':') {
+            Some(port) => port.parse().ok().map(Self::Everywhere),
+            None => text.parse().ok().map(Self::At),
+        };
+        parsed
+            .ok_or_else(|| "must be an address and port as 10.0.0.1:9090 or [::1]:9090, or a port as :9090".to_owned())
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everywhere(port) => write!(f, ":{port}"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Listen {
+    async fn bind(self) -> io::Result<TcpListener> {
+        match self {
+            Self::At(address) => TcpListener::bind(address).await,
+            // Linux serves IPv4 there too, unless it has no IPv6 at all.
+            Self::Everywhere(port) => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+                }
+                bound => bound,
+            },
+        }
+    }
+}
+
+impl Args {
+    /// Serves until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// When it cannot listen or the certificate is of no use.
+    pub fn run(self) -> anyhow::Result<()> {
+        log::init(self.log_format);
+        // One scrape at a time and no hurry: no threads but those that read.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let result = runtime.block_on(self.serve());
+        // A reading that hangs in the kernel must not keep the process.
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let shutdown = CancellationToken::new();
+        let on_signal = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            on_signal.cancel();
+        });
+        let tls = match self.tls_cert.zip(self.tls_key) {
+            Some((certificate, key)) => Some(Tls::load(certificate, key)?),
+            None => None,
+        };
+        let root = Root::new(self.sysfs_root, self.devfs_root).with_proc(self.procfs_root).with_run(self.run_root);
+        let selection = Selection::new(self.counters);
+        let collector =
+            Collector::new(root, self.node_name, selection, STATISTICS_WAIT).context("start reading statistics")?;
+        let listener = self.listen.bind().await.with_context(|| format!("listen on {}", self.listen))?;
+        info!(address = %listener.local_addr().context("tell where it listens")?, tls = tls.is_some(), "serving /metrics");
+        server::serve(listener, tls, collector, shutdown).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(flags: &str) -> Result<Args, String> {
+        let line = Line::try_parse_from(std::iter::once("exporter").chain(flags.split_whitespace()));
+        line.map(|line| line.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_node() {
+        let args = parse("--node-name n1").unwrap();
+        assert_eq!(args.listen, Listen::Everywhere(9090));
+        assert_eq!(Selection::new(args.counters), Selection::default());
+        assert_eq!((args.sysfs_root, args.run_root), ("/sys".into(), "/run".into()));
+    }
+
+    #[test]
+    fn counters_are_a_list() {
+        let args = parse("--node-name n1 --counters default,!hni_* --counters lpe_*").unwrap();
+        assert_eq!(args.counters.iter().map(ToString::to_string).collect::<Vec<_>>(), ["default", "!hni_*", "lpe_*"]);
+    }
+
+    #[test]
+    fn rejects_what_cannot_work() {
+        for (flags, said) in [
+            ("", "--node-name"),
+            ("--node-name n1 --listen 9090", "10.0.0.1:9090"),
+            ("--node-name n1 --listen :65536", "10.0.0.1:9090"),
+            ("--node-name n1 --listen localhost:1", "10.0.0.1:9090"),
+            ("--node-name n1 --counters HNI", "\"HNI\" is not a counter"),
+            ("--node-name n1 --counters default,,x", "is not a counter"),
+            ("--node-name n1 --tls-cert a.pem", "--tls-key"),
+            ("--node-name n1 --tls-key a.pem", "--tls-cert"),
+        ] {
+            let error = parse(flags).unwrap_err();
+            assert!(error.contains(said), "{flags}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_address_or_refused(text in "[0-9a-f.:\\[\\]]{0,20}") {
+            if let Ok(listen) = text.parse::<Listen>() {
+                prop_assert_eq!(listen.to_string().parse::<Listen>().unwrap(), listen);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Reads the node for one scrape.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use cxi_hardware::{Function, ModuleState, Nic, PciAddress, Root, STACK, is_present, modules, scan};
+
+use crate::exporter::device;
+use crate::exporter::exposition::{Exposition, Labels};
+use crate::exporter::metrics::{BUILD_INFO, DEVICE_COUNT, DRIVER_LOADED, SCRAPE_DURATION};
+use crate::exporter::problems::{History, Problems, Subject};
+use crate::exporter::selection::Selection;
+use crate::exporter::statistics::Background;
+use crate::exporter::telemetry::Counters;
+
+/// How long a scrape waits for statistics of retry handlers that are being read, from its beginning. Reading the rest
+/// takes about as long, so that one that hangs costs a scrape hardly anything.
+pub const STATISTICS_WAIT: Duration = Duration::from_millis(20);
+
+/// Everything a node is read with, and what is remembered from one scrape to the next.
+#[derive(Debug)]
+pub struct Collector {
+    root: Root,
+    node: String,
+    counters: Counters,
+    statistics: Background,
+    statistics_wait: Duration,
+    /// The last network interface that each NIC was seen with.
+    netdevs: BTreeMap<PciAddress, String>,
+    history: History,
+}
+
+impl Collector {
+    /// Reads `root`, which is the node called `node`.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn new(root: Root, node: String, selection: Selection, statistics_wait: Duration) -> io::Result<Self> {
+        Ok(Self {
+            statistics: Background::start(root.clone())?,
+            root,
+            node,
+            counters: Counters::new(selection),
+            statistics_wait,
+            netdevs: BTreeMap::new(),
+            history: History::default(),
+        })
+    }
+
+    /// Reads the node. May wait for the driver as long as that takes, and never for a retry handler.
+    pub fn collect(&mut self) -> Exposition {
+        let began = Instant::now();
+        let mut exposition = Exposition::default();
+        let mut problems = Problems::default();
+        let node = Labels::new(&[("node", &self.node)]);
+        self.modules(&node, &mut exposition, &mut problems);
+        self.devices(began, &node, &mut exposition, &mut problems);
+        self.history.learn(problems);
+        self.history.expose(&mut exposition, &node);
+        exposition.add(&BUILD_INFO, &node.with("version", env!("CARGO_PKG_VERSION")), true);
+        exposition.add(&SCRAPE_DURATION, &node, began.elapsed().as_secs_f64());
+        exposition
+    }
+
+    /// `/proc/modules` alone may skip a module when another one is unloaded in the middle of reading it. Where the two
+    /// sources disagree something is on its way, and nothing is said.
+    fn modules(&self, node: &Labels, exposition: &mut Exposition, problems: &mut Problems) {
+        let listed = match modules::read(&self.root) {
+            Ok(listed) => listed,
+            Err(error) => return problems.add(Subject::Modules, "", &error),
+        };
+        for name in STACK {
+            let state = listed.iter().find(|module| module.name == name).map(|module| module.state);
+            // Directories without this file belong to what is built into the kernel.
+            match self.root.sys().join("module").join(name).join("initstate").try_exists() {
+                Ok(in_sysfs) if in_sysfs == state.is_some() => {
+                    exposition.add(&DRIVER_LOADED, &node.with("module", name), state == Some(ModuleState::Live));
+                }
+                Ok(_) => {}
+                Err(error) => problems.add(Subject::Modules, "", &format_args!("look for module {name}: {error}")),
+            }
+        }
+    }
+
+    fn devices(&mut self, began: Instant, node: &Labels, exposition: &mut Exposition, problems: &mut Problems) {
+        let scan = match scan(&self.root) {
+            Ok(scan) => scan,
+            Err(error) => return problems.add(Subject::DeviceDiscovery, "", &crate::log::chain(&error)),
+        };
+        for entry in &scan.unidentified {
+            problems.add(Subject::DeviceDiscovery, &entry.name, &entry.reason);
+        }
+        // Of two NICs that name one address the later in the list is the younger; the other is on its way out.
+        let nics: BTreeMap<_, _> = scan.nics.into_iter().map(|nic| (nic.address, nic)).collect();
+        exposition.add(&DEVICE_COUNT, node, nics.len() as u64);
+        self.counters.retain(|address| nics.contains_key(&address));
+        self.netdevs.retain(|address, _| nics.contains_key(address));
+
+        // A virtual function has no retry handler of its own.
+        let physical = nics.values().filter(|nic| nic.function == Ok(Function::Physical));
+        let asked = self.statistics.ask(physical.map(|nic| nic.name).collect());
+        let mut read = Vec::new();
+        for nic in nics.into_values() {
+            let labels = self.labels(node, &nic);
+            let mut own = (Exposition::default(), Problems::default());
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+            if device::add(&self.root, &nic, &labels, now, &mut own.0, &mut own.1).is_none() {
+                continue;
+            }
+            for error in self.counters.add(&self.root, &nic, &labels, &mut own.0) {
+                own.1.add(Subject::Telemetry, &nic.name.to_string(), &error);
+            }
+            // What was read of a device that has gone meanwhile, and what could not be, is nobody's.
+            if is_present(&self.root, &nic) {
+                exposition.append(own.0);
+                problems.append(own.1);
+                read.push((nic, labels));
+            }
+        }
+
+        let known = self.statistics.known(asked, began + self.statistics_wait);
+        let now = Instant::now();
+        for (nic, labels) in read {
+            if let Some(known) = known.get(&nic.name) {
+                device::add_statistics(known, &nic, &labels, now, exposition, problems);
+            }
+        }
+    }
+
+    /// The labels of every sample of a NIC. A network interface that was moved to a pod is not seen any more; its name
+    /// stays, so that the NIC's series do not end each time.
+    fn labels(&mut self, node: &Labels, nic: &Nic) -> Labels {
+        if let Ok(Some(netdev)) = &nic.netdev {
+            self.netdevs.insert(nic.address, netdev.clone());
+        }
+        let netdev = self.netdevs.get(&nic.address).map_or("", String::as_str);
+        node.with("device", &nic.name.to_string()).with("pci", &nic.address.to_string()).with("netdev", netdev)
+    }
+}

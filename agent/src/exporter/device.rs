@@ -1,0 +1,186 @@
+//! What is exported of one NIC besides its telemetry.
+
+use std::time::{Duration, Instant};
+
+use cxi_hardware::retry_handler::{Attachment, Record, State, StatisticsError};
+use cxi_hardware::{AttributeError, ErrorCounts, Function, Link, Nic, NicDetails, Root};
+
+use crate::exporter::exposition::{Exposition, Labels, Metric, Value};
+use crate::exporter::metrics::{
+    DEVICE_INFO, HEALTH_STATUS, LINK_DOWN, LINK_LAST_RESTART, LINK_RESTARTS, LINK_SPEED, LINK_STATE, LINK_UP_FAILED,
+    NUMA_NODE, PCIE_AER, PCIE_ERRORS, RESOURCE_GROUPS, RETRY_AGE, RETRY_HANDLER_FAILED, RETRY_HANDLER_RUNNING,
+    RETRY_STUCK,
+};
+use crate::exporter::problems::{Problems, Subject};
+use crate::exporter::retry;
+use crate::exporter::statistics::Known;
+
+/// Age at which statistics of a retry handler that hangs say nothing any more.
+const OLDEST_STATISTICS: Duration = Duration::from_mins(5);
+
+/// Windows of the restarts that the vendor's health check counts (more than 5 within an hour, 10 within ten).
+const RESTART_WINDOWS: [(&str, u64); 2] = [("1h", 3600), ("10h", 36_000)];
+
+/// Adds what `nic` is and what went wrong on it; `None` when it is gone by the end of reading. `now` is in seconds since
+/// 1970.
+pub fn add(
+    root: &Root,
+    nic: &Nic,
+    labels: &Labels,
+    now: u64,
+    exposition: &mut Exposition,
+    problems: &mut Problems,
+) -> Option<()> {
+    let details = NicDetails::read(root, nic)?;
+    let counts = ErrorCounts::read(root, nic)?;
+    let attachment = Attachment::read(root, nic)?;
+    let mut samples = Samples { device: nic.name.to_string(), labels, exposition, problems };
+
+    samples.add(&LINK_STATE, nic.link.as_ref().map(|link| Some(*link == Link::Up)));
+    samples.add(&NUMA_NODE, nic.numa_node.as_ref().map(|node| *node));
+    // A Gb/s is 125,000,000 bytes per second.
+    let speed = |speed: &Option<u32>| speed.map(|speed| u64::from(speed) * 125_000_000);
+    samples.add(&LINK_SPEED, details.link_speed.as_ref().map(speed));
+    samples.info(nic, &details);
+
+    samples.add(&RESOURCE_GROUPS, counts.resource_groups_available.as_ref().map(|count| *count));
+    samples.add(&LINK_DOWN, counts.link_down.as_ref().map(|count| *count));
+    samples.add(&LINK_UP_FAILED, counts.link_up_failed.as_ref().map(|count| *count));
+    for (severity, count) in
+        [("correctable", &counts.aer_correctable), ("nonfatal", &counts.aer_nonfatal), ("fatal", &counts.aer_fatal)]
+    {
+        samples.add_with(&PCIE_AER, ("severity", severity), count.as_ref().map(|count| *count));
+    }
+    for (severity, count) in [("corrected", &counts.pcie_corrected), ("uncorrected", &counts.pcie_uncorrected)] {
+        samples.add_with(&PCIE_ERRORS, ("severity", severity), count.as_ref().map(|count| *count));
+    }
+    let restarts = counts.link_restarts.as_ref();
+    for (window, seconds) in RESTART_WINDOWS {
+        let within = |times: &Vec<u64>| times.iter().filter(|at| now.saturating_sub(**at) < seconds).count() as u64;
+        samples.add_with(&LINK_RESTARTS, ("window", window), restarts.map(|times| times.as_ref().map(within)));
+    }
+    let last = |times: &Option<Vec<u64>>| times.as_ref().and_then(|times| times.iter().max().copied());
+    samples.add(&LINK_LAST_RESTART, restarts.map(last));
+
+    let mut failed = None;
+    if nic.function == Ok(Function::Physical) {
+        samples.add(&RETRY_HANDLER_RUNNING, attachment.attached.as_ref().map(|attached| Some(*attached)));
+        match Record::read(root, nic.address) {
+            // One of an earlier life of the device says nothing about this one.
+            Ok(Some(record)) if record.instance == attachment.instance => failed = Some(record.state == State::Failed),
+            Ok(_) => {}
+            Err(error) => samples.problem(Subject::RetryHandler, &error),
+        }
+        samples.add(&RETRY_HANDLER_FAILED, Ok(failed));
+    }
+    match health(nic, failed == Some(true)) {
+        Ok(healthy) => samples.add(&HEALTH_STATUS, Ok(Some(healthy))),
+        Err(error) => samples.problem(Subject::Attribute, error),
+    }
+    Some(())
+}
+
+/// Whether pods can use `nic`, judged as for its CXIDevice. One thing that is certainly wrong is enough.
+fn health(nic: &Nic, retry_handler_failed: bool) -> Result<bool, &AttributeError> {
+    match (&nic.device_node, &nic.link) {
+        (Ok(false), _) | (_, Ok(Link::Down)) => Ok(false),
+        _ if retry_handler_failed => Ok(false),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+        (Ok(true), Ok(Link::Up)) => Ok(true),
+    }
+}
+
+/// Adds what is known of the retry handler of `nic`.
+pub fn add_statistics(
+    known: &Known,
+    nic: &Nic,
+    labels: &Labels,
+    now: Instant,
+    exposition: &mut Exposition,
+    problems: &mut Problems,
+) {
+    let device = nic.name.to_string();
+    let stuck = matches!(known.error, Some(StatisticsError::Hung { .. }));
+    if stuck || known.last.is_some() {
+        exposition.add(&RETRY_STUCK, labels, stuck);
+    }
+    match &known.error {
+        // None is what most nodes have where the retry handler runs without them.
+        None | Some(StatisticsError::Absent { .. }) => {}
+        Some(error) => problems.add(Subject::RetryHandler, &device, error),
+    }
+    let Some((at, statistics)) = &known.last else { return };
+    for error in &statistics.errors {
+        problems.add(Subject::RetryHandler, &device, error);
+    }
+    let age = now.saturating_duration_since(*at);
+    exposition.add(&RETRY_AGE, labels, age.as_secs_f64());
+    if age < OLDEST_STATISTICS {
+        retry::add(exposition, labels, statistics);
+    }
+}
+
+/// Where samples of one NIC go.
+struct Samples<'a> {
+    device: String,
+    labels: &'a Labels,
+    exposition: &'a mut Exposition,
+    problems: &'a mut Problems,
+}
+
+impl Samples<'_> {
+    fn add<T: Into<Value>>(&mut self, metric: &Metric, value: Result<Option<T>, &AttributeError>) {
+        match value {
+            Ok(Some(value)) => self.exposition.add(metric, self.labels, value),
+            Ok(None) => {}
+            Err(error) => self.problem(Subject::Attribute, error),
+        }
+    }
+
+    fn add_with<T: Into<Value>>(
+        &mut self,
+        metric: &Metric,
+        (name, label): (&str, &str),
+        value: Result<Option<T>, &AttributeError>,
+    ) {
+        match value {
+            Ok(Some(value)) => self.exposition.add(metric, &self.labels.with(name, label), value),
+            Ok(None) => {}
+            Err(error) => self.problem(Subject::Attribute, error),
+        }
+    }
+
+    fn problem(&mut self, subject: Subject, error: &AttributeError) {
+        self.problems.add(subject, &self.device, error);
+    }
+
+    /// One sample whose labels say what the NIC is. A label without a value is one that Prometheus does not keep.
+    fn info(&mut self, nic: &Nic, details: &NicDetails) {
+        let id = nic.id.as_ref().ok();
+        let function = nic.function.as_ref().ok().map(|function| match function {
+            Function::Physical => "pf",
+            Function::Virtual => "vf",
+        });
+        let generation = id.and_then(|id| id.cassini_generation());
+        let mac = details.mac.as_ref().ok().and_then(Option::as_ref);
+        let nid = details.nid.as_ref().ok();
+        let unread = [
+            nic.id.as_ref().err(),
+            nic.function.as_ref().err(),
+            nic.netdev.as_ref().err(),
+            details.mac.as_ref().err(),
+            details.nid.as_ref().err(),
+        ];
+        for error in unread.into_iter().flatten() {
+            self.problem(Subject::Attribute, error);
+        }
+        let labels = self
+            .labels
+            .with("pci_id", &id.map(ToString::to_string).unwrap_or_default())
+            .with("cassini_generation", &generation.map(|generation| generation.to_string()).unwrap_or_default())
+            .with("type", function.unwrap_or_default())
+            .with("mac", &mac.map(ToString::to_string).unwrap_or_default())
+            .with("nid", &nid.map(|nid| format!("{nid:#x}")).unwrap_or_default());
+        self.exposition.add(&DEVICE_INFO, &labels, true);
+    }
+}
