@@ -26,6 +26,7 @@ mod tls;
 
 pub use args::Args;
 pub use collector::{Collector, STATISTICS_WAIT};
+pub use counters::default_counters;
 pub use exposition::{Exposition, Format};
 pub use selection::{Selection, Term, TermError};
 pub use server::serve;

@@ -409,6 +409,22 @@ pub const FAMILIES: &[Family] = &[
     ),
 ];
 
+/// Names of the counters that a Cassini 2 has of the default list, made up from their families: what a tree of a NIC
+/// needs for trying the exporter.
+pub fn default_counters() -> impl Iterator<Item = String> {
+    let families = FAMILIES.iter().filter(|family| matches!(family.exported, Exported::Default(_)));
+    families.flat_map(|family| {
+        let members = match family.label {
+            None => 0,
+            Some("lane") => 16,
+            Some("pool") => 4,
+            Some(_) => 8,
+        };
+        let single = family.label.is_none().then(|| family.name.to_owned());
+        single.into_iter().chain((0..members).map(move |member| format!("{}_{member}", family.name)))
+    })
+}
+
 /// A counter of a [`Family`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known<'a> {
@@ -478,6 +494,13 @@ mod tests {
         for name in ["rmu_enet_success_cntr", "hni_fgfc_ipv4", "_3", "3", ""] {
             assert_eq!(split_number(name), (name, None));
         }
+    }
+
+    #[test]
+    fn the_default_list_has_as_many_counters_as_a_cassini_2() {
+        let names: BTreeSet<_> = default_counters().collect();
+        assert_eq!(names.len(), 147);
+        assert!(names.iter().all(|name| known(name).is_some()));
     }
 
     #[test]
