@@ -17,6 +17,8 @@ mod exposition;
 mod metrics;
 mod negotiation;
 mod problems;
+#[cfg(test)]
+mod published;
 mod retry;
 mod selection;
 mod server;

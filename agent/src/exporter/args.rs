@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use cxi_hardware::Root;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use crate::exporter::selection::{Selection, Term};
 use crate::exporter::server;
 use crate::exporter::tls::Tls;
 use crate::log::{self, Format};
+use crate::node_root::NodeRoot;
 
 /// Serve metrics of this node's NICs and their driver at /metrics, for Prometheus.
 ///
@@ -45,21 +45,8 @@ pub struct Args {
     #[arg(long, env = "CXI_COUNTERS", value_delimiter = ',', default_value = "default")]
     counters: Vec<Term>,
 
-    /// Where the host's /sys is.
-    #[arg(long, env = "SYSFS_ROOT", default_value = "/sys")]
-    sysfs_root: PathBuf,
-
-    /// Where the host's /dev is.
-    #[arg(long, env = "DEVFS_ROOT", default_value = "/dev")]
-    devfs_root: PathBuf,
-
-    /// Where the host's /proc is; only `modules` is read of it.
-    #[arg(long, env = "PROCFS_ROOT", default_value = "/proc")]
-    procfs_root: PathBuf,
-
-    /// Where the host's /run is; only `cxi` is read of it.
-    #[arg(long, env = "RUN_ROOT", default_value = "/run")]
-    run_root: PathBuf,
+    #[command(flatten)]
+    root: NodeRoot,
 
     /// Form of the log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Json)]
@@ -143,10 +130,9 @@ impl Args {
             Some((certificate, key)) => Some(Tls::load(certificate, key)?),
             None => None,
         };
-        let root = Root::new(self.sysfs_root, self.devfs_root).with_proc(self.procfs_root).with_run(self.run_root);
         let selection = Selection::new(self.counters);
-        let collector =
-            Collector::new(root, self.node_name, selection, STATISTICS_WAIT).context("start reading statistics")?;
+        let collector = Collector::new(self.root.into(), self.node_name, selection, STATISTICS_WAIT)
+            .context("start reading statistics")?;
         let listener = self.listen.bind().await.with_context(|| format!("listen on {}", self.listen))?;
         info!(address = %listener.local_addr().context("tell where it listens")?, tls = tls.is_some(), "serving /metrics");
         server::serve(listener, tls, collector, shutdown).await;
@@ -157,6 +143,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use cxi_hardware::Root;
     use proptest::prelude::*;
 
     use super::*;
@@ -177,7 +164,7 @@ mod tests {
         let args = parse("--node-name n1").unwrap();
         assert_eq!(args.listen, Listen::Everywhere(9090));
         assert_eq!(Selection::new(args.counters), Selection::default());
-        assert_eq!((args.sysfs_root, args.run_root), ("/sys".into(), "/run".into()));
+        assert_eq!(Root::from(args.root), Root::default());
     }
 
     #[test]
