@@ -316,7 +316,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
 
         #[test]
         fn any_label_value_is_one_line_and_reads_back(value in "\\PC{0,6}[\"\\\\\n]{0,4}\\PC{0,3}") {
