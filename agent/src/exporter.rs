@@ -25,6 +25,10 @@ mod server;
 mod statistics;
 mod telemetry;
 mod tls;
+#[cfg(test)]
+#[allow(dead_code, reason = "what other tests need")]
+#[path = "../tests/lab/tree.rs"]
+mod tree;
 
 pub use args::Args;
 pub use collector::{Collector, STATISTICS_WAIT};

@@ -25,9 +25,10 @@ use crate::exporter::negotiation::negotiate;
 use crate::exporter::tls::Tls;
 
 /// Connections at a time; more wait. Prometheus keeps one open.
-const CONNECTIONS: usize = 32;
-/// How long a connection may be silent: between two scrapes, or in the middle of a request.
-const SILENCE: Duration = Duration::from_mins(2);
+const CONNECTIONS: usize = 64;
+/// How long a connection may be silent: between two scrapes, or in the middle of a request. Prometheus connects again
+/// without a word where it scrapes less often.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a scrape may take, waiting for others included: the time that Prometheus gives it unless told otherwise.
@@ -39,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves what `collector` reads until `shutdown`.
 pub async fn serve(listener: TcpListener, tls: Option<Tls>, collector: Collector, shutdown: CancellationToken) {
-    let scraper = Arc::new(Scraper { collector: Arc::new(Mutex::new(collector)), turn: Arc::new(Semaphore::new(1)) });
+    let scraper = Arc::new(Scraper::new(collector, SCRAPE));
     let tls = tls.map(Arc::new);
     let followed = tls.clone().map(|tls| tokio::spawn(async move { tls.follow().await }));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -140,9 +141,14 @@ fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Respo
 struct Scraper {
     collector: Arc<Mutex<Collector>>,
     turn: Arc<Semaphore>,
+    limit: Duration,
 }
 
 impl Scraper {
+    fn new(collector: Collector, limit: Duration) -> Self {
+        Self { collector: Arc::new(Mutex::new(collector)), turn: Arc::new(Semaphore::new(1)), limit }
+    }
+
     /// The node in this format; `None` when it took too long.
     async fn scrape(&self, format: Format) -> Option<String> {
         let scrape = async {
@@ -155,6 +161,47 @@ impl Scraper {
             });
             read.await.inspect_err(|error| warn!("a scrape was lost: {error}")).ok()
         };
-        timeout(SCRAPE, scrape).await.ok().flatten()
+        timeout(self.limit, scrape).await.ok().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::exporter::collector::STATISTICS_WAIT;
+    use crate::exporter::selection::Selection;
+    use crate::exporter::tree::Tree;
+
+    #[tokio::test]
+    async fn a_driver_that_hangs_costs_an_answer_and_one_thread() {
+        let tree = Tree::new();
+        tree.add("cxi0", "0000:c1:00.0");
+        fs::create_dir(tree.path("sys/devices/0000:c1:00.0/telemetry")).unwrap();
+        // A named pipe without a writer: opening it takes for ever.
+        let pipe = tree.path("sys/devices/0000:c1:00.0/telemetry/hni_rx_jabber");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let collector = Collector::new(tree.root(), "n1".into(), Selection::default(), STATISTICS_WAIT).unwrap();
+        let scraper = Scraper::new(collector, Duration::from_millis(20));
+        let metrics = async || answer(&Request::get("/metrics").body(()).unwrap(), &scraper).await.status();
+        let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+
+        assert_eq!(metrics().await, StatusCode::SERVICE_UNAVAILABLE);
+        let before = threads();
+        for _ in 0..40 {
+            assert_eq!(metrics().await, StatusCode::SERVICE_UNAVAILABLE);
+        }
+        // The tests beside this one have some of their own.
+        assert!(threads() < before + 20, "{} threads after {before}", threads());
+        let healthy = answer(&Request::get("/healthz").body(()).unwrap(), &scraper).await;
+        assert_eq!(healthy.status(), StatusCode::OK, "restarting would not help");
+
+        // The driver answers again.
+        fs::write(&pipe, "1@1.000000000\n").unwrap();
+        fs::remove_file(&pipe).unwrap();
+        let scraper = Scraper { limit: Duration::from_secs(30), ..scraper };
+        let answered = answer(&Request::get("/metrics").body(()).unwrap(), &scraper).await;
+        assert_eq!(answered.status(), StatusCode::OK);
     }
 }
