@@ -14,11 +14,13 @@ mod content;
 mod delay;
 mod device;
 mod events;
+mod firmware;
 mod inventory;
 mod look;
 mod looker;
 mod node;
 mod publisher;
+mod retry_handler;
 
 use std::time::Duration;
 
@@ -78,9 +80,9 @@ pub async fn run(config: Config, client: kube::Client, shutdown: CancellationTok
     tasks.spawn(node::follow(nodes.clone(), config.node.clone(), view_sender));
     tasks.spawn(inventory::follow(devices.clone(), config.node.clone(), event_sender));
     let root = config.root.clone();
-    let mut firmware = look::FirmwareCache::default();
+    let mut remembered = look::Remembered::default();
     let looker = Looker { interval: config.interval, view: view.clone(), looks: look_sender };
-    tasks.spawn(looker.run(move || Look::take(&root, &mut firmware)));
+    tasks.spawn(looker.run(move || Look::take(&root, &mut remembered)));
     tasks.spawn(publisher::run(nodes, config.node.clone(), config.heartbeat, looks.clone()));
     tasks.spawn(inventory::run(devices, config.node.clone(), device_events, looks));
     tokio::select! {

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::Timestamp;
 use crate::node_report::Link;
 
 /// Label of a CXIDevice: the node it is on, as [`node_label_value`] writes it.
@@ -117,10 +118,74 @@ pub enum Function {
 }
 
 /// The retry handler of a NIC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct RetryHandler {
     /// Whether one is attached, whoever runs it.
     pub enabled: bool,
+    /// Who runs it; absent where nobody on the node looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<RetryHandlerPolicy>,
+    /// How it stands; absent where nobody on the node looks after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<RetryHandlerState>,
+    /// Since when it stands so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Status with which it ended, when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Signal by which it ended, when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Why it stands so, with the last lines of one that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What it counted since it started, up to five minutes ago; the metrics have it as of now. Absent where it serves
+    /// no statistics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<RetryHandlerStats>,
+}
+
+/// Who runs the retry handler of a NIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RetryHandlerPolicy {
+    /// The operator's pod on the node.
+    Daemonset,
+    /// Somebody else: the service manager of the node, usually.
+    Host,
+}
+
+/// How a retry handler stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RetryHandlerState {
+    /// It is being started.
+    Starting,
+    /// It is attached to the NIC.
+    Running,
+    /// It was asked to end and has not yet.
+    Stopping,
+    /// It ended unasked. The state of the NIC is unknown, and no other is started until an administrator says so.
+    Failed,
+}
+
+/// What a retry handler counted since it started. Each is a number of 32 bits that starts again at 0 after the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetryHandlerStats {
+    /// Packets that were tried again: `timeoutRetries` and `nackRetries`.
+    pub total_retries: i64,
+    /// Packets that nobody answered in time.
+    pub timeout_retries: i64,
+    /// Packets that the other side could not take.
+    pub nack_retries: i64,
+    /// Packets that were given up.
+    pub cancelled_packets: i64,
+    /// Connections that were given up.
+    pub cancelled_connections: i64,
+    /// Fabric addresses that nothing is sent to at present, because they do not answer.
+    pub parked_nids: i32,
 }
 
 /// Whether pods can use a NIC.
@@ -191,7 +256,7 @@ mod tests {
             mtu: None,
             firmware: BTreeMap::new(),
             driver_version: None,
-            retry_handler: Some(RetryHandler { enabled: false }),
+            retry_handler: Some(RetryHandler::default()),
             health: Health { status: HealthStatus::Healthy, message: None },
         }
     }

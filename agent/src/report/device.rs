@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use cxi_api::device::{CXIDeviceStatus, Function, Health, HealthStatus, RetryHandler};
+use cxi_api::device::{CXIDeviceStatus, Function, Health, HealthStatus};
 use cxi_hardware::Link;
 
 use crate::report::content::{integer, link};
@@ -10,7 +10,7 @@ use crate::report::look::SeenNic;
 
 /// The status of `seen`, a NIC of `node` that runs `driver_version`.
 pub(super) fn status(node: &str, seen: &SeenNic, driver_version: Option<&str>) -> CXIDeviceStatus {
-    let SeenNic { nic, details, firmware } = seen;
+    let SeenNic { nic, details, firmware, retry_handler } = seen;
     let id = nic.id.as_ref().ok();
     CXIDeviceStatus {
         node: node.to_owned(),
@@ -32,7 +32,7 @@ pub(super) fn status(node: &str, seen: &SeenNic, driver_version: Option<&str>) -
         mtu: known(&details.mtu).map(integer),
         firmware: firmware.versions.iter().map(|(name, version)| ((*name).to_owned(), version.clone())).collect(),
         driver_version: driver_version.map(str::to_owned),
-        retry_handler: details.retry_handler.as_ref().ok().map(|attached| RetryHandler { enabled: *attached }),
+        retry_handler: details.retry_handler.as_ref().ok().map(|attached| retry_handler.status(*attached)),
         health: health(seen),
     }
 }
@@ -42,15 +42,18 @@ fn known<T: Clone, E>(attribute: &Result<Option<T>, E>) -> Option<T> {
 }
 
 /// The device node first: without it there is nothing to hand out, whatever the link says. The device plugin judges by
-/// the same two.
+/// the same two. Then the retry handler, where the node has a supervisor for it.
 fn health(seen: &SeenNic) -> Health {
+    let attached = seen.details.retry_handler.as_ref().ok().copied();
+    let obstacle = seen.retry_handler.record.as_ref().and_then(|record| record.obstacle(attached));
     let (status, message) = match (&seen.nic.device_node, &seen.nic.link) {
         (Ok(false), _) => (HealthStatus::Unhealthy, Some("device node is missing".to_owned())),
         (Ok(true), Ok(Link::Down)) => (HealthStatus::Unhealthy, Some("link is down".to_owned())),
         (Err(error), _) | (_, Err(error)) => (HealthStatus::Unknown, Some(error.to_string())),
-        (Ok(true), Ok(Link::Up)) => match list(seen.problems()) {
-            None => (HealthStatus::Healthy, None),
-            problems => (HealthStatus::Degraded, problems),
+        (Ok(true), Ok(Link::Up)) => match (obstacle, list(seen.problems())) {
+            (Some(obstacle), _) => (HealthStatus::Unhealthy, Some(obstacle)),
+            (None, None) => (HealthStatus::Healthy, None),
+            (None, problems) => (HealthStatus::Degraded, problems),
         },
     };
     Health { status, message }

@@ -1,16 +1,15 @@
 //! One look at the node.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cxi_hardware::{
-    AttributeError, Boot, Firmware, Nic, NicDetails, NicName, OpenFile, OpenFilesError, PciAddress, Root, ScanError,
-    Stack, StackError, open_files, scan,
+    AttributeError, Boot, Firmware, Nic, NicDetails, OpenFile, OpenFilesError, PciAddress, Root, ScanError, Stack,
+    StackError, open_files, scan,
 };
 
-/// How long firmware versions are believed. They change only when somebody flashes the NIC, and reading them may ask
-/// its microcontroller.
-const FIRMWARE_PERIOD: Duration = Duration::from_mins(1);
+use crate::report::firmware::FirmwareCache;
+use crate::report::retry_handler::{SeenRetryHandler, StatisticsCache};
 
 /// What one look at the node saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +37,15 @@ pub struct SeenNic {
     pub details: NicDetails,
     /// Its firmware.
     pub firmware: Firmware,
+    /// Its retry handler, beyond whether there is one.
+    pub retry_handler: SeenRetryHandler,
+}
+
+/// What one look needs of those before it.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    firmware: FirmwareCache,
+    statistics: StatisticsCache,
 }
 
 /// A part of the node could not be looked at, so that nothing may be said of it.
@@ -57,17 +65,13 @@ pub enum LookError {
     Scan(#[from] ScanError),
 }
 
-/// Firmware versions, and when they were read.
-#[derive(Debug, Default)]
-pub struct FirmwareCache(BTreeMap<(PciAddress, NicName), (Instant, Firmware)>);
-
 impl Look {
     /// Looks at the node under `root`. May wait for the driver as long as that takes.
     ///
     /// # Errors
     /// When something could not be looked at as a whole; a single attribute that cannot be read is a problem in the
     /// look.
-    pub fn take(root: &Root, firmware: &mut FirmwareCache) -> Result<Self, LookError> {
+    pub fn take(root: &Root, remembered: &mut Remembered) -> Result<Self, LookError> {
         let boot = Boot::read(root).map_err(LookError::Boot)?;
         let mut stack = Stack::read(root)?;
         let open_files = open_files(root)?;
@@ -88,12 +92,13 @@ impl Look {
         // Of two NICs that name one address the later in the list is the younger; the other is on its way out.
         for nic in scan.nics {
             let Some(details) = NicDetails::read(root, &nic) else { continue };
-            let Some(firmware) = firmware.read(root, &nic, now) else { continue };
-            let seen = SeenNic { nic, details, firmware };
-            look.problems.extend(seen.problems().cloned());
+            let Some(firmware) = remembered.firmware.read(root, &nic, now) else { continue };
+            let seen = SeenNic { nic, details, firmware, retry_handler: SeenRetryHandler::default() };
             look.nics.insert(seen.nic.address, seen);
         }
-        firmware.0.retain(|(address, _), _| look.nics.contains_key(address));
+        remembered.firmware.keep(&look.nics);
+        remembered.statistics.look_at(root, &look.boot, &mut look.nics, now);
+        look.problems.extend(look.nics.values().flat_map(SeenNic::problems).cloned());
         Ok(look)
     }
 
@@ -107,7 +112,7 @@ impl Look {
 impl SeenNic {
     /// What could not be read.
     pub fn problems(&self) -> impl Iterator<Item = &AttributeError> {
-        let Self { nic, details, firmware } = self;
+        let Self { nic, details, firmware, retry_handler } = self;
         [
             nic.id.as_ref().err(),
             nic.function.as_ref().err(),
@@ -125,19 +130,6 @@ impl SeenNic {
         .into_iter()
         .flatten()
         .chain(&firmware.errors)
-    }
-}
-
-impl FirmwareCache {
-    fn read(&mut self, root: &Root, nic: &Nic, now: Instant) -> Option<Firmware> {
-        let key = (nic.address, nic.name);
-        if let Some((at, firmware)) = self.0.get(&key)
-            && now.duration_since(*at) < FIRMWARE_PERIOD
-        {
-            return Some(firmware.clone());
-        }
-        let firmware = Firmware::read(root, nic)?;
-        self.0.insert(key, (now, firmware.clone()));
-        Some(firmware)
+        .chain(&retry_handler.problems)
     }
 }

@@ -127,6 +127,20 @@ impl Record {
         Ok(records)
     }
 
+    /// Why pods cannot use the NIC, as far as its retry handler is concerned: libfabric refuses a NIC without one
+    /// (`cxip_if.c` of its cxi provider). `attached` is what the driver says, `None` where that is not known.
+    pub fn obstacle(&self, attached: Option<bool>) -> Option<String> {
+        let what = match (self.state, attached) {
+            (State::Failed, _) => "has failed",
+            (State::Stopping, _) => "is stopping",
+            (State::Starting, Some(false) | None) => "is starting",
+            (State::Running | State::Host, Some(false)) => "is not attached any more",
+            (State::Starting, Some(true)) | (State::Running | State::Host, Some(true) | None) => return None,
+        };
+        let why = self.message.as_deref().and_then(|message| message.lines().next());
+        Some(why.map_or_else(|| format!("retry handler {what}"), |why| format!("retry handler {what}: {why}")))
+    }
+
     /// Writes the state file in one step. Only the supervisor may.
     ///
     /// # Errors
@@ -246,6 +260,27 @@ mod tests {
             Record::read(&root, record.address),
             Err(AttributeError { kind: AttributeErrorKind::Invalid { .. }, .. })
         ));
+    }
+
+    #[test]
+    fn only_one_that_is_attached_and_stays_lets_pods_in() {
+        for (state, attached, free) in [
+            (State::Running, Some(true), true),
+            (State::Running, None, true),
+            (State::Running, Some(false), false),
+            (State::Host, Some(true), true),
+            (State::Host, Some(false), false),
+            (State::Starting, Some(true), true),
+            (State::Starting, Some(false), false),
+            (State::Starting, None, false),
+            (State::Stopping, Some(true), false),
+            (State::Failed, Some(true), false),
+            (State::Failed, Some(false), false),
+        ] {
+            let record = Record { state, message: None, ..record() };
+            assert_eq!(record.obstacle(attached).is_none(), free, "{state} {attached:?}");
+        }
+        assert_eq!(record().obstacle(None).unwrap(), "retry handler has failed: it said:");
     }
 
     #[test]
