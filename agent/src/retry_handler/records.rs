@@ -96,10 +96,10 @@ impl Records {
 
 fn say(record: &Record) {
     let Record { device, address, state, pid, message, .. } = record;
-    let message = message.as_deref().unwrap_or_default();
+    let reason = message.as_deref();
     match (state, pid) {
-        (State::Failed, _) => error!(%device, pci = %address, %state, reason = message, "retry handler"),
-        (_, Some(pid)) => info!(%device, pci = %address, %state, pid, reason = message, "retry handler"),
-        (_, None) => info!(%device, pci = %address, %state, reason = message, "retry handler"),
+        (State::Failed, _) => error!(%device, pci = %address, %state, reason, "retry handler"),
+        (_, Some(pid)) => info!(%device, pci = %address, %state, pid, reason, "retry handler"),
+        (_, None) => info!(%device, pci = %address, %state, reason, "retry handler"),
     }
 }
