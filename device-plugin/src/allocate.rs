@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use cxi_hardware::PciAddress;
+
+use crate::cdi;
 use crate::device_id::DeviceId;
-use crate::inventory::{OfferedNic, Unhealthy};
+use crate::inventory::Unhealthy;
 use crate::offer::{Gate, Published};
-use crate::proto::v1beta1::{ContainerAllocateResponse, DeviceSpec};
+use crate::proto::v1beta1::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
+use crate::provision::Bind;
 
 /// Why a container cannot have what the kubelet asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +31,19 @@ pub enum AllocateError {
     Closed,
 }
 
-/// The ids of one container to its device nodes: one per NIC, however many ids of it are among them.
+/// Tells libfabric to use the provider for CXI NICs (`fi_provider(7)`).
+const PROVIDER: (&str, &str) = ("FI_PROVIDER", "cxi");
+
+/// Tells that provider which NICs to use, as a list with commas (`fi_cxi(7)`). It matters where a container sees more
+/// device nodes than it was given, as privileged ones do.
+const DEVICES: &str = "FI_CXI_DEVICE_NAME";
+
+/// The ids of one container to what it gets: one device node per NIC, however many ids of it are among them, with what
+/// libfabric needs. The environment is the kubelet's to set, also with CDI, so that a pod can say otherwise.
+///
+/// With CDI the device nodes are given by name and in plain. The plain ones are for a runtime that does not do CDI: it
+/// says nothing about names, and a container must not start without its NIC for that. A runtime that does replaces a
+/// node at the same path.
 ///
 /// A NIC whose link went down after the kubelet chose it is given nevertheless: links come back, and a container that
 /// has the NIC sees the state itself. With [`Gate::InUse`] everything is given: the node only waits, and a pod whose
@@ -42,7 +58,7 @@ pub fn allocate(published: &Published, ids: &[String]) -> Result<ContainerAlloca
     if ids.is_empty() {
         return Err(AllocateError::Nothing);
     }
-    let mut nics: BTreeMap<_, &OfferedNic> = BTreeMap::new();
+    let mut nics: BTreeMap<_, PciAddress> = BTreeMap::new();
     for text in ids {
         let id: DeviceId = text
             .parse()
@@ -53,14 +69,31 @@ pub fn allocate(published: &Published, ids: &[String]) -> Result<ContainerAlloca
         if nic.health == Err(Unhealthy::NoDeviceNode) {
             return Err(AllocateError::NoDeviceNode(id));
         }
-        nics.insert(nic.name, nic);
+        nics.insert(nic.name, id.address);
     }
-    let devices = nics.into_keys().map(|name| {
-        // The host's path: the kubelet reads it, wherever this process sees the host's /dev.
-        let path = format!("/dev/{name}");
-        DeviceSpec { container_path: path.clone(), host_path: path, permissions: "rw".into() }
-    });
-    Ok(ContainerAllocateResponse { devices: devices.collect(), ..Default::default() })
+    let names: Vec<_> = nics.keys().map(ToString::to_string).collect();
+    let mut response = ContainerAllocateResponse {
+        envs: [(PROVIDER.0.to_owned(), PROVIDER.1.to_owned()), (DEVICES.to_owned(), names.join(","))].into(),
+        devices: names.iter().map(|name| device_node(name)).collect(),
+        ..Default::default()
+    };
+    if published.cdi {
+        response.cdi_devices = nics.into_values().map(|nic| CdiDevice { name: cdi::kubelet_name(nic) }).collect();
+    } else {
+        response.devices.extend(published.provision.nodes.iter().map(|name| device_node(name)));
+        response.mounts = published.provision.binds.iter().map(mount).collect();
+    }
+    Ok(response)
+}
+
+/// The paths are the host's: the kubelet reads them, wherever this process sees the host's /dev.
+fn device_node(name: &str) -> DeviceSpec {
+    let path = format!("/dev/{name}");
+    DeviceSpec { container_path: path.clone(), host_path: path, permissions: "rw".into() }
+}
+
+fn mount(bind: &Bind) -> Mount {
+    Mount { host_path: bind.host.clone(), container_path: bind.container.clone(), read_only: bind.read_only }
 }
 
 #[cfg(test)]
@@ -70,13 +103,14 @@ mod tests {
     use super::*;
     use crate::device_id::Sharing;
     use crate::inventory::Inventory;
-    use crate::offer::tests::{inventory, shared};
+    use crate::offer::tests::{inventory, open, shared};
+    use crate::provision::Provision;
 
     const A: &str = "0000:01:00.0";
     const B: &str = "0000:c1:00.0";
 
     fn published(sharing: Sharing) -> Published {
-        Published { inventory: inventory(&[(A, Some(0)), (B, Some(1))]), sharing, gate: Gate::Open }
+        open(inventory(&[(A, Some(0)), (B, Some(1))]), sharing)
     }
 
     fn paths(published: &Published, ids: &[&str]) -> Result<Vec<String>, AllocateError> {
@@ -129,5 +163,32 @@ mod tests {
         assert_eq!(paths(&in_use, &["0000:01:00.0-0"]).unwrap(), ["/dev/cxi0"]);
         let empty = Published { inventory: Inventory::default(), ..open };
         assert!(matches!(paths(&empty, &["0000:01:00.0-0"]), Err(AllocateError::NoSuchNic(_))));
+    }
+
+    #[test]
+    fn what_libfabric_needs_comes_with_the_nics() {
+        let provision = Provision {
+            binds: vec!["/usr/lib64/libcxi.so.1.5:/usr/lib64/libcxi.so.1".parse().unwrap()],
+            nodes: vec!["kdreg2".into()],
+        };
+        let plain = Published { provision: provision.into(), ..published(shared(10)) };
+        let ids = ["0000:c1:00.0-3".to_owned(), "0000:01:00.0-0".to_owned()];
+        let response = allocate(&plain, &ids).unwrap();
+        let nodes = |response: &ContainerAllocateResponse| {
+            response.devices.iter().map(|node| node.container_path.clone()).collect::<Vec<_>>()
+        };
+        let environment = [("FI_PROVIDER", "cxi"), ("FI_CXI_DEVICE_NAME", "cxi0,cxi1")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert_eq!(response.envs, environment);
+        assert_eq!(nodes(&response), ["/dev/cxi0", "/dev/cxi1", "/dev/kdreg2"]);
+        assert_eq!(response.mounts[0].container_path, "/usr/lib64/libcxi.so.1");
+        assert!(response.mounts[0].read_only && response.cdi_devices.is_empty());
+
+        let response = allocate(&Published { cdi: true, ..plain }, &ids).unwrap();
+        assert_eq!(response.envs, environment);
+        assert_eq!(nodes(&response), ["/dev/cxi0", "/dev/cxi1"], "also for a runtime that does not know the names");
+        assert!(response.mounts.is_empty());
+        let names: Vec<_> = response.cdi_devices.iter().map(|device| device.name.as_str()).collect();
+        assert_eq!(names, ["device-plugin.cxi.hpe.com/nic=0000:01:00.0", "device-plugin.cxi.hpe.com/nic=0000:c1:00.0"]);
     }
 }

@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use cxi_api::Advertise;
-use cxi_hardware::Root;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::advertise;
+use crate::attachment::Expectation;
 use crate::device_id::Sharing;
+use crate::host_args::HostArgs;
 use crate::log::Format;
 use crate::plugin::{self, Config};
 use crate::pod_resources::PodName;
+use crate::provision::{Bind, Sources};
 use crate::resource_name::ResourceName;
 
 /// Offers the CXI NICs of this node to the kubelet.
@@ -43,14 +45,6 @@ pub struct Args {
     #[arg(long, env = "CXI_SHARED_CAPACITY", default_value = "100", value_parser = capacity)]
     shared_capacity: NonZeroU32,
 
-    /// Where the host's /sys is.
-    #[arg(long, env = "SYSFS_ROOT", default_value = "/sys")]
-    sysfs_root: PathBuf,
-
-    /// Where the host's /dev is.
-    #[arg(long, env = "DEVFS_ROOT", default_value = "/dev")]
-    devfs_root: PathBuf,
-
     /// The kubelet's device plugin directory.
     #[arg(long, env = "KUBELET_DEVICE_PLUGIN_DIR", default_value = "/var/lib/kubelet/device-plugins")]
     device_plugin_dir: PathBuf,
@@ -67,6 +61,27 @@ pub struct Args {
     /// Namespace of that pod.
     #[arg(long, env = "POD_NAMESPACE")]
     pod_namespace: Option<String>,
+
+    /// Tell the container runtime by CDI what belongs to a NIC. The device nodes are given in plain too, so that a
+    /// runtime without CDI starts no container without its NIC.
+    #[arg(long, env = "CXI_CDI")]
+    cdi: bool,
+
+    /// Directory for the CDI file: one that the runtime reads, on the host.
+    #[arg(long, env = "CXI_CDI_DIR", default_value = "/var/run/cdi")]
+    cdi_dir: PathBuf,
+
+    #[command(flatten)]
+    host: HostArgs,
+
+    /// File or directory of the host that every container with a NIC gets, HOST[:CONTAINER[:ro|rw]]; read-only if not
+    /// said. Several with commas.
+    #[arg(long = "extra-mount", env = "CXI_EXTRA_MOUNTS", value_delimiter = ',', value_name = "HOST[:CONTAINER]")]
+    extra_mounts: Vec<Bind>,
+
+    /// What is expected of the NICs' retry handlers; a NIC without what is expected is unhealthy.
+    #[arg(long, env = "CXI_RETRY_HANDLER", value_enum, default_value_t = Expectation::Ignore)]
+    retry_handler: Expectation,
 
     /// Form of the log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Json)]
@@ -129,13 +144,17 @@ impl Args {
             SharingMode::Exclusive => Sharing::Exclusive,
         };
         let own_pod = self.pod_name.zip(self.pod_namespace);
+        let sources = Sources { extra_mounts: self.extra_mounts, ..self.host.sources() };
         Config {
-            root: Root::new(self.sysfs_root, self.devfs_root),
+            root: self.host.root(),
             resource: self.resource_name,
             sharing,
             plugin_directory: self.device_plugin_dir,
             pod_resources_socket: self.pod_resources_socket,
             own_pod: own_pod.map(|(name, namespace)| PodName { namespace, name }),
+            retry_handler: self.retry_handler,
+            sources,
+            cdi_directory: self.cdi.then_some(self.cdi_dir),
         }
     }
 }
@@ -158,6 +177,7 @@ async fn stop_on_signal(mut terminate: Signal, mut interrupt: Signal, shutdown: 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use cxi_hardware::Root;
 
     use super::*;
 
@@ -177,6 +197,20 @@ mod tests {
         assert_eq!(config.resource.as_str(), "hpe.com/cxi");
         assert_eq!(config.sharing, Sharing::Shared { capacity: NonZeroU32::new(100).unwrap() });
         assert_eq!(config.own_pod, None);
+        assert_eq!((config.cdi_directory, config.retry_handler), (None, Expectation::Ignore));
+    }
+
+    #[test]
+    fn what_comes_with_a_nic() {
+        let flags = "--node-name n --cdi --extra-mount /opt/a,/opt/b:/b:rw --extra-device xpmem --host-root /host \
+            --devfs-root /host/dev --cxi-root /opt/cxi/lib64:/usr/lib64 --retry-handler stay";
+        let config = parse(flags).unwrap().into_config();
+        assert_eq!(config.cdi_directory, Some("/var/run/cdi".into()));
+        assert_eq!(config.retry_handler, Expectation::Stay);
+        let mounts: Vec<_> = config.sources.extra_mounts.iter().map(|bind| bind.container.as_str()).collect();
+        assert_eq!(mounts, ["/opt/a", "/b"]);
+        assert_eq!(config.sources.dev_on_host(), PathBuf::from("/dev"));
+        assert_eq!(config.sources.libraries.unwrap().cxi, ["/opt/cxi/lib64", "/usr/lib64"].map(PathBuf::from));
     }
 
     #[test]
@@ -188,6 +222,8 @@ mod tests {
             ("--standalone --shared-capacity 10001", "1 to 10000"),
             ("--standalone --sharing-mode both", "exclusive"),
             ("--standalone --pod-name p", "--pod-namespace"),
+            ("--standalone --extra-mount opt", "HOST:CONTAINER"),
+            ("--standalone --retry-handler maybe", "attached"),
         ] {
             let error = parse(flags).unwrap_err().to_string();
             assert!(error.contains(said), "{flags}: {error}");

@@ -30,6 +30,10 @@ pub enum Unhealthy {
     LinkDown,
     /// There is no device node.
     NoDeviceNode,
+    /// Its retry handler was attached and is not any more.
+    RetryHandlerEnded,
+    /// No retry handler is attached, and one should be.
+    NoRetryHandler,
     /// Something that decides about health could not be read.
     Unknown(AttributeError),
     /// The node could not be scanned, so that nothing is known about its NICs.
@@ -41,6 +45,8 @@ impl fmt::Display for Unhealthy {
         match self {
             Self::LinkDown => f.write_str("link is down"),
             Self::NoDeviceNode => f.write_str("device node is missing"),
+            Self::RetryHandlerEnded => f.write_str("its retry handler ended, and the state of the NIC is unknown"),
+            Self::NoRetryHandler => f.write_str("no retry handler is attached"),
             Self::Unknown(error) => write!(f, "{error}"),
             Self::NotScanned => f.write_str("sysfs could not be read"),
         }

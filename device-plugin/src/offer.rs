@@ -1,10 +1,12 @@
 //! What the kubelet is told: every id with its health.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::device_id::{DeviceId, Sharing};
 use crate::inventory::{Inventory, OfferedNic};
 use crate::proto::v1beta1::{Device, HEALTHY, NumaNode, TopologyInfo, UNHEALTHY};
+use crate::provision::Provision;
 
 /// Which ids may be offered at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,10 @@ pub struct Published {
     pub sharing: Sharing,
     /// The ids that may be offered.
     pub gate: Gate,
+    /// What a container gets besides its NICs.
+    pub provision: Arc<Provision>,
+    /// Whether the runtime is told what belongs to a NIC in a CDI file, which says all of this already.
+    pub cdi: bool,
 }
 
 impl Published {
@@ -77,6 +83,11 @@ pub(crate) mod tests {
         Inventory { nics: nics.collect() }
     }
 
+    /// Everything is offered, and nothing comes with it.
+    pub(crate) fn open(inventory: Inventory, sharing: Sharing) -> Published {
+        Published { inventory, sharing, gate: Gate::Open, provision: Arc::default(), cdi: false }
+    }
+
     pub(crate) fn shared(capacity: u32) -> Sharing {
         Sharing::Shared { capacity: NonZeroU32::new(capacity).unwrap() }
     }
@@ -91,14 +102,14 @@ pub(crate) mod tests {
 
     #[test]
     fn no_nics_are_no_ids() {
-        let published = Published { inventory: Inventory::default(), sharing: shared(100), gate: Gate::Open };
+        let published = open(Inventory::default(), shared(100));
         assert!(published.devices().is_empty());
     }
 
     #[test]
     fn every_id_carries_its_numa_node() {
         let inventory = inventory(&[(A, Some(0)), (B, None)]);
-        let published = Published { inventory, sharing: shared(2), gate: Gate::Open };
+        let published = open(inventory, shared(2));
         let nodes: Vec<_> = published
             .devices()
             .into_iter()
@@ -124,7 +135,7 @@ pub(crate) mod tests {
             (Gate::InUse(BTreeSet::new()), vec![]),
             (Gate::Closed, vec![]),
         ] {
-            let published = Published { inventory: inventory.clone(), sharing: shared(2), gate };
+            let published = Published { gate, ..open(inventory.clone(), shared(2)) };
             assert_eq!(healthy(&published), expected);
             assert_eq!(published.devices().len(), 4, "the ids stay, whatever their health");
         }

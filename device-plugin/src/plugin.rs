@@ -12,17 +12,20 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::access::{self, AccessError};
+use crate::attachment::Expectation;
+use crate::cdi::{Destination, FileError, Format, PLUGIN_KIND};
 use crate::device_id::Sharing;
 use crate::gate::{self, AdvertiseLost};
-use crate::inventory::Inventory;
-use crate::offer::{Gate, Published};
 use crate::pod_resources::{PodName, PodResourcesLister};
+use crate::provision::{self, Sources};
+use crate::publisher::{Publisher, PublisherError};
 use crate::resource_name::ResourceName;
 use crate::scanner::{self, ScannerError};
 use crate::session::{self, SessionError, Site};
 
 /// How long the first registration waits to learn what this node is to advertise. When the API server is away for
-/// longer, holders that need their NICs offered (see [`Gate::InUse`]) matter more than restraint: nothing new is
+/// longer, holders that need their NICs offered (see [`Gate::InUse`](crate::offer::Gate::InUse)) matter more than restraint: nothing new is
 /// scheduled without an API server.
 const FIRST_GATE: Duration = Duration::from_secs(10);
 
@@ -41,11 +44,25 @@ pub struct Config {
     pub pod_resources_socket: PathBuf,
     /// The pod that this process runs in, if it runs in one.
     pub own_pod: Option<PodName>,
+    /// Whether NICs have a retry handler that must not end.
+    pub retry_handler: Expectation,
+    /// What a container gets besides its NICs.
+    pub sources: Sources,
+    /// Where to tell the runtime what belongs to a NIC; without it containers are given everything in plain.
+    pub cdi_directory: Option<PathBuf>,
 }
 
 /// The plugin cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
+    /// The process lacks something that it needs.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The CDI directory cannot be used.
+    #[error(
+        "CDI files cannot be written; mount the host's directory there, writable, or switch CDI off (CXI_CDI=false)"
+    )]
+    Cdi(#[from] FileError),
     /// The node cannot be scanned.
     #[error(transparent)]
     Scanner(#[from] ScannerError),
@@ -55,6 +72,9 @@ pub enum PluginError {
     /// The kubelet cannot be served.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// What is published cannot be put together.
+    #[error(transparent)]
+    Publisher(#[from] PublisherError),
     /// A task panicked.
     #[error("a task of the plugin was lost")]
     Lost(#[from] JoinError),
@@ -73,14 +93,23 @@ pub async fn run(
     advertise: watch::Receiver<Option<Advertise>>,
     shutdown: CancellationToken,
 ) -> Result<(), PluginError> {
-    let first = scanner::first(&config.root).await?;
+    access::plugins(&config.plugin_directory)?;
+    access::node(&config.root)?;
+    let cdi = config.cdi_directory.map(|directory| Destination::new(directory, PLUGIN_KIND, Format::Json));
+    if let Some(cdi) = &cdi {
+        cdi.prepare()?;
+    }
+    let first = scanner::first(&config.root, config.retry_handler).await?;
+    let (provision, told) = provision::first(&config.sources).await?;
     let (inventory_sender, inventory) = watch::channel(first);
+    let (provision_sender, provision) = watch::channel(provision);
     let (gate_sender, mut gate) = watch::channel(None);
     let lister = PodResourcesLister::new(&config.pod_resources_socket, config.resource.clone(), config.own_pod);
 
     let mut tasks = JoinSet::<Result<(), PluginError>>::new();
-    let root = config.root;
-    tasks.spawn(async move { Ok(scanner::run(root, inventory_sender).await?) });
+    let (root, expectation, sources) = (config.root, config.retry_handler, config.sources);
+    tasks.spawn(async move { Ok(scanner::run(root, expectation, inventory_sender).await?) });
+    tasks.spawn(async move { Ok(provision::run(sources, told, provision_sender).await?) });
     tasks.spawn(async move { Ok(gate::run(advertise, lister, gate_sender).await?) });
 
     let decided = tokio::select! {
@@ -90,8 +119,9 @@ pub async fn run(
     if !decided {
         warn!(waited = ?FIRST_GATE, "what this node is to advertise is not known; offering every healthy NIC until it is");
     }
-    let (published_sender, published) = watch::channel(Arc::new(publish(&inventory, &gate, config.sharing)));
-    tasks.spawn(keep_published(inventory, gate, config.sharing, published_sender));
+    let mut keeper = Publisher { inventory, gate, provision, sharing: config.sharing, cdi };
+    let (published_sender, published) = watch::channel(Arc::new(keeper.published().await?));
+    tasks.spawn(async move { Ok(keeper.run(published_sender).await?) });
 
     let site = Site { directory: config.plugin_directory, resource: config.resource };
     // A token of its own: the loss of another task withdraws the plugin too.
@@ -109,40 +139,6 @@ pub async fn run(
             }
             withdrawn??;
             Err(PluginError::Ended)
-        }
-    }
-}
-
-fn publish(
-    inventory: &watch::Receiver<Inventory>,
-    gate: &watch::Receiver<Option<Gate>>,
-    sharing: Sharing,
-) -> Published {
-    let gate = gate.borrow().clone().unwrap_or(Gate::Open);
-    Published { inventory: inventory.borrow().clone(), sharing, gate }
-}
-
-async fn keep_published(
-    mut inventory: watch::Receiver<Inventory>,
-    mut gate: watch::Receiver<Option<Gate>>,
-    sharing: Sharing,
-    published: watch::Sender<Arc<Published>>,
-) -> Result<(), PluginError> {
-    loop {
-        inventory.mark_unchanged();
-        gate.mark_unchanged();
-        let next = publish(&inventory, &gate, sharing);
-        published.send_if_modified(|current| {
-            let changed = **current != next;
-            if changed {
-                *current = Arc::new(next);
-            }
-            changed
-        });
-        tokio::select! {
-            changed = inventory.changed() => changed.map_err(|_| PluginError::Ended)?,
-            changed = gate.changed() => changed.map_err(|_| PluginError::Ended)?,
-            () = published.closed() => return Ok(()),
         }
     }
 }

@@ -1,15 +1,20 @@
 //! Keeps the inventory in step with the node by scanning it again and again.
 //!
-//! A scan of eight NICs reads some fifty small files; once a second is cheap and finds every change within two.
+//! A scan of eight NICs reads some sixty small files; once a second is cheap and finds every change within two. The
+//! kernel has no event for all of it: sysfs has no inotify, and the link is announced to the network namespace of the
+//! interface only, which is not this process's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cxi_hardware::{Root, Scan, ScanError, scan};
+use cxi_hardware::retry_handler::Attachment;
+use cxi_hardware::{PciAddress, Root, Scan, ScanError, scan};
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info, warn};
 
+use crate::attachment::{self, Attachments, Expectation};
 use crate::inventory::Inventory;
 
 /// Time between scans.
@@ -33,9 +38,11 @@ pub enum ScannerError {
 ///
 /// # Errors
 /// When the NICs cannot be listed; a later failure only makes them unhealthy.
-pub async fn first(root: &Root) -> Result<Inventory, ScannerError> {
-    let scan = spawn_scan(root).await??;
-    let inventory = Inventory::from_scan(&scan);
+pub async fn first(root: &Root, expectation: Expectation) -> Result<Inventory, ScannerError> {
+    let mut attachments = Attachments::new(expectation);
+    let look = spawn_look(root, attachments.wanted()).await??;
+    let inventory = look.inventory(&mut attachments);
+    let scan = look.scan;
     report(&Inventory::default(), &inventory);
     report_unidentified(&Scan::default(), &scan);
     Ok(inventory)
@@ -45,7 +52,12 @@ pub async fn first(root: &Root) -> Result<Inventory, ScannerError> {
 ///
 /// # Errors
 /// When a scan panics.
-pub async fn run(root: Root, inventory: watch::Sender<Inventory>) -> Result<(), ScannerError> {
+pub async fn run(
+    root: Root,
+    expectation: Expectation,
+    inventory: watch::Sender<Inventory>,
+) -> Result<(), ScannerError> {
+    let mut attachments = Attachments::new(expectation);
     let mut ticks = interval(SCAN_PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
@@ -55,7 +67,7 @@ pub async fn run(root: Root, inventory: watch::Sender<Inventory>) -> Result<(), 
             _ = ticks.tick() => {}
             () = inventory.closed() => return Ok(()),
         }
-        let mut scanning = spawn_scan(&root);
+        let mut scanning = spawn_look(&root, attachments.wanted());
         let result = if let Ok(result) = timeout(SCAN_LIMIT, &mut scanning).await {
             result?
         } else {
@@ -64,10 +76,10 @@ pub async fn run(root: Root, inventory: watch::Sender<Inventory>) -> Result<(), 
             scanning.await?
         };
         let next = match result {
-            Ok(scan) => {
-                report_unidentified(&last, &scan);
-                let next = Inventory::from_scan(&scan);
-                last = scan;
+            Ok(look) => {
+                report_unidentified(&last, &look.scan);
+                let next = look.inventory(&mut attachments);
+                last = look.scan;
                 failing = false;
                 next
             }
@@ -83,9 +95,27 @@ pub async fn run(root: Root, inventory: watch::Sender<Inventory>) -> Result<(), 
     }
 }
 
-fn spawn_scan(root: &Root) -> tokio::task::JoinHandle<Result<Scan, ScanError>> {
+/// What one scan found.
+struct Look {
+    scan: Scan,
+    attachments: BTreeMap<PciAddress, Attachment>,
+}
+
+impl Look {
+    fn inventory(&self, attachments: &mut Attachments) -> Inventory {
+        let mut inventory = Inventory::from_scan(&self.scan);
+        attachments.judge(&self.attachments, &mut inventory);
+        inventory
+    }
+}
+
+fn spawn_look(root: &Root, with_attachments: bool) -> tokio::task::JoinHandle<Result<Look, ScanError>> {
     let root = root.clone();
-    spawn_blocking(move || scan(&root))
+    spawn_blocking(move || {
+        let scan = scan(&root)?;
+        let attachments = if with_attachments { attachment::read(&root, &scan) } else { BTreeMap::new() };
+        Ok(Look { scan, attachments })
+    })
 }
 
 fn publish(inventory: &watch::Sender<Inventory>, next: Inventory) {

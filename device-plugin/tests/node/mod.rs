@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cxi_api::Advertise;
+use cxi_device_plugin::attachment::Expectation;
 use cxi_device_plugin::device_id::Sharing;
 use cxi_device_plugin::plugin::{self, Config, PluginError};
 use cxi_device_plugin::proto::podresources::pod_resources_lister_server::{
@@ -19,6 +20,7 @@ use cxi_device_plugin::proto::podresources::{
 use cxi_device_plugin::proto::v1beta1::device_plugin_client::DevicePluginClient;
 use cxi_device_plugin::proto::v1beta1::registration_server::{Registration, RegistrationServer};
 use cxi_device_plugin::proto::v1beta1::{Device, Empty, ListAndWatchResponse, RegisterRequest};
+use cxi_device_plugin::provision::Sources;
 use cxi_hardware::Root;
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
@@ -102,6 +104,9 @@ impl Node {
             plugin_directory: self.path("plugins"),
             pod_resources_socket: self.path("pod-resources/kubelet.sock"),
             own_pod: None,
+            retry_handler: Expectation::Ignore,
+            sources: Sources::default(),
+            cdi_directory: None,
         }
     }
 

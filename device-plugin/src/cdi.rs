@@ -1,0 +1,15 @@
+//! Container Device Interface: a file on the node that tells a container runtime what belongs to a device's name.
+//!
+//! The runtime reads the file when it makes a container, so nothing of a device has to be known to whoever asks for it
+//! but the name. Facts: the specification and its reference library, tags.cncf.io/container-device-interface 1.1.0.
+
+mod check;
+mod contents;
+mod file;
+mod model;
+
+pub(crate) use check::is_variable;
+pub use check::{SpecError, check};
+pub use contents::{ALL, GENERATOR_KIND, PLUGIN_KIND, Subject, kubelet_name, spec};
+pub use file::{Change, Destination, FileError, Format};
+pub use model::{ContainerEdits, Device, DeviceNode, Mount, Spec};

@@ -1,0 +1,297 @@
+//! `cxi-cdi-generator`: the CDI file for a node without the device plugin, for Docker, Podman, Apptainer or a batch
+//! system.
+
+mod environment;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use cxi_hardware::{NicName, PciAddress, Scan, ScanError, scan};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::access::{self, AccessError};
+use crate::cdi::{self, Change, Destination, FileError, Format, GENERATOR_KIND, Spec, SpecError, Subject};
+use crate::host_args::HostArgs;
+use crate::log::chain;
+use crate::provision::Sources;
+
+pub use environment::{EnvironmentError, FileOfVariables};
+
+/// Time between two looks at the node with `--watch`.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+
+/// Writes the CDI file that tells container runtimes what belongs to this node's CXI NICs
+///
+/// Afterwards a runtime with CDI gives NICs to containers by name: hpe.com/cxi=cxi0 (the name that the NIC has now),
+/// hpe.com/cxi=0000:c1:00.0 (its PCI address, which stays when the driver is reloaded), or hpe.com/cxi=all.
+///
+/// Without NICs the file is removed, which is no error. Not needed where the CXI device plugin runs.
+#[derive(Debug, Parser)]
+#[command(name = "cxi-cdi-generator", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Directory that the runtime reads; /etc/cdi and /var/run/cdi are usual
+    #[arg(long, env = "CXI_CDI_DIR", default_value = "/etc/cdi", value_name = "DIR")]
+    cdi_dir: PathBuf,
+
+    /// How the file is written: hpe.com-cxi.yaml or hpe.com-cxi.json
+    #[arg(long, value_enum, default_value_t = Format::Yaml)]
+    format: Format,
+
+    /// Print the file instead of writing it; nothing is changed
+    #[arg(short = 'n', long, conflicts_with = "watch")]
+    dry_run: bool,
+
+    /// Go on, and write the file anew when NICs or libraries come or go
+    #[arg(long)]
+    watch: bool,
+
+    /// Variable that containers with a NIC get, NAME=VALUE; it wins over what image and user say. Given once or more,
+    /// it replaces the default
+    #[arg(long = "env", value_name = "NAME=VALUE", default_value = "FI_PROVIDER=cxi", value_parser = environment::variable)]
+    variables: Vec<String>,
+
+    /// No variables by default
+    #[arg(long, conflicts_with = "variables")]
+    no_env: bool,
+
+    /// File with more variables: YAML, `env:` and a list of NAME=VALUE
+    #[arg(long, value_name = "FILE")]
+    env_vars: Option<PathBuf>,
+
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cxi-cdi-generator --dry-run
+  cxi-cdi-generator --watch
+  cxi-cdi-generator --env FI_PROVIDER=cxi --env LD_LIBRARY_PATH=/opt/cray/lib64:/usr/lib64
+  podman run --device hpe.com/cxi=all IMAGE";
+
+/// The file cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GeneratorError {
+    /// The node cannot be looked at.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The NICs cannot be listed.
+    #[error("the node's NICs cannot be scanned")]
+    Scan(#[from] ScanError),
+    /// The variables are not right.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// Something of the node is such that no runtime would accept the file.
+    #[error("no runtime would accept the CDI file")]
+    Spec(#[from] SpecError),
+    /// The file cannot be written.
+    #[error("the CDI file cannot be kept (--cdi-dir)")]
+    File(#[from] FileError),
+    /// A look at the node panicked.
+    #[error("a look at the node was cut short")]
+    Cut(#[from] JoinError),
+    /// Signals cannot be received.
+    #[error("listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// What a look at the node found.
+struct Look {
+    spec: Option<Spec>,
+    nics: Vec<(PciAddress, NicName)>,
+    notes: BTreeSet<String>,
+}
+
+/// What does not change while the program runs.
+#[derive(Clone)]
+struct Generator {
+    root: cxi_hardware::Root,
+    sources: Sources,
+    environment: Vec<String>,
+}
+
+impl Args {
+    /// Does what was asked for; says what it did on standard error.
+    ///
+    /// # Errors
+    /// When the node cannot be read or the file cannot be written. With `--watch` only at the beginning: later failures
+    /// are said, and tried again.
+    pub async fn run(self) -> Result<(), GeneratorError> {
+        let mut environment = if self.no_env { Vec::new() } else { self.variables };
+        if let Some(file) = &self.env_vars {
+            environment.extend(FileOfVariables::read(file)?.env);
+        }
+        let environment = environment::last_wins(environment);
+        let generator = Generator { root: self.host.root(), sources: self.host.sources(), environment };
+        access::node(&generator.root)?;
+        let look = generator.look().await?;
+        if self.dry_run {
+            tell(&BTreeSet::new(), &look.notes);
+            match &look.spec {
+                Some(spec) => print!("{}", self.format.text(spec)?),
+                None => eprintln!("no CXI NICs under {}: there would be no CDI file", generator.class()),
+            }
+            return Ok(());
+        }
+        let destination = Destination::new(self.cdi_dir, GENERATOR_KIND, self.format);
+        keep(&destination, &look, &generator, true).await?;
+        tell(&BTreeSet::new(), &look.notes);
+        if self.watch { generator.watch(&destination, look.notes).await } else { Ok(()) }
+    }
+}
+
+impl Generator {
+    async fn watch(&self, destination: &Destination, mut told: BTreeSet<String>) -> Result<(), GeneratorError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(GeneratorError::Signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(GeneratorError::Signals)?;
+        let mut ticks = interval(LOOK_PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failure = None;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // The file stays: it is right until something changes.
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+            let kept = async {
+                let look = self.look().await?;
+                keep(destination, &look, self, false).await?;
+                Ok::<_, GeneratorError>(look)
+            };
+            match kept.await {
+                Ok(look) => {
+                    tell(&told, &look.notes);
+                    told = look.notes;
+                    failure = None;
+                }
+                Err(error) => {
+                    let error = chain(&error);
+                    if failure.as_ref() != Some(&error) {
+                        eprintln!("error: {error}; the file stays as it is until this is over");
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<Look, GeneratorError> {
+        let this = self.clone();
+        spawn_blocking(move || this.look_now()).await?
+    }
+
+    fn look_now(&self) -> Result<Look, GeneratorError> {
+        let scan = scan(&self.root)?;
+        let (nics, mut notes) = usable(&scan);
+        let (provision, more) = self.sources.find();
+        // Without NICs nobody misses a library.
+        notes.extend(more.into_iter().filter(|_| !nics.is_empty()));
+        let dev = self.sources.dev_on_host();
+        let subject = Subject { nics: &nics, dev: &dev, provision: &provision, env: &self.environment };
+        Ok(Look { spec: cdi::spec(GENERATOR_KIND, subject)?, nics, notes })
+    }
+
+    fn class(&self) -> String {
+        self.root.class_directory().display().to_string()
+    }
+}
+
+/// NICs that a container can be given, and why not others. Of two that name one address the younger counts.
+fn usable(scan: &Scan) -> (Vec<(PciAddress, NicName)>, BTreeSet<String>) {
+    let mut notes: BTreeSet<_> = scan
+        .unidentified
+        .iter()
+        .map(|entry| format!("{} cannot be identified and is left out: {}", entry.name, entry.reason))
+        .collect();
+    let mut nics = std::collections::BTreeMap::new();
+    for nic in &scan.nics {
+        match &nic.device_node {
+            Ok(true) => {
+                nics.insert(nic.address, nic.name);
+            }
+            Ok(false) => {
+                notes.insert(format!("{} has no device node and is left out: is cxi_user loaded?", nic.name));
+            }
+            Err(error) => {
+                notes.insert(format!("{} is left out: {error}", nic.name));
+            }
+        }
+    }
+    (nics.into_iter().collect(), notes)
+}
+
+async fn keep(
+    destination: &Destination,
+    look: &Look,
+    generator: &Generator,
+    always_say: bool,
+) -> Result<(), GeneratorError> {
+    let (place, spec) = (destination.clone(), look.spec.clone());
+    let change = spawn_blocking(move || place.keep(spec.as_ref())).await??;
+    let path = destination.path();
+    let path = path.display();
+    if look.spec.is_none() {
+        let class = generator.class();
+        match change {
+            Change::Removed => eprintln!("no CXI NICs under {class}: {path} was removed"),
+            _ if always_say => eprintln!("no CXI NICs under {class}: there is no {path}"),
+            _ => {}
+        }
+        return Ok(());
+    }
+    let nics: Vec<_> = look.nics.iter().map(|(address, name)| format!("{name} ({address})")).collect();
+    match change {
+        Change::None if always_say => eprintln!("{path} is up to date: {}", nics.join(", ")),
+        Change::None => {}
+        Change::Written | Change::Removed => eprintln!("{path} written: {}", nics.join(", ")),
+    }
+    Ok(())
+}
+
+fn tell(told: &BTreeSet<String>, notes: &BTreeSet<String>) {
+    for note in notes.difference(told) {
+        eprintln!("warning: {note}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(flags: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("cxi-cdi-generator").chain(flags.split_whitespace()))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent_and_has_the_defaults_of_hpe() {
+        Args::command().debug_assert();
+        let args = parse("").unwrap();
+        assert_eq!(args.cdi_dir, PathBuf::from("/etc/cdi"));
+        assert_eq!(args.format, Format::Yaml);
+        assert_eq!(args.host.ofi_root, [PathBuf::from("/opt/cray/lib64")]);
+        assert_eq!(args.host.cxi_root, [PathBuf::from("/usr/lib64")]);
+        assert_eq!(args.variables, ["FI_PROVIDER=cxi"]);
+    }
+
+    #[test]
+    fn rejects_what_cannot_work() {
+        for (flags, said) in [
+            ("--format toml", "json"),
+            ("--dry-run --watch", "--watch"),
+            ("--env FI_PROVIDER", "NAME=VALUE"),
+            ("--env X=1 --no-env", "--no-env"),
+            ("--ofi-root lib", "absolute"),
+            ("--extra-device ../sda", "/dev"),
+        ] {
+            let error = parse(flags).unwrap_err().to_string();
+            assert!(error.contains(said), "{flags}: {error}");
+        }
+    }
+}

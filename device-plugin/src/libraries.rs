@@ -1,0 +1,255 @@
+//! Finds the host's user-space libraries of the NICs: they have to be of the driver's generation, because the layout of
+//! its commands changes between releases, so what an image brings may not fit.
+
+mod elf;
+mod ld_cache;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::host_root::HostRoot;
+use crate::provision::Bind;
+
+/// Where the dynamic linker's cache is on the host.
+const CACHE: &str = "/etc/ld.so.cache";
+
+/// Where distributions keep libraries, for a host whose cache cannot be seen or does not say.
+const USUAL: [&str; 4] = [
+    "/usr/lib64",
+    #[cfg(target_arch = "aarch64")]
+    "/usr/lib/aarch64-linux-gnu",
+    #[cfg(not(target_arch = "aarch64"))]
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/local/lib64",
+    "/usr/local/lib",
+];
+
+/// Where to look first, each a list of directories on the host; the first one that has the library counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// For libfabric: HPE's `OFI_ROOT`.
+    pub ofi: Vec<PathBuf>,
+    /// For libcxi and what is built with it: HPE's `CXI_ROOT`.
+    pub cxi: Vec<PathBuf>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Libraries {
+    /// The files, each under the name by which programs ask for it (its SONAME).
+    pub binds: Vec<Bind>,
+    /// What is worth telling: a library that is nowhere, a file that cannot be one.
+    pub notes: Vec<String>,
+}
+
+/// A library with all the names that its versions may have: `<stem>.so.<number>`.
+struct Wanted<'a> {
+    stem: &'static str,
+    places: &'a [PathBuf],
+    /// Whether a host without it is worth a note.
+    needed: bool,
+}
+
+/// Looks for libfabric, libcxi and libcxiutils.
+pub fn find(root: &HostRoot, places: &Places) -> Libraries {
+    let mut found = Libraries::default();
+    let cache = match fs::read(root.seen(Path::new(CACHE))) {
+        Ok(bytes) => ld_cache::parse(&bytes).unwrap_or_else(|error| {
+            found.notes.push(format!("{CACHE} is passed over: {error}"));
+            Vec::new()
+        }),
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                found.notes.push(format!("{CACHE} is passed over: {error}"));
+            }
+            Vec::new()
+        }
+    };
+    let wanted = [
+        Wanted { stem: "libfabric", places: &places.ofi, needed: true },
+        Wanted { stem: "libcxi", places: &places.cxi, needed: true },
+        // For the NIC's own test programs, which may not be installed.
+        Wanted { stem: "libcxiutils", places: &places.cxi, needed: false },
+    ];
+    for library in wanted {
+        let binds = one(root, &library, &cache, &mut found.notes);
+        if binds.is_empty() && library.needed {
+            let places: Vec<_> = library.places.iter().map(|place| place.display().to_string()).collect();
+            let places = places.join(", ");
+            found.notes.push(format!("{}.so is neither in {places} nor where the host keeps libraries", library.stem));
+        }
+        found.binds.extend(binds);
+    }
+    found
+}
+
+fn one(root: &HostRoot, wanted: &Wanted<'_>, cache: &[ld_cache::Entry], notes: &mut Vec<String>) -> Vec<Bind> {
+    for place in wanted.places {
+        let binds = in_directory(root, place, wanted.stem, notes);
+        if !binds.is_empty() {
+            return binds;
+        }
+    }
+    // Of entries with one name the linker takes the first that fits the machine.
+    let mut binds: Vec<Bind> = Vec::new();
+    for entry in cache.iter().filter(|entry| is_name_of(&entry.soname, wanted.stem)) {
+        let known = |bind: &Bind| bind.container.ends_with(&format!("/{}", entry.soname));
+        if !binds.iter().any(known) {
+            binds.extend(library(root, Path::new(&entry.path), notes));
+        }
+    }
+    if !binds.is_empty() {
+        return binds;
+    }
+    let mut usual = USUAL.iter().map(|place| in_directory(root, Path::new(place), wanted.stem, notes));
+    usual.find(|binds| !binds.is_empty()).unwrap_or_default()
+}
+
+/// Libraries called `<stem>.so.<number>` in a directory of the host, by name.
+fn in_directory(root: &HostRoot, directory: &Path, stem: &str, notes: &mut Vec<String>) -> Vec<Bind> {
+    let listed = root.resolve(directory).and_then(|real| fs::read_dir(root.seen(&real))).and_then(|entries| {
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+        names.collect::<io::Result<Vec<_>>>()
+    });
+    let names = match listed {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            notes.push(format!("{} is passed over: {error}", directory.display()));
+            return Vec::new();
+        }
+    };
+    let mut names: Vec<_> =
+        names.iter().filter_map(|name| name.to_str()).filter(|name| is_name_of(name, stem)).collect();
+    names.sort_unstable();
+    names.into_iter().filter_map(|name| library(root, &directory.join(name), notes)).collect()
+}
+
+/// The library at `path` on the host, if it is one for this machine.
+fn library(root: &HostRoot, path: &Path, notes: &mut Vec<String>) -> Option<Bind> {
+    let checked = root
+        .resolve(path)
+        .map_err(|error| error.to_string())
+        .and_then(|real| elf::check(&root.seen(&real)).map(|()| real).map_err(|error| error.to_string()))
+        .and_then(|real| match (real.to_str(), path.to_str()) {
+            (Some(host), Some(container)) => {
+                Ok(Bind { host: host.into(), container: container.into(), read_only: true })
+            }
+            _ => Err("its path is not text".into()),
+        });
+    checked.inspect_err(|error| notes.push(format!("{} is passed over: {error}", path.display()))).ok()
+}
+
+/// Whether `name` is `<stem>.so.<number>`: what a program asks for. `<stem>.so` is for compilers and longer names are
+/// what the links lead to.
+fn is_name_of(name: &str, stem: &str) -> bool {
+    let number = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix(".so."));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    struct Host(tempfile::TempDir);
+
+    impl Host {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn write(&self, path: &str, bytes: &[u8]) {
+            let path = self.0.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+
+        fn library(&self, path: &str) {
+            self.write(path, &elf::tests::shared_object());
+        }
+
+        fn link(&self, target: &str, path: &str) {
+            symlink(target, self.0.path().join(path)).unwrap();
+        }
+
+        fn find(&self) -> Libraries {
+            let places =
+                Places { ofi: vec!["/opt/cray/lib64".into()], cxi: vec!["/opt/new".into(), "/usr/lib64".into()] };
+            find(&HostRoot::new(self.0.path()), &places)
+        }
+    }
+
+    fn pairs(libraries: &Libraries) -> Vec<(&str, &str)> {
+        libraries.binds.iter().map(|bind| (bind.host.as_str(), bind.container.as_str())).collect()
+    }
+
+    #[test]
+    fn links_lead_to_files_and_programs_find_them_by_soname() {
+        let host = Host::new();
+        host.library("opt/cray/libfabric/2.3.1/lib64/libfabric.so.1.30.0");
+        host.link("libfabric.so.1.30.0", "opt/cray/libfabric/2.3.1/lib64/libfabric.so.1");
+        host.link("libfabric.so.1", "opt/cray/libfabric/2.3.1/lib64/libfabric.so");
+        host.link("/opt/cray/libfabric/2.3.1/lib64", "opt/cray/lib64");
+        host.library("usr/lib64/libcxi.so.1.5.0");
+        host.link("libcxi.so.1.5.0", "usr/lib64/libcxi.so.1");
+        host.library("usr/lib64/libcxiutils.so.0");
+        host.library("usr/lib64/libcxi2.so.1");
+        let found = host.find();
+        let expected = [
+            ("/opt/cray/libfabric/2.3.1/lib64/libfabric.so.1.30.0", "/opt/cray/lib64/libfabric.so.1"),
+            ("/usr/lib64/libcxi.so.1.5.0", "/usr/lib64/libcxi.so.1"),
+            ("/usr/lib64/libcxiutils.so.0", "/usr/lib64/libcxiutils.so.0"),
+        ];
+        assert_eq!(pairs(&found), expected);
+        assert_eq!(found.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_first_place_counts() {
+        let host = Host::new();
+        host.library("opt/new/libcxi.so.1");
+        host.library("usr/lib64/libcxi.so.1");
+        host.library("usr/lib64/libcxiutils.so.0");
+        let found = host.find();
+        let expected = [
+            ("/opt/new/libcxi.so.1", "/opt/new/libcxi.so.1"),
+            ("/usr/lib64/libcxiutils.so.0", "/usr/lib64/libcxiutils.so.0"),
+        ];
+        assert_eq!(pairs(&found), expected);
+        assert!(found.notes[0].contains("libfabric.so is neither in /opt/cray/lib64"), "{:?}", found.notes);
+    }
+
+    #[test]
+    fn the_linker_knows_other_places() {
+        let host = Host::new();
+        host.library("opt/vendor/libfabric.so.1");
+        host.library("usr/local/lib64/libcxi.so.1");
+        let entries =
+            [("libfabric.so.1", "/opt/gone/libfabric.so.1"), ("libfabric.so.1", "/opt/vendor/libfabric.so.1")];
+        host.write("etc/ld.so.cache", &ld_cache::tests::cache(&entries));
+        let found = host.find();
+        let expected = [
+            ("/opt/vendor/libfabric.so.1", "/opt/vendor/libfabric.so.1"),
+            ("/usr/local/lib64/libcxi.so.1", "/usr/local/lib64/libcxi.so.1"),
+        ];
+        assert_eq!(pairs(&found), expected);
+        assert!(found.notes[0].starts_with("/opt/gone/libfabric.so.1 is passed over"), "{:?}", found.notes);
+    }
+
+    #[test]
+    fn what_is_no_library_for_this_machine_is_passed_over_and_said() {
+        let host = Host::new();
+        host.write("usr/lib64/libcxi.so.1", b"not a library");
+        host.write("etc/ld.so.cache", b"nonsense");
+        host.link("/nowhere", "opt");
+        let found = host.find();
+        assert!(found.binds.is_empty());
+        for said in ["/etc/ld.so.cache is passed over", "/usr/lib64/libcxi.so.1 is passed over", "libcxi.so is neither"]
+        {
+            assert!(found.notes.iter().any(|note| note.contains(said)), "{said}: {:?}", found.notes);
+        }
+    }
+}

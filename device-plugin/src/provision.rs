@@ -1,0 +1,244 @@
+//! What a container with a NIC gets besides the NIC: user-space libraries, and what the administrator adds.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::host_root::HostRoot;
+use crate::libraries::{self, Places};
+
+/// Time between two looks for libraries. They change when an administrator updates the host.
+pub const LOOK_PERIOD: Duration = Duration::from_secs(30);
+
+/// A file or directory of the host in a container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bind {
+    /// Path on the host.
+    pub host: String,
+    /// Path in the container.
+    pub container: String,
+    /// Whether the container cannot change it.
+    pub read_only: bool,
+}
+
+/// What every container with a NIC gets besides the NIC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provision {
+    /// Files and directories, one per place in the container.
+    pub binds: Vec<Bind>,
+    /// Names of device nodes in the host's `/dev`.
+    pub nodes: Vec<String>,
+}
+
+/// Where it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The host's file system.
+    pub host: HostRoot,
+    /// Where libraries are looked for; `None` for no libraries.
+    pub libraries: Option<Places>,
+    /// Binds of the administrator. At the same place in the container they win over a library.
+    pub extra_mounts: Vec<Bind>,
+    /// Names of device nodes, given where they exist.
+    pub extra_devices: Vec<DeviceName>,
+    /// Where this process has the host's device nodes.
+    pub dev: PathBuf,
+}
+
+/// Name of a node in `/dev`, without directories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceName(String);
+
+/// The text does not describe a mount.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not HOST, HOST:CONTAINER or HOST:CONTAINER:rw with absolute paths without '..'")]
+pub struct BindError(String);
+
+/// The text is not a name in `/dev`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a name in /dev such as xpmem")]
+pub struct DeviceNameError(String);
+
+impl FromStr for Bind {
+    type Err = BindError;
+
+    /// `HOST[:CONTAINER[:ro|rw]]`; the same path and read-only if not said.
+    fn from_str(text: &str) -> Result<Self, BindError> {
+        let wrong = || BindError(text.to_owned());
+        let mut parts = text.split(':');
+        let host = parts.next().filter(|path| is_path(path)).ok_or_else(wrong)?;
+        let container = parts.next().unwrap_or(host);
+        let read_only = match parts.next() {
+            None | Some("ro") => true,
+            Some("rw") => false,
+            Some(_) => return Err(wrong()),
+        };
+        if !is_path(container) || parts.next().is_some() {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.into(), container: container.into(), read_only })
+    }
+}
+
+fn is_path(path: &str) -> bool {
+    path.len() > 1 && path.starts_with('/') && !path.contains('\0') && path.split('/').all(|part| part != "..")
+}
+
+impl FromStr for DeviceName {
+    type Err = DeviceNameError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceNameError> {
+        let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if fits && !text.starts_with('.') { Ok(Self(text.into())) } else { Err(DeviceNameError(text.into())) }
+    }
+}
+
+impl Sources {
+    /// Looks at the host. The second part says what is missing or wrong.
+    pub fn find(&self) -> (Provision, Vec<String>) {
+        let found = self.libraries.as_ref().map(|places| libraries::find(&self.host, places)).unwrap_or_default();
+        let mut notes = found.notes;
+        let mut binds = self.extra_mounts.clone();
+        for bind in found.binds {
+            if !binds.iter().any(|extra| extra.container == bind.container) {
+                binds.push(bind);
+            }
+        }
+        let mut devices = Vec::new();
+        for DeviceName(name) in &self.extra_devices {
+            let path = self.dev.join(name);
+            match path.try_exists() {
+                Ok(true) => devices.push(name.clone()),
+                Ok(false) => notes.push(format!("{} does not exist and is not given to containers", path.display())),
+                Err(error) => notes.push(format!("{}: {error}; it is not given to containers", path.display())),
+            }
+        }
+        devices.dedup();
+        (Provision { binds, nodes: devices }, notes)
+    }
+
+    /// The directory of the device nodes on the host.
+    pub fn dev_on_host(&self) -> PathBuf {
+        self.host.on_host(Path::new(&self.dev))
+    }
+}
+
+/// Looks for the first time.
+///
+/// # Errors
+/// When the look panics.
+pub async fn first(sources: &Sources) -> Result<(Arc<Provision>, Vec<String>), JoinError> {
+    let sources = sources.clone();
+    let (provision, notes) = spawn_blocking(move || sources.find()).await?;
+    report(&Provision::default(), &[], &provision, &notes);
+    Ok((Arc::new(provision), notes))
+}
+
+/// Looks every [`LOOK_PERIOD`] and publishes what changed, until nobody listens any more.
+///
+/// # Errors
+/// When a look panics.
+pub async fn run(
+    sources: Sources,
+    mut told: Vec<String>,
+    provision: watch::Sender<Arc<Provision>>,
+) -> Result<(), JoinError> {
+    loop {
+        tokio::select! {
+            () = sleep(LOOK_PERIOD) => {}
+            () = provision.closed() => return Ok(()),
+        }
+        let looking = sources.clone();
+        let (next, notes) = spawn_blocking(move || looking.find()).await?;
+        report(&provision.borrow(), &told, &next, &notes);
+        told = notes;
+        provision.send_if_modified(|current| {
+            let changed = **current != next;
+            if changed {
+                *current = Arc::new(next);
+            }
+            changed
+        });
+    }
+}
+
+fn report(before: &Provision, told: &[String], after: &Provision, notes: &[String]) {
+    for bind in after.binds.iter().filter(|bind| !before.binds.contains(bind)) {
+        info!(host = bind.host, container = bind.container, "containers with a NIC get");
+    }
+    for note in notes.iter().filter(|note| !told.contains(note)) {
+        warn!("{note}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("/opt/cray", "/opt/cray", "/opt/cray", true)]
+    #[case("/opt/cray:/opt/hpe", "/opt/cray", "/opt/hpe", true)]
+    #[case("/opt/cray:/opt/hpe:ro", "/opt/cray", "/opt/hpe", true)]
+    #[case("/dev/shm/x:/x:rw", "/dev/shm/x", "/x", false)]
+    fn accepts_mounts(#[case] text: &str, #[case] host: &str, #[case] container: &str, #[case] read_only: bool) {
+        let bind = Bind { host: host.into(), container: container.into(), read_only };
+        assert_eq!(text.parse(), Ok(bind));
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("/")]
+    #[case("opt")]
+    #[case("/opt:")]
+    #[case("/opt:opt")]
+    #[case("/opt:/a:wr")]
+    #[case("/opt:/a:rw:rw")]
+    #[case("/opt/../etc")]
+    #[case("/opt:/a/..")]
+    fn rejects_mounts(#[case] text: &str) {
+        assert_eq!(text.parse::<Bind>(), Err(BindError(text.into())));
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("../sda")]
+    #[case("a/b")]
+    #[case("..")]
+    fn rejects_device_names(#[case] text: &str) {
+        assert_eq!(text.parse::<DeviceName>(), Err(DeviceNameError(text.into())));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_mount_or_refused(text in "(/[a-z./:]{0,8}|.*)") {
+            if let Ok(bind) = text.parse::<Bind>() {
+                prop_assert!(is_path(&bind.host) && is_path(&bind.container));
+            }
+        }
+    }
+
+    #[test]
+    fn the_administrator_wins_and_missing_devices_are_said() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("kdreg2"), "").unwrap();
+        let sources = Sources {
+            extra_mounts: vec!["/opt/mine:/opt/cray/lib64".parse().unwrap()],
+            extra_devices: vec!["xpmem".parse().unwrap(), "kdreg2".parse().unwrap()],
+            dev: directory.path().into(),
+            ..Sources::default()
+        };
+        let (provision, notes) = sources.find();
+        assert_eq!(provision.binds, sources.extra_mounts);
+        assert_eq!(provision.nodes, ["kdreg2"]);
+        assert!(notes[0].contains("xpmem does not exist"), "{notes:?}");
+    }
+}
