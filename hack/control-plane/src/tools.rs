@@ -41,6 +41,12 @@ pub enum Tool {
     KmmWebhookServer,
     /// What KMM runs on a node to load and unload modules; not part of a control plane.
     KmmWorker,
+    /// A container runtime; not part of a control plane.
+    Containerd,
+    /// What containerd runs containers by means of runc with.
+    ContainerdShim,
+    /// containerd's command-line client.
+    Ctr,
 }
 
 impl Tool {
@@ -56,6 +62,9 @@ impl Tool {
             Self::KmmManager => "kmm-manager",
             Self::KmmWebhookServer => "kmm-webhook-server",
             Self::KmmWorker => "kmm-worker",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
         }
     }
 
@@ -71,6 +80,9 @@ impl Tool {
             Self::KmmManager => "github.com/rh-ecosystem-edge/kernel-module-management/cmd/manager",
             Self::KmmWebhookServer => "github.com/rh-ecosystem-edge/kernel-module-management/cmd/webhook-server",
             Self::KmmWorker => "github.com/rh-ecosystem-edge/kernel-module-management/cmd/worker",
+            Self::Containerd => "github.com/containerd/containerd/v2/cmd/containerd",
+            Self::ContainerdShim => "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+            Self::Ctr => "github.com/containerd/containerd/v2/cmd/ctr",
         }
     }
 }
@@ -88,6 +100,8 @@ pub enum Family {
     Kubelet,
     /// KMM's worker, for a whole node.
     KmmWorker,
+    /// containerd, its shim and its client, for containers. It needs runc, which is the distribution's.
+    Containerd,
 }
 
 impl Family {
@@ -102,6 +116,7 @@ impl Family {
             Self::Kmm => &[Tool::KmmManager, Tool::KmmWebhookServer],
             Self::Kubelet => &[Tool::Kubelet],
             Self::KmmWorker => &[Tool::KmmWorker],
+            Self::Containerd => &[Tool::Containerd, Tool::ContainerdShim, Tool::Ctr],
         }
     }
 
@@ -111,6 +126,7 @@ impl Family {
             Self::Etcd => "etcd",
             Self::Kubernetes | Self::Kubelet => "kubernetes",
             Self::Kmm | Self::KmmWorker => "kmm",
+            Self::Containerd => "containerd",
         }
     }
 }
@@ -222,7 +238,8 @@ mod tests {
 
     #[test]
     fn every_tool_is_declared_in_its_module() {
-        let all = [Family::Etcd, Family::Kubernetes, Family::Kmm, Family::Kubelet, Family::KmmWorker];
+        let all =
+            [Family::Etcd, Family::Kubernetes, Family::Kmm, Family::Kubelet, Family::KmmWorker, Family::Containerd];
         for family in all {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools").join(family.module()).join("go.mod");
             let module = fs::read_to_string(path).unwrap();

@@ -1,8 +1,8 @@
 //! `cargo xtask test`
 
-use std::{env, num::NonZero, thread};
+use std::{env, num::NonZero, path::Path, thread};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use cxi_control_plane::Family;
 
@@ -15,8 +15,8 @@ use crate::{
 /// Proves that this checkout is good: the one command of CI
 ///
 /// Formatting, clippy, dependencies, generated files in step, unit, property and model tests, and the scenarios on
-/// a real control plane with the real KMM. Installs and builds what it needs into the cache. Stops at the first
-/// step that fails.
+/// a real control plane with the real KMM. Some of them run containers, which needs root. Installs and builds what it
+/// needs into the cache. Stops at the first step that fails.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Leave the scenarios out: seconds instead of minutes, and no proof of anything but the parts
@@ -45,6 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
     if arguments.scenario.is_none() {
+        steps.call("container runtime for the tests", runtime)?;
         let unit = ["test", "--workspace", "--exclude", "cxi-e2e", "--locked"];
         steps.run("unit, property and model tests", &mut cargo(&unit), FAILED)?;
     }
@@ -73,4 +74,16 @@ fn scenarios(steps: &mut Steps, name: Option<&str>) -> Result<()> {
         scenarios.env(THREADS, at_once().to_string());
     }
     steps.run("scenarios on the real control plane", &mut scenarios, FAILED)
+}
+
+/// What the tests put into real containers needs: a runtime of the cache, and what the distribution has for it.
+fn runtime() -> Result<()> {
+    const PROGRAMS: [(&str, &str); 2] = [("runc", "runc"), ("busybox", "busybox-static")];
+    let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let is_there = |name: &str| path.split(':').any(|directory| Path::new(directory).join(name).is_file());
+    let missing: Vec<_> = PROGRAMS.iter().filter(|(name, _)| !is_there(name)).map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        bail!("the tests run containers and need the Debian packages {0}: apt-get install {0}", missing.join(" "));
+    }
+    tools::ensure(&[Family::Containerd]).map(drop)
 }

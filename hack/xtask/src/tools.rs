@@ -30,6 +30,8 @@ enum Name {
     Kubelet,
     /// KMM's worker, for a whole node
     KmmWorker,
+    /// containerd with its shim and client, for containers
+    Containerd,
 }
 
 impl From<Name> for Family {
@@ -40,6 +42,7 @@ impl From<Name> for Family {
             Name::Kmm => Self::Kmm,
             Name::Kubelet => Self::Kubelet,
             Name::KmmWorker => Self::KmmWorker,
+            Name::Containerd => Self::Containerd,
         }
     }
 }
