@@ -170,22 +170,29 @@ pub enum RetryHandlerState {
     Failed,
 }
 
-/// What a retry handler counted since it started. Each is a number of 32 bits that starts again at 0 after the last.
+/// What a retry handler counted since it started. Each count is a number of 32 bits that starts again at 0 after the last;
+/// one that the handler does not have, or that cannot be read, is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryHandlerStats {
     /// Packets that were tried again: `timeoutRetries` and `nackRetries`.
-    pub total_retries: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_retries: Option<i64>,
     /// Packets that nobody answered in time.
-    pub timeout_retries: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_retries: Option<i64>,
     /// Packets that the other side could not take.
-    pub nack_retries: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nack_retries: Option<i64>,
     /// Packets that were given up.
-    pub cancelled_packets: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_packets: Option<i64>,
     /// Connections that were given up.
-    pub cancelled_connections: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_connections: Option<i64>,
     /// Fabric addresses that nothing is sent to at present, because they do not answer.
-    pub parked_nids: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_nids: Option<i32>,
 }
 
 /// Whether pods can use a NIC.

@@ -137,15 +137,18 @@ impl SeenRetryHandler {
 }
 
 fn stats(statistics: &Statistics) -> device::RetryHandlerStats {
+    let value = |name| statistics.values.get(name).copied();
     // A C `int` that went on counting past its largest value is a number of 32 bits without sign.
-    let count = |name| i64::from(statistics.values.get(name).copied().unwrap_or_default().cast_unsigned());
+    let count = |name| value(name).map(|count: i32| i64::from(count.cast_unsigned()));
+    // A sum with a part missing would be too small.
+    let sum = |one: Option<i64>, other: Option<i64>| Some(one? + other?);
     let (timeout_retries, nack_retries) = (count("spt_timeouts"), count("nacks"));
     device::RetryHandlerStats {
-        total_retries: timeout_retries + nack_retries,
+        total_retries: sum(timeout_retries, nack_retries),
         timeout_retries,
         nack_retries,
-        cancelled_packets: count("pkts_cancelled_o") + count("pkts_cancelled_u"),
+        cancelled_packets: sum(count("pkts_cancelled_o"), count("pkts_cancelled_u")),
         cancelled_connections: count("connections_cancelled"),
-        parked_nids: statistics.values.get("parked_nids").copied().unwrap_or_default(),
+        parked_nids: value("parked_nids"),
     }
 }
