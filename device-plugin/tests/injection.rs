@@ -70,7 +70,7 @@ const NODES: &str = "cd /dev; for node in cxi*; do [ -c $node ] && stat -c '%n %
 #[tokio::test]
 async fn containers_have_what_the_cdi_files_say() {
     let node = host();
-    let mut runtime = Containerd::start(&node.path("cdi")).await;
+    let mut runtime = Containerd::start(Some(&node.path("cdi"))).await;
     by_the_generator(&node, &mut runtime).await;
     by_the_plugin(&node, &mut runtime).await;
 }
@@ -117,8 +117,8 @@ async fn by_the_generator(node: &Node, runtime: &mut Containerd) {
     assert!(!mounts.contains("libcxi"), "{mounts}");
 }
 
-/// As `Allocate` answers: names, and the nodes in plain for a runtime that does not know names.
-async fn by_the_plugin(node: &Node, runtime: &mut Containerd) {
+/// Names, and the nodes in plain, as `Allocate` answers.
+fn as_allocated(node: &Node) -> cri::ContainerConfig {
     let dev = node.path("dev");
     let nics = [(A.parse().unwrap(), NicName::new(0)), (B.parse().unwrap(), NicName::new(1))];
     let bind = format!("{}:/opt/extra", node.path("ofi").display());
@@ -133,11 +133,25 @@ async fn by_the_plugin(node: &Node, runtime: &mut Containerd) {
         permissions: "rw".into(),
     });
     let names = nics.map(|(address, _)| cdi::kubelet_name(address));
-    let config = cri::ContainerConfig { devices: devices.to_vec(), ..named(&names.each_ref().map(String::as_str)) };
-    let both = runtime.run(config).await.unwrap();
+    cri::ContainerConfig { devices: devices.to_vec(), ..named(&names.each_ref().map(String::as_str)) }
+}
+
+async fn by_the_plugin(node: &Node, runtime: &mut Containerd) {
+    let both = runtime.run(as_allocated(node)).await.unwrap();
     assert_eq!(runtime.shell(&both, NODES).await, "cxi0 1:b\ncxi1 1:5\n");
     assert_eq!(runtime.shell(&both, ": > /dev/cxi0 && echo opened").await, "opened\n");
     assert_eq!(runtime.shell(&both, "ls /opt/extra").await, "2.3.1\nlibfabric.so.1\n");
+}
+
+#[tokio::test]
+async fn a_runtime_that_passes_over_cdi_names_still_gives_the_nics() {
+    let node = host();
+    let mut runtime = Containerd::start(None).await;
+    let nothing = runtime.run(named(&["no.such/thing=0"])).await.unwrap();
+    assert_eq!(runtime.shell(&nothing, NODES).await, "", "it says nothing about names that it does not look up");
+    let plain = runtime.run(as_allocated(&node)).await.unwrap();
+    assert_eq!(runtime.shell(&plain, NODES).await, "cxi0 1:b\ncxi1 1:5\n");
+    assert_eq!(runtime.shell(&plain, ": > /dev/cxi0 && echo opened").await, "opened\n");
 }
 
 #[test]

@@ -40,8 +40,8 @@ pub struct Containerd {
 pub struct Container(String);
 
 impl Containerd {
-    /// Starts one that reads CDI files in `cdi_directory`.
-    pub async fn start(cdi_directory: &Path) -> Self {
+    /// Starts one that reads CDI files in `cdi_directory`, or does not do CDI.
+    pub async fn start(cdi_directory: Option<&Path>) -> Self {
         let runc = program("runc", "runc");
         let toolbox = Toolbox::ensure(&[Family::Containerd], &Progress::stderr()).unwrap();
         let path = |tool| toolbox.path(tool).unwrap().to_owned();
@@ -67,9 +67,7 @@ impl Containerd {
         let mut this = Self { process, directory, ctr, client, sandbox, containers: 0 };
         this.wait().await;
         this.import_image();
-        let request = cri::RunPodSandboxRequest { config: Some(this.sandbox.1.clone()) };
-        let response = this.client.run_pod_sandbox(request).await;
-        this.sandbox.0 = response.unwrap_or_else(|error| this.fail(&error)).into_inner().pod_sandbox_id;
+        this.sandbox.0 = this.run_sandbox().await;
         this
     }
 
@@ -82,6 +80,21 @@ impl Containerd {
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
             assert!(self.process.try_wait().unwrap().is_none(), "containerd ended: {}", self.log());
+        }
+    }
+
+    /// The part that serves the kubelet hears of an imported image a little later.
+    async fn run_sandbox(&mut self) -> String {
+        let since = Instant::now();
+        loop {
+            let request = cri::RunPodSandboxRequest { config: Some(self.sandbox.1.clone()) };
+            match self.client.run_pod_sandbox(request).await {
+                Ok(response) => return response.into_inner().pod_sandbox_id,
+                Err(error) if error.message().contains("sandbox image") && since.elapsed() < START_LIMIT => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => self.fail(&error),
+            }
         }
     }
 
@@ -188,9 +201,10 @@ fn program(name: &str, package: &str) -> PathBuf {
 
 /// Everything in `directory`; copies instead of overlays, which do not lie on each other; the host may forbid to lower
 /// the OOM score.
-fn configuration(directory: &Path, cdi_directory: &Path) -> String {
+fn configuration(directory: &Path, cdi_directory: Option<&Path>) -> String {
     let directory = directory.display();
-    let cdi_directory = cdi_directory.display();
+    let enable_cdi = cdi_directory.is_some();
+    let cdi_directory = cdi_directory.unwrap_or(Path::new("/nowhere")).display();
     format!(
         r#"version = 3
 root = "{directory}/root"
@@ -203,7 +217,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "{IMAGE}"
 [plugins."io.containerd.cri.v1.runtime"]
-  enable_cdi = true
+  enable_cdi = {enable_cdi}
   cdi_spec_dirs = ["{cdi_directory}"]
   restrict_oom_score_adj = true
 [plugins."io.containerd.transfer.v1.local"]
