@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{exporter, install, remove_modules, report, retry_handler};
+use crate::{exporter, install, load_modules, remove_modules, report, retry_handler};
 
 /// Node agent of the CXI operator.
 #[derive(Debug, Parser)]
@@ -19,6 +19,7 @@ enum Task {
     Install(install::Args),
     Exporter(exporter::Args),
     RemoveModules(remove_modules::Args),
+    LoadModules(load_modules::Args),
 }
 
 impl Args {
@@ -33,6 +34,7 @@ impl Args {
             Task::Install(args) => args.run(),
             Task::Exporter(args) => args.run(),
             Task::RemoveModules(args) => args.run(),
+            Task::LoadModules(args) => args.run(),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod exporter;
 pub mod install;
 mod interval;
+pub mod load_modules;
 pub mod log;
 mod module_name;
 mod node_root;

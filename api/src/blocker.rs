@@ -59,6 +59,8 @@ pub enum Reason {
     StuckTerminating,
     /// A process outside Kubernetes has the device open, or a kernel module uses the driver.
     HostHolder,
+    /// The retry handler has the devices open and has not ended yet.
+    ServicesRunning,
     /// An image of the new revision is not there (or not yet verified).
     ImageMissing,
     /// The image of the revision that must be unloaded is not there any more.

@@ -56,13 +56,13 @@ pub struct CXIDriverSpec {
     #[serde(default)]
     pub device_plugin: DevicePlugin,
 
-    /// The retry handler. Accepted for manifests of the earlier operator; not run yet, which a condition says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_handler: Option<RetryHandler>,
+    /// The retry handler: the part of a NIC's reliable transport that runs outside the kernel.
+    #[serde(default)]
+    pub retry_handler: RetryHandler,
 
-    /// The metrics exporter. Accepted for manifests of the earlier operator; not run yet, which a condition says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metrics_exporter: Option<MetricsExporter>,
+    /// The metrics exporter: link, health, retries and telemetry of the NICs for Prometheus.
+    #[serde(default)]
+    pub metrics_exporter: MetricsExporter,
 
     /// The node agent, which reports what is loaded and who holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -270,15 +270,16 @@ pub enum SharingMode {
     Exclusive,
 }
 
-/// The retry handler, as in manifests of the earlier operator.
+/// The retry handler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RetryHandler {
-    /// Whether it is wanted.
+    /// Whether one is run. Where it is taken away, it stays on a node until no pod there holds a NIC.
     pub enabled: bool,
-    /// Where it runs: daemonset, sidecar, kernel, or none.
+    /// daemonset: one pod per node runs a retry handler for each NIC; one that the host runs is left alone. sidecar: in each
+    /// pod that asks for a NIC, in namespaces labelled slingshot.hpe.com/inject-sidecar=enabled. kernel, none: nothing is run.
     pub mode: RetryHandlerMode,
-    /// Its image.
+    /// Image with the retry handler of the driver release that runs; the operator's own when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Settings of mode daemonset.
@@ -308,13 +309,13 @@ pub enum RetryHandlerMode {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryHandlerDaemonSet {
-    /// Compute resources.
+    /// Compute resources. Out of memory, a retry handler leaves its NIC in an unknown state: be generous.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Node labels.
+    /// Labels that a node must have besides those of spec.nodeSelector.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// Tolerations.
+    /// Tolerations instead of those of spec.tolerations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
 }
@@ -327,13 +328,14 @@ pub struct RetryHandlerSidecar {
     pub resources: Option<ResourceRequirements>,
 }
 
-/// The metrics exporter, as in manifests of the earlier operator.
+/// The metrics exporter. It runs on every node that the CXIDriver owns, also while the node is worked on: that no driver is
+/// loaded is a metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MetricsExporter {
-    /// Whether it is wanted.
+    /// Whether metrics are served.
     pub enabled: bool,
-    /// Its image.
+    /// Its image; that of the node agent when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// TCP port on which metrics are served.
@@ -406,6 +408,24 @@ fn default_history() -> i32 {
     2
 }
 
+impl RetryHandler {
+    /// Whether it runs in a pod on each node.
+    pub fn runs_on_nodes(&self) -> bool {
+        self.enabled && self.mode == RetryHandlerMode::Daemonset
+    }
+
+    /// Whether it runs in the pods that ask for a NIC.
+    pub fn runs_in_pods(&self) -> bool {
+        self.enabled && self.mode == RetryHandlerMode::Sidecar
+    }
+
+    /// Whether its DaemonSet is for nodes with these labels.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        let wanted = self.daemonset.iter().flat_map(|daemonset| &daemonset.node_selector);
+        wanted.into_iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
 impl CXIDriverSpec {
     /// A spec with this version and every default.
     pub fn new(version: &str) -> Self {
@@ -415,8 +435,8 @@ impl CXIDriverSpec {
             node_selector: default_node_selector(),
             tolerations: tolerate_everything(),
             device_plugin: DevicePlugin::default(),
-            retry_handler: None,
-            metrics_exporter: None,
+            retry_handler: RetryHandler::default(),
+            metrics_exporter: MetricsExporter::default(),
             agent: None,
             paused: false,
             update_strategy: UpdateStrategy::default(),

@@ -42,11 +42,25 @@ pub struct CXIDriverStatus {
     /// The rollout under way, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Images that retryHandler.mode sidecar puts into pods; absent in other modes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<SidecarImages>,
     /// The state in single statements: `Available`, `Progressing`, `Degraded`, `Halted`, `Blocked`, `Conflict`,
-    /// `PreflightPassed`, `DevicePluginReady`.
+    /// `PreflightPassed`, and one per operand: `DevicePluginReady`, `AgentReady`, `RetryHandlerReady`, `MetricsExporterReady`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Images of the retry handler in pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarImages {
+    /// Image with the program that supervises retry handlers.
+    pub agent: String,
+    /// Image with the retry handler itself; absent when it is in the other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_handler: Option<String>,
 }
 
 /// A rollout, with the ledger of admitted nodes.

@@ -60,10 +60,16 @@ pub enum Role {
     DevicePlugin,
     /// DaemonSet pod that reports what the node has.
     Agent,
+    /// DaemonSet pod that serves the node's metrics.
+    MetricsExporter,
+    /// DaemonSet pod that runs the retry handlers of the node's NICs: it has their devices open.
+    RetryHandler,
     /// One-shot pod of the new driver image: pulls it and hands over its manifest.
     Prefetch,
     /// One-shot pod that takes out modules that a failed load left behind.
     Cleanup,
+    /// One-shot pod that has the host load the driver that it brings.
+    HostDriver,
 }
 
 impl Role {
@@ -72,8 +78,11 @@ impl Role {
         match self {
             Self::DevicePlugin => "device-plugin",
             Self::Agent => "agent",
+            Self::MetricsExporter => "metrics-exporter",
+            Self::RetryHandler => "retry-handler",
             Self::Prefetch => "prefetch",
             Self::Cleanup => "cleanup",
+            Self::HostDriver => "host-driver",
         }
     }
 }
@@ -121,6 +130,16 @@ pub fn device_plugin_gate(driver: &str) -> String {
     format!("cxi.hpe.com/device-plugin.{driver}")
 }
 
+/// What the keys of [`services_gate`] begin with.
+pub const SERVICES_GATE_PREFIX: &str = "cxi.hpe.com/services.";
+
+/// Node label that opens the gate of what works on the device for as long as a driver is loaded, which is the retry handler;
+/// its value is the revision verified on the node. It is closed when no pod holds a NIC, which may be later than the device
+/// plugin's: pods that still run need their retry handler.
+pub fn services_gate(driver: &str) -> String {
+    format!("{SERVICES_GATE_PREFIX}{driver}")
+}
+
 /// Name of the device plugin's DaemonSet.
 pub fn device_plugin_daemonset(driver: &str) -> String {
     format!("cxi-device-plugin-{driver}")
@@ -129,6 +148,16 @@ pub fn device_plugin_daemonset(driver: &str) -> String {
 /// Name of the node agent's DaemonSet.
 pub fn agent_daemonset(driver: &str) -> String {
     format!("cxi-agent-{driver}")
+}
+
+/// Name of the metrics exporter's DaemonSet.
+pub fn metrics_exporter_daemonset(driver: &str) -> String {
+    format!("cxi-metrics-exporter-{driver}")
+}
+
+/// Name of the retry handler's DaemonSet.
+pub fn retry_handler_daemonset(driver: &str) -> String {
+    format!("cxi-retry-handler-{driver}")
 }
 
 /// Turns any text into a label value: at most 63 characters of `[A-Za-z0-9._-]` with an alphanumeric at both ends.

@@ -7,16 +7,25 @@ use cxi_api::names::ORPHAN_ANNOTATION;
 use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
     harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE, Harness, HarnessOptions},
+    jobs::{JobShape, NAMESPACE as JOBS},
+    oracle::Oracle,
     soft_node::NodeShape,
 };
-use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
-use kube::{Api, ResourceExt, api::ListParams};
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod, events::v1::Event};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::json;
 
 const LONG: Duration = Duration::from_mins(2);
 
 const AGENT: &str = "cxi-agent-cxi";
 const PLUGIN: &str = "cxi-device-plugin-cxi";
+const EXPORTER: &str = "cxi-metrics-exporter-cxi";
+const RETRY: &str = "cxi-retry-handler-cxi";
+
+const ROLES: [&str; 4] = ["agent", "device-plugin", "metrics-exporter", "retry-handler"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_run_on_every_node_that_is_owned_and_go_with_the_last() -> Result<()> {
@@ -28,7 +37,7 @@ async fn agents_run_on_every_node_that_is_owned_and_go_with_the_last() -> Result
     let operator = harness.spawn_operator(&[])?;
     harness.create_driver("cxi", "13.0.0", |_| ()).await?;
     harness.wait_verified("cxi", 2, LONG).await?;
-    both_run(&harness).await?;
+    all_run(&harness).await?;
 
     // Closed or not, a node that is owned has its agent.
     let agents = pods(&harness, "agent").await?;
@@ -37,7 +46,7 @@ async fn agents_run_on_every_node_that_is_owned_and_go_with_the_last() -> Result
     harness.wait_until("the device plugin is gone", LONG, gone).await?;
     ensure!(pods(&harness, "agent").await? == agents, "the agents stay as they are");
     harness.edit_driver("cxi", &json!({ "spec": { "devicePlugin": { "enabled": true } } })).await?;
-    both_run(&harness).await?;
+    all_run(&harness).await?;
 
     harness.delete_driver("cxi").await?;
     nothing_is_left(&harness).await?;
@@ -46,7 +55,7 @@ async fn agents_run_on_every_node_that_is_owned_and_go_with_the_last() -> Result
 
     harness.create_driver("cxi", "13.0.0", |_| ()).await?;
     harness.wait_verified("cxi", 2, LONG).await?;
-    both_run(&harness).await?;
+    all_run(&harness).await?;
     harness.edit_driver("cxi", &json!({ "metadata": { "annotations": { ORPHAN_ANNOTATION: "true" } } })).await?;
     harness.delete_driver("cxi").await?;
     nothing_is_left(&harness).await?;
@@ -55,26 +64,106 @@ async fn agents_run_on_every_node_that_is_owned_and_go_with_the_last() -> Result
     Ok(())
 }
 
-/// Agent and device plugin run on both nodes of the CXIDriver and nowhere else.
-async fn both_run(harness: &Harness) -> Result<()> {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_handler_goes_from_a_node_when_no_pod_there_needs_it() -> Result<()> {
+    let harness = Harness::start(HarnessOptions::default()).await?;
+    harness.soft.add_nodes("n", 2, &NodeShape::default());
+    harness.soft.wait_until_ready(LONG).await?;
+    let oracle = Oracle::start(&harness.client, &harness.soft);
+    let operator = harness.spawn_operator(&[])?;
+    let earlier = "ghcr.io/sielicki/slingshot-operator/device-plugin:v0.1.0".to_owned();
+    harness.create_driver("cxi", "13.0.0", |spec| spec.device_plugin.image = Some(earlier.clone())).await?;
+    harness.wait_verified("cxi", 2, LONG).await?;
+    all_run(&harness).await?;
+    let said = async |h: &Harness| {
+        let events: Api<Event> = Api::namespaced(h.client.clone(), "default");
+        let all = events.list(&ListParams::default()).await?;
+        Ok(all.items.iter().any(|event| {
+            let about = event.regarding.as_ref().and_then(|object| object.kind.as_deref());
+            let note = event.note.as_deref().unwrap_or_default();
+            about == Some("CXIDriver") && event.reason.as_deref() == Some("ImageReplaced") && note.contains(&earlier)
+        }))
+    };
+    harness.wait_until("an event says which image was replaced", LONG, said).await?;
+
+    harness.jobs.pod("job", &JobShape::on("n-01")).await?;
+    let runs = async |h: &Harness| Ok(!h.jobs.running_on("job").await?.is_empty());
+    harness.wait_until("the job runs", LONG, runs).await?;
+    let before = pods(&harness, "retry-handler").await?;
+    harness.edit_driver("cxi", &json!({ "spec": { "retryHandler": { "mode": "sidecar" } } })).await?;
+    let one_left = async |h: &Harness| Ok(pods(h, "retry-handler").await?.keys().eq(["n-01"]));
+    harness.wait_until("the idle node has none", LONG, one_left).await?;
+    ensure!(pods(&harness, "retry-handler").await?["n-01"] == before["n-01"], "the job keeps its retry handler");
+    let waits = Some(("False".to_owned(), "StillOnNodes".to_owned()));
+    let told = async |h: &Harness| Ok(condition(h, "RetryHandlerReady").await? == waits);
+    harness.wait_until("a condition says what it waits for", LONG, told).await?;
+
+    let api: Api<Pod> = Api::namespaced(harness.client.clone(), JOBS);
+    api.delete("job", &DeleteParams::default()).await?;
+    let none = async |h: &Harness| Ok(pods(h, "retry-handler").await?.is_empty() && !exists(h, RETRY).await?);
+    harness.wait_until("none is left", LONG, none).await?;
+    let injected = Some(("True".to_owned(), "Injected".to_owned()));
+    let told = async |h: &Harness| Ok(condition(h, "RetryHandlerReady").await? == injected);
+    harness.wait_until("the policy is seen to be in force", LONG, told).await?;
+    let images = harness.driver("cxi").await?.and_then(|driver| driver.status?.sidecar);
+    ensure!(images.is_some_and(|images| images.agent == AGENT_IMAGE && images.retry_handler.is_none()));
+
+    // Back, and through an upgrade: the retry handler is gone while the driver is replaced, which the soft nodes refuse otherwise.
+    harness.edit_driver("cxi", &json!({ "spec": { "retryHandler": { "mode": "daemonset" } } })).await?;
+    all_run(&harness).await?;
+    harness.edit_version("cxi", "13.1.0").await?;
+    harness.wait_verified("cxi", 2, LONG).await?;
+    all_run(&harness).await?;
+    let violations = oracle.settled(Duration::from_secs(30)).await;
+    ensure!(violations.is_empty(), "{violations:#?}");
+    operator.stop()?;
+    Ok(())
+}
+
+/// Status and reason of a condition of the CXIDriver.
+async fn condition(harness: &Harness, type_: &str) -> Result<Option<(String, String)>> {
+    let status = harness.driver("cxi").await?.and_then(|driver| driver.status).unwrap_or_default();
+    let found = status.conditions.into_iter().find(|condition| condition.type_ == type_);
+    Ok(found.map(|condition| (condition.status, condition.reason)))
+}
+
+/// Every operand runs on both nodes of the CXIDriver and nowhere else, and the conditions say so.
+async fn all_run(harness: &Harness) -> Result<()> {
     let running = |pods: BTreeMap<String, (String, String, bool)>, image: &str| {
         pods.keys().map(String::as_str).eq(["n-01", "n-02"]) && pods.values().all(|pod| pod.1 == image && pod.2)
     };
-    let both = async |h: &Harness| {
-        let (agents, plugins) = (pods(h, "agent").await?, pods(h, "device-plugin").await?);
-        Ok(running(agents, AGENT_IMAGE) && running(plugins, DEVICE_PLUGIN_IMAGE))
+    let all = async |h: &Harness| {
+        for role in ROLES {
+            let image = if role == "device-plugin" { DEVICE_PLUGIN_IMAGE } else { AGENT_IMAGE };
+            if !running(pods(h, role).await?, image) {
+                return Ok(false);
+            }
+        }
+        let types = ["AgentReady", "DevicePluginReady", "MetricsExporterReady", "RetryHandlerReady"];
+        let mut all_true = true;
+        for type_ in types {
+            all_true &= condition(h, type_).await?.is_some_and(|(status, _)| status == "True");
+        }
+        Ok(all_true)
     };
-    harness.wait_until("agents and device plugins run on both nodes", LONG, both).await
+    harness.wait_until("all operands run on both nodes", LONG, all).await
 }
 
 /// The CXIDriver goes last: when it is gone, so are its DaemonSets.
 async fn nothing_is_left(harness: &Harness) -> Result<()> {
     let gone = async |h: &Harness| Ok(h.driver("cxi").await?.is_none());
     harness.wait_until("the CXIDriver is gone", LONG, gone).await?;
-    for name in [AGENT, PLUGIN] {
+    for name in [AGENT, PLUGIN, EXPORTER, RETRY] {
         ensure!(!exists(harness, name).await?, "{name} is left behind");
     }
-    let gone = async |h: &Harness| Ok(pods(h, "agent").await?.is_empty() && pods(h, "device-plugin").await?.is_empty());
+    let gone = async |h: &Harness| {
+        for role in ROLES {
+            if !pods(h, role).await?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
     harness.wait_until("the pods are gone", LONG, gone).await
 }
 

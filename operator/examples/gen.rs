@@ -11,6 +11,9 @@ use cxi_api::{crds::crds, names::OPERATOR};
 use cxi_operator::{policy, rbac};
 use serde::Serialize;
 
+/// Networks in the examples for Multus: as many as a node of four NICs has.
+const NETWORKS: usize = 4;
+
 const COMMAND: &str = "cargo xtask gen";
 
 fn main() -> Result<ExitCode> {
@@ -52,9 +55,19 @@ fn files() -> Result<Vec<(PathBuf, String)>> {
         file("rbac/operator.yaml", &[yaml(&cluster_role)?, yaml(&cluster_binding)?, yaml(&role)?, yaml(&binding)?]),
         file("rbac/device-plugin.yaml", &[yaml(&plugin_role)?, yaml(&plugin_binding)?]),
         file("rbac/agent.yaml", &[yaml(&agent_role)?, yaml(&agent_binding)?]),
+        file("policy/retry-handler.yaml", &mutating(&policy::retry_handler())?),
+        file("multus/policy.yaml", &mutating(&policy::networks())?),
         file("policy/agent.yaml", &[yaml(&policy::agent())?, yaml(&policy::agent_binding())?]),
     ]);
+    for (kind, definition) in policy::DEFINITIONS {
+        let networks = (0..NETWORKS).map(|number| yaml(&definition(number))).collect::<Result<Vec<_>>>()?;
+        files.push(file(&format!("multus/{kind}.yaml"), &networks));
+    }
     Ok(files)
+}
+
+fn mutating(wanted: &policy::Policy) -> Result<[String; 2]> {
+    Ok([yaml(&policy::policy(wanted))?, yaml(&policy::binding(wanted))?])
 }
 
 fn documents_text(documents: &[String]) -> String {

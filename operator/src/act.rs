@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cxi_rollout::{Action, Settings};
+use cxi_rollout::{Action, Settings, action::Announcement};
 use futures::FutureExt;
 use kube::Client;
 use tokio::{
@@ -36,6 +36,7 @@ use crate::{
     memory::Memory,
     metrics::Metrics,
     observe::{Caches, Identity, Snapshot},
+    render::images::replaced,
 };
 use ledger::{Ledger, Turn};
 pub use record::created_by_us as record_parameters;
@@ -179,9 +180,25 @@ impl Actor {
             if let Some(result) = &result {
                 report(&Context::of(&action, &seen), result);
             }
+            if let (Action::ApplyOperands { driver }, Some(Ok(()))) = (&action, &result) {
+                actor.tell_replaced(driver, &seen);
+            }
             actor.ledger().end(&target, &action, result.as_ref(), Instant::now());
             actor.0.parts.finished.notify_one();
         });
+    }
+
+    /// Says which images of a spec cannot work, and what runs instead.
+    fn tell_replaced(&self, driver: &str, seen: &Arc<Snapshot>) {
+        let Some(spec) = seen.driver(driver).map(|object| &object.spec) else { return };
+        for (field, image, ours) in replaced(spec, &self.0.parts.identity.images) {
+            let message = format!(
+                "{field} names {image}, an image of the earlier operator, which cannot work with this one; {ours} runs instead"
+            );
+            let reason = "ImageReplaced".to_owned();
+            let about = Announcement { driver: driver.to_owned(), node: None, warning: true, reason, message };
+            self.0.parts.events.publish(&about, seen, &self.0.tasks);
+        }
     }
 
     /// `None` when it was not even tried.
@@ -219,7 +236,9 @@ impl Parts {
                 self.unload(node, uid, (label, value), proof, seen).await
             }
             Action::Load { node, uid, label, value, proof } => self.load(node, uid, (label, value), proof, seen).await,
-            Action::StartPrefetch { .. } | Action::StartCleanup { .. } => self.start_pod(action, seen).await,
+            Action::StartPrefetch { .. } | Action::StartCleanup { .. } | Action::StartHostDriver { .. } => {
+                self.start_pod(action, seen).await
+            }
             Action::DeleteOwnPod { name, uid } => self.delete_own_pod(name, uid).await,
             Action::Evict { driver, pod, .. } => self.evict(driver, pod).await,
             Action::ForceDelete { driver, pod, .. } => self.force_delete(driver, pod).await,

@@ -16,6 +16,7 @@ pub mod faults;
 pub mod flags;
 pub mod health;
 pub mod http;
+pub mod injection;
 pub mod leader;
 pub mod logs;
 pub mod memory;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use cxi_api::{Phase, Timestamp};
-use cxi_rollout::world::{Look, Refusal};
+use cxi_rollout::world::{Injection, Look, Refusal};
 
 /// See the module.
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub struct Remembered {
     pub evicted: HashSet<String>,
     /// DaemonSets as applied, by name.
     pub applied: HashMap<String, Applied>,
+    /// Whether the cluster puts retry handlers into pods, as far as anybody has looked.
+    pub injection: Injection,
 }
 
 /// A refused eviction and how often it was.
@@ -96,7 +98,7 @@ mod tests {
 
     fn look(second: i64) -> Look {
         let at = Timestamp::from_second(second).unwrap();
-        Look { at, allocatable: 0, plugin_pods: 0, holders: Vec::new(), report: None }
+        Look { at, allocatable: 0, plugin_pods: 0, service_pods: 0, holders: Vec::new(), report: None }
     }
 
     fn seconds(memory: &Remembered) -> Vec<i64> {

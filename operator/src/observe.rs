@@ -10,7 +10,7 @@ mod snapshot;
 mod world;
 
 pub use caches::Caches;
-pub use driver::{applied, applied_hash, resource_names};
+pub use driver::{applied, applied_hash, resource_names, retiring};
 pub use node::{allocatable, taints as node_taints};
 pub use snapshot::Snapshot;
 pub use world::{Identity, build};

@@ -23,8 +23,14 @@ pub const DEVICE_PLUGIN: &str = "cxi-device-plugin";
 /// Account of the node agent and of one-shot pods.
 pub const AGENT: &str = "cxi-agent";
 
+/// Account of the metrics exporter's pods. It may do nothing.
+pub const METRICS_EXPORTER: &str = "cxi-metrics-exporter";
+
+/// Account of the retry handler's pods. It may do nothing.
+pub const RETRY_HANDLER: &str = "cxi-retry-handler";
+
 /// Every `ServiceAccount`.
-pub const ACCOUNTS: [&str; 4] = [OPERATOR, DEVICE_PLUGIN, MODULE_LOADER, AGENT];
+pub const ACCOUNTS: [&str; 6] = [OPERATOR, DEVICE_PLUGIN, MODULE_LOADER, AGENT, METRICS_EXPORTER, RETRY_HANDLER];
 
 /// A rule and its reason.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +78,13 @@ pub const OPERATOR_CLUSTER: &[Rule] = &[
     rule("", &["pods"], &["delete"], "drain.onTimeout: Force"),
     rule("policy", &["poddisruptionbudgets"], &["list", "watch"], "do not close a node whose pods may not be evicted"),
     rule("kmm.sigs.x-k8s.io", &["nodemodulesconfigs"], &["list", "watch"], "what KMM has loaded on each node"),
+    Rule {
+        group: "admissionregistration.k8s.io",
+        resources: &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"],
+        verbs: &["get"],
+        names: &[crate::policy::RETRY_HANDLER],
+        reason: "say whether sidecars are added; it is the installation that adds them",
+    },
     rule(
         "events.k8s.io",
         &["events"],
@@ -90,10 +103,15 @@ pub const OPERATOR_NAMESPACED: &[Rule] = &[
         names: &[OPERATOR],
         reason: "one operator works at a time",
     },
-    rule("apps", &["daemonsets"], &["list", "watch", "create", "patch", "delete"], "the device plugin and the agent"),
+    rule("apps", &["daemonsets"], &["list", "watch", "create", "patch", "delete"], "the operands"),
     rule("kmm.sigs.x-k8s.io", &["modules"], &["list", "watch", "create", "delete"], "one Module per driver revision"),
     rule("kmm.sigs.x-k8s.io", &["moduleimagesconfigs"], &["list", "watch"], "which driver images exist"),
-    rule("", &["pods"], &["create"], "one-shot pods that pull images and take out leftovers"),
+    rule(
+        "",
+        &["pods"],
+        &["create"],
+        "one-shot pods that pull images, take out leftovers and have hosts load their driver",
+    ),
 ];
 
 /// What the device plugin may do.

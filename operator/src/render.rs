@@ -3,15 +3,21 @@
 mod agent;
 mod daemonset;
 mod device_plugin;
+mod exporter;
+pub mod images;
 mod module;
 mod one_shot;
+mod retry_handler;
 mod security;
 
 use std::collections::BTreeMap;
 
 use cxi_api::{
     CXIDriverSpec, RevisionId,
-    names::{DRIVER_LABEL, MANAGED_BY_LABEL, OPERATOR, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset},
+    names::{
+        DRIVER_LABEL, MANAGED_BY_LABEL, OPERATOR, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset,
+        metrics_exporter_daemonset, retry_handler_daemonset,
+    },
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
 use sha2::{Digest, Sha256};
@@ -19,32 +25,55 @@ use sha2::{Digest, Sha256};
 pub use daemonset::HASH_ANNOTATION;
 pub use device_plugin::RESOURCE_ANNOTATION;
 pub use module::{MODULE_LOADER, module};
-pub use one_shot::{Cleanup, Prefetch, cleanup, prefetch};
+pub use one_shot::{Cleanup, HostDriver, Prefetch, cleanup, host_driver, prefetch};
 
 /// The operator's own operand images, for CXIDrivers that name none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Images {
     /// The device plugin.
     pub device_plugin: String,
-    /// The node agent, which also takes out leftovers.
+    /// The node agent, which is also metrics exporter, retry handler's supervisor and one-shot pods.
     pub agent: String,
 }
 
+/// The operands that are DaemonSets.
+pub const OPERANDS: [Role; 4] = [Role::Agent, Role::DevicePlugin, Role::RetryHandler, Role::MetricsExporter];
+
+/// Name of an operand's DaemonSet; none for what is no DaemonSet.
+pub fn daemonset_name(driver: &str, role: Role) -> Option<String> {
+    match role {
+        Role::Agent => Some(agent_daemonset(driver)),
+        Role::DevicePlugin => Some(device_plugin_daemonset(driver)),
+        Role::RetryHandler => Some(retry_handler_daemonset(driver)),
+        Role::MetricsExporter => Some(metrics_exporter_daemonset(driver)),
+        Role::Prefetch | Role::Cleanup | Role::HostDriver => None,
+    }
+}
+
 /// Names of the DaemonSets that a CXIDriver may have.
-pub fn operand_names(driver: &str) -> [String; 2] {
-    [agent_daemonset(driver), device_plugin_daemonset(driver)]
+pub fn operand_names(driver: &str) -> Vec<String> {
+    OPERANDS.iter().filter_map(|role| daemonset_name(driver, *role)).collect()
 }
 
 /// A DaemonSet of [`operand_names`] and how it should be; `None` when it should not exist.
 pub type WantedOperand = (String, Option<DaemonSet>);
 
-/// The DaemonSets of a CXIDriver.
-pub fn operands(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> [WantedOperand; 2] {
-    let [agent, plugin] = operand_names(driver);
-    [
-        (agent, Some(agent::agent(driver, spec, namespace, images))),
-        (plugin, device_plugin::device_plugin(driver, spec, namespace, images)),
-    ]
+/// The DaemonSets of a CXIDriver. `retiring`: on some node a retry handler still has to run although none is wanted any more.
+pub fn operands(
+    driver: &str,
+    spec: &CXIDriverSpec,
+    namespace: &str,
+    images: &Images,
+    retiring: bool,
+) -> Vec<WantedOperand> {
+    let wanted = |role| match role {
+        Role::Agent => Some(agent::agent(driver, spec, namespace, images)),
+        Role::DevicePlugin => device_plugin::device_plugin(driver, spec, namespace, images),
+        Role::RetryHandler => retry_handler::retry_handler(driver, spec, namespace, images, retiring),
+        Role::MetricsExporter => exporter::exporter(driver, spec, namespace, images),
+        Role::Prefetch | Role::Cleanup | Role::HostDriver => None,
+    };
+    OPERANDS.iter().filter_map(|role| Some((daemonset_name(driver, *role)?, wanted(*role)))).collect()
 }
 
 /// Labels of everything that is made for a CXIDriver.

@@ -20,7 +20,7 @@ use crate::{
     events::Events,
     flags::Flags,
     health::Health,
-    http,
+    http, injection,
     leader::Candidate,
     memory::Memory,
     metrics::Metrics,
@@ -66,7 +66,8 @@ pub async fn run(flags: Flags) -> Result<()> {
         None => true,
     };
     let outcome = if leads {
-        let working = assemble(&flags, client, caches, identity, metrics, changed, name, &stop);
+        let working = assemble(&flags, client.clone(), caches.clone(), identity, metrics, changed.clone(), name, &stop);
+        side.spawn(injection::watch(client, caches, working.memory.clone(), changed));
         work(working, candidate, &health, &stop, &mut watches).await
     } else {
         Ok(())

@@ -42,12 +42,12 @@ pub enum Action {
         /// Revision.
         revision: RevisionId,
     },
-    /// Create or update the DaemonSets of agent and device plugin (delete the latter when the plugin is disabled).
+    /// Create or update the DaemonSets of the operands, and delete those of operands that are not wanted.
     ApplyOperands {
         /// CXIDriver.
         driver: String,
     },
-    /// Delete the DaemonSets of agent and device plugin.
+    /// Delete the DaemonSets of the operands.
     DeleteOperands {
         /// CXIDriver.
         driver: String,
@@ -147,6 +147,15 @@ pub enum Action {
         driver: String,
         /// Modules to take out, holders before what they hold.
         modules: Vec<String>,
+    },
+    /// Start the one-shot pod that has the host load the driver that it brings.
+    StartHostDriver {
+        /// Node.
+        node: String,
+        /// UID of the Node.
+        uid: String,
+        /// CXIDriver.
+        driver: String,
     },
     /// Delete a one-shot pod of ours.
     DeleteOwnPod {

@@ -14,7 +14,7 @@ use crate::{
     disruption::{self, Allowance},
     drift,
     driver::{Member, Obstacle, Scope},
-    proof::host_holder,
+    proof::{host_holder, open_files},
     step,
     world::{Holder, ImageState, Node},
 };
@@ -192,7 +192,7 @@ fn blocked(
         );
     };
     let holders = scope.holders(node);
-    if let Some(holder) = host_holder(report).filter(|_| !owned_by_pods(report, &holders)) {
+    if let Some(holder) = host_holder(node, report).filter(|_| !owned_by_pods(node, report, &holders)) {
         let message = format!("{holder}; end it, then the node can be moved");
         return Some((Reason::HostHolder, ("Process", String::new()), message));
     }
@@ -200,9 +200,10 @@ fn blocked(
 }
 
 /// Whether all open files belong to pods that will be evicted.
-fn owned_by_pods(report: &cxi_api::NodeReport, holders: &[&Holder]) -> bool {
+fn owned_by_pods(node: &Node, report: &cxi_api::NodeReport, holders: &[&Holder]) -> bool {
     let known = |uid: &String| holders.iter().any(|holder| holder.uid == *uid);
-    !report.open_files.is_empty() && report.open_files.iter().all(|file| file.pod_uid.as_ref().is_some_and(known))
+    let mut files = open_files(node, report).peekable();
+    files.peek().is_some() && files.all(|file| file.pod_uid.as_ref().is_some_and(known))
 }
 
 /// What is wrong with the images of the revision that the driver moves to, over the kernels of all its nodes.

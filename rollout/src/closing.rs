@@ -15,7 +15,7 @@ use crate::{
     action::Action,
     disruption::{self, Allowance, Obstacle},
     prefetch::{Prefetch, prefetch},
-    proof::{NotQuiet, Quiesced, answers, host_holder, version_labels},
+    proof::{NotQuiet, Quiesced, answers, host_holder, serves, version_labels},
     settled,
     step::{Ctx, Next},
     world::Holder,
@@ -210,6 +210,12 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
         next.enter(ctx, Phase::Evicting);
         return;
     }
+    let awaited = next.record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::ServicesRunning);
+    if awaited && !serves(ctx.node) {
+        // What was seen and reported while the retry handler ended says nothing.
+        next.enter(ctx, Phase::Quiesced);
+        return;
+    }
     match Quiesced::prove(ctx.node, since, ctx.settings) {
         Ok(_) => {
             next.record.from = next.record.revision.take().or(next.record.from.take());
@@ -218,8 +224,20 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
         }
         Err(NotQuiet::Pods(_)) => next.enter(ctx, Phase::Evicting),
         Err(NotQuiet::Offered) => next.enter(ctx, Phase::Closing),
+        Err(NotQuiet::Services) => await_services(ctx, next),
         Err(NotQuiet::Host(holder)) => host_held(ctx, next, &holder),
         Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => await_quiet(ctx, next),
+    }
+}
+
+/// The retry handler ends once its gate is closed, which is now: no pod needs it any more.
+fn await_services(ctx: &Ctx<'_>, next: &mut Next) {
+    let message = "waits until the retry handler has ended".to_owned();
+    if ctx.due(next.record.since, ctx.strategy().drain.evict_timeout.0) {
+        let message = "the retry handler did not end in time; look at its pod".to_owned();
+        next.give_back(ctx, Reason::ServicesRunning, ("", ""), message);
+    } else {
+        settled::explain(ctx, next, Reason::ServicesRunning, ("", ""), message);
     }
 }
 
@@ -243,7 +261,7 @@ fn await_quiet(ctx: &Ctx<'_>, next: &mut Next) {
     }
     match answered {
         Some(report) => {
-            if let Some(holder) = host_holder(report) {
+            if let Some(holder) = host_holder(ctx.node, report) {
                 return host_held(ctx, next, &holder);
             }
             if next.record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason != Reason::AgentSilent) {

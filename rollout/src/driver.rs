@@ -285,7 +285,8 @@ fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action
         let in_flight = scope.driver.status.rollout.iter().flat_map(|rollout| &rollout.in_flight);
         let idle = !in_flight.into_iter().any(|entry| entry.node == member.node.name);
         let same = member.record.as_ref() == Some(record);
-        let swept = |pod: &OwnPod| pod.role == Role::DevicePlugin || pod.driver != scope.driver.name;
+        let stays = |role| matches!(role, Role::DevicePlugin | Role::RetryHandler);
+        let swept = |pod: &OwnPod| stays(pod.role) || pod.driver != scope.driver.name;
         member.wanted.is_none()
             && idle
             && same
@@ -297,7 +298,13 @@ fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action
     });
     let mut actions = BTreeMap::new();
     for member in gone {
-        let wanted = gates::Wanted { owner: Some(false), gate: Some(None), version: Some(None), taint: Some(false) };
+        let wanted = gates::Wanted {
+            owner: Some(false),
+            gate: Some(None),
+            services: Some(None),
+            version: Some(None),
+            taint: Some(false),
+        };
         let changes = gates::changes(scope.world, scope.driver, member.node, &wanted);
         if !changes.is_empty() {
             let (node, uid) = (member.node.name.clone(), member.node.uid.clone());
@@ -311,7 +318,8 @@ fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action
 fn let_go(scope: &Scope<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     for node in scope.nodes() {
-        let wanted = gates::Wanted { owner: None, gate: Some(None), version: None, taint: Some(false) };
+        let wanted =
+            gates::Wanted { owner: None, gate: Some(None), services: Some(None), version: None, taint: Some(false) };
         let changes = gates::changes(scope.world, scope.driver, node, &wanted);
         if !changes.is_empty() {
             actions.push(Action::PatchNode { node: node.name.clone(), uid: node.uid.clone(), changes });

@@ -5,7 +5,9 @@
 
 use cxi_api::{
     NodeRollout, Phase, RevisionId,
-    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, UPGRADE_PENDING_TAINT, device_plugin_gate, label_value},
+    names::{
+        DRIVER_LABEL, DRIVER_VERSION_LABEL, UPGRADE_PENDING_TAINT, device_plugin_gate, label_value, services_gate,
+    },
 };
 
 use crate::{
@@ -20,28 +22,50 @@ pub struct Wanted {
     pub owner: Option<bool>,
     /// Revision whose device plugin may run, or no device plugin.
     pub gate: Option<Option<RevisionId>>,
+    /// Revision whose retry handler may run, or none.
+    pub services: Option<Option<RevisionId>>,
     /// Revision whose driver release the version label names.
     pub version: Option<Option<RevisionId>>,
     /// The taint that steers new jobs away.
     pub taint: Option<bool>,
 }
 
+/// What the operands' gates depend on besides the record.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands {
+    /// Whether the device plugin is wanted.
+    pub plugin: bool,
+    /// Whether the retry handler is wanted.
+    pub services: bool,
+    /// Whether no pod on the node holds the device. Only then a retry handler may be taken away: without one, packets that
+    /// the network loses are lost to the job.
+    pub idle: bool,
+}
+
 /// What a node should carry in the phase that is written in its record.
-pub fn wanted(rollout: &NodeRollout, plugin_enabled: bool) -> Wanted {
-    let open = |revision: &Option<RevisionId>| Some(revision.clone().filter(|_| plugin_enabled));
+pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
+    let open = |revision: &Option<RevisionId>| Some(revision.clone().filter(|_| operands.plugin));
+    let away = operands.idle.then_some(None);
+    let serving = |revision: &Option<RevisionId>| match revision {
+        Some(revision) if operands.services => Some(Some(revision.clone())),
+        _ => away.clone(),
+    };
     let behind = rollout.revision.is_some() && rollout.revision != rollout.target_revision;
     let released = rollout.target_revision.is_none() && rollout.revision.is_none();
     match rollout.phase {
-        Phase::Pending if released => Wanted { owner: None, gate: Some(None), version: Some(None), taint: Some(false) },
+        Phase::Pending if released => {
+            Wanted { owner: None, gate: Some(None), services: Some(None), version: Some(None), taint: Some(false) }
+        }
         Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting | Phase::Returning => Wanted {
             owner: Some(true),
             gate: open(&rollout.revision),
+            services: serving(&rollout.revision),
             version: Some(rollout.revision.clone()),
             taint: Some(behind),
         },
         // A node that was found running (its record was lost) keeps what it has until it is known to be wrong.
         Phase::Verifying if rollout.advertise == cxi_api::Advertise::All => {
-            Wanted { owner: Some(true), gate: None, version: None, taint: None }
+            Wanted { owner: Some(true), ..Wanted::default() }
         }
         Phase::Closing
         | Phase::Evicting
@@ -50,7 +74,9 @@ pub fn wanted(rollout: &NodeRollout, plugin_enabled: bool) -> Wanted {
         | Phase::Loading
         | Phase::Verifying
         | Phase::RollingBack
-        | Phase::Quarantined => Wanted { owner: Some(true), gate: Some(None), version: Some(None), taint: None },
+        | Phase::Quarantined => {
+            Wanted { owner: Some(true), gate: Some(None), services: away, version: Some(None), taint: None }
+        }
     }
 }
 
@@ -64,6 +90,9 @@ pub fn changes(world: &World, driver: &Driver, node: &Node, wanted: &Wanted) -> 
     }
     if let Some(gate) = &wanted.gate {
         set(&mut changes, node, &device_plugin_gate(&driver.name), gate.as_ref().map(RevisionId::as_str));
+    }
+    if let Some(services) = &wanted.services {
+        set(&mut changes, node, &services_gate(&driver.name), services.as_ref().map(RevisionId::as_str));
     }
     if let Some(revision) = &wanted.version {
         let version = revision.as_ref().and_then(|revision| version_of(world, driver, revision));

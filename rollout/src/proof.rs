@@ -3,7 +3,8 @@
 
 use cxi_api::{
     NodeReport, Timestamp,
-    names::{KMM_VERSION_PREFIX, KMM_WORKER_PREFIX},
+    names::{KMM_VERSION_PREFIX, KMM_WORKER_PREFIX, Role, SERVICES_GATE_PREFIX},
+    node_report::OpenFile,
 };
 
 use crate::{
@@ -37,6 +38,8 @@ pub enum NotQuiet {
     Host(String),
     /// The resource is still offered, or the plugin still there.
     Offered,
+    /// The retry handler runs, or may be started at any time.
+    Services,
     /// The agent has not answered this phase yet.
     AgentSilent,
     /// Not enough looks yet; the next one makes sense at this time.
@@ -67,7 +70,14 @@ impl Quiesced {
     pub fn prove(node: &Node, since: Timestamp, settings: &Settings) -> Result<Self, NotQuiet> {
         let looks: Vec<&Look> = node.looks.iter().filter(|look| look.at > since).collect();
         for look in &looks {
-            check(look, since)?;
+            check_pods(look)?;
+        }
+        // What the retry handler has open is no obstacle of its own: it ends when its gate is closed.
+        if serves(node) || looks.iter().any(|look| look.service_pods > 0) {
+            return Err(NotQuiet::Services);
+        }
+        for look in &looks {
+            check_report(node, look, since)?;
         }
         let gap = |a: &Look, b: &Look| b.at.duration_since(a.at).unsigned_abs();
         match looks.as_slice() {
@@ -83,17 +93,27 @@ impl Quiesced {
     }
 }
 
-fn check(look: &Look, since: Timestamp) -> Result<(), NotQuiet> {
+fn check_pods(look: &Look) -> Result<(), NotQuiet> {
     if !look.holders.is_empty() {
         return Err(NotQuiet::Pods(look.holders.clone()));
     }
     if look.allocatable > 0 || look.plugin_pods > 0 {
         return Err(NotQuiet::Offered);
     }
+    Ok(())
+}
+
+/// Whether the retry handler runs on a node, or its gate is open.
+pub fn serves(node: &Node) -> bool {
+    node.labels.keys().any(|key| key.starts_with(SERVICES_GATE_PREFIX))
+        || node.pods.iter().any(|pod| pod.role == Role::RetryHandler)
+}
+
+fn check_report(node: &Node, look: &Look, since: Timestamp) -> Result<(), NotQuiet> {
     let Some(report) = look.report.as_ref().filter(|report| answers(report, since)) else {
         return Err(NotQuiet::AgentSilent);
     };
-    host_holder(report).map_or(Ok(()), |holder| Err(NotQuiet::Host(holder)))
+    host_holder(node, report).map_or(Ok(()), |holder| Err(NotQuiet::Host(holder)))
 }
 
 /// Whether a report was made for the phase that began at `since`, or for a later one.
@@ -101,9 +121,18 @@ pub fn answers(report: &NodeReport, since: Timestamp) -> bool {
     report.acknowledged.is_some_and(|acknowledged| acknowledged >= since)
 }
 
+/// Open files of the device but those of the retry handler that runs on the node: it ends when its gate is closed.
+pub fn open_files<'a>(node: &Node, report: &'a NodeReport) -> impl Iterator<Item = &'a OpenFile> {
+    let serving = |file: &OpenFile| {
+        let services = node.pods.iter().filter(|pod| pod.role == Role::RetryHandler);
+        services.map(|pod| &pod.uid).any(|uid| file.pod_uid.as_ref() == Some(uid))
+    };
+    report.open_files.iter().filter(move |file| !serving(file))
+}
+
 /// Who holds the device outside Kubernetes, in words: a process, or a kernel module that is not part of the stack.
-pub fn host_holder(report: &NodeReport) -> Option<String> {
-    let file = report.open_files.first().map(|file| match &file.pod_uid {
+pub fn host_holder(node: &Node, report: &NodeReport) -> Option<String> {
+    let file = open_files(node, report).next().map(|file| match &file.pod_uid {
         Some(uid) => format!("process {} ({}) of pod {uid} has {} open", file.pid, file.command, file.device),
         None => format!("process {} ({}) has {} open", file.pid, file.command, file.device),
     });

@@ -48,6 +48,10 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
             closing::look(ctx, next);
             stuck(ctx, next, Reason::StillAdvertised, "the resource is still offered");
         }
+        Err(NotQuiet::Services) => {
+            closing::look(ctx, next);
+            stuck(ctx, next, Reason::ServicesRunning, "the retry handler has not ended");
+        }
         Err(NotQuiet::Pods(_)) => closing::look(ctx, next),
         Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => {
             closing::look(ctx, next);
@@ -122,7 +126,7 @@ fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
             };
             stuck_under_way(ctx, next, &holder);
         }
-        Err(NotQuiet::Pods(_) | NotQuiet::Host(_) | NotQuiet::Offered) => {
+        Err(NotQuiet::Pods(_) | NotQuiet::Host(_) | NotQuiet::Offered | NotQuiet::Services) => {
             if next.record.cause == Some(Cause::Rollback) && next.record.failure.is_some() {
                 next.enter(ctx, Phase::RollingBack);
             } else {
@@ -218,7 +222,7 @@ fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, S
         }
         StillLoaded::KmmBusy(doing) => match trouble {
             Some(trouble) => {
-                let holder = ctx.node.report().and_then(host_holder);
+                let holder = ctx.node.report().and_then(|report| host_holder(ctx.node, report));
                 let who = holder.map_or_else(String::new, |holder| format!(": {holder}"));
                 let message =
                     format!("KMM does not get the driver out{who} ({trouble}); it goes on when the holder leaves");

@@ -8,6 +8,7 @@ use cxi_api::{
 };
 
 use crate::{
+    host_driver,
     prefetch::{self, Prefetch},
     proof::{CXI_MODULES, answers, version_labels},
     reload::kmm_has_loaded,
@@ -51,7 +52,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     if in_transaction && kmm_has_loaded(ctx, &goal) && ctx.is_overtaken(&next.record) {
         return next.turn_round(ctx);
     }
-    let (reason, message) = match verify(ctx, next, &goal) {
+    let (reason, mut message) = match verify(ctx, next, &goal) {
         Verdict::Good => {
             next.record.revision = Some(goal);
             next.record.advertise = Advertise::All;
@@ -62,6 +63,12 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
         Verdict::Wrong(message) => (Reason::WrongDriver, message),
         Verdict::NotYet(reason, message) => (reason, message),
     };
+    let mut pod = String::new();
+    if reason == Reason::HostDriverMissing
+        && let Some(trouble) = host_driver::load(ctx, next)
+    {
+        (pod, message) = trouble;
+    }
     let limit = ctx.strategy().health_check_timeout.0;
     let late = ctx.due_on_node(next.record.since, limit);
     if late && in_transaction {
@@ -73,7 +80,8 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     }
     // Most of what is not right at first is right a moment later, and a record is not written for that.
     if late || next.record.blocked_by.is_some() || ctx.due(next.record.since, PATIENCE.min(limit / 2)) {
-        settled::explain(ctx, next, reason, ("", ""), message);
+        let kind = if pod.is_empty() { "" } else { "Pod" };
+        settled::explain(ctx, next, reason, (kind, &pod), message);
     }
 }
 

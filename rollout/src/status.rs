@@ -7,6 +7,7 @@ use crate::{
     action::Action,
     admission::{self, is_in_service},
     driver::{Member, Obstacle, Scope},
+    operands,
 };
 
 /// The status as it should be, if it is not.
@@ -30,7 +31,7 @@ pub fn write(
             != (&rollout.id, &rollout.in_flight, &rollout.failed, &rollout.halted)
     });
     rollout.eta = if ledger_changed { eta(scope, &rollout, members) } else { rollout.eta };
-    let conditions = facts.conditions(scope, &rollout, &old.conditions);
+    let conditions = facts.conditions(scope, &rollout, members, &old.conditions);
     let status = CXIDriverStatus {
         observed_generation: driver.generation,
         version,
@@ -45,6 +46,7 @@ pub fn write(
         blocked: facts.blocked,
         state: Some(facts.state(scope, &rollout).into()),
         rollout: Some(rollout),
+        sidecar: driver.sidecar.clone(),
         conditions,
     };
     if status == *old {
@@ -67,8 +69,6 @@ struct Facts {
     updating: i32,
     failed: i32,
     blocked: i32,
-    offering: i32,
-    silent: Vec<String>,
     out_of_service: Vec<String>,
     top_blocker: Option<(Reason, String, usize)>,
     preflight: Option<String>,
@@ -123,8 +123,6 @@ impl Facts {
                 r.failure.as_ref().is_some_and(|f| f.revision == target) || r.phase == Phase::Quarantined
             }),
             blocked: count(&blocked),
-            offering: count(&|m, r| is_in_service(scope, m.node, r)),
-            silent: names(&|m| m.node.report().is_none()),
             out_of_service: names(&|m| m.record.as_ref().is_some_and(|r| r.phase == Phase::Quarantined)),
             top_blocker: reasons.into_iter().next(),
             preflight: preflight.map(|(_, _, message)| message),
@@ -164,7 +162,13 @@ impl Facts {
         }
     }
 
-    fn conditions(&self, scope: &Scope<'_>, rollout: &Rollout, old: &[Condition]) -> Vec<Condition> {
+    fn conditions(
+        &self,
+        scope: &Scope<'_>,
+        rollout: &Rollout,
+        members: &[Member<'_>],
+        old: &[Condition],
+    ) -> Vec<Condition> {
         let driver = scope.driver;
         let mut set = Conditions { generation: driver.generation, now: scope.now, old, new: Vec::new() };
         let available = self.total > 0 && self.ready == self.total;
@@ -222,36 +226,13 @@ impl Facts {
             Some(message) => set.put("PreflightPassed", false, "ImagesMissing", message),
             None => set.put("PreflightPassed", true, "ImagesVerified", "the images of all kernels in use exist"),
         }
-        let plugin = driver.spec.device_plugin.enabled;
-        let ready = driver.plugin_pods_ready >= self.offering;
-        let pods = format!(
-            "{} device plugin pods are ready, {} nodes should have one",
-            driver.plugin_pods_ready, self.offering
-        );
-        if plugin {
-            set.put("DevicePluginReady", ready, if ready { "PodsReady" } else { "PodsNotReady" }, &pods);
-        }
-        let silent = format!("no report from the agent of {}", self.silent.join(", "));
-        let all = self.silent.is_empty();
-        set.put(
-            "AgentReady",
-            all,
-            if all { "AllReport" } else { "NodesSilent" },
-            if all { "the agents of all nodes report" } else { &silent },
-        );
-        let later = "the field is accepted, but this version of the operator does not run it yet";
-        if driver.spec.retry_handler.as_ref().is_some_and(|retry_handler| retry_handler.enabled) {
-            set.put("RetryHandlerReady", false, "NotRunYet", later);
-        }
-        if driver.spec.metrics_exporter.as_ref().is_some_and(|exporter| exporter.enabled) {
-            set.put("MetricsExporterReady", false, "NotRunYet", later);
-        }
+        operands::put(&mut set, scope, members, usize::try_from(self.ready).unwrap_or_default());
         set.new
     }
 }
 
 /// Conditions that keep their transition time while their status stays.
-struct Conditions<'a> {
+pub struct Conditions<'a> {
     generation: i64,
     now: Timestamp,
     old: &'a [Condition],
@@ -259,8 +240,13 @@ struct Conditions<'a> {
 }
 
 impl Conditions<'_> {
-    fn put(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
-        let status = if status { "True" } else { "False" };
+    /// Adds a condition that is true or false.
+    pub fn put(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
+        self.put_as(type_, if status { "True" } else { "False" }, reason, message);
+    }
+
+    /// Adds a condition with `status` as Kubernetes spells it.
+    pub fn put_as(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
         let before = self.old.iter().find(|old| old.type_ == type_ && old.status == status);
         // Conditions are stored in whole seconds.
         let second = Timestamp::from_second(self.now.as_second()).unwrap_or(self.now);

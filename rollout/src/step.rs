@@ -97,6 +97,16 @@ impl<'a> Ctx<'a> {
         self.node.pods.iter().find(|pod| pod.role == role && pod.driver == self.driver.name)
     }
 
+    /// What of the operands the gates depend on.
+    pub fn operands(&self) -> gates::Operands {
+        let spec = &self.driver.spec;
+        gates::Operands {
+            plugin: spec.device_plugin.enabled,
+            services: spec.retry_handler.runs_on_nodes(),
+            idle: closing::holders(self).is_empty(),
+        }
+    }
+
     /// See [`drift::needs_repair`].
     pub fn needs_repair(&self, record: &NodeRollout) -> bool {
         drift::needs_repair(self.world, self.node, record)
@@ -170,7 +180,7 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
     if next.record != *record {
         return Step { rollout: Some(next.record), effects: Vec::new(), announcements: next.announcements };
     }
-    let wanted = gates::wanted(record, ctx.driver.spec.device_plugin.enabled);
+    let wanted = gates::wanted(record, ctx.operands());
     let changes = gates::changes(ctx.world, ctx.driver, ctx.node, &wanted);
     // Never two writes to the Node in one plan: a version label waits for the gates.
     let moves_label = |effect: &Action| matches!(effect, Action::Unload { .. } | Action::Load { .. });
@@ -389,7 +399,8 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
 fn sweep_pods(ctx: &Ctx<'_>, phase: Phase) -> Vec<Action> {
     use cxi_api::names::Role;
     let needed = |role| match role {
-        Role::DevicePlugin | Role::Agent => true,
+        Role::DevicePlugin | Role::Agent | Role::MetricsExporter | Role::RetryHandler => true,
+        Role::HostDriver => phase == Phase::Verifying,
         Role::Prefetch => matches!(phase, Phase::Admitted | Phase::Verifying),
         Role::Cleanup => phase == Phase::Unloading,
     };

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use cxi_api::{
-    CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, kmm::NodeModule, names::Role,
+    CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, driver_status::SidecarImages,
+    kmm::NodeModule, names::Role,
 };
 
 /// The cluster as observed.
@@ -52,8 +53,26 @@ pub struct Driver {
     pub status: CXIDriverStatus,
     /// Whether the operands' DaemonSets exist and are as they should be.
     pub operands_current: bool,
-    /// Ready pods of the device plugin's DaemonSet.
-    pub plugin_pods_ready: i32,
+    /// By operand, the nodes on which its DaemonSet should have a pod and has one that is ready.
+    pub pods_ready: BTreeMap<Role, i32>,
+    /// Whether the cluster puts retry handlers into pods.
+    pub injection: Injection,
+    /// The images that it is to put into them, where that is wanted.
+    pub sidecar: Option<SidecarImages>,
+}
+
+/// Whether the cluster puts retry handlers into pods that ask for a NIC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Injection {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    /// The cluster does not serve `MutatingAdmissionPolicies`.
+    NotServed,
+    /// The policy or its binding is not installed.
+    NotInstalled,
+    /// Policy and binding are there.
+    InForce,
 }
 
 /// One of our KMM Modules with what KMM knows of its images.
@@ -265,6 +284,8 @@ pub struct Look {
     pub allocatable: i64,
     /// Device plugin pods on the node, in any state.
     pub plugin_pods: usize,
+    /// Retry handler pods on the node, in any state.
+    pub service_pods: usize,
     /// Pods that hold the resource.
     pub holders: Vec<Holder>,
     /// The agent's report.

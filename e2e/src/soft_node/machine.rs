@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    plan::{ContainerPlan, PodPlan, WorkerPlan},
+    plan::{ContainerPlan, PodPlan, Work, WorkerPlan},
     shape::Pace,
 };
 
@@ -168,7 +168,8 @@ impl Machine {
     // === processes ===
 
     pub(crate) fn open_devices(&mut self, pod: &PodPlan) {
-        if self.allocations.contains_key(&pod.uid) && !self.open.contains_key(&pod.uid) {
+        let serves = pod.work == Work::RetryHandler && self.driver.bound().is_some();
+        if (serves || self.allocations.contains_key(&pod.uid)) && !self.open.contains_key(&pod.uid) {
             let name = format!("{}/{}", pod.namespace, pod.name);
             self.facts.push(Fact::Opened { uid: pod.uid.clone(), pod: name.clone() });
             let pid = self.pid();

@@ -67,6 +67,8 @@ pub(crate) enum Work {
     Forever,
     /// Runs for a time, then ends with success.
     For(Duration),
+    /// Has every NIC open until it is told to end.
+    RetryHandler,
     /// Offers the NICs to the kubelet.
     Plugin(PluginPlan),
     /// KMM's worker loads the driver.
@@ -181,6 +183,7 @@ impl Work {
                     None => Self::Broken("no container named manifest".into()),
                 };
             }
+            Some("retry-handler") => return Self::RetryHandler,
             Some("cleanup") => return Self::Cleanup { modules: cleanup_modules(first) },
             _ => {}
         }

@@ -40,7 +40,11 @@ pub(crate) fn observe(machine: &Machine, acknowledged: Option<Timestamp>, now: D
 
 fn open_files(machine: &Machine) -> Vec<OpenFile> {
     let pods = machine.open.iter().flat_map(|(uid, process)| {
-        let nics: BTreeSet<usize> = machine.allocations.get(uid).into_iter().flatten().copied().collect();
+        let nics: BTreeSet<usize> = match machine.allocations.get(uid) {
+            Some(ids) => ids.iter().copied().collect(),
+            // A retry handler has them all.
+            None => (0..machine.bound_nics()).collect(),
+        };
         nics.into_iter().map(|nic| OpenFile {
             device: format!("cxi{nic}"),
             pid: process.pid,

@@ -198,7 +198,7 @@ impl PodRuntime {
 
     fn start(&mut self, pod: &PodPlan, host: &mut Host<'_>) {
         let takes = match &pod.work {
-            Work::Forever | Work::Plugin(_) => None,
+            Work::Forever | Work::Plugin(_) | Work::RetryHandler => None,
             Work::For(time) => Some(*time),
             Work::Load(_) => Some(host.pace.load * host.machine.faults.slowness),
             Work::Unload(_) | Work::Cleanup { .. } => Some(host.pace.unload * host.machine.faults.slowness),
@@ -219,7 +219,7 @@ impl PodRuntime {
             Work::Cleanup { modules } => host.machine.clean_up(modules).map(|()| String::new()),
             Work::Prefetch { image } => Ok(manifest_text(image, host)),
             Work::Broken(message) => Err(message.clone()),
-            Work::Forever | Work::For(_) | Work::Plugin(_) | Work::Pull => Ok(String::new()),
+            Work::Forever | Work::For(_) | Work::Plugin(_) | Work::RetryHandler | Work::Pull => Ok(String::new()),
         };
         match (result, pod.restart) {
             (Ok(_), Restart::Always) => self.start(pod, host),
@@ -272,7 +272,7 @@ impl Ended {
 /// How a process that was told to end does so. A worker of KMM must not look as if it had done its work.
 fn pod_stopped(pod: &PodPlan, now: Moment) -> Ended {
     match pod.work {
-        Work::Plugin(_) => Ended::with(now, true, 0, String::new()),
+        Work::Plugin(_) | Work::RetryHandler => Ended::with(now, true, 0, String::new()),
         _ if pod.ignores_sigterm => Ended::with(now, false, KILLED, String::new()),
         // 128 + SIGTERM.
         _ => Ended::with(now, false, 143, String::new()),

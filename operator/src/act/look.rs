@@ -31,14 +31,18 @@ impl Parts {
             return Err(Error::stale("the node was replaced"));
         }
         let resources: BTreeSet<String> = [resource.to_owned()].into();
-        let is_plugin = |pod: &&Pod| {
-            pod.namespace().as_deref() == Some(self.identity.namespace.as_str())
-                && pod.labels().get(ROLE_LABEL).is_some_and(|role| role == Role::DevicePlugin.as_str())
+        let of_role = |wanted: Role| {
+            let ours = |pod: &&Pod| {
+                pod.namespace().as_deref() == Some(self.identity.namespace.as_str())
+                    && pod.labels().get(ROLE_LABEL).is_some_and(|role| role == wanted.as_str())
+            };
+            pods.items.iter().filter(ours).count()
         };
         let look = Look {
             at,
             allocatable: allocatable(found.status.as_ref()).get(resource).copied().unwrap_or_default(),
-            plugin_pods: pods.items.iter().filter(is_plugin).count(),
+            plugin_pods: of_role(Role::DevicePlugin),
+            service_pods: of_role(Role::RetryHandler),
             holders: pods.items.iter().filter_map(|pod| observe::pod::holder(pod, &resources)).collect(),
             report: record.status.as_ref().and_then(|status| status.node.clone()),
         };

@@ -14,8 +14,8 @@ use crate::{
         driver::seen_driver,
         record::{created_by_us, only},
     },
-    observe::{Snapshot, applied},
-    render::{self, Cleanup, Prefetch},
+    observe::{Identity, Snapshot, applied, retiring},
+    render::{self, Cleanup, HostDriver, Prefetch},
 };
 
 impl Parts {
@@ -62,7 +62,8 @@ impl Parts {
     pub(super) async fn apply_operands(&self, driver: &str, seen: &Snapshot) -> Result<(), Error> {
         let spec = &seen_driver(driver, seen)?.spec;
         let parameters = PatchParams::apply(cxi_api::names::OPERATOR).force();
-        for (name, wanted) in render::operands(driver, spec, &self.identity.namespace, &self.identity.images) {
+        let Identity { namespace, images, .. } = &self.identity;
+        for (name, wanted) in render::operands(driver, spec, namespace, images, retiring(driver, spec, seen)) {
             let Some(wanted) = wanted else {
                 self.delete_daemonset(&name, seen).await?;
                 continue;
@@ -101,6 +102,10 @@ impl Parts {
             Action::StartCleanup { node, uid, driver, modules } => {
                 let wanted = Cleanup { driver, node, node_uid: uid, modules };
                 render::cleanup(&wanted, &seen_driver(driver, seen)?.spec, namespace, &self.identity.images)
+            }
+            Action::StartHostDriver { node, uid, driver } => {
+                let wanted = HostDriver { driver, node, node_uid: uid };
+                render::host_driver(&wanted, &seen_driver(driver, seen)?.spec, namespace, &self.identity.images)
             }
             _ => return Ok(()),
         };

@@ -45,6 +45,7 @@ impl Target {
             }
             Action::StartPrefetch { node, .. } => Self::OwnPod(format!("prefetch on {node}")),
             Action::StartCleanup { node, .. } => Self::OwnPod(format!("cleanup on {node}")),
+            Action::StartHostDriver { node, .. } => Self::OwnPod(format!("host driver on {node}")),
             Action::DeleteOwnPod { name, .. } => Self::OwnPod(format!("{namespace}/{name}")),
             Action::Evict { pod, .. } | Action::ForceDelete { pod, .. } => Self::Pod(pod.uid.clone()),
             Action::Look { node, .. } => Self::Look(node.clone()),
@@ -99,6 +100,7 @@ fn node(action: &Action) -> Option<&str> {
         | Action::Load { node, .. }
         | Action::StartPrefetch { node, .. }
         | Action::StartCleanup { node, .. }
+        | Action::StartHostDriver { node, .. }
         | Action::Evict { node, .. }
         | Action::ForceDelete { node, .. }
         | Action::Look { node, .. } => Some(node),
@@ -116,6 +118,7 @@ fn driver(action: &Action) -> Option<&str> {
         | Action::WriteDriverStatus { driver, .. }
         | Action::StartPrefetch { driver, .. }
         | Action::StartCleanup { driver, .. }
+        | Action::StartHostDriver { driver, .. }
         | Action::Evict { driver, .. }
         | Action::ForceDelete { driver, .. } => Some(driver),
         Action::WriteRollout { now, .. } => Some(&now.driver),
@@ -145,6 +148,7 @@ fn step(action: &Action) -> (String, bool) {
         Action::Load { label, value, .. } => format!("load: set {label}={value}"),
         Action::StartPrefetch { image, .. } => format!("pull {image}"),
         Action::StartCleanup { modules, .. } => format!("take out {}", modules.join(", ")),
+        Action::StartHostDriver { .. } => "have the host load its driver".to_owned(),
         Action::DeleteOwnPod { name, .. } => return (format!("delete pod {name}"), true),
         Action::Evict { pod, .. } => format!("evict {}/{}", pod.namespace, pod.name),
         Action::ForceDelete { pod, .. } => format!("delete {}/{}", pod.namespace, pod.name),

@@ -1,10 +1,11 @@
 //! A CXIDriver as the engine sees it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cxi_api::{
-    CXIDriver,
-    names::{ORPHAN_ANNOTATION, RESUME_ANNOTATION, TEARDOWN_FINALIZER, device_plugin_daemonset},
+    CXIDriver, CXIDriverSpec,
+    driver_status::SidecarImages,
+    names::{ORPHAN_ANNOTATION, RESUME_ANNOTATION, Role, TEARDOWN_FINALIZER, services_gate},
 };
 use cxi_rollout::world::Driver;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -13,13 +14,12 @@ use kube::ResourceExt;
 use crate::{
     memory::{Applied, Remembered},
     observe::Snapshot,
-    render::{HASH_ANNOTATION, Images, RESOURCE_ANNOTATION, operands},
+    render::{self, HASH_ANNOTATION, Images, OPERANDS, RESOURCE_ANNOTATION, daemonset_name, operands},
 };
 
 /// The CXIDriver with the state of its operands.
 pub fn driver(object: &CXIDriver, seen: &Snapshot, memory: &Remembered, images: &Images, namespace: &str) -> Driver {
     let name = object.name_any();
-    let daemonset = seen.daemonset(&device_plugin_daemonset(&name));
     let annotations = object.annotations();
     Driver {
         uid: object.uid().unwrap_or_default(),
@@ -32,11 +32,29 @@ pub fn driver(object: &CXIDriver, seen: &Snapshot, memory: &Remembered, images: 
         spec: object.spec.clone(),
         status: object.status.clone().unwrap_or_default(),
         operands_current: operands_current(object, seen, memory, images, namespace),
-        plugin_pods_ready: daemonset
-            .and_then(|daemonset| daemonset.status.as_ref())
-            .map_or(0, |status| status.number_ready),
+        pods_ready: pods_ready(&name, seen),
+        injection: memory.injection,
+        sidecar: object.spec.retry_handler.runs_in_pods().then(|| SidecarImages {
+            agent: render::images::agent(&object.spec, images),
+            retry_handler: render::images::own(object.spec.retry_handler.image.as_ref()),
+        }),
         name,
     }
+}
+
+/// By operand, what its DaemonSet says of its pods: `numberReady` counts nodes that should have a pod and have a ready one.
+fn pods_ready(driver: &str, seen: &Snapshot) -> BTreeMap<Role, i32> {
+    let ready = |role: &Role| {
+        let daemonset = seen.daemonset(&daemonset_name(driver, *role)?)?;
+        Some((*role, daemonset.status.as_ref()?.number_ready))
+    };
+    OPERANDS.iter().filter_map(ready).collect()
+}
+
+/// Whether no retry handler is wanted on nodes any more, but some node still has to have one.
+pub fn retiring(driver: &str, spec: &CXIDriverSpec, seen: &Snapshot) -> bool {
+    let gate = services_gate(driver);
+    !spec.retry_handler.runs_on_nodes() && seen.nodes.iter().any(|node| node.labels().contains_key(&gate))
 }
 
 /// Whether each DaemonSet is there exactly when it should, as it was rendered, and unchanged since. After a restart nobody
@@ -48,7 +66,8 @@ fn operands_current(
     images: &Images,
     namespace: &str,
 ) -> bool {
-    let wanted = operands(&driver.name_any(), &driver.spec, namespace, images);
+    let name = driver.name_any();
+    let wanted = operands(&name, &driver.spec, namespace, images, retiring(&name, &driver.spec, seen));
     wanted.iter().all(|(name, wanted)| match (wanted, seen.daemonset(name)) {
         (None, None) => true,
         (None, Some(_)) | (Some(_), None) => false,

@@ -108,7 +108,7 @@ pub fn holder(pod: &Pod, resources: &BTreeSet<String>) -> Option<Holder> {
 
 /// The pod as one of ours.
 pub fn own(pod: &Pod) -> Option<OwnPod> {
-    let roles = [Role::DevicePlugin, Role::Prefetch, Role::Cleanup];
+    let roles = [Role::DevicePlugin, Role::RetryHandler, Role::Prefetch, Role::Cleanup, Role::HostDriver];
     let label = pod.labels().get(ROLE_LABEL)?;
     Some(OwnPod {
         role: roles.into_iter().find(|role| role.as_str() == label)?,

@@ -104,13 +104,15 @@ fn a_prefetch_pod_hands_over_its_message() {
 }
 
 #[test]
-fn an_agent_is_neither_holder_nor_plugin() {
+fn only_operands_that_are_gated_are_looked_at() {
     let spec = cxi_api::CXIDriverSpec::new("13.0.0");
-    let [(_, agent), _] = crate::render::operands("cassini", &spec, "cxi-operator", &crate::render::Images::default());
-    let template = agent.unwrap().spec.unwrap().template;
-    let pod = Pod { metadata: template.metadata.unwrap(), spec: template.spec, status: None };
-    assert!(holder(&pod, &resources()).is_none());
-    assert!(own(&pod).is_none());
-    assert!(worker(&pod).is_none());
-    assert!(crate::observe::prune::own_pod(pod).is_none(), "kept in memory for nothing");
+    let operands = crate::render::operands("cassini", &spec, "cxi-operator", &crate::render::Images::default(), false);
+    for (name, operand) in operands {
+        let template = operand.unwrap().spec.unwrap().template;
+        let pod = Pod { metadata: template.metadata.unwrap(), spec: template.spec, status: None };
+        assert!(holder(&pod, &resources()).is_none() && worker(&pod).is_none(), "{name}");
+        let counted = ["cxi-device-plugin-cassini", "cxi-retry-handler-cassini"].contains(&name.as_str());
+        assert_eq!(own(&pod).is_some(), counted, "{name}");
+        assert_eq!(crate::observe::prune::own_pod(pod).is_some(), counted, "{name} is kept in memory for nothing");
+    }
 }

@@ -81,14 +81,15 @@ fn resources(container: Container) -> Container {
     Container { name: container.name, resources: container.resources, ..Container::default() }
 }
 
-/// A pod of our own, or one of KMM's for our Modules. Agents speak for themselves, in their reports: nothing is read from their
-/// pods, of which there is one per node.
+/// A pod of our own, or one of KMM's for our Modules. Nothing is read from the pods of agents and exporters, of which there is
+/// one of each per node: agents speak for themselves, in their reports, and how many are ready their DaemonSets say.
 pub fn own_pod(mut pod: Pod) -> Option<Pod> {
     let kinds = [ROLE_LABEL, WORKER_ACTION_LABEL, PULL_POD_LABEL];
     if !pod.labels().keys().any(|key| kinds.contains(&key.as_str())) {
         return None;
     }
-    if pod.labels().get(ROLE_LABEL).is_some_and(|role| role == Role::Agent.as_str()) {
+    let unread = [Role::Agent, Role::MetricsExporter].map(Role::as_str);
+    if pod.labels().get(ROLE_LABEL).is_some_and(|role| unread.contains(&role.as_str())) {
         return None;
     }
     bookkeeping(&mut pod);

@@ -142,13 +142,16 @@ fn only_our_modules_count() {
 fn operands_are_current_once_applied_and_unchanged() {
     let namespace = "cxi-operator";
     let driver = driver();
-    let mut operands =
-        crate::render::operands("cassini", &driver.spec, namespace, &Images::default()).map(|(name, operand)| {
-            let mut operand = operand.unwrap();
-            operand.metadata.uid = Some(format!("uid of {name}"));
-            operand.metadata.generation = Some(1);
-            operand
-        });
+    let prepared = |(name, operand): crate::render::WantedOperand| {
+        let mut operand = operand.unwrap();
+        operand.metadata.uid = Some(format!("uid of {name}"));
+        operand.metadata.generation = Some(1);
+        operand
+    };
+    let operands = crate::render::operands("cassini", &driver.spec, namespace, &Images::default(), false)
+        .into_iter()
+        .map(prepared);
+    let mut operands: Vec<_> = operands.collect();
     let current = |seen: &Snapshot, memory: &Remembered| build(seen, memory, &identity()).drivers[0].operands_current;
 
     let mut disabled = driver.as_ref().clone();
@@ -158,16 +161,17 @@ fn operands_are_current_once_applied_and_unchanged() {
     assert!(!current(&seen, &memory), "none exists");
     seen.daemonsets = operands.iter().cloned().map(Arc::new).collect();
     assert!(!current(&seen, &memory), "nobody knows whether they were changed");
-    for (operand, name) in operands.iter().zip(["cxi-agent-cassini", "cxi-device-plugin-cassini"]) {
+    for (operand, name) in operands.iter().zip(crate::render::operand_names("cassini")) {
         assert!(!current(&seen, &memory), "{name} may have been changed");
-        memory.applied.insert(name.into(), crate::observe::applied(operand));
+        memory.applied.insert(name, crate::observe::applied(operand));
     }
     assert!(current(&seen, &memory));
     let without_plugin = Snapshot { drivers: vec![Arc::new(disabled)], ..seen.clone() };
     assert!(!current(&without_plugin, &memory), "the device plugin is to go");
-    let only_agent = Snapshot { daemonsets: seen.daemonsets[..1].to_vec(), ..without_plugin };
-    assert!(current(&only_agent, &memory));
+    let mut others = seen.daemonsets.clone();
+    others.remove(1);
+    assert!(current(&Snapshot { daemonsets: others, ..without_plugin }, &memory));
     operands[0].metadata.generation = Some(2);
-    seen.daemonsets = operands.map(Arc::new).to_vec();
+    seen.daemonsets = operands.into_iter().map(Arc::new).collect();
     assert!(!current(&seen, &memory), "somebody changed one");
 }

@@ -13,6 +13,7 @@ use k8s_openapi::api::{
 use crate::render::{
     Images,
     daemonset::{HostDirectory, Operand, daemonset, field, mounts, requests, variable, volumes},
+    images,
     security::sees_open_files,
 };
 
@@ -20,9 +21,9 @@ use crate::render::{
 /// files of every process. It comes as a directory and not with the host's process ids (`hostPID`): like this the agent sees
 /// all processes and can send a signal to none.
 const HOST: [HostDirectory; 3] = [
-    HostDirectory { name: "sys", host: "/sys", container: "/host/sys", read_only: true },
-    HostDirectory { name: "dev", host: "/dev", container: "/host/dev", read_only: true },
-    HostDirectory { name: "proc", host: "/proc", container: "/host/proc", read_only: true },
+    HostDirectory::read("sys", "/sys", "/host/sys"),
+    HostDirectory::read("dev", "/dev", "/host/dev"),
+    HostDirectory::read("proc", "/proc", "/host/proc"),
 ];
 
 /// The DaemonSet.
@@ -32,20 +33,17 @@ pub fn agent(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Image
         role: Role::Agent,
         name: agent_daemonset(driver),
         annotations: [].into(),
+        pod_annotations: [].into(),
+        on_delete: false,
         pod: pod(driver, spec, images),
     };
     daemonset(operand, namespace)
 }
 
-/// Image of the agent, also for the clean-up pods.
-pub fn image(spec: &CXIDriverSpec, images: &Images) -> String {
-    spec.agent.as_ref().and_then(|agent| agent.image.clone()).unwrap_or_else(|| images.agent.clone())
-}
-
 fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
     let container = Container {
         name: "report".to_owned(),
-        image: Some(image(spec, images)),
+        image: Some(images::agent(spec, images)),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["cxi-agent".to_owned()]),
         args: Some(vec!["report".to_owned()]),

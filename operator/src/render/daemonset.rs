@@ -7,8 +7,8 @@ use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet},
         core::v1::{
-            EnvVar, EnvVarSource, HostPathVolumeSource, ObjectFieldSelector, PodSpec, PodTemplateSpec,
-            ResourceRequirements, Volume, VolumeMount,
+            Affinity, EnvVar, EnvVarSource, HostPathVolumeSource, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+            NodeSelectorTerm, ObjectFieldSelector, PodSpec, PodTemplateSpec, ResourceRequirements, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -34,6 +34,37 @@ pub struct HostDirectory {
     pub container: &'static str,
     /// Whether it is only read.
     pub read_only: bool,
+    /// Whether it is made when the host has none.
+    pub create: bool,
+    /// Who sees what is mounted below it later, as Kubernetes spells it; nobody when empty.
+    pub propagation: Option<&'static str>,
+}
+
+impl HostDirectory {
+    /// One that is only read.
+    pub const fn read(name: &'static str, host: &'static str, container: &'static str) -> Self {
+        Self { name, host, container, read_only: true, create: false, propagation: None }
+    }
+
+    /// One that is written to.
+    pub const fn write(name: &'static str, host: &'static str, container: &'static str) -> Self {
+        Self { name, host, container, read_only: false, create: false, propagation: None }
+    }
+
+    /// Made when the host has none.
+    pub const fn created(self) -> Self {
+        Self { create: true, ..self }
+    }
+
+    /// The container sees what the host mounts below it later.
+    pub const fn with_later_mounts(self) -> Self {
+        Self { propagation: Some("HostToContainer"), ..self }
+    }
+
+    /// The host sees what the container mounts below it.
+    pub const fn with_own_mounts(self) -> Self {
+        Self { propagation: Some("Bidirectional"), ..self }
+    }
 }
 
 /// What differs.
@@ -46,6 +77,10 @@ pub struct Operand<'a> {
     pub name: String,
     /// Annotations of the DaemonSet.
     pub annotations: BTreeMap<String, String>,
+    /// Annotations of its pods.
+    pub pod_annotations: BTreeMap<String, String>,
+    /// Whether a pod stays as it is until something else deletes it, whatever becomes of its template.
+    pub on_delete: bool,
     /// Its pods.
     pub pod: PodSpec,
 }
@@ -55,7 +90,7 @@ pub struct Operand<'a> {
 ///
 /// Its metadata must never carry KMM's label `kmm.node.kubernetes.io/module.name`: KMM deletes DaemonSets that do.
 pub fn daemonset(operand: Operand<'_>, namespace: &str) -> DaemonSet {
-    let Operand { driver, role, name, annotations, pod } = operand;
+    let Operand { driver, role, name, annotations, pod_annotations, on_delete, pod } = operand;
     let pod_labels = pod_labels(driver, role);
     let selector: BTreeMap<String, String> = pod_labels
         .iter()
@@ -75,15 +110,23 @@ pub fn daemonset(operand: Operand<'_>, namespace: &str) -> DaemonSet {
         spec: Some(DaemonSetSpec {
             selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(pod_labels), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta {
+                    annotations: (!pod_annotations.is_empty()).then_some(pod_annotations),
+                    labels: Some(pod_labels),
+                    ..ObjectMeta::default()
+                }),
                 spec: Some(pod),
             },
-            update_strategy: Some(DaemonSetUpdateStrategy {
-                type_: Some("RollingUpdate".to_owned()),
-                rolling_update: Some(RollingUpdateDaemonSet {
-                    max_unavailable: Some(IntOrString::String("10%".to_owned())),
-                    max_surge: None,
-                }),
+            update_strategy: Some(if on_delete {
+                DaemonSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }
+            } else {
+                DaemonSetUpdateStrategy {
+                    type_: Some("RollingUpdate".to_owned()),
+                    rolling_update: Some(RollingUpdateDaemonSet {
+                        max_unavailable: Some(IntOrString::String("10%".to_owned())),
+                        max_surge: None,
+                    }),
+                }
             }),
             ..DaemonSetSpec::default()
         }),
@@ -101,6 +144,7 @@ pub fn mounts(directories: &[HostDirectory]) -> Vec<VolumeMount> {
         name: directory.name.to_owned(),
         mount_path: directory.container.to_owned(),
         read_only: Some(directory.read_only),
+        mount_propagation: directory.propagation.map(str::to_owned),
         ..VolumeMount::default()
     };
     directories.iter().map(mount).collect()
@@ -110,10 +154,26 @@ pub fn mounts(directories: &[HostDirectory]) -> Vec<VolumeMount> {
 pub fn volumes(directories: &[HostDirectory]) -> Vec<Volume> {
     let volume = |directory: &HostDirectory| Volume {
         name: directory.name.to_owned(),
-        host_path: Some(HostPathVolumeSource { path: directory.host.to_owned(), type_: None }),
+        host_path: Some(HostPathVolumeSource {
+            path: directory.host.to_owned(),
+            type_: directory.create.then(|| "DirectoryOrCreate".to_owned()),
+        }),
         ..Volume::default()
     };
     directories.iter().map(volume).collect()
+}
+
+/// Only nodes that carry this label, whatever its value: the gate of an operand.
+pub fn gate(label: String) -> Affinity {
+    let requirement = NodeSelectorRequirement { key: label, operator: "Exists".to_owned(), values: None };
+    let term = NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector { node_selector_terms: vec![term] }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    }
 }
 
 /// An environment variable.

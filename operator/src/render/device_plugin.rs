@@ -7,15 +7,13 @@ use cxi_api::{
 };
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{
-        Affinity, Container, EnvVar, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec,
-        SecurityContext,
-    },
+    core::v1::{Container, EnvVar, PodSpec, SecurityContext},
 };
 
 use crate::render::{
     Images,
-    daemonset::{HostDirectory, Operand, daemonset, field, mounts, requests, variable, volumes},
+    daemonset::{HostDirectory, Operand, daemonset, field, gate, mounts, requests, variable, volumes},
+    images,
     security::no_capabilities,
 };
 
@@ -25,20 +23,10 @@ pub const RESOURCE_ANNOTATION: &str = "cxi.hpe.com/resource";
 /// What the plugin needs of the host. Its `/dev` is not put in the place of the container's: there the kubelet wants a file of
 /// its own for the container's last words, and a directory that is only read has no room for it.
 const HOST: [HostDirectory; 4] = [
-    HostDirectory {
-        name: "device-plugins",
-        host: "/var/lib/kubelet/device-plugins",
-        container: "/var/lib/kubelet/device-plugins",
-        read_only: false,
-    },
-    HostDirectory {
-        name: "pod-resources",
-        host: "/var/lib/kubelet/pod-resources",
-        container: "/var/lib/kubelet/pod-resources",
-        read_only: true,
-    },
-    HostDirectory { name: "sys", host: "/sys", container: "/host/sys", read_only: true },
-    HostDirectory { name: "dev", host: "/dev", container: "/host/dev", read_only: true },
+    HostDirectory::write("device-plugins", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet/device-plugins"),
+    HostDirectory::read("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources"),
+    HostDirectory::read("sys", "/sys", "/host/sys"),
+    HostDirectory::read("dev", "/dev", "/host/dev"),
 ];
 
 /// The DaemonSet, or nothing when the device plugin is disabled.
@@ -52,6 +40,8 @@ pub fn device_plugin(driver: &str, spec: &CXIDriverSpec, namespace: &str, images
         role: Role::DevicePlugin,
         name: device_plugin_daemonset(driver),
         annotations: [(RESOURCE_ANNOTATION.to_owned(), plugin.resource_name.clone())].into(),
+        pod_annotations: [].into(),
+        on_delete: false,
         pod: pod(driver, spec, images),
     };
     Some(daemonset(operand, namespace))
@@ -59,9 +49,9 @@ pub fn device_plugin(driver: &str, spec: &CXIDriverSpec, namespace: &str, images
 
 fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
     let plugin = &spec.device_plugin;
-    let image = plugin.image.clone().unwrap_or_else(|| images.device_plugin.clone());
+    let image = images::chosen(plugin.image.as_ref(), &images.device_plugin);
     PodSpec {
-        affinity: Some(gate(driver)),
+        affinity: Some(gate(device_plugin_gate(driver))),
         containers: vec![Container {
             name: "device-plugin".to_owned(),
             image: Some(image),
@@ -104,18 +94,4 @@ fn environment(spec: &CXIDriverSpec) -> Vec<EnvVar> {
         variable("SYSFS_ROOT", "/host/sys"),
         variable("DEVFS_ROOT", "/host/dev"),
     ]
-}
-
-/// Only nodes whose gate is open.
-fn gate(driver: &str) -> Affinity {
-    let requirement =
-        NodeSelectorRequirement { key: device_plugin_gate(driver), operator: "Exists".to_owned(), values: None };
-    let term = NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None };
-    Affinity {
-        node_affinity: Some(NodeAffinity {
-            required_during_scheduling_ignored_during_execution: Some(NodeSelector { node_selector_terms: vec![term] }),
-            ..NodeAffinity::default()
-        }),
-        ..Affinity::default()
-    }
 }

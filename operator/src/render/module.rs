@@ -22,7 +22,7 @@ pub const MODULE_LOADER: &str = "cxi-module-loader";
 const MODULES_ROOT: &str = "/tmp/opt";
 
 /// The two modules that pull in the other three as their dependencies.
-const LOAD: [&str; 2] = ["cxi-user", "cxi-eth"];
+pub const LOAD: [&str; 2] = ["cxi-user", "cxi-eth"];
 
 /// All modules, users before what they use.
 const UNLOAD: [&str; 5] = ["cxi-eth", "cxi-user", "cxi-ss1", "cxi-sl", "cxi-sbl"];

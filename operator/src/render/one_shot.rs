@@ -11,10 +11,12 @@ use k8s_openapi::{
 };
 
 use crate::render::{
-    Images, agent,
-    daemonset::requests,
+    Images,
+    daemonset::{HostDirectory, mounts, requests, volumes},
+    images,
+    module::LOAD,
     pod_labels,
-    security::{no_capabilities, seccomp, sees_open_files},
+    security::{loads_modules, no_capabilities, seccomp, sees_open_files},
     short_hash,
 };
 
@@ -75,7 +77,7 @@ pub fn cleanup(wanted: &Cleanup<'_>, spec: &CXIDriverSpec, namespace: &str, imag
     let modules = wanted.modules.iter().flat_map(|module| ["--module".to_owned(), module.clone()]);
     let container = Container {
         name: "remove-modules".to_owned(),
-        image: Some(agent::image(spec, images)),
+        image: Some(images::agent(spec, images)),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["cxi-agent".to_owned()]),
         args: Some(std::iter::once("remove-modules".to_owned()).chain(modules).collect()),
@@ -86,6 +88,43 @@ pub fn cleanup(wanted: &Cleanup<'_>, spec: &CXIDriverSpec, namespace: &str, imag
     };
     let spec = PodSpec { containers: vec![container], host_pid: Some(true), ..on_node(wanted.node) };
     let labels = pod_labels(wanted.driver, Role::Cleanup);
+    Pod { metadata: metadata(name, namespace, labels), spec: Some(spec), status: None }
+}
+
+/// What a pod is for that has the host load its driver.
+#[derive(Clone, Copy, Debug)]
+pub struct HostDriver<'a> {
+    /// CXIDriver.
+    pub driver: &'a str,
+    /// Node.
+    pub node: &'a str,
+    /// UID of the Node.
+    pub node_uid: &'a str,
+}
+
+/// The host's files, for its own `modprobe`: which modules there are, and with which parameters they are loaded, is the host's
+/// affair.
+const HOST_FILES: [HostDirectory; 1] = [HostDirectory::read("host", "/", "/host")];
+
+/// A pod that has the host load the driver that it brings. It runs the host's `modprobe` in the host's files; no container
+/// that stays may load modules.
+pub fn host_driver(wanted: &HostDriver<'_>, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Pod {
+    let name = format!("cxi-host-driver-{}", short_hash(&[wanted.node_uid]));
+    let modules = LOAD.iter().flat_map(|module| ["--module".to_owned(), (*module).to_owned()]);
+    let container = Container {
+        name: "modprobe".to_owned(),
+        image: Some(images::agent(spec, images)),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec!["cxi-agent".to_owned()]),
+        args: Some(["load-modules", "--root", "/host"].map(str::to_owned).into_iter().chain(modules).collect()),
+        resources: Some(requests("1m", "8Mi")),
+        security_context: Some(loads_modules()),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(mounts(&HOST_FILES)),
+        ..Container::default()
+    };
+    let spec = PodSpec { containers: vec![container], volumes: Some(volumes(&HOST_FILES)), ..on_node(wanted.node) };
+    let labels = pod_labels(wanted.driver, Role::HostDriver);
     Pod { metadata: metadata(name, namespace, labels), spec: Some(spec), status: None }
 }
 

@@ -16,6 +16,23 @@ pub fn seccomp() -> SeccompProfile {
     SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }
 }
 
+/// For a container that runs the host's `modprobe` in the host's files.
+pub fn loads_modules() -> SecurityContext {
+    let add = ["SYS_CHROOT", "SYS_MODULE"].map(str::to_owned).to_vec();
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".to_owned(), localhost_profile: None }),
+        capabilities: Some(Capabilities { add: Some(add), ..no_capabilities() }),
+        read_only_root_filesystem: Some(true),
+        run_as_user: Some(0),
+        // Where SELinux is on, the type of ordinary containers may neither read the host's files nor load modules.
+        se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".to_owned()), ..SELinuxOptions::default() }),
+        // The filter of containerd and CRI-O lets the calls that load modules pass with the capability.
+        seccomp_profile: Some(seccomp()),
+        ..SecurityContext::default()
+    }
+}
+
 /// For a container that looks at the open files of every process of the node, with `more` capabilities.
 pub fn sees_open_files(more: &[&str]) -> SecurityContext {
     let capabilities = SEE_OPEN_FILES.iter().chain(more).map(|name| (*name).to_owned()).collect();

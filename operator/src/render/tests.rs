@@ -1,5 +1,7 @@
 use super::*;
-use cxi_api::driver::{KernelMapping, Modprobe, RegistryTls, SourceType};
+use cxi_api::driver::{
+    KernelMapping, Modprobe, RegistryTls, RetryHandler, RetryHandlerDaemonSet, RetryHandlerMode, SourceType,
+};
 
 fn spec() -> CXIDriverSpec {
     let mut spec = CXIDriverSpec::new("13.1.0+hotfix");
@@ -44,52 +46,118 @@ fn module_without_images_has_no_mapping() {
     assert!(module.spec.module_loader.unwrap().container.kernel_mappings.is_empty());
 }
 
-fn rendered(spec: &CXIDriverSpec) -> [Option<DaemonSet>; 2] {
-    let operands = operands("cassini", spec, "cxi-operator", &images());
-    for (name, operand) in &operands {
+fn rendered(spec: &CXIDriverSpec) -> BTreeMap<String, DaemonSet> {
+    let operands = operands("cassini", spec, "cxi-operator", &images(), false);
+    assert!(operands.iter().map(|(name, _)| name).eq(&operand_names("cassini")));
+    let mut wanted = BTreeMap::new();
+    for (name, operand) in operands {
         let Some(operand) = operand else { continue };
-        assert_eq!(operand.metadata.name.as_ref(), Some(name));
+        assert_eq!(operand.metadata.name.as_ref(), Some(&name));
         assert!(operand.metadata.owner_references.is_none(), "it stays until its nodes are taken down");
         let metadata = serde_json::to_string(&operand.metadata).unwrap();
         assert!(!metadata.contains("kmm.node.kubernetes.io"), "KMM would delete it");
+        wanted.insert(name, operand);
     }
-    operands.map(|(_, operand)| operand)
+    wanted
 }
+
+fn pod(spec: &CXIDriverSpec, name: &str) -> k8s_openapi::api::core::v1::PodSpec {
+    rendered(spec)[name].spec.clone().unwrap().template.spec.unwrap()
+}
+
+fn image(spec: &CXIDriverSpec, name: &str) -> String {
+    pod(spec, name).containers[0].image.clone().unwrap()
+}
+
+const AGENT: &str = "cxi-agent-cassini";
+const PLUGIN: &str = "cxi-device-plugin-cassini";
+const EXPORTER: &str = "cxi-metrics-exporter-cassini";
+const RETRY: &str = "cxi-retry-handler-cassini";
 
 #[test]
 fn device_plugin_daemonset() {
-    let [_, plugin] = rendered(&spec());
-    insta::assert_snapshot!(yaml(&plugin.unwrap()));
+    insta::assert_snapshot!(yaml(&rendered(&spec())[PLUGIN]));
 }
 
 #[test]
 fn agent_daemonset() {
-    let [agent, _] = rendered(&spec());
-    insta::assert_snapshot!(yaml(&agent.unwrap()));
+    insta::assert_snapshot!(yaml(&rendered(&spec())[AGENT]));
 }
 
 #[test]
-fn the_agent_runs_without_a_device_plugin_and_with_the_image_that_is_asked_for() {
+fn exporter_daemonset() {
+    let mut spec = spec();
+    spec.metrics_exporter.port = 9100;
+    insta::assert_snapshot!(yaml(&rendered(&spec)[EXPORTER]));
+}
+
+#[test]
+fn retry_handler_daemonset() {
+    insta::assert_snapshot!(yaml(&rendered(&spec())[RETRY]));
+}
+
+#[test]
+fn a_retry_handler_of_its_own_image_is_supervised_by_our_program() {
+    let mut spec = spec();
+    spec.retry_handler.image = Some("registry.example/shs/cxi-rh:13.1.0".into());
+    spec.retry_handler.daemonset = Some(RetryHandlerDaemonSet {
+        node_selector: [("rack".to_owned(), "7".to_owned())].into(),
+        ..RetryHandlerDaemonSet::default()
+    });
+    insta::assert_snapshot!(yaml(&pod(&spec, RETRY)));
+}
+
+#[test]
+fn what_is_disabled_is_not_there_and_the_agent_always_is() {
     let mut spec = spec();
     spec.device_plugin.enabled = false;
+    spec.metrics_exporter.enabled = false;
+    spec.retry_handler.enabled = false;
     spec.agent = Some(cxi_api::driver::Agent { image: Some("registry.example/mine:2".into()) });
-    let [agent, plugin] = rendered(&spec);
-    assert!(plugin.is_none());
-    let pod = agent.unwrap().spec.unwrap().template.spec.unwrap();
-    assert_eq!(pod.containers[0].image.as_deref(), Some("registry.example/mine:2"));
+    assert!(rendered(&spec).keys().eq([AGENT]));
+    assert_eq!(image(&spec, AGENT), "registry.example/mine:2");
+    for mode in [RetryHandlerMode::Sidecar, RetryHandlerMode::Kernel, RetryHandlerMode::None] {
+        spec.retry_handler = RetryHandler { mode, ..RetryHandler::default() };
+        assert!(rendered(&spec).keys().eq([AGENT]), "{mode:?}");
+        let retiring = operands("cassini", &spec, "cxi-operator", &images(), true);
+        assert!(retiring.iter().any(|(name, operand)| name == RETRY && operand.is_some()), "{mode:?}");
+    }
+}
+
+#[test]
+fn images_of_the_earlier_operator_are_replaced_by_ours() {
+    let mut spec = spec();
+    let earlier = |name: &str| Some(format!("ghcr.io/sielicki/slingshot-operator/{name}:v0.1.0"));
+    spec.device_plugin.image = earlier("device-plugin");
+    spec.retry_handler.image = earlier("retry-handler");
+    spec.metrics_exporter.image = Some("registry.example/mine:3".into());
+    assert_eq!(image(&spec, PLUGIN), images().device_plugin);
+    assert_eq!(image(&spec, RETRY), images().agent);
+    assert!(pod(&spec, RETRY).init_containers.is_none());
+    assert_eq!(image(&spec, EXPORTER), "registry.example/mine:3");
+    let replaced = super::images::replaced(&spec, &images());
+    let fields: Vec<&str> = replaced.iter().map(|(field, ..)| *field).collect();
+    assert_eq!(fields, ["spec.devicePlugin.image", "spec.retryHandler.image"]);
 }
 
 #[test]
 fn an_operand_changes_its_hash_with_its_content() {
     let mut spec = spec();
-    let hashes = |spec: &CXIDriverSpec| {
-        rendered(spec).map(|operand| operand.unwrap().metadata.annotations.unwrap()[HASH_ANNOTATION].clone())
+    let hashes = |spec: &CXIDriverSpec| -> BTreeMap<String, String> {
+        let hash = |operand: DaemonSet| operand.metadata.annotations.unwrap()[HASH_ANNOTATION].clone();
+        rendered(spec).into_iter().map(|(name, operand)| (name, hash(operand))).collect()
     };
     let before = hashes(&spec);
     assert_eq!(before, hashes(&spec));
     spec.device_plugin.shared_capacity = 7;
     let after = hashes(&spec);
-    assert!(before[0] == after[0] && before[1] != after[1]);
+    assert!(before.iter().all(|(name, hash)| (after[name] == *hash) == (name != PLUGIN)));
+}
+
+#[test]
+fn host_driver_pod() {
+    let wanted = HostDriver { driver: "cassini", node: "n1", node_uid: "uid-1" };
+    insta::assert_snapshot!(yaml(&host_driver(&wanted, &spec(), "cxi-operator", &images())));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod pace;
 mod preinstalled;
 mod reboots;
 mod revert;
+mod services;
 mod teardown;
 
 use cxi_api::{Phase, Reason, strategy::DrainPolicy};

@@ -1,8 +1,8 @@
 //! Hosts that bring their driver: nothing is loaded or unloaded, everything else works.
 
-use cxi_api::{CXIDriverSpec, Phase, Reason, driver::SourceType};
+use cxi_api::{CXIDriverSpec, Phase, Reason, driver::SourceType, names::Role};
 
-use super::{reason, upgrade};
+use super::{message, reason, upgrade};
 use crate::sim::{KERNEL, Sim, build::spec};
 
 fn preinstalled(version: &str) -> CXIDriverSpec {
@@ -34,15 +34,27 @@ fn the_hosts_driver_is_verified_and_offered_without_kmm() {
 }
 
 #[test]
+fn a_host_that_has_not_loaded_its_driver_is_asked_to() {
+    let mut sim = hosts(2);
+    sim.machine_mut("n1").clear();
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(sim.machines["n1"].loaded.as_deref(), Some("13.0.0"));
+    assert!(sim.node("n1").pods.iter().all(|pod| pod.role != Role::HostDriver), "swept up");
+    assert_eq!(sim.writes.get("one-shot pods"), Some(&2), "one comes and goes, on n1");
+}
+
+#[test]
 fn a_host_without_its_driver_is_named() {
     let mut sim = hosts(2);
     sim.machine_mut("n1").clear();
+    sim.machine_mut("n1").host_driver = None;
+    sim.until("what modprobe said", |sim| message(sim, "n1").contains("Module cxi-user not found"));
     sim.settle();
     sim.assert_up_to_date("n2");
     assert_ne!(sim.phase("n1"), Some(Phase::UpToDate));
     assert!(matches!(reason(&sim, "n1"), Some(Reason::HostDriverMissing | Reason::Failed)), "{}", sim.describe());
-    let now = sim.now;
-    sim.machine_mut("n1").insert("13.0.0", KERNEL, now);
+    sim.machine_mut("n1").host_driver = Some("13.0.0".into());
     sim.ask("n1", "retry");
     sim.resume();
     sim.settle();

@@ -124,6 +124,9 @@ impl Sim {
             Action::StartPrefetch { node, driver, revision, uid, .. } => {
                 self.start_pod(node, uid, driver, Role::Prefetch, Some(revision.clone()))?;
             }
+            Action::StartHostDriver { node, driver, uid } => {
+                self.start_pod(node, uid, driver, Role::HostDriver, None)?;
+            }
             Action::StartCleanup { node, driver, uid, .. } => {
                 self.start_pod(node, uid, driver, Role::Cleanup, None)?;
             }
@@ -199,6 +202,7 @@ impl Sim {
             at,
             allocatable: found.allocatable.get(resource).copied().unwrap_or(0),
             plugin_pods: found.pods.iter().filter(|pod| pod.role == Role::DevicePlugin).count(),
+            service_pods: found.pods.iter().filter(|pod| pod.role == Role::RetryHandler).count(),
             holders: found.holders.clone(),
             report: found.record.as_ref().and_then(|record| record.report.clone()),
         };
@@ -311,7 +315,10 @@ fn write_kind(action: &Action) -> Option<&'static str> {
         Action::WriteRollout { .. } => "node status",
         Action::PatchNode { .. } => "node labels",
         Action::Unload { .. } | Action::Load { .. } => "version label",
-        Action::StartPrefetch { .. } | Action::StartCleanup { .. } | Action::DeleteOwnPod { .. } => "one-shot pods",
+        Action::StartPrefetch { .. }
+        | Action::StartCleanup { .. }
+        | Action::StartHostDriver { .. }
+        | Action::DeleteOwnPod { .. } => "one-shot pods",
         Action::Evict { .. } | Action::ForceDelete { .. } => "evictions",
         _ => "objects",
     })

@@ -111,7 +111,9 @@ impl Sim {
             spec,
             status: CXIDriverStatus::default(),
             operands_current: false,
-            plugin_pods_ready: 0,
+            pods_ready: BTreeMap::new(),
+            injection: cxi_rollout::world::Injection::default(),
+            sidecar: None,
         });
     }
 

@@ -3,7 +3,7 @@
 use cxi_api::{
     Advertise,
     driver::SharingMode,
-    names::{Role, device_plugin_gate},
+    names::{DRIVER_LABEL, Role, device_plugin_gate, services_gate},
 };
 use cxi_rollout::world::{OwnPod, PodState};
 use serde_json::json;
@@ -21,7 +21,8 @@ impl Sim {
             return;
         }
         self.end_pods(name);
-        self.plugin_pods(name);
+        self.gated_pods(name, Role::DevicePlugin, device_plugin_gate);
+        self.gated_pods(name, Role::RetryHandler, services_gate);
         self.one_shot_pods(name);
         self.offer(name);
     }
@@ -41,30 +42,32 @@ impl Sim {
     }
 
     fn end_pods(&mut self, name: &str) {
-        self.node_mut(name).pods.retain(|pod| !pod.deleting);
+        let stays = self.machines[name].services_stay;
+        self.node_mut(name).pods.retain(|pod| !pod.deleting || stays && pod.role == Role::RetryHandler);
     }
 
-    fn plugin_pods(&mut self, name: &str) {
+    /// What the DaemonSet controller and the kubelet make of a gate.
+    fn gated_pods(&mut self, name: &str, role: Role, gate: fn(&str) -> String) {
         let wanting: Vec<String> = self
             .daemonsets
             .iter()
-            .filter(|driver| self.node(name).labels.contains_key(&device_plugin_gate(driver)))
+            .filter(|driver| self.node(name).labels.contains_key(&gate(driver)))
             .cloned()
             .collect();
         for pod in &mut self.node_mut(name).pods {
-            if pod.role == Role::DevicePlugin {
+            if pod.role == role {
                 pod.deleting |= !wanting.contains(&pod.driver);
                 pod.state = PodState::Running { ready: true };
             }
         }
         for driver in wanting {
-            let there = |pod: &OwnPod| pod.role == Role::DevicePlugin && pod.driver == driver;
+            let there = |pod: &OwnPod| pod.role == role && pod.driver == driver;
             if self.node(name).pods.iter().any(there) {
                 continue;
             }
-            let uid = self.uid("plugin");
+            let uid = self.uid(role.as_str());
             let pod = OwnPod {
-                role: Role::DevicePlugin,
+                role,
                 driver,
                 revision: None,
                 name: uid.clone(),
@@ -120,7 +123,18 @@ impl Sim {
         let mut pods = std::mem::take(&mut self.node_mut(name).pods);
         for pod in pods.iter_mut().filter(|pod| matches!(pod.state, PodState::Pending { .. }) && !pod.deleting) {
             match pod.role {
-                Role::DevicePlugin | Role::Agent => {}
+                Role::DevicePlugin | Role::Agent | Role::MetricsExporter | Role::RetryHandler => {}
+                Role::HostDriver => {
+                    let now = self.now;
+                    let on_host = self.machines[name].host_driver.clone();
+                    pod.state = match on_host {
+                        Some(version) => {
+                            self.machine_mut(name).insert(&version, &kernel, now);
+                            PodState::Succeeded { message: String::new() }
+                        }
+                        None => PodState::Failed { message: "FATAL: Module cxi-user not found".into() },
+                    };
+                }
                 Role::Prefetch => {
                     let version = pod.revision.as_ref().and_then(|id| self.version_of(id)).unwrap_or_default();
                     let missing = self.missing.contains(&(version.clone(), kernel.clone()));
@@ -151,19 +165,26 @@ impl Sim {
             }
         }
         self.node_mut(name).pods = pods;
-        let ready = |driver: &str, sim: &Self| {
-            let pods = sim.api.nodes.values().flat_map(|node| &node.pods);
-            let ready = pods.filter(|pod| {
-                pod.role == Role::DevicePlugin
-                    && pod.driver == driver
-                    && !pod.deleting
-                    && pod.state == PodState::Running { ready: true }
-            });
-            i32::try_from(ready.count()).unwrap()
-        };
-        let counts: Vec<i32> = self.api.drivers.iter().map(|driver| ready(&driver.name, self)).collect();
-        for (driver, count) in self.api.drivers.iter_mut().zip(counts) {
-            driver.plugin_pods_ready = count;
+        for driver in self.api.drivers.iter_mut() {
+            let nodes = || self.api.nodes.values();
+            let gated = |role: Role| {
+                let ready = nodes().flat_map(|node| &node.pods).filter(|pod| {
+                    pod.role == role
+                        && pod.driver == driver.name
+                        && !pod.deleting
+                        && pod.state == PodState::Running { ready: true }
+                });
+                (role, i32::try_from(ready.count()).unwrap())
+            };
+            let owned = nodes().filter(|node| node.labels.get(DRIVER_LABEL) == Some(&driver.name)).count();
+            let everywhere = |role: Role| (role, i32::try_from(owned).unwrap());
+            driver.pods_ready = [
+                gated(Role::DevicePlugin),
+                gated(Role::RetryHandler),
+                everywhere(Role::Agent),
+                everywhere(Role::MetricsExporter),
+            ]
+            .into();
         }
     }
 }

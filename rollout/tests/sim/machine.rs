@@ -7,8 +7,11 @@ use std::{
 
 use cxi_api::{
     NodeReport, Timestamp,
+    names::Role,
     node_report::{Link, LoadedModule, Nic, OpenFile},
 };
+
+use cxi_rollout::world::PodState;
 
 use crate::sim::{Sim, kmm::KmmNode, seconds};
 
@@ -48,6 +51,8 @@ pub struct Machine {
     pub cleanup_fails: bool,
     /// Release with which the device plugin offers nothing.
     pub plugin_broken_with: Option<String>,
+    /// Whether the retry handler does not end when it is told to.
+    pub services_stay: bool,
     /// Release that the host loads at boot.
     pub host_driver: Option<String>,
     /// What the device plugin was last told to offer.
@@ -92,6 +97,7 @@ impl Default for Machine {
             pull_fails: false,
             cleanup_fails: false,
             plugin_broken_with: None,
+            services_stay: false,
             host_driver: None,
             advertise: cxi_api::Advertise::All,
             sequence: 0,
@@ -172,7 +178,17 @@ impl Sim {
             command: process.command.clone(),
             pod_uid: None,
         });
-        of_pods.chain(of_host).collect()
+        let services = self.api.nodes[node]
+            .pods
+            .iter()
+            .filter(|pod| pod.role == Role::RetryHandler && matches!(pod.state, PodState::Running { .. }));
+        let of_services = services.map(|pod| OpenFile {
+            device: "cxi0".into(),
+            pid: 5000,
+            command: "cxi_rh".into(),
+            pod_uid: Some(pod.uid.clone()),
+        });
+        of_pods.chain(of_services).chain(of_host).collect()
     }
 
     /// The agent: reads what phase its node is in, looks, and in the next tick writes what it saw.

@@ -108,7 +108,7 @@ impl Sim {
     pub fn oracle_look(&mut self, node: &str, look: &Look) {
         let now = self.now;
         let looks = self.oracle.looks.entry(node.to_owned()).or_default();
-        if look.holders.is_empty() && look.allocatable == 0 && look.plugin_pods == 0 {
+        if look.holders.is_empty() && look.allocatable == 0 && look.plugin_pods == 0 && look.service_pods == 0 {
             looks.push(now);
         } else {
             looks.clear();

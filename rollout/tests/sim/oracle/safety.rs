@@ -3,12 +3,12 @@
 
 use cxi_api::{
     NodeRollout, Phase, RevisionId,
-    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, Role, UPGRADE_PENDING_TAINT, device_plugin_gate},
+    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, Role, UPGRADE_PENDING_TAINT, device_plugin_gate, services_gate},
     strategy::{DrainPolicy, OnTimeout},
 };
 use cxi_rollout::{
     action::NodeChange,
-    world::{Holder, Node},
+    world::{Driver, Holder, Node},
 };
 
 use crate::sim::{Seen, Sim, apply::version_labels};
@@ -19,7 +19,7 @@ impl Sim {
         let now = self.now;
         for (name, node) in &self.api.nodes {
             let offered = node.allocatable.values().any(|count| *count > 0);
-            let plugin = node.pods.iter().any(|pod| pod.role == Role::DevicePlugin);
+            let plugin = node.pods.iter().any(|pod| matches!(pod.role, Role::DevicePlugin | Role::RetryHandler));
             let held = self.pods.iter().any(|pod| pod.node == *name);
             if offered || plugin || held {
                 self.oracle.busy.insert(name.clone(), now);
@@ -109,7 +109,8 @@ impl Sim {
 
     /// I3 and I10: the gate carries what is loaded, and only our fields change.
     pub(super) fn check_patch(&mut self, name: &str, changes: &[NodeChange], seen: &Seen) {
-        let gates: Vec<String> = self.api.drivers.iter().map(|driver| device_plugin_gate(&driver.name)).collect();
+        let gate = |driver: &Driver| [device_plugin_gate(&driver.name), services_gate(&driver.name)];
+        let gates: Vec<String> = self.api.drivers.iter().flat_map(gate).collect();
         for change in changes {
             let ours = match change {
                 NodeChange::SetLabel { key, .. } | NodeChange::RemoveLabel { key, .. } => {
@@ -125,7 +126,28 @@ impl Sim {
             {
                 self.check_gate(name, value, seen);
             }
+            if let NodeChange::RemoveLabel { key, .. } = change
+                && *key
+                    == services_gate(
+                        &seen.nodes[name].rollout().map(|record| record.driver.clone()).unwrap_or_default(),
+                    )
+            {
+                self.check_services(name, seen);
+            }
         }
+    }
+
+    /// Pods that hold a NIC keep their retry handler.
+    fn check_services(&mut self, name: &str, seen: &Seen) {
+        let known = |uid: &str| seen.nodes[name].holders.iter().any(|holder| holder.uid == uid);
+        let held: Vec<String> = self
+            .pods
+            .iter()
+            .filter(|pod| pod.node == name && known(&pod.holder.uid))
+            .map(|pod| pod.holder.name.clone())
+            .collect();
+        let orphaned = seen.drivers.iter().any(|driver| driver.deleting && driver.orphan);
+        self.demand(held.is_empty() || orphaned, "I2", || format!("{name} loses its retry handler under {held:?}"));
     }
 
     fn check_gate(&mut self, name: &str, value: &str, seen: &Seen) {

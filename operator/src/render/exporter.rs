@@ -1,0 +1,114 @@
+//! The metrics exporter's DaemonSet. Its pods run on every node that the CXIDriver owns, also while the node is worked on: they
+//! hold nothing of the driver, and that no driver is loaded is a metric.
+
+use cxi_api::{
+    CXIDriverSpec,
+    names::{DRIVER_LABEL, Role, metrics_exporter_daemonset},
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{Container, ContainerPort, HTTPGetAction, PodSpec, Probe, SecurityContext},
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use crate::rbac::METRICS_EXPORTER;
+use crate::render::{
+    Images,
+    daemonset::{HostDirectory, Operand, daemonset, field, mounts, requests, variable, volumes},
+    images,
+    security::{no_capabilities, seccomp},
+};
+
+/// What the exporter reads of the host: NICs and counters, whether their devices exist, `/proc/modules`, and the statistics that
+/// retry handlers mount later.
+const HOST: [HostDirectory; 4] = [
+    HostDirectory::read("sys", "/sys", "/host/sys"),
+    HostDirectory::read("dev", "/dev", "/host/dev"),
+    HostDirectory::read("proc", "/proc", "/host/proc"),
+    HostDirectory::read("retry-statistics", "/run/cxi", "/host/run/cxi").created().with_later_mounts(),
+];
+
+/// The user of distroless images that run as nobody in particular.
+const NONROOT: i64 = 65532;
+
+/// The DaemonSet, or nothing when the exporter is disabled.
+pub fn exporter(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Option<DaemonSet> {
+    let wanted = &spec.metrics_exporter;
+    if !wanted.enabled {
+        return None;
+    }
+    let port = wanted.port.to_string();
+    // The annotations by which a Prometheus without its operator finds what to scrape, as on the pods of the earlier operator.
+    let scrape = [("scrape", "true"), ("port", &port), ("path", "/metrics")]
+        .map(|(key, value)| (format!("prometheus.io/{key}"), value.to_owned()));
+    let operand = Operand {
+        driver,
+        role: Role::MetricsExporter,
+        name: metrics_exporter_daemonset(driver),
+        annotations: [].into(),
+        pod_annotations: scrape.into(),
+        on_delete: false,
+        pod: pod(driver, spec, images),
+    };
+    Some(daemonset(operand, namespace))
+}
+
+fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
+    let wanted = &spec.metrics_exporter;
+    let healthy = Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some("/healthz".to_owned()),
+            port: IntOrString::String("metrics".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        ..Probe::default()
+    };
+    let container = Container {
+        name: "exporter".to_owned(),
+        image: Some(images::chosen(wanted.image.as_ref(), &images::agent(spec, images))),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec!["cxi-agent".to_owned()]),
+        args: Some(vec!["exporter".to_owned()]),
+        // The variables of `cxi-agent exporter --help`.
+        env: Some(vec![
+            field("NODE_NAME", "spec.nodeName"),
+            variable("CXI_EXPORTER_LISTEN", format!(":{}", wanted.port)),
+            variable("SYSFS_ROOT", "/host/sys"),
+            variable("DEVFS_ROOT", "/host/dev"),
+            variable("PROCFS_ROOT", "/host/proc"),
+            variable("RETRY_STATS_DIR", "/host/run/cxi"),
+        ]),
+        ports: Some(vec![ContainerPort {
+            name: Some("metrics".to_owned()),
+            container_port: wanted.port,
+            ..ContainerPort::default()
+        }]),
+        liveness_probe: Some(healthy.clone()),
+        readiness_probe: Some(healthy),
+        resources: Some(wanted.resources.clone().unwrap_or_else(|| requests("10m", "16Mi"))),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(no_capabilities()),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            run_as_user: Some(NONROOT),
+            seccomp_profile: Some(seccomp()),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(mounts(&HOST)),
+        ..Container::default()
+    };
+    PodSpec {
+        // It asks the API server nothing.
+        automount_service_account_token: Some(false),
+        containers: vec![container],
+        node_selector: Some([(DRIVER_LABEL.to_owned(), driver.to_owned())].into()),
+        service_account_name: Some(METRICS_EXPORTER.to_owned()),
+        termination_grace_period_seconds: Some(5),
+        tolerations: Some(spec.tolerations.clone()),
+        volumes: Some(volumes(&HOST)),
+        ..PodSpec::default()
+    }
+}

@@ -1,0 +1,43 @@
+//! Which image an operand runs.
+
+use cxi_api::CXIDriverSpec;
+
+use crate::render::Images;
+
+/// Images of the earlier operator: they do not know the command lines and the objects of this one.
+const EARLIER: &str = "ghcr.io/sielicki/slingshot-operator/";
+
+/// The image that a spec names, unless it is one of the earlier operator's, which cannot work with this one.
+pub fn own(named: Option<&String>) -> Option<String> {
+    named.filter(|image| !image.is_empty() && !is_earlier(image)).cloned()
+}
+
+/// The image that a spec names, or the one that the operator brings.
+pub fn chosen(named: Option<&String>, ours: &str) -> String {
+    own(named).unwrap_or_else(|| ours.to_owned())
+}
+
+/// Image of the node agent, also for one-shot pods.
+pub fn agent(spec: &CXIDriverSpec, images: &Images) -> String {
+    chosen(spec.agent.as_ref().and_then(|agent| agent.image.as_ref()), &images.agent)
+}
+
+/// Fields of a spec that name an image of the earlier operator, with that image and what runs instead.
+pub fn replaced(spec: &CXIDriverSpec, images: &Images) -> Vec<(&'static str, String, String)> {
+    let agent_image = agent(spec, images);
+    let table = [
+        ("spec.devicePlugin.image", spec.device_plugin.image.as_ref(), &images.device_plugin),
+        ("spec.retryHandler.image", spec.retry_handler.image.as_ref(), &agent_image),
+        ("spec.metricsExporter.image", spec.metrics_exporter.image.as_ref(), &agent_image),
+        ("spec.agent.image", spec.agent.as_ref().and_then(|agent| agent.image.as_ref()), &images.agent),
+    ];
+    let earlier = table.into_iter().filter_map(|(field, image, ours)| {
+        let image = image.filter(|image| is_earlier(image))?;
+        Some((field, image.clone(), ours.clone()))
+    });
+    earlier.collect()
+}
+
+fn is_earlier(image: &str) -> bool {
+    image.starts_with(EARLIER)
+}

@@ -1,0 +1,155 @@
+//! The retry handler's DaemonSet. Its pods run exactly on the nodes whose services gate is open, and are replaced only when that
+//! gate closes and opens: a retry handler that goes from under a job takes the job's lost packets with it.
+
+use cxi_api::{
+    CXIDriverSpec,
+    names::{Role, retry_handler_daemonset, services_gate},
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{
+            Container, EmptyDirVolumeSource, ExecAction, PodSpec, Probe, ResourceRequirements, SecurityContext, Volume,
+            VolumeMount,
+        },
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
+
+use crate::rbac::RETRY_HANDLER;
+use crate::render::{
+    Images,
+    daemonset::{HostDirectory, Operand, daemonset, gate, mounts, requests, volumes},
+    images,
+    security::no_capabilities,
+};
+
+/// What the retry handler needs of the host: `/dev`, because NICs come later, and the place where it mounts its statistics.
+const HOST: [HostDirectory; 2] = [
+    HostDirectory::write("dev", "/dev", "/dev"),
+    HostDirectory::write("retry-statistics", "/run/cxi", "/run/cxi").created().with_own_mounts(),
+];
+
+/// Where the supervisor is put beside a `cxi_rh` that comes in an image of its own.
+const SUPERVISOR: &str = "/supervisor/cxi-agent";
+
+/// How long `cxi_rh` may take to end. Ended by force it leaves its NIC in an unknown state, which only a reboot mends (HPE,
+/// `cxi_rh` `main.c`); it normally takes less than a second.
+const GRACE_SECONDS: i64 = 3600;
+
+/// The DaemonSet; it exists while the retry handler is to run on nodes or still does (`retiring`).
+pub fn retry_handler(
+    driver: &str,
+    spec: &CXIDriverSpec,
+    namespace: &str,
+    images: &Images,
+    retiring: bool,
+) -> Option<DaemonSet> {
+    if !spec.retry_handler.runs_on_nodes() && !retiring {
+        return None;
+    }
+    let operand = Operand {
+        driver,
+        role: Role::RetryHandler,
+        name: retry_handler_daemonset(driver),
+        annotations: [].into(),
+        pod_annotations: [].into(),
+        on_delete: true,
+        pod: pod(driver, spec, images),
+    };
+    Some(daemonset(operand, namespace))
+}
+
+fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
+    let wanted = &spec.retry_handler;
+    let settings = wanted.daemonset.clone().unwrap_or_default();
+    let agent = images::agent(spec, images);
+    let own = images::own(wanted.image.as_ref());
+    let supervisor = if own.is_some() { SUPERVISOR } else { "cxi-agent" };
+    let ready = [supervisor, "retry-handler", "ready"].map(str::to_owned);
+    let mut volumes = volumes(&HOST);
+    let mut mounts = mounts(&HOST);
+    let mut init = None;
+    if own.is_some() {
+        let shared = VolumeMount {
+            name: "supervisor".to_owned(),
+            mount_path: "/supervisor".to_owned(),
+            ..VolumeMount::default()
+        };
+        volumes.push(Volume {
+            name: "supervisor".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        });
+        init = Some(vec![install(&agent, shared.clone())]);
+        mounts.push(VolumeMount { read_only: Some(true), ..shared });
+    }
+    let tolerations = if settings.tolerations.is_empty() { &spec.tolerations } else { &settings.tolerations };
+    PodSpec {
+        affinity: Some(gate(services_gate(driver))),
+        automount_service_account_token: Some(false),
+        init_containers: init,
+        containers: vec![Container {
+            name: "retry-handler".to_owned(),
+            image: Some(own.unwrap_or(agent)),
+            image_pull_policy: Some("IfNotPresent".to_owned()),
+            command: Some(vec![supervisor.to_owned()]),
+            args: Some(vec!["retry-handler".to_owned()]),
+            // There is no liveness probe: what it would do is to end retry handlers by force.
+            readiness_probe: Some(Probe {
+                exec: Some(ExecAction { command: Some(ready.to_vec()) }),
+                period_seconds: Some(5),
+                timeout_seconds: Some(5),
+                ..Probe::default()
+            }),
+            resources: Some(settings.resources.unwrap_or_else(guaranteed)),
+            // It maps registers of the NIC and creates a system service (CAP_SYS_ADMIN in the host's user namespace), pins
+            // memory, opens devices that come later, and mounts what others are to see: Kubernetes allows mount propagation
+            // to the host to privileged containers only.
+            security_context: Some(SecurityContext {
+                privileged: Some(true),
+                read_only_root_filesystem: Some(true),
+                run_as_user: Some(0),
+                ..SecurityContext::default()
+            }),
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            volume_mounts: Some(mounts),
+            ..Container::default()
+        }],
+        node_selector: (!settings.node_selector.is_empty()).then_some(settings.node_selector),
+        priority_class_name: Some("system-node-critical".to_owned()),
+        service_account_name: Some(RETRY_HANDLER.to_owned()),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        tolerations: Some(tolerations.clone()),
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// Copies the supervisor to where the container with `cxi_rh` finds it.
+fn install(agent: &str, shared: VolumeMount) -> Container {
+    Container {
+        name: "supervisor".to_owned(),
+        image: Some(agent.to_owned()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec!["cxi-agent".to_owned()]),
+        args: Some(vec!["install".to_owned(), SUPERVISOR.to_owned()]),
+        resources: Some(guaranteed()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(no_capabilities()),
+            read_only_root_filesystem: Some(true),
+            run_as_user: Some(0),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(vec![shared]),
+        ..Container::default()
+    }
+}
+
+/// As much memory as is asked for is also the limit, and CPU too: the last to go when a node has none left.
+fn guaranteed() -> ResourceRequirements {
+    let limits =
+        [("cpu", "100m"), ("memory", "128Mi")].map(|(name, value)| (name.to_owned(), Quantity(value.to_owned())));
+    ResourceRequirements { limits: Some(limits.into()), ..requests("100m", "128Mi") }
+}

@@ -1,0 +1,41 @@
+//! Drivers that the host brings and has not loaded: a one-shot pod asks the host's own `modprobe` for them.
+
+use std::time::Duration;
+
+use cxi_api::names::Role;
+
+use crate::{
+    action::Action,
+    step::{Ctx, Next},
+    world::PodState,
+};
+
+/// How long a pod that ended stays before the next try.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Has the host load its driver. The pod's name and what is in its way, in words; nothing while it is on its way.
+pub fn load(ctx: &Ctx<'_>, next: &mut Next) -> Option<(String, String)> {
+    let Some(pod) = ctx.pod(Role::HostDriver) else {
+        next.effects.push(Action::StartHostDriver {
+            node: ctx.node.name.clone(),
+            uid: ctx.node.uid.clone(),
+            driver: ctx.driver.name.clone(),
+        });
+        return None;
+    };
+    let trouble = match &pod.state {
+        PodState::Pending { image_trouble } => return image_trouble.clone().map(|trouble| (pod.name.clone(), trouble)),
+        PodState::Running { .. } => return None,
+        PodState::Succeeded { .. } => {
+            "modprobe ended well on the host, but no module of the driver is loaded".to_owned()
+        }
+        PodState::Failed { message } => format!("modprobe failed on the host: {}", message.trim()),
+    };
+    // The wait begins with a stored time, that of the blocker that names the pod: it is written anew for each pod, because
+    // another one is started only after the record has named none.
+    let said = next.record.blocked_by.as_ref().filter(|blocker| blocker.name == pod.name);
+    if !pod.deleting && said.is_some_and(|blocker| ctx.due(blocker.since, AGAIN)) {
+        next.effects.push(Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() });
+    }
+    Some((pod.name.clone(), trouble))
+}

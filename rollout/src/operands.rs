@@ -1,0 +1,92 @@
+//! The conditions of the operands: each is true only when its pods are ready on every node that should have one.
+
+use cxi_api::{
+    driver::RetryHandlerMode,
+    names::{Role, services_gate},
+};
+
+use crate::{
+    admission::is_in_service,
+    driver::{Member, Scope},
+    status::Conditions,
+    world::Injection,
+};
+
+/// Puts the conditions of the operands that are wanted, or that are not gone yet. `offering` is how many nodes are in service.
+pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>], offering: usize) {
+    let spec = &scope.driver.spec;
+    if spec.device_plugin.enabled {
+        let (ready, pods) = pods(scope, Role::DevicePlugin, "device plugin", offering);
+        set.put("DevicePluginReady", ready, reason(ready), &pods);
+    }
+    agent(set, scope, members);
+    retry_handler(set, scope, members);
+    if spec.metrics_exporter.enabled {
+        let (ready, pods) = pods(scope, Role::MetricsExporter, "metrics exporter", members.len());
+        set.put("MetricsExporterReady", ready, reason(ready), &pods);
+    }
+}
+
+fn agent(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
+    let silent = members.iter().filter(|member| member.node.report().is_none());
+    let silent: Vec<&str> = silent.map(|member| member.node.name.as_str()).collect();
+    let (ready, pods) = pods(scope, Role::Agent, "node agent", members.len());
+    if !silent.is_empty() {
+        let message = format!("no report from the agent of {}", silent.join(", "));
+        set.put("AgentReady", false, "NodesSilent", &message);
+    } else if ready {
+        set.put("AgentReady", true, "AllReport", "the agents of all nodes run and report");
+    } else {
+        set.put("AgentReady", false, reason(false), &pods);
+    }
+}
+
+fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
+    const TYPE: &str = "RetryHandlerReady";
+    let wanted = &scope.driver.spec.retry_handler;
+    let gate = services_gate(&scope.driver.name);
+    let left = members.iter().filter(|member| member.node.labels.contains_key(&gate)).count();
+    if wanted.runs_on_nodes() {
+        let expected = members.iter().filter(|member| {
+            let serving = member.record.as_ref().is_some_and(|record| is_in_service(scope, member.node, record));
+            serving && wanted.selects(&member.node.labels)
+        });
+        let (ready, pods) = pods(scope, Role::RetryHandler, "retry handler", expected.count());
+        set.put(TYPE, ready, reason(ready), &pods);
+    } else if left > 0 {
+        let message = format!("the retry handler pods of {left} nodes stay until no pod there holds a NIC");
+        set.put(TYPE, false, "StillOnNodes", &message);
+    } else if wanted.runs_in_pods() {
+        let (ready, reason, message) = match scope.driver.injection {
+            Injection::InForce => {
+                (true, "Injected", "new pods that ask for a NIC get one, where their namespace asks for it")
+            }
+            Injection::NotServed => (
+                false,
+                "MutatingAdmissionPolicyNotServed",
+                "this cluster does not serve MutatingAdmissionPolicies (Kubernetes 1.36 does), which add the sidecar: use \
+                 retryHandler.mode daemonset",
+            ),
+            Injection::NotInstalled => (
+                false,
+                "PolicyNotInstalled",
+                "the MutatingAdmissionPolicy that adds the sidecar is not installed: apply deploy/policy/retry-handler.yaml",
+            ),
+            Injection::Unknown => (false, "NotSeenYet", "whether the cluster adds the sidecar is not known yet"),
+        };
+        set.put(TYPE, ready, reason, message);
+    } else if wanted.enabled && wanted.mode == RetryHandlerMode::Kernel {
+        let message = "nothing is run: CXIDevices say in status.retryHandler.enabled whether a NIC has a retry handler";
+        set.put_as(TYPE, "Unknown", "LeftToTheHost", message);
+    }
+}
+
+fn pods(scope: &Scope<'_>, role: Role, name: &str, expected: usize) -> (bool, String) {
+    let ready = scope.driver.pods_ready.get(&role).copied().unwrap_or_default();
+    let message = format!("{ready} {name} pods are ready, {expected} nodes should have one");
+    (usize::try_from(ready).is_ok_and(|ready| ready >= expected), message)
+}
+
+fn reason(ready: bool) -> &'static str {
+    if ready { "PodsReady" } else { "PodsNotReady" }
+}
