@@ -114,7 +114,7 @@ async fn a_retry_handler_goes_from_a_node_when_no_pod_there_needs_it() -> Result
     harness.edit_version("cxi", "13.1.0").await?;
     harness.wait_verified("cxi", 2, LONG).await?;
     all_run(&harness).await?;
-    let violations = oracle.settled(Duration::from_secs(30)).await;
+    let violations = oracle.finish().await;
     ensure!(violations.is_empty(), "{violations:#?}");
     operator.stop()?;
     Ok(())
