@@ -165,7 +165,7 @@ impl Sim {
             }
         }
         self.node_mut(name).pods = pods;
-        for driver in self.api.drivers.iter_mut() {
+        for driver in &mut self.api.drivers {
             let nodes = || self.api.nodes.values();
             let gated = |role: Role| {
                 let ready = nodes().flat_map(|node| &node.pods).filter(|pod| {

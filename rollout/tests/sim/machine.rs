@@ -20,6 +20,7 @@ pub const STACK: [&str; 5] = ["cxi_user", "cxi_eth", "cxi_ss1", "cxi_sl", "cxi_s
 
 /// What is really so on a node.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 pub struct Machine {
     /// Loaded modules with their build-ids.
     pub modules: BTreeMap<String, String>,
