@@ -20,10 +20,11 @@ use crate::render::{
 /// What the agent reads of the host. `/proc` is the host's because the proof that nobody has a device open is made of the open
 /// files of every process. It comes as a directory and not with the host's process ids (`hostPID`): like this the agent sees
 /// all processes and can send a signal to none.
-const HOST: [HostDirectory; 3] = [
+const HOST: [HostDirectory; 4] = [
     HostDirectory::read("sys", "/sys", "/host/sys"),
     HostDirectory::read("dev", "/dev", "/host/dev"),
     HostDirectory::read("proc", "/proc", "/host/proc"),
+    HostDirectory::read("retry-statistics", "/run/cxi", "/host/run/cxi").created().with_later_mounts(),
 ];
 
 /// The DaemonSet.
@@ -53,6 +54,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             variable("SYSFS_ROOT", "/host/sys"),
             variable("DEVFS_ROOT", "/host/dev"),
             variable("PROCFS_ROOT", "/host/proc"),
+            variable("RUN_ROOT", "/host/run"),
         ]),
         resources: Some(requests("10m", "16Mi")),
         security_context: Some(sees_open_files(&[])),

@@ -91,6 +91,8 @@ fn environment(spec: &CXIDriverSpec) -> Vec<EnvVar> {
         variable("CXI_RESOURCE_NAME", &plugin.resource_name),
         variable("CXI_SHARING_MODE", mode),
         variable("CXI_SHARED_CAPACITY", plugin.shared_capacity.to_string()),
+        // A NIC whose retry handler has ended is of no use to anybody; where we run none, that is not ours to judge.
+        variable("CXI_RETRY_HANDLER", if spec.retry_handler.runs_on_nodes() { "stay" } else { "ignore" }),
         variable("SYSFS_ROOT", "/host/sys"),
         variable("DEVFS_ROOT", "/host/dev"),
     ]
