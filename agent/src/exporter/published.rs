@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use clap::CommandFactory as _;
 use serde_json::Value;
 
 use crate::exporter::counters::{Behaviour, Exported, FAMILIES, Family};
@@ -12,6 +13,8 @@ use crate::exporter::metrics::ALL;
 const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
 const ALERTS: &str = include_str!("../../../deploy/monitoring/alerts.yaml");
 const DASHBOARD: &str = include_str!("../../../deploy/monitoring/dashboard.json");
+const DAEMON_SET: &str =
+    include_str!("../../../operator/src/render/snapshots/cxi_operator__render__tests__exporter_daemonset.snap");
 const OPERATOR: &str = include_str!("../../../operator/src/metrics.rs");
 
 fn exported_name(family: &Family) -> String {
@@ -124,5 +127,22 @@ fn the_document_has_every_counter_and_why() {
     }
     for table in [default, others] {
         assert!(DOCUMENT.contains(&table), "docs/metrics.md has to have the table\n{table}");
+    }
+}
+
+/// What the operator sets and nobody reads is a setting that is silently lost.
+#[test]
+fn every_variable_that_the_operator_sets_is_read() {
+    let text = DAEMON_SET.splitn(3, "---\n").nth(2).unwrap();
+    let daemon_set: Value = serde_saphyr::from_str(text).unwrap();
+    let container = &daemon_set["spec"]["template"]["spec"]["containers"][0];
+    let command = crate::cli::Args::command();
+    let exporter = command.find_subcommand(container["args"][0].as_str().unwrap()).unwrap();
+    let read: BTreeSet<_> = exporter.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let set = container["env"].as_array().unwrap();
+    assert!(!set.is_empty());
+    for variable in set {
+        let name = variable["name"].as_str().unwrap();
+        assert!(read.contains(name), "{name} is none of {read:?}");
     }
 }

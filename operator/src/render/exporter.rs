@@ -21,12 +21,11 @@ use crate::render::{
     security::{no_capabilities, seccomp},
 };
 
-/// What the exporter reads of the host: NICs and counters, whether their devices exist, `/proc/modules`, and the statistics that
-/// retry handlers mount later.
-const HOST: [HostDirectory; 4] = [
+/// What the exporter reads of the host: NICs and counters, whether their devices exist, and the statistics that retry handlers
+/// mount later. Its own `/proc/modules` is that of the host.
+const HOST: [HostDirectory; 3] = [
     HostDirectory::read("sys", "/sys", "/host/sys"),
     HostDirectory::read("dev", "/dev", "/host/dev"),
-    HostDirectory::read("proc", "/proc", "/host/proc"),
     HostDirectory::read("retry-statistics", "/run/cxi", "/host/run/cxi").created().with_later_mounts(),
 ];
 
@@ -77,8 +76,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             variable("CXI_EXPORTER_LISTEN", format!(":{}", wanted.port)),
             variable("SYSFS_ROOT", "/host/sys"),
             variable("DEVFS_ROOT", "/host/dev"),
-            variable("PROCFS_ROOT", "/host/proc"),
-            variable("RETRY_STATS_DIR", "/host/run/cxi"),
+            variable("RUN_ROOT", "/host/run"),
         ]),
         ports: Some(vec![ContainerPort {
             name: Some("metrics".to_owned()),
