@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{driver_status::CXIDriverStatus, strategy::UpdateStrategy};
+use crate::{driver_status::CXIDriverStatus, names::EARLIER_IMAGES, strategy::UpdateStrategy};
 
 /// A CXIDriver runs one release of the HPE Slingshot (CXI) driver stack on the nodes it selects, with the device plugin
 /// that offers their NICs to pods. Editing spec.version upgrades the nodes one after the other: each is taken out of
@@ -254,9 +254,32 @@ pub struct DevicePlugin {
     /// Pods per NIC when sharingMode is shared.
     #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1 && self <= 10000", "message": "sharedCapacity must be from 1 to 10000 (pods per NIC)"}]))]
     pub shared_capacity: i32,
+    /// Whether NICs are given by CDI, with the host's libfabric and libcxi; without it, as plain device nodes. A container
+    /// runtime that does not know CDI gives the device nodes either way.
+    pub cdi: bool,
+    /// Files and directories of the host that every container with a NIC gets too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub extra_mounts: Vec<ExtraMount>,
     /// Compute resources of the device plugin's pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+}
+
+/// A file or directory of the host in containers with a NIC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExtraMount {
+    /// Absolute path on the host.
+    #[schemars(length(max = 1024), extend("x-kubernetes-validations" = [{"rule": "self.matches('^/[^:,]*$') && !self.contains('..')", "message": "hostPath must be an absolute path without '..', ':' and ','"}]))]
+    pub host_path: String,
+    /// Absolute path in the container; the same as on the host when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), extend("x-kubernetes-validations" = [{"rule": "self.matches('^/[^:,]*$') && !self.contains('..')", "message": "containerPath must be an absolute path without '..', ':' and ','"}]))]
+    pub container_path: Option<String>,
+    /// Whether containers may write there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writable: bool,
 }
 
 /// See [`DevicePlugin::sharing_mode`].
@@ -279,7 +302,8 @@ pub struct RetryHandler {
     /// daemonset: one pod per node runs a retry handler for each NIC; one that the host runs is left alone. sidecar: in each
     /// pod that asks for a NIC, in namespaces labelled slingshot.hpe.com/inject-sidecar=enabled. kernel, none: nothing is run.
     pub mode: RetryHandlerMode,
-    /// Image with the retry handler of the driver release that runs; the operator's own when left out.
+    /// Image that holds HPE's retry handler, `cxi_rh`, and its libraries. Without one nothing is run, which a condition
+    /// says: the operator cannot bring it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Settings of mode daemonset.
@@ -373,6 +397,8 @@ impl Default for DevicePlugin {
             image: None,
             sharing_mode: SharingMode::Shared,
             shared_capacity: 100,
+            cdi: true,
+            extra_mounts: Vec::new(),
             resources: None,
         }
     }
@@ -411,12 +437,24 @@ fn default_history() -> i32 {
 impl RetryHandler {
     /// Whether it runs in a pod on each node.
     pub fn runs_on_nodes(&self) -> bool {
-        self.enabled && self.mode == RetryHandlerMode::Daemonset
+        self.enabled && self.mode == RetryHandlerMode::Daemonset && self.has_image()
     }
 
     /// Whether it runs in the pods that ask for a NIC.
     pub fn runs_in_pods(&self) -> bool {
-        self.enabled && self.mode == RetryHandlerMode::Sidecar
+        self.enabled && self.mode == RetryHandlerMode::Sidecar && self.has_image()
+    }
+
+    /// Whether it should be run by us and cannot be, because no image holds it.
+    pub fn lacks_image(&self) -> bool {
+        self.enabled
+            && matches!(self.mode, RetryHandlerMode::Daemonset | RetryHandlerMode::Sidecar)
+            && !self.has_image()
+    }
+
+    /// Whether the image can hold `cxi_rh`: those of the earlier operator do not.
+    fn has_image(&self) -> bool {
+        self.image.as_ref().is_some_and(|image| !image.is_empty() && !image.starts_with(EARLIER_IMAGES))
     }
 
     /// Whether its DaemonSet is for nodes with these labels.

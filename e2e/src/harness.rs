@@ -42,6 +42,9 @@ pub const DEVICE_PLUGIN_IMAGE: &str = "registry.example/cxi-device-plugin:test";
 /// Image of the node agent.
 pub const AGENT_IMAGE: &str = "registry.example/cxi-agent:test";
 
+/// An image with a retry handler.
+pub const RETRY_HANDLER_IMAGE: &str = "registry.example/cxi-retry-handler:test";
+
 /// Time limits that suit machines on which everything takes a fraction of a second.
 const OPERATOR_ARGS: [&str; 13] = [
     "--look-gap=300ms",
@@ -126,7 +129,7 @@ impl Harness {
         let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, OPERATOR)?;
         let client = client(plane.kubeconfig()).await?;
         let mut registry = Registry::default();
-        for image in [WORKER_IMAGE, DEVICE_PLUGIN_IMAGE, AGENT_IMAGE] {
+        for image in [WORKER_IMAGE, DEVICE_PLUGIN_IMAGE, AGENT_IMAGE, RETRY_HANDLER_IMAGE] {
             registry.add_other(image);
         }
         for version in &versions {

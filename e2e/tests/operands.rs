@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, ensure};
-use cxi_api::names::ORPHAN_ANNOTATION;
+use cxi_api::{CXIDriverSpec, names::ORPHAN_ANNOTATION};
 use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
-    harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE, Harness, HarnessOptions},
+    harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE, Harness, HarnessOptions, RETRY_HANDLER_IMAGE},
     jobs::{JobShape, NAMESPACE as JOBS},
     oracle::Oracle,
     soft_node::NodeShape,
@@ -35,7 +35,7 @@ async fn agents_run_on_every_node_that_is_owned_and_go_with_the_last() -> Result
     harness.soft.add_nodes("other", 1, &other);
     harness.soft.wait_until_ready(LONG).await?;
     let operator = harness.spawn_operator(&[])?;
-    harness.create_driver("cxi", "13.0.0", |_| ()).await?;
+    harness.create_driver("cxi", "13.0.0", with_retry_handler).await?;
     harness.wait_verified("cxi", 2, LONG).await?;
     all_run(&harness).await?;
 
@@ -53,7 +53,7 @@ async fn agents_run_on_every_node_that_is_owned_and_go_with_the_last() -> Result
     let unloaded = harness.soft.truth("n-01").is_some_and(|truth| truth.driver.is_none());
     ensure!(unloaded, "the driver is taken out while the agents are there to prove it");
 
-    harness.create_driver("cxi", "13.0.0", |_| ()).await?;
+    harness.create_driver("cxi", "13.0.0", with_retry_handler).await?;
     harness.wait_verified("cxi", 2, LONG).await?;
     all_run(&harness).await?;
     harness.edit_driver("cxi", &json!({ "metadata": { "annotations": { ORPHAN_ANNOTATION: "true" } } })).await?;
@@ -72,7 +72,14 @@ async fn a_retry_handler_goes_from_a_node_when_no_pod_there_needs_it() -> Result
     let oracle = Oracle::start(&harness.client, &harness.soft);
     let operator = harness.spawn_operator(&[])?;
     let earlier = "ghcr.io/sielicki/slingshot-operator/device-plugin:v0.1.0".to_owned();
-    harness.create_driver("cxi", "13.0.0", |spec| spec.device_plugin.image = Some(earlier.clone())).await?;
+    let without = |spec: &mut CXIDriverSpec| spec.device_plugin.image = Some(earlier.clone());
+    harness.create_driver("cxi", "13.0.0", without).await?;
+    harness.wait_verified("cxi", 2, LONG).await?;
+    let required = Some(("False".to_owned(), "ImageRequired".to_owned()));
+    let told = async |h: &Harness| Ok(condition(h, "RetryHandlerReady").await? == required);
+    harness.wait_until("a condition asks for an image", LONG, told).await?;
+    let image = json!({ "spec": { "retryHandler": { "image": RETRY_HANDLER_IMAGE } } });
+    harness.edit_driver("cxi", &image).await?;
     harness.wait_verified("cxi", 2, LONG).await?;
     all_run(&harness).await?;
     let said = async |h: &Harness| {
@@ -106,7 +113,9 @@ async fn a_retry_handler_goes_from_a_node_when_no_pod_there_needs_it() -> Result
     let told = async |h: &Harness| Ok(condition(h, "RetryHandlerReady").await? == injected);
     harness.wait_until("the policy is seen to be in force", LONG, told).await?;
     let images = harness.driver("cxi").await?.and_then(|driver| driver.status?.sidecar);
-    ensure!(images.is_some_and(|images| images.agent == AGENT_IMAGE && images.retry_handler.is_none()));
+    ensure!(images.is_some_and(
+        |images| images.agent == AGENT_IMAGE && images.retry_handler.as_deref() == Some(RETRY_HANDLER_IMAGE)
+    ));
 
     // Back, and through an upgrade: the retry handler is gone while the driver is replaced, which the soft nodes refuse otherwise.
     harness.edit_driver("cxi", &json!({ "spec": { "retryHandler": { "mode": "daemonset" } } })).await?;
@@ -118,6 +127,10 @@ async fn a_retry_handler_goes_from_a_node_when_no_pod_there_needs_it() -> Result
     ensure!(violations.is_empty(), "{violations:#?}");
     operator.stop()?;
     Ok(())
+}
+
+fn with_retry_handler(spec: &mut CXIDriverSpec) {
+    spec.retry_handler.image = Some(RETRY_HANDLER_IMAGE.to_owned());
 }
 
 /// Status and reason of a condition of the CXIDriver.
@@ -134,7 +147,11 @@ async fn all_run(harness: &Harness) -> Result<()> {
     };
     let all = async |h: &Harness| {
         for role in ROLES {
-            let image = if role == "device-plugin" { DEVICE_PLUGIN_IMAGE } else { AGENT_IMAGE };
+            let image = match role {
+                "device-plugin" => DEVICE_PLUGIN_IMAGE,
+                "retry-handler" => RETRY_HANDLER_IMAGE,
+                _ => AGENT_IMAGE,
+            };
             if !running(pods(h, role).await?, image) {
                 return Ok(false);
             }

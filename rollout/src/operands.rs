@@ -75,6 +75,10 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
             Injection::Unknown => (false, "NotSeenYet", "whether the cluster adds the sidecar is not known yet"),
         };
         set.put(TYPE, ready, reason, message);
+    } else if wanted.lacks_image() {
+        let message = "spec.retryHandler.image must name an image with HPE's cxi_rh in it (see docs/retry-handler.md); if the \
+                       hosts run it themselves or none is wanted, set retryHandler.mode to none";
+        set.put(TYPE, false, "ImageRequired", message);
     } else if wanted.enabled && wanted.mode == RetryHandlerMode::Kernel {
         let message = "nothing is run: CXIDevices say in status.retryHandler.enabled whether a NIC has a retry handler";
         set.put_as(TYPE, "Unknown", "LeftToTheHost", message);

@@ -105,7 +105,8 @@ fn a_prefetch_pod_hands_over_its_message() {
 
 #[test]
 fn only_operands_that_are_gated_are_looked_at() {
-    let spec = cxi_api::CXIDriverSpec::new("13.0.0");
+    let mut spec = cxi_api::CXIDriverSpec::new("13.0.0");
+    spec.retry_handler.image = Some("registry.example/cxi-rh:1".into());
     let operands = crate::render::operands("cassini", &spec, "cxi-operator", &crate::render::Images::default(), false);
     for (name, operand) in operands {
         let template = operand.unwrap().spec.unwrap().template;

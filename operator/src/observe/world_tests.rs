@@ -34,7 +34,10 @@ fn node(name: &str, uid: &str) -> Arc<core::Node> {
 }
 
 fn driver() -> Arc<CXIDriver> {
-    object(json!({"metadata": {"name": "cassini", "uid": "d"}, "spec": {"version": "13.0.0"}}))
+    object(json!({
+        "metadata": {"name": "cassini", "uid": "d"},
+        "spec": {"version": "13.0.0", "retryHandler": {"image": "registry.example/cxi-rh:1"}},
+    }))
 }
 
 fn record(node: &str, owner: &str) -> Arc<CXINode> {

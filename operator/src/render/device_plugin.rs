@@ -2,7 +2,7 @@
 
 use cxi_api::{
     CXIDriverSpec,
-    driver::SharingMode,
+    driver::{ExtraMount, SharingMode},
     names::{Role, device_plugin_daemonset, device_plugin_gate},
 };
 use k8s_openapi::api::{
@@ -22,12 +22,18 @@ pub const RESOURCE_ANNOTATION: &str = "cxi.hpe.com/resource";
 
 /// What the plugin needs of the host. Its `/dev` is not put in the place of the container's: there the kubelet wants a file of
 /// its own for the container's last words, and a directory that is only read has no room for it.
-const HOST: [HostDirectory; 4] = [
+const HOST: [HostDirectory; 6] = [
     HostDirectory::write("device-plugins", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet/device-plugins"),
     HostDirectory::read("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources"),
     HostDirectory::read("sys", "/sys", "/host/sys"),
     HostDirectory::read("dev", "/dev", "/host/dev"),
+    // Where libfabric and libcxi are looked for.
+    HostDirectory::read("usr", "/usr", "/host/usr"),
+    HostDirectory::read("opt", "/opt", "/host/opt").created(),
 ];
+
+/// Where container runtimes look for what programs wrote at run time (CDI specification, "CDI JSON Definition").
+const CDI: HostDirectory = HostDirectory::write("cdi", "/var/run/cdi", "/var/run/cdi").created();
 
 /// The DaemonSet, or nothing when the device plugin is disabled.
 pub fn device_plugin(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Option<DaemonSet> {
@@ -50,6 +56,7 @@ pub fn device_plugin(driver: &str, spec: &CXIDriverSpec, namespace: &str, images
 fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
     let plugin = &spec.device_plugin;
     let image = images::chosen(plugin.image.as_ref(), &images.device_plugin);
+    let host: Vec<HostDirectory> = HOST.into_iter().chain(plugin.cdi.then_some(CDI)).collect();
     PodSpec {
         affinity: Some(gate(device_plugin_gate(driver))),
         containers: vec![Container {
@@ -66,13 +73,13 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
                 run_as_user: Some(0),
                 ..SecurityContext::default()
             }),
-            volume_mounts: Some(mounts(&HOST)),
+            volume_mounts: Some(mounts(&host)),
             ..Container::default()
         }],
         priority_class_name: Some("system-node-critical".to_owned()),
         service_account_name: Some("cxi-device-plugin".to_owned()),
         tolerations: Some(spec.tolerations.clone()),
-        volumes: Some(volumes(&HOST)),
+        volumes: Some(volumes(&host)),
         ..PodSpec::default()
     }
 }
@@ -84,7 +91,7 @@ fn environment(spec: &CXIDriverSpec) -> Vec<EnvVar> {
         SharingMode::Shared => "shared",
         SharingMode::Exclusive => "exclusive",
     };
-    vec![
+    let mut variables = vec![
         field("NODE_NAME", "spec.nodeName"),
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
@@ -95,5 +102,20 @@ fn environment(spec: &CXIDriverSpec) -> Vec<EnvVar> {
         variable("CXI_RETRY_HANDLER", if spec.retry_handler.runs_on_nodes() { "stay" } else { "ignore" }),
         variable("SYSFS_ROOT", "/host/sys"),
         variable("DEVFS_ROOT", "/host/dev"),
-    ]
+        variable("HOST_ROOT", "/host"),
+        variable("CXI_CDI", plugin.cdi.to_string()),
+    ];
+    if !plugin.extra_mounts.is_empty() {
+        variables.push(variable("CXI_EXTRA_MOUNTS", extra_mounts(&plugin.extra_mounts)));
+    }
+    variables
+}
+
+/// `HOST:CONTAINER:ro|rw`, with commas between; the schema lets no path with either character in.
+fn extra_mounts(mounts: &[ExtraMount]) -> String {
+    let one = |mount: &ExtraMount| {
+        let container = mount.container_path.as_ref().unwrap_or(&mount.host_path);
+        format!("{}:{container}:{}", mount.host_path, if mount.writable { "rw" } else { "ro" })
+    };
+    mounts.iter().map(one).collect::<Vec<_>>().join(",")
 }

@@ -1,11 +1,8 @@
 //! Which image an operand runs.
 
-use cxi_api::CXIDriverSpec;
+use cxi_api::{CXIDriverSpec, names::EARLIER_IMAGES};
 
 use crate::render::Images;
-
-/// Images of the earlier operator: they do not know the command lines and the objects of this one.
-const EARLIER: &str = "ghcr.io/sielicki/slingshot-operator/";
 
 /// The image that a spec names, unless it is one of the earlier operator's, which cannot work with this one.
 pub fn own(named: Option<&String>) -> Option<String> {
@@ -27,7 +24,6 @@ pub fn replaced(spec: &CXIDriverSpec, images: &Images) -> Vec<(&'static str, Str
     let agent_image = agent(spec, images);
     let table = [
         ("spec.devicePlugin.image", spec.device_plugin.image.as_ref(), &images.device_plugin),
-        ("spec.retryHandler.image", spec.retry_handler.image.as_ref(), &agent_image),
         ("spec.metricsExporter.image", spec.metrics_exporter.image.as_ref(), &agent_image),
         ("spec.agent.image", spec.agent.as_ref().and_then(|agent| agent.image.as_ref()), &images.agent),
     ];
@@ -39,5 +35,5 @@ pub fn replaced(spec: &CXIDriverSpec, images: &Images) -> Vec<(&'static str, Str
 }
 
 fn is_earlier(image: &str) -> bool {
-    image.starts_with(EARLIER)
+    image.starts_with(EARLIER_IMAGES)
 }

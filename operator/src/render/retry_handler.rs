@@ -30,7 +30,7 @@ const HOST: [HostDirectory; 2] = [
     HostDirectory::write("retry-statistics", "/run/cxi", "/run/cxi").created().with_own_mounts(),
 ];
 
-/// Where the supervisor is put beside a `cxi_rh` that comes in an image of its own.
+/// Where the supervisor is put beside the image's `cxi_rh`.
 const SUPERVISOR: &str = "/supervisor/cxi-agent";
 
 /// How long `cxi_rh` may take to end. Ended by force it leaves its NIC in an unknown state, which only a reboot mends (HPE,
@@ -64,36 +64,27 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
     let wanted = &spec.retry_handler;
     let settings = wanted.daemonset.clone().unwrap_or_default();
     let agent = images::agent(spec, images);
-    let own = images::own(wanted.image.as_ref());
-    let supervisor = if own.is_some() { SUPERVISOR } else { "cxi-agent" };
-    let ready = [supervisor, "retry-handler", "ready"].map(str::to_owned);
+    let ready = [SUPERVISOR, "retry-handler", "ready"].map(str::to_owned);
+    let shared =
+        VolumeMount { name: "supervisor".to_owned(), mount_path: "/supervisor".to_owned(), ..VolumeMount::default() };
     let mut volumes = volumes(&HOST);
+    volumes.push(Volume {
+        name: "supervisor".to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    });
     let mut mounts = mounts(&HOST);
-    let mut init = None;
-    if own.is_some() {
-        let shared = VolumeMount {
-            name: "supervisor".to_owned(),
-            mount_path: "/supervisor".to_owned(),
-            ..VolumeMount::default()
-        };
-        volumes.push(Volume {
-            name: "supervisor".to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
-            ..Volume::default()
-        });
-        init = Some(vec![install(&agent, shared.clone())]);
-        mounts.push(VolumeMount { read_only: Some(true), ..shared });
-    }
+    mounts.push(VolumeMount { read_only: Some(true), ..shared.clone() });
     let tolerations = if settings.tolerations.is_empty() { &spec.tolerations } else { &settings.tolerations };
     PodSpec {
         affinity: Some(gate(services_gate(driver))),
         automount_service_account_token: Some(false),
-        init_containers: init,
+        init_containers: Some(vec![install(&agent, shared)]),
         containers: vec![Container {
             name: "retry-handler".to_owned(),
-            image: Some(own.unwrap_or(agent)),
+            image: Some(images::chosen(wanted.image.as_ref(), &agent)),
             image_pull_policy: Some("IfNotPresent".to_owned()),
-            command: Some(vec![supervisor.to_owned()]),
+            command: Some(vec![SUPERVISOR.to_owned()]),
             args: Some(vec!["retry-handler".to_owned()]),
             // There is no liveness probe: what it would do is to end retry handlers by force.
             readiness_probe: Some(Probe {

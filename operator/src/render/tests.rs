@@ -1,6 +1,6 @@
 use super::*;
 use cxi_api::driver::{
-    KernelMapping, Modprobe, RegistryTls, RetryHandler, RetryHandlerDaemonSet, RetryHandlerMode, SourceType,
+    ExtraMount, KernelMapping, Modprobe, RegistryTls, RetryHandler, RetryHandlerDaemonSet, RetryHandlerMode, SourceType,
 };
 
 fn spec() -> CXIDriverSpec {
@@ -32,6 +32,9 @@ fn revision() -> RevisionId {
 fn yaml(object: &impl serde::Serialize) -> String {
     serde_saphyr::to_string(&serde_json::to_value(object).unwrap()).unwrap()
 }
+
+/// An image with a retry handler.
+const CXI_RH: &str = "registry.example/shs/cxi-rh:13.1.0";
 
 #[test]
 fn module_of_a_revision() {
@@ -92,19 +95,34 @@ fn exporter_daemonset() {
 }
 
 #[test]
-fn retry_handler_daemonset() {
-    insta::assert_snapshot!(yaml(&rendered(&spec())[RETRY]));
+fn the_device_plugin_is_told_what_else_to_mount() {
+    let mut spec = spec();
+    let mount = |host: &str, container: Option<&str>, writable| ExtraMount {
+        host_path: host.into(),
+        container_path: container.map(Into::into),
+        writable,
+    };
+    spec.device_plugin.extra_mounts =
+        vec![mount("/opt/cray/pe", None, false), mount("/var/spool/mpi", Some("/spool"), true)];
+    spec.device_plugin.cdi = false;
+    let pod = pod(&spec, PLUGIN);
+    let env = pod.containers[0].env.clone().unwrap();
+    let value = |name: &str| env.iter().find(|variable| variable.name == name).and_then(|found| found.value.clone());
+    let mounts = "/opt/cray/pe:/opt/cray/pe:ro,/var/spool/mpi:/spool:rw";
+    assert_eq!(value("CXI_EXTRA_MOUNTS").as_deref(), Some(mounts));
+    assert_eq!(value("CXI_CDI").as_deref(), Some("false"));
+    assert!(!pod.volumes.unwrap().iter().any(|volume| volume.name == "cdi"));
 }
 
 #[test]
-fn a_retry_handler_of_its_own_image_is_supervised_by_our_program() {
+fn retry_handler_daemonset() {
     let mut spec = spec();
-    spec.retry_handler.image = Some("registry.example/shs/cxi-rh:13.1.0".into());
+    spec.retry_handler.image = Some(CXI_RH.into());
     spec.retry_handler.daemonset = Some(RetryHandlerDaemonSet {
         node_selector: [("rack".to_owned(), "7".to_owned())].into(),
         ..RetryHandlerDaemonSet::default()
     });
-    insta::assert_snapshot!(yaml(&pod(&spec, RETRY)));
+    insta::assert_snapshot!(yaml(&rendered(&spec)[RETRY]));
 }
 
 #[test]
@@ -117,7 +135,7 @@ fn what_is_disabled_is_not_there_and_the_agent_always_is() {
     assert!(rendered(&spec).keys().eq([AGENT]));
     assert_eq!(image(&spec, AGENT), "registry.example/mine:2");
     for mode in [RetryHandlerMode::Sidecar, RetryHandlerMode::Kernel, RetryHandlerMode::None] {
-        spec.retry_handler = RetryHandler { mode, ..RetryHandler::default() };
+        spec.retry_handler = RetryHandler { mode, image: Some(CXI_RH.into()), ..RetryHandler::default() };
         assert!(rendered(&spec).keys().eq([AGENT]), "{mode:?}");
         let retiring = operands("cassini", &spec, "cxi-operator", &images(), true);
         assert!(retiring.iter().any(|(name, operand)| name == RETRY && operand.is_some()), "{mode:?}");
@@ -129,15 +147,17 @@ fn images_of_the_earlier_operator_are_replaced_by_ours() {
     let mut spec = spec();
     let earlier = |name: &str| Some(format!("ghcr.io/sielicki/slingshot-operator/{name}:v0.1.0"));
     spec.device_plugin.image = earlier("device-plugin");
+    spec.agent = Some(cxi_api::driver::Agent { image: earlier("driver-agent") });
+    // Theirs has no retry handler in it, and neither has ours: none runs.
     spec.retry_handler.image = earlier("retry-handler");
     spec.metrics_exporter.image = Some("registry.example/mine:3".into());
     assert_eq!(image(&spec, PLUGIN), images().device_plugin);
-    assert_eq!(image(&spec, RETRY), images().agent);
-    assert!(pod(&spec, RETRY).init_containers.is_none());
+    assert_eq!(image(&spec, AGENT), images().agent);
+    assert!(!rendered(&spec).contains_key(RETRY));
     assert_eq!(image(&spec, EXPORTER), "registry.example/mine:3");
     let replaced = super::images::replaced(&spec, &images());
     let fields: Vec<&str> = replaced.iter().map(|(field, ..)| *field).collect();
-    assert_eq!(fields, ["spec.devicePlugin.image", "spec.retryHandler.image"]);
+    assert_eq!(fields, ["spec.devicePlugin.image", "spec.agent.image"]);
 }
 
 #[test]

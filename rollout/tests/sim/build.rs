@@ -15,6 +15,7 @@ pub fn spec(version: &str) -> CXIDriverSpec {
     let mut spec = CXIDriverSpec::new(version);
     spec.source.kind = SourceType::Prebuilt;
     spec.source.image = Some("registry/cxi".into());
+    spec.retry_handler.image = Some("registry/cxi-rh".into());
     spec.node_selector = [(SELECTOR.to_owned(), "true".to_owned())].into();
     spec
 }
