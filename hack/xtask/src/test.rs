@@ -2,13 +2,13 @@
 
 use std::{env, num::NonZero, path::Path, thread};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use cxi_control_plane::Family;
 
 use crate::{
     generate, lint,
-    steps::{Steps, cargo},
+    steps::{Steps, cargo, root},
     tools,
 };
 
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Leave the scenarios out: seconds instead of minutes, and no proof of anything but the parts
     #[arg(long, conflicts_with = "scenario")]
     no_scenarios: bool,
-    /// Build what scenarios need and run only those whose names contain this
+    /// Build what scenarios need and run only those whose names contain this; or all of a file of e2e/tests, by its name
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
 }
@@ -60,6 +60,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 const FAILED: &str = "see the failed test above";
 
+/// What selects scenarios by name, for `cargo test`.
+fn selection(name: &str) -> Result<Vec<String>> {
+    let tests = root().join("e2e/tests");
+    if tests.join(name).is_dir() || tests.join(format!("{name}.rs")).is_file() {
+        return Ok(vec!["--test".to_owned(), name.to_owned()]);
+    }
+    let list = cargo(&["test", "--package", "cxi-e2e", "--locked", "--quiet", "--", "--list", name]).output()?;
+    let found = String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test"));
+    ensure!(!list.status.success() || found, "no scenario has {name:?} in its name; look into e2e/tests");
+    Ok(vec!["--".to_owned(), name.to_owned()])
+}
+
 fn scenarios(steps: &mut Steps, name: Option<&str>) -> Result<()> {
     let hint = "see the compiler's message above";
     steps.run("programs under test", &mut cargo(&["build", "--workspace", "--bins", "--locked"]), hint)?;
@@ -68,7 +80,7 @@ fn scenarios(steps: &mut Steps, name: Option<&str>) -> Result<()> {
     steps.run("the operator that dies at a write", &mut cargo(&faulty), hint)?;
     let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);
     if let Some(name) = name {
-        scenarios.args(["--", name]);
+        scenarios.args(selection(name)?);
     }
     if env::var_os(THREADS).is_none() {
         scenarios.env(THREADS, at_once().to_string());
