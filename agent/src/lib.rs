@@ -5,7 +5,6 @@ pub mod exporter;
 pub mod install;
 mod interval;
 pub mod load_modules;
-pub mod log;
 mod module_name;
 mod node_root;
 mod removal_plan;

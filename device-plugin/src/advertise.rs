@@ -63,7 +63,7 @@ async fn follow(
                 if advertise.borrow().is_none() && kind_is_unknown(&error) {
                     set(advertise, Advertise::All);
                 }
-                warn!(error = %crate::log::chain(&error), "watch the CXINode; what is advertised stays as it is");
+                warn!(error = %cxi_program::log::chain(&error), "watch the CXINode; what is advertised stays as it is");
                 sleep(delay).await;
                 delay = (delay * 2).min(MAX_DELAY);
                 if is_expired(&error) {

@@ -6,20 +6,18 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use cxi_api::Advertise;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::advertise;
 use crate::attachment::Expectation;
 use crate::device_id::Sharing;
 use crate::host_args::HostArgs;
-use crate::log::Format;
 use crate::plugin::{self, Config};
 use crate::pod_resources::PodName;
 use crate::provision::{Bind, Sources};
 use crate::resource_name::ResourceName;
+use cxi_program::log::Format;
 
 /// Offers the CXI NICs of this node to the kubelet.
 #[derive(Debug, Parser)]
@@ -118,12 +116,7 @@ impl Args {
     /// # Errors
     /// When the plugin cannot start or go on.
     pub async fn run(self) -> anyhow::Result<()> {
-        let shutdown = CancellationToken::new();
-        tokio::spawn(stop_on_signal(
-            signal(SignalKind::terminate()).context("listen for SIGTERM")?,
-            signal(SignalKind::interrupt()).context("listen for SIGINT")?,
-            shutdown.clone(),
-        ));
+        let shutdown = cxi_program::stop_signal().context("listen for signals")?;
         let node = self.node_name.clone().filter(|_| !self.standalone);
         let config = self.into_config();
         info!(resource = %config.resource, sharing = ?config.sharing, node, "starting");
@@ -156,21 +149,6 @@ impl Args {
             sources,
             cdi_directory: self.cdi.then_some(self.cdi_dir),
         }
-    }
-}
-
-async fn stop_on_signal(mut terminate: Signal, mut interrupt: Signal, shutdown: CancellationToken) {
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if shutdown.is_cancelled() {
-            warn!("second signal: ending at once");
-            std::process::exit(1);
-        }
-        info!("signal received: withdrawing");
-        shutdown.cancel();
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::access::{self, AccessError};
 use crate::cdi::{self, Change, Destination, FileError, Format, GENERATOR_KIND, Spec, SpecError, Subject};
 use crate::host_args::HostArgs;
-use crate::log::chain;
 use crate::provision::Sources;
+use cxi_program::log::chain;
 
 pub use environment::{EnvironmentError, FileOfVariables};
 

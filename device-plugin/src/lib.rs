@@ -26,7 +26,6 @@ pub mod host_args;
 pub mod host_root;
 pub mod inventory;
 pub mod libraries;
-pub mod log;
 pub mod offer;
 pub mod plugin;
 pub mod pod_resources;

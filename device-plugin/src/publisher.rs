@@ -109,7 +109,7 @@ impl Publisher {
             Ok::<_, CdiError>(spec.is_some())
         });
         Ok(kept.await?.unwrap_or_else(|error| {
-            let error = crate::log::chain(&error);
+            let error = cxi_program::log::chain(&error);
             error!(error, "no CDI file: containers are given devices and mounts in plain");
             false
         }))

@@ -80,7 +80,7 @@ async fn attempt(directory: &Path, endpoint: &str, resource: &ResourceName) -> R
         options: Some(service::options()),
     };
     let call = async {
-        let channel = connecting.await.map_err(|error| Attempt::Unreachable(crate::log::chain(&error)))?;
+        let channel = connecting.await.map_err(|error| Attempt::Unreachable(cxi_program::log::chain(&error)))?;
         let answer = RegistrationClient::new(channel).register(request).await;
         answer.map(drop).map_err(|status| match status.code() {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Attempt::Unreachable(status.to_string()),

@@ -4,9 +4,10 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use cxi_api::GoDuration;
+use cxi_program::log::Format;
 use cxi_rollout::Settings;
 
-use crate::{logs::Format, render::Images};
+use crate::render::Images;
 
 /// Where Kubernetes tells a pod its namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";

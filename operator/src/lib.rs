@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use cxi_program::log;
 use tracing::error;
 
 pub mod act;
@@ -18,7 +19,6 @@ pub mod health;
 pub mod http;
 pub mod injection;
 pub mod leader;
-pub mod logs;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
@@ -32,7 +32,7 @@ pub mod watch;
 /// The whole program: command line, log, and the operator until it is told to stop.
 pub async fn program() -> ExitCode {
     let flags = flags::Flags::parse();
-    logs::install(flags.log_format);
+    log::init(flags.log_format);
     // kube's TLS has its provider built in; this one is for nobody else to choose another.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run::run(flags).await {

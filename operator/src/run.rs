@@ -4,12 +4,7 @@ use std::{process, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use kube::{Client, Config};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::Notify,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -42,7 +37,7 @@ pub async fn run(flags: Flags) -> Result<()> {
     let identity =
         Identity { namespace: flags.namespace()?, own_node: flags.node_name.clone(), images: flags.images() };
     let times = flags.lease()?;
-    let stop = stop_signal()?;
+    let stop = cxi_program::stop_signal().context("cannot listen for signals")?;
     let metrics = Metrics::default();
     let config = Config::infer().await.context("cannot find a cluster to connect to")?;
     let client = connect(config, &metrics, &flags)?;
@@ -154,27 +149,6 @@ fn connect(config: Config, metrics: &Metrics, flags: &Flags) -> Result<Client> {
         None => client::build(config, metrics),
     };
     client.context("cannot connect to the cluster")
-}
-
-/// Cancelled by the first signal to stop; the second ends the process at once.
-fn stop_signal() -> Result<CancellationToken> {
-    let mut term = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let mut int = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        token.cancel();
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        process::exit(130);
-    });
-    Ok(stop)
 }
 
 /// A name that no other process has: that of the pod, and the process.

@@ -8,16 +8,14 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::exporter::collector::{Collector, STATISTICS_WAIT};
 use crate::exporter::selection::{Selection, Term};
 use crate::exporter::server;
 use crate::exporter::tls::Tls;
-use crate::log::{self, Format};
 use crate::node_root::NodeRoot;
+use cxi_program::log::{self, Format};
 
 /// Serve metrics of this node's NICs and their driver at /metrics, for Prometheus.
 ///
@@ -115,17 +113,7 @@ impl Args {
     }
 
     async fn serve(self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-        let shutdown = CancellationToken::new();
-        let on_signal = shutdown.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            on_signal.cancel();
-        });
+        let shutdown = cxi_program::stop_signal().context("listen for signals")?;
         let tls = match self.tls_cert.zip(self.tls_key) {
             Some((certificate, key)) => Some(Tls::load(certificate, key)?),
             None => None,

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use crate::interval::at_least_a_moment;
-use crate::log::{self, Format};
 use crate::node_root::NodeRoot;
 use crate::report::{Config, run};
+use cxi_program::log::{self, Format};
 
 /// Report what this node has: loaded modules, open devices and NICs in its CXINode, each NIC as a CXIDevice.
 ///
@@ -55,17 +53,7 @@ impl Args {
     }
 
     async fn report(self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-        let shutdown = CancellationToken::new();
-        let on_signal = shutdown.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            on_signal.cancel();
-        });
+        let shutdown = cxi_program::stop_signal().context("listen for signals")?;
         let mut kubeconfig = kube::Config::infer().await.context("find the API server")?;
         // The client would repeat an old report; the report repeats itself with what it saw since.
         kubeconfig.default_retry = false;

@@ -30,7 +30,11 @@ pub(super) async fn run(
                 }
                 Err(error) => {
                     if !delay.is_failing() {
-                        warn!(what, error = crate::log::chain(&error), "cannot watch; what is known stays as it is");
+                        warn!(
+                            what,
+                            error = cxi_program::log::chain(&error),
+                            "cannot watch; what is known stays as it is"
+                        );
                     }
                     sleep(delay.next()).await;
                     if is_expired(&error) {

@@ -87,7 +87,10 @@ pub(super) async fn run(
                 Ok(()) => delay.reset(),
                 Err(error) => {
                     if !delay.is_failing() {
-                        warn!(error = crate::log::chain(&error), "the inventory is not in step, it is tried again");
+                        warn!(
+                            error = cxi_program::log::chain(&error),
+                            "the inventory is not in step, it is tried again"
+                        );
                     }
                     sleep(delay.next()).await;
                 }

@@ -93,7 +93,7 @@ impl Said {
             Err(error) => {
                 if !self.failing {
                     error!(
-                        error = crate::log::chain(error),
+                        error = cxi_program::log::chain(error),
                         "cannot look at the node: nothing is reported until it works"
                     );
                 }

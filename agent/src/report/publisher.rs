@@ -60,7 +60,10 @@ pub(super) async fn run(
                     }
                     Err(error) => {
                         if !delay.is_failing() {
-                            warn!(error = crate::log::chain(&error), "the report did not arrive, it is tried again");
+                            warn!(
+                                error = cxi_program::log::chain(&error),
+                                "the report did not arrive, it is tried again"
+                            );
                         }
                         sleep(delay.next()).await;
                         if looks.has_changed().is_ok() {

@@ -9,11 +9,11 @@ use cxi_hardware::NicName;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::interval::at_least_a_moment;
-use crate::log::{self, Format};
 use crate::node_root::NodeRoot;
 use crate::retry_handler::process::Program;
 use crate::retry_handler::supervisor::{Config, Orders, run};
 use crate::retry_handler::{ready, restart};
+use cxi_program::log::{self, Format};
 
 /// Run one retry handler (`cxi_rh`) for each physical NIC of this node.
 ///

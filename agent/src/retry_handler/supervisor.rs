@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::log::chain;
 use crate::retry_handler::machine::{Action, Event, Machine, Seen};
 use crate::retry_handler::output::Output;
 use crate::retry_handler::process::{self, End, Program};
 use crate::retry_handler::records::Records;
 use crate::retry_handler::{lock, mounts, observe};
+use cxi_program::log::chain;
 
 /// How long to wait for the driver's word on who is attached after a process ended.
 const ATTACHED_LIMIT: Duration = Duration::from_secs(2);

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cxi_device_plugin::{generator, log};
+use cxi_device_plugin::generator;
+use cxi_program::log;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

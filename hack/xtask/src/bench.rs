@@ -28,16 +28,29 @@ pub struct Arguments {
 enum What {
     /// Writes and reads per node, time against the ideal, the operator's memory
     Rollout,
+    /// Allocate and a scan of the device plugin, scrapes of the exporter: times and memory
+    Node,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
+    if matches!(arguments.what, What::Node) {
+        return node(steps, &arguments.arguments);
+    }
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
     let build = ["build", "--workspace", "--bins", "--release"];
     steps.run("optimised build", &mut cargo(&build), "see the compiler's message above")?;
     let mut command = cargo(&["run", "--quiet", "--package", "cxi-e2e", "--release", "--bin", "bench", "--"]);
-    command.arg(match arguments.what {
-        What::Rollout => "rollout",
-    });
+    command.arg("rollout");
     Err(command.args(&arguments.arguments).exec()).context("cannot start the benchmark")
+}
+
+/// The benchmarks of the programs on a node, one after the other.
+fn node(mut steps: Steps, arguments: &[String]) -> Result<()> {
+    for (package, example) in [("cxi-device-plugin", "bench_allocate"), ("cxi-agent", "bench_exporter")] {
+        let run = ["run", "--quiet", "--release", "--package", package, "--example", example, "--"];
+        steps.run(example, cargo(&run).args(arguments), "see the message above")?;
+    }
+    steps.end();
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! When nothing goes wrong.
 
 use cxi_api::{Phase, names::UPGRADE_PENDING_TAINT};
+use cxi_rollout::Action;
 use rstest::rstest;
 
 use super::{condition, evicting, evictions, upgrade};
@@ -62,4 +63,21 @@ fn a_finished_node_has_its_story() {
     let record = sim.node("n1").rollout().unwrap();
     assert_eq!(record.history.iter().map(|entry| entry.result.as_str()).collect::<Vec<_>>(), ["Verified", "Verified"]);
     assert_eq!((record.phase, record.attempt), (Phase::UpToDate, 2));
+}
+
+#[test]
+fn kmm_that_is_seen_before_the_label_it_follows_is_waited_for() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    upgrade(&mut sim, "13.1.0");
+    let loads = |sim: &Sim| sim.phase("n1") == Some(Phase::Loading) && !sim.node("n1").workers.is_empty();
+    sim.until("KMM loads", loads);
+    // Each kind is watched by itself: the Node may come later than the pod of KMM's worker.
+    let mut world = sim.api.clone();
+    let labels = &mut world.nodes.get_mut("n1").unwrap().labels;
+    labels.retain(|key, _| !key.starts_with("kmm.node.kubernetes.io/version-module."));
+    let called_off = |action: &Action| matches!(action, Action::WriteRollout { .. } | Action::Unload { .. });
+    let plan = sim.plan(&world);
+    assert!(!plan.actions.iter().any(called_off), "{:?}", plan.actions);
+    sim.settle();
+    sim.assert_all_up_to_date();
 }

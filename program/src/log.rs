@@ -5,9 +5,10 @@ use std::error::Error;
 use tracing_subscriber::EnvFilter;
 
 /// Form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// One JSON object per line.
+    #[default]
     Json,
     /// A line for people.
     Text,
@@ -19,7 +20,7 @@ pub fn init(format: Format) {
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         Format::Json => subscriber.json().flatten_event(true).init(),
-        Format::Text => subscriber.init(),
+        Format::Text => subscriber.with_ansi(false).init(),
     }
 }
 
