@@ -302,7 +302,8 @@ impl Harness {
         wait_for(what, limit, attempt, context).await
     }
 
-    /// Waits until every one of `nodes` is verified on what a CXIDriver's spec describes, and the CXIDriver says so.
+    /// Waits until every one of `nodes` is verified on what a CXIDriver's spec describes, and the CXIDriver says so and has
+    /// nothing in flight any more.
     ///
     /// # Errors
     /// See [`Harness::wait_until`].
@@ -316,7 +317,8 @@ impl Harness {
             let available = status.conditions.iter().any(|c| c.type_ == "Available" && c.status == "True");
             let current = status.current_revision.as_ref() == Some(&target);
             let seen = Some(status.observed_generation) == object.metadata.generation;
-            Ok(verified == nodes && available && current && seen)
+            let over = status.rollout.is_none_or(|rollout| rollout.in_flight.is_empty());
+            Ok(verified == nodes && available && current && seen && over)
         })
         .await
     }

@@ -19,8 +19,10 @@ async fn a_paused_rollout_finishes_what_is_in_flight_and_begins_nothing() -> Res
     let s = Scenario::installed(3, at_once(1)).await?;
 
     s.upgrade_to(NEW).await?;
+    let target = s.revision(NEW).await?;
     s.until("a node is in flight", || async {
-        Ok(s.status().await?.rollout.is_some_and(|rollout| !rollout.in_flight.is_empty()))
+        let rollout = s.status().await?.rollout;
+        Ok(rollout.is_some_and(|rollout| rollout.to.as_ref() == Some(&target) && !rollout.in_flight.is_empty()))
     })
     .await?;
     s.harness.edit_driver(DRIVER, &json!({ "spec": { "paused": true } })).await?;

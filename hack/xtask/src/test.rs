@@ -1,6 +1,6 @@
 //! `cargo xtask test`
 
-use std::{env, num::NonZero, path::Path, thread};
+use std::{env, path::Path};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
@@ -25,15 +25,6 @@ pub struct Arguments {
     /// Build what scenarios need and run only those whose names contain this; or all of a file of e2e/tests, by its name
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
-}
-
-/// How many tests run at once, for cargo's test harness.
-const THREADS: &str = "RUST_TEST_THREADS";
-
-/// Scenarios wait most of their time: three for two cores.
-fn at_once() -> usize {
-    let cores = thread::available_parallelism().map_or(2, NonZero::get);
-    (cores * 3 / 2).max(2)
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -81,9 +72,6 @@ fn scenarios(steps: &mut Steps, name: Option<&str>) -> Result<()> {
     let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);
     if let Some(name) = name {
         scenarios.args(selection(name)?);
-    }
-    if env::var_os(THREADS).is_none() {
-        scenarios.env(THREADS, at_once().to_string());
     }
     steps.run("scenarios on the real control plane", &mut scenarios, FAILED)
 }
