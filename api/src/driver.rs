@@ -434,6 +434,11 @@ fn default_history() -> i32 {
     2
 }
 
+/// The image that a field names, unless it is one of the earlier operator's, which cannot work with this one.
+pub fn own_image(named: Option<&String>) -> Option<&String> {
+    named.filter(|image| !image.is_empty() && !image.starts_with(EARLIER_IMAGES))
+}
+
 impl RetryHandler {
     /// Whether it runs in a pod on each node.
     pub fn runs_on_nodes(&self) -> bool {
@@ -454,7 +459,7 @@ impl RetryHandler {
 
     /// Whether the image can hold `cxi_rh`: those of the earlier operator do not.
     fn has_image(&self) -> bool {
-        self.image.as_ref().is_some_and(|image| !image.is_empty() && !image.starts_with(EARLIER_IMAGES))
+        own_image(self.image.as_ref()).is_some()
     }
 
     /// Whether its DaemonSet is for nodes with these labels.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cxi_api::{
     CXIDriver, CXIDriverSpec,
+    driver::own_image,
     driver_status::SidecarImages,
     names::{ORPHAN_ANNOTATION, RESUME_ANNOTATION, Role, TEARDOWN_FINALIZER, services_gate},
 };
@@ -36,7 +37,7 @@ pub fn driver(object: &CXIDriver, seen: &Snapshot, memory: &Remembered, images: 
         injection: memory.injection,
         sidecar: object.spec.retry_handler.runs_in_pods().then(|| SidecarImages {
             agent: render::images::agent(&object.spec, images),
-            retry_handler: render::images::own(object.spec.retry_handler.image.as_ref()),
+            retry_handler: own_image(object.spec.retry_handler.image.as_ref()).cloned(),
         }),
         name,
     }

@@ -1,17 +1,12 @@
 //! Which image an operand runs.
 
-use cxi_api::{CXIDriverSpec, names::EARLIER_IMAGES};
+use cxi_api::{CXIDriverSpec, driver::own_image, names::EARLIER_IMAGES};
 
 use crate::render::Images;
 
-/// The image that a spec names, unless it is one of the earlier operator's, which cannot work with this one.
-pub fn own(named: Option<&String>) -> Option<String> {
-    named.filter(|image| !image.is_empty() && !is_earlier(image)).cloned()
-}
-
 /// The image that a spec names, or the one that the operator brings.
 pub fn chosen(named: Option<&String>, ours: &str) -> String {
-    own(named).unwrap_or_else(|| ours.to_owned())
+    own_image(named).map_or(ours, String::as_str).to_owned()
 }
 
 /// Image of the node agent, also for one-shot pods.
@@ -28,12 +23,8 @@ pub fn replaced(spec: &CXIDriverSpec, images: &Images) -> Vec<(&'static str, Str
         ("spec.agent.image", spec.agent.as_ref().and_then(|agent| agent.image.as_ref()), &images.agent),
     ];
     let earlier = table.into_iter().filter_map(|(field, image, ours)| {
-        let image = image.filter(|image| is_earlier(image))?;
+        let image = image.filter(|image| image.starts_with(EARLIER_IMAGES))?;
         Some((field, image.clone(), ours.clone()))
     });
     earlier.collect()
-}
-
-fn is_earlier(image: &str) -> bool {
-    image.starts_with(EARLIER_IMAGES)
 }
