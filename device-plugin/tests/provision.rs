@@ -76,6 +76,18 @@ async fn the_cdi_file_is_there_before_its_names_are_given_and_follows_the_node()
     assert!(path.exists(), "containers of running pods may start again");
 }
 
+/// Puts a file in the place of a directory, against a plugin that makes the directory again whenever it finds none.
+fn block(directory: &Path) {
+    let since = Instant::now();
+    loop {
+        let outcome = fs::remove_dir_all(directory).and_then(|()| fs::write(directory, "in the way"));
+        match outcome {
+            Ok(()) => return,
+            Err(error) => assert!(since.elapsed() < Duration::from_secs(10), "{error}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_a_cdi_file_everything_is_given_in_plain() {
     let node = Node::with(&[("cxi0", A, 0)]);
@@ -88,8 +100,7 @@ async fn without_a_cdi_file_everything_is_given_in_plain() {
     let _plugin = start(config);
     let (mut client, mut lists) = kubelet.accept().await;
     assert_eq!(allocate(&mut client, &[A]).await.mounts, []);
-    fs::remove_dir_all(node.path("run/cdi")).unwrap();
-    fs::write(node.path("run/cdi"), "in the way").unwrap();
+    block(&node.path("run/cdi"));
     node.add("cxi1", B, 0);
     lists.until_healthy(&[A, B]).await;
     let response = allocate(&mut client, &[A]).await;

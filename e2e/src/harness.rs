@@ -1,18 +1,14 @@
 //! A whole cluster for a scenario: control plane, KMM, soft nodes, the shipped manifests, and the operator.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use cxi_api::{
-    CXIDriver, CXIDriverSpec, CXINode, Phase, RevisionId,
-    driver::SourceType,
-    names::{OPERATOR, kmm_version_label},
-};
-use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Progress, Toolbox};
+use cxi_api::{CXIDriver, CXIDriverSpec, CXINode, Phase, RevisionId, driver::SourceType, names::kmm_version_label};
+use cxi_control_plane::NAMESPACE;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
@@ -25,6 +21,7 @@ use crate::{
     driver_model::Registry,
     jobs::Jobs,
     operator::{FAULTY, Operator, SHIPPED, log_tail},
+    planes::{Plane, Wanted},
     soft_node::{Pace, SoftCluster},
     table::table,
     wait::wait_for,
@@ -93,7 +90,7 @@ impl Default for HarnessOptions {
     }
 }
 
-/// A running cluster. Everything ends when it is dropped.
+/// A running cluster. Everything ends when it is dropped, but for a control plane that was given back.
 pub struct Harness {
     /// The administrator's client.
     pub client: Client,
@@ -102,8 +99,7 @@ pub struct Harness {
     /// The workload.
     pub jobs: Jobs,
     /// The servers.
-    pub plane: ControlPlane,
-    kubeconfig: PathBuf,
+    pub plane: Plane,
     operator_args: Vec<String>,
     operators: AtomicUsize,
 }
@@ -115,18 +111,7 @@ impl Harness {
     /// If a tool is missing or a server fails; the error says which and shows the end of its log.
     pub async fn start(options: HarnessOptions) -> Result<Self> {
         let HarnessOptions { pace, versions, kmm, audit, keep_data, operator_args } = options;
-        let plane = blocking(move || {
-            let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr())?;
-            let plane = ControlPlane::start(&toolbox, &Options { audit, keep_data, ..Options::default() })?;
-            install(&plane)?;
-            if kmm {
-                plane.install_kmm()?;
-                plane.start_kmm()?;
-            }
-            Ok(plane)
-        })
-        .await?;
-        let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, OPERATOR)?;
+        let plane = Plane::take(Wanted { kmm, audit, keep_data }).await?;
         let client = client(plane.kubeconfig()).await?;
         let mut registry = Registry::default();
         for image in [WORKER_IMAGE, DEVICE_PLUGIN_IMAGE, AGENT_IMAGE, RETRY_HANDLER_IMAGE] {
@@ -138,7 +123,17 @@ impl Harness {
         let soft = SoftCluster::start(client.clone(), registry, pace);
         let jobs = Jobs::new(client.clone()).await?;
         let operators = AtomicUsize::new(0);
-        Ok(Self { client, soft, jobs, plane, kubeconfig, operator_args, operators })
+        Ok(Self { client, soft, jobs, plane, operator_args, operators })
+    }
+
+    /// Ends the nodes and leaves the control plane, cleaned, to another harness. Operators and oracles must have ended, and
+    /// of this only logs may be asked for afterwards.
+    ///
+    /// # Errors
+    /// If the control plane cannot be cleaned.
+    pub async fn give_back(&mut self) -> Result<()> {
+        self.soft.stop().await;
+        self.plane.give_back().await.context("clean the control plane for the next scenario")
     }
 
     /// Starts an operator with more arguments. Several may run.
@@ -162,7 +157,7 @@ impl Harness {
         let number = self.operators.fetch_add(1, Ordering::Relaxed) + 1;
         let configured = self.operator_args.iter().map(String::as_str);
         let arguments = last_of_each(OPERATOR_ARGS.into_iter().chain(configured).chain(arguments.iter().copied()));
-        Operator::start(program, &self.kubeconfig, NAMESPACE, &self.log(number), arguments)
+        Operator::start(program, self.plane.operator_kubeconfig(), NAMESPACE, &self.log(number), arguments)
     }
 
     /// The ends of all operators' logs.
@@ -173,7 +168,7 @@ impl Harness {
     }
 
     fn log(&self, number: usize) -> PathBuf {
-        self.plane.data_dir().join(format!("operator-{number}.log"))
+        self.plane.logs().join(format!("operator-{number}.log"))
     }
 
     // === CXIDrivers ===
@@ -343,23 +338,4 @@ fn last_of_each<'a>(arguments: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
         kept.push(argument);
     }
     kept
-}
-
-/// The manifests that we ship.
-fn install(plane: &ControlPlane) -> Result<()> {
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    let apply = |what: &str| {
-        let path = deploy.join(what).display().to_string();
-        plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path])
-    };
-    apply("rbac/namespace.yaml")?;
-    apply("crds")?;
-    plane.wait_for_crds()?;
-    apply("rbac")?;
-    apply("policy")?;
-    Ok(())
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.context("start the control plane")?
 }

@@ -300,13 +300,14 @@ impl Scenario {
     /// Ends the scenario: watches the settled state for some seconds, then asks the oracle.
     ///
     /// # Errors
-    /// If the oracle saw a violation.
+    /// If the oracle saw a violation, or the control plane cannot be cleaned for the next scenario.
     pub async fn finish(mut self) -> Result<()> {
         let story = self.story().await;
         let oracle = self.oracle.take().context("the scenario has finished before")?;
         let violations = oracle.finish().await;
         ensure!(violations.is_empty(), "the oracle saw\n{}\n\n{story}", lines(&violations));
-        Ok(())
+        drop(self.operator.take());
+        self.harness.give_back().await
     }
 
     async fn story(&self) -> String {

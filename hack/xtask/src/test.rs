@@ -8,7 +8,7 @@ use cxi_control_plane::Family;
 
 use crate::{
     generate, lint,
-    steps::{Steps, cargo, root},
+    steps::{Steps, cargo},
     tools,
 };
 
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Leave the scenarios out: seconds instead of minutes, and no proof of anything but the parts
     #[arg(long, conflicts_with = "scenario")]
     no_scenarios: bool,
-    /// Build what scenarios need and run only those whose names contain this; or all of a file of e2e/tests, by its name
+    /// Build what scenarios need and run only those whose names contain this, such as `upgrade::drain`
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
 }
@@ -53,13 +53,9 @@ const FAILED: &str = "see the failed test above";
 
 /// What selects scenarios by name, for `cargo test`.
 fn selection(name: &str) -> Result<Vec<String>> {
-    let tests = root().join("e2e/tests");
-    if tests.join(name).is_dir() || tests.join(format!("{name}.rs")).is_file() {
-        return Ok(vec!["--test".to_owned(), name.to_owned()]);
-    }
     let list = cargo(&["test", "--package", "cxi-e2e", "--locked", "--quiet", "--", "--list", name]).output()?;
     let found = String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test"));
-    ensure!(!list.status.success() || found, "no scenario has {name:?} in its name; look into e2e/tests");
+    ensure!(!list.status.success() || found, "no scenario has {name:?} in its name; look into e2e/tests/scenarios");
     Ok(vec!["--".to_owned(), name.to_owned()])
 }
 

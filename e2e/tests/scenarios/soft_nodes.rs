@@ -6,11 +6,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cxi_api::{CXINode, kmm::NodeModulesConfig, names};
-use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Progress, Toolbox};
+use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
     client::client,
     driver_model::{Registry, image_reference},
     jobs::{JobShape, Jobs},
+    planes::{Plane, Wanted},
     soft_node::{KERNEL, NodeShape, Pace, SoftCluster},
     truth::Fact,
     wait::wait_for,
@@ -31,21 +32,12 @@ const OTHER: &str = "n-02";
 struct Lab {
     client: Client,
     soft: SoftCluster,
-    plane: ControlPlane,
+    plane: Plane,
 }
 
 impl Lab {
     async fn start() -> Self {
-        let plane = tokio::task::spawn_blocking(|| {
-            let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr()).unwrap();
-            let plane = ControlPlane::start(&toolbox, &Options::default()).unwrap();
-            plane.install_kmm().unwrap();
-            plane.start_kmm().unwrap();
-            plane.apply(&serde_json::to_string(&list(&cxi_api::crds::crds())).unwrap()).unwrap();
-            plane
-        })
-        .await
-        .unwrap();
+        let plane = Plane::take(Wanted::ORDINARY).await.unwrap();
         let client = client(plane.kubeconfig()).await.unwrap();
         let mut registry = Registry::default();
         registry.add_other("kmm-worker:test");
@@ -156,13 +148,9 @@ impl Lab {
     }
 }
 
-fn list(items: &[impl serde::Serialize]) -> serde_json::Value {
-    json!({ "apiVersion": "v1", "kind": "List", "items": items })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_real_kmm_drives_soft_nodes() {
-    let lab = Lab::start().await;
+    let mut lab = Lab::start().await;
     lab.soft.add_nodes("n", 2, &NodeShape::default());
 
     loads_moves_and_goes_back(&lab).await;
@@ -174,6 +162,7 @@ async fn the_real_kmm_drives_soft_nodes() {
     a_missing_old_image_hangs_the_unload(&lab).await;
 
     lab.soft.stop().await;
+    lab.plane.give_back().await.unwrap();
 }
 
 async fn loads_moves_and_goes_back(lab: &Lab) {

@@ -10,7 +10,7 @@ use cxi_e2e::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::{at_once, run, user_deletes};
+use super::{at_once, run, user_deletes};
 
 /// The others are done, and all that time the held node kept every NIC and its driver.
 async fn others_go_on(s: &Scenario, held: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use cxi_e2e::{
     scenario::{NEW, Scenario},
 };
 
-use crate::{at_once, run, starts, uids};
+use super::{at_once, run, starts, uids};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_pod_is_evicted_once_and_goes_to_a_node_that_is_done() -> Result<()> {

@@ -10,7 +10,7 @@ use cxi_e2e::{
     truth::Fact,
 };
 
-use crate::{run, starts, uids, user_deletes, waits};
+use super::{run, starts, uids, user_deletes, waits};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_evicted_while_operator_and_kubelet_restart() -> Result<()> {

@@ -3,26 +3,26 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Context, Result};
-use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Progress, Toolbox};
+use cxi_control_plane::{ControlPlane, NAMESPACE};
+use cxi_e2e::planes::{Plane, Wanted};
 use cxi_hardware::Root;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::json;
+use tokio::task::block_in_place;
 
-use crate::{NODES, writes::cxi};
+use super::{NODES, writes::cxi};
 
-/// The API server with what we ship, three nodes with CXINodes, and an agent's pod on each.
-pub fn cluster() -> Result<ControlPlane> {
-    let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr())?;
-    let plane = ControlPlane::start(&toolbox, &Options::default())?;
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    for what in ["rbac/namespace.yaml", "crds", "rbac", "policy"] {
-        let path = deploy.join(what).display().to_string();
-        plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path])?;
-    }
-    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
+/// A control plane with three nodes with CXINodes, and an agent's pod on each.
+pub async fn cluster() -> Result<Plane> {
+    let plane = Plane::take(Wanted::ORDINARY).await?;
+    block_in_place(|| nodes(&plane))?;
+    Ok(plane)
+}
+
+fn nodes(plane: &ControlPlane) -> Result<()> {
     for node in NODES {
         plane.apply(&json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": node } }).to_string())?;
         let mut record = cxi("CXINode", node);
@@ -41,7 +41,7 @@ pub fn cluster() -> Result<ControlPlane> {
         });
         plane.apply(&pod.to_string())?;
     }
-    Ok(plane)
+    Ok(())
 }
 
 /// A client with a token of the agents' account, as the kubelet of `node` gets it for the agent's pod; without a node one that

@@ -29,7 +29,7 @@ const ROLES: [&str; 4] = ["agent", "device-plugin", "metrics-exporter", "retry-h
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_run_on_every_node_that_is_owned_and_go_with_the_last() -> Result<()> {
-    let harness = Harness::start(HarnessOptions::default()).await?;
+    let mut harness = Harness::start(HarnessOptions::default()).await?;
     harness.soft.add_nodes("n", 2, &NodeShape::default());
     let other = NodeShape { labels: [("rack".to_owned(), "7".to_owned())].into(), ..NodeShape::default() };
     harness.soft.add_nodes("other", 1, &other);
@@ -61,12 +61,12 @@ async fn agents_run_on_every_node_that_is_owned_and_go_with_the_last() -> Result
     nothing_is_left(&harness).await?;
     ensure!(harness.soft.truth("n-01").is_some_and(|truth| truth.driver.is_some()), "the driver stays");
     operator.stop()?;
-    Ok(())
+    harness.give_back().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_handler_goes_from_a_node_when_no_pod_there_needs_it() -> Result<()> {
-    let harness = Harness::start(HarnessOptions::default()).await?;
+    let mut harness = Harness::start(HarnessOptions::default()).await?;
     harness.soft.add_nodes("n", 2, &NodeShape::default());
     harness.soft.wait_until_ready(LONG).await?;
     let oracle = Oracle::start(&harness.client, &harness.soft);
@@ -126,7 +126,7 @@ async fn a_retry_handler_goes_from_a_node_when_no_pod_there_needs_it() -> Result
     let violations = oracle.finish().await;
     ensure!(violations.is_empty(), "{violations:#?}");
     operator.stop()?;
-    Ok(())
+    harness.give_back().await
 }
 
 fn with_retry_handler(spec: &mut CXIDriverSpec) {

@@ -9,7 +9,7 @@ use cxi_e2e::{
     truth::Fact,
 };
 
-use crate::{run, starts};
+use super::{run, starts};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_ignores_sigterm_gets_its_whole_grace_period() -> Result<()> {

@@ -13,7 +13,7 @@ use cxi_e2e::{
     scenario::{LONG, NEW, OLD, Scenario},
 };
 
-use crate::{run, starts, user_deletes, waits};
+use super::{run, starts, user_deletes, waits};
 
 fn patience(on_timeout: OnTimeout) -> impl FnOnce(&mut CXIDriverSpec) {
     move |spec| {

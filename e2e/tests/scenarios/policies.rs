@@ -6,20 +6,23 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use cxi_control_plane::{ControlPlane, Family, Options, Progress, Toolbox};
+use cxi_control_plane::ControlPlane;
+use cxi_e2e::planes::{Plane, Wanted};
 use serde_json::{Value, json};
+use tokio::task::block_in_place;
 
 const LONG: Duration = Duration::from_mins(2);
 
-/// An API server with our CRDs and both policies; a namespace that asks for sidecars, and one that does not.
-fn api_server() -> Result<ControlPlane> {
-    let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr())?;
-    let plane = ControlPlane::start(&toolbox, &Options::default())?;
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    for what in ["crds", "policy/retry-handler.yaml", "multus/policy.yaml"] {
-        plane.kubectl(&["apply", "--server-side", "-f", &deploy.join(what).display().to_string()])?;
-    }
-    plane.kubectl(&["wait", "--for=condition=Established", "crd/cxidrivers.cxi.hpe.com", "--timeout=30s"])?;
+/// A control plane with both policies; a namespace that asks for sidecars, and one that does not.
+async fn api_server() -> Result<Plane> {
+    let plane = Plane::take(Wanted::ORDINARY).await?;
+    block_in_place(|| namespaces(&plane))?;
+    Ok(plane)
+}
+
+fn namespaces(plane: &ControlPlane) -> Result<()> {
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/multus/policy.yaml");
+    plane.kubectl(&["apply", "--server-side", "-f", &policy.display().to_string()])?;
     for (name, inject) in [("asks", "enabled"), ("asks-too", "true"), ("silent", "no")] {
         let labels = json!({ "slingshot.hpe.com/inject-sidecar": inject });
         let metadata = json!({ "name": name, "labels": labels });
@@ -28,7 +31,7 @@ fn api_server() -> Result<ControlPlane> {
         let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default", "namespace": name } });
         plane.apply(&account.to_string())?;
     }
-    Ok(plane)
+    Ok(())
 }
 
 fn driver(plane: &ControlPlane, name: &str, spec: &Value, sidecar: Option<&Value>) -> Result<()> {
@@ -86,39 +89,44 @@ fn volumes(pod: &Value) -> Vec<&str> {
     pod["spec"]["volumes"].as_array().into_iter().flatten().filter_map(|volume| volume["name"].as_str()).collect()
 }
 
-#[test]
-fn pods_that_ask_for_a_nic_get_a_retry_handler_where_their_namespace_asks_for_it() -> Result<()> {
-    let plane = api_server()?;
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_ask_for_a_nic_get_a_retry_handler_where_their_namespace_asks_for_it() -> Result<()> {
+    let mut plane = api_server().await?;
+    block_in_place(|| sidecars(&plane))?;
+    plane.give_back().await
+}
+
+fn sidecars(plane: &ControlPlane) -> Result<()> {
     let wanted = json!({ "retryHandler": { "mode": "sidecar" } });
-    driver(&plane, "cxi", &wanted, Some(&json!({ "agent": "agent:1" })))?;
+    driver(plane, "cxi", &wanted, Some(&json!({ "agent": "agent:1" })))?;
     let job = pod("hpe.com/cxi", 1);
 
-    let admitted_pod = eventually(&plane, "asks", &job, has_sidecar)?;
+    let admitted_pod = eventually(plane, "asks", &job, has_sidecar)?;
     let sidecar = first(&admitted_pod);
     ensure!(sidecar["name"] == "cxi-retry-handler" && sidecar["restartPolicy"] == "Always", "{sidecar:#}");
     ensure!(sidecar["image"] == "agent:1" && sidecar["command"] == json!(["cxi-agent"]), "{sidecar:#}");
     ensure!(sidecar["securityContext"]["privileged"] == true, "{sidecar:#}");
     ensure!(volumes(&admitted_pod).contains(&"cxi-retry-handler-dev"), "{admitted_pod:#}");
     ensure!(admitted_pod["spec"]["initContainers"].as_array().is_some_and(|all| all.len() == 1), "{admitted_pod:#}");
-    ensure!(has_sidecar(&admitted(&plane, "asks-too", &job)?), "`true` is as good as `enabled`");
+    ensure!(has_sidecar(&admitted(plane, "asks-too", &job)?), "`true` is as good as `enabled`");
 
-    ensure!(!has_sidecar(&admitted(&plane, "silent", &job)?), "a namespace that does not ask");
+    ensure!(!has_sidecar(&admitted(plane, "silent", &job)?), "a namespace that does not ask");
     let other = pod("example.com/gpu", 1);
-    ensure!(!has_sidecar(&admitted(&plane, "asks", &other)?), "a pod without a NIC");
+    ensure!(!has_sidecar(&admitted(plane, "asks", &other)?), "a pod without a NIC");
     let mut own = job.clone();
     own["spec"]["initContainers"] = json!([{ "name": "cxi-retry-handler", "image": "mine:1" }]);
-    ensure!(first(&admitted(&plane, "asks", &own)?)["image"] == "mine:1", "a pod that brings one");
+    ensure!(first(&admitted(plane, "asks", &own)?)["image"] == "mine:1", "a pod that brings one");
 
     // cxi_rh in an image of its own, in a pod that has init containers and volumes.
     let wanted = json!({
         "retryHandler": { "mode": "sidecar", "sidecar": { "resources": { "limits": { "memory": "64Mi" } } } },
         "devicePlugin": { "resourceName": "beta.hpe.com/cxi" },
     });
-    driver(&plane, "cxi", &wanted, Some(&json!({ "agent": "agent:1", "retryHandler": "cxi-rh:13" })))?;
+    driver(plane, "cxi", &wanted, Some(&json!({ "agent": "agent:1", "retryHandler": "cxi-rh:13" })))?;
     let mut job = pod("beta.hpe.com/cxi", 2);
     job["spec"]["initContainers"] = json!([{ "name": "before", "image": "app:1" }]);
     job["spec"]["volumes"] = json!([{ "name": "dev", "emptyDir": {} }]);
-    let admitted_pod = eventually(&plane, "asks", &job, |pod| first(pod)["name"] == "cxi-retry-handler-supervisor")?;
+    let admitted_pod = eventually(plane, "asks", &job, |pod| first(pod)["name"] == "cxi-retry-handler-supervisor")?;
     let all = admitted_pod["spec"]["initContainers"].as_array().context("init containers")?;
     let names: Vec<&str> = all.iter().filter_map(|container| container["name"].as_str()).collect();
     ensure!(names == ["cxi-retry-handler-supervisor", "cxi-retry-handler", "before"], "{names:?}");
@@ -127,42 +135,44 @@ fn pods_that_ask_for_a_nic_get_a_retry_handler_where_their_namespace_asks_for_it
     ensure!(all[0].get("restartPolicy").is_none() && volumes(&admitted_pod).contains(&"dev"), "{admitted_pod:#}");
 
     // Another mode takes the sidecar from new pods.
-    driver(&plane, "cxi", &json!({ "retryHandler": { "mode": "daemonset" } }), None)?;
+    driver(plane, "cxi", &json!({ "retryHandler": { "mode": "daemonset" } }), None)?;
     let wanted = pod("hpe.com/cxi", 1);
-    eventually(&plane, "asks", &wanted, |pod| !has_sidecar(pod))?;
+    eventually(plane, "asks", &wanted, |pod| !has_sidecar(pod))?;
     Ok(())
 }
 
-#[test]
-fn pods_get_as_many_networks_as_they_ask_for_nics() -> Result<()> {
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_get_as_many_networks_as_they_ask_for_nics() -> Result<()> {
+    let mut plane = api_server().await?;
+    block_in_place(|| networks_of_pods(&plane))?;
+    plane.give_back().await
+}
+
+fn networks_of_pods(plane: &ControlPlane) -> Result<()> {
     const KEY: &str = "k8s.v1.cni.cncf.io/networks";
-    let plane = api_server()?;
-    driver(&plane, "a", &json!({ "devicePlugin": { "resourceName": "beta.hpe.com/cxi" } }), None)?;
-    driver(&plane, "b", &json!({ "devicePlugin": { "resourceName": "hpe.com/cxi" } }), None)?;
+    driver(plane, "a", &json!({ "devicePlugin": { "resourceName": "beta.hpe.com/cxi" } }), None)?;
+    driver(plane, "b", &json!({ "devicePlugin": { "resourceName": "hpe.com/cxi" } }), None)?;
     let networks = |pod: &Value| pod["metadata"]["annotations"][KEY].as_str().map(str::to_owned);
     let of = |nics: usize| (0..nics).map(|n| format!("default/hsn{n}@hsn{n}")).collect::<Vec<_>>().join(",");
 
     for (resource, nics) in [("beta.hpe.com/cxi", 4), ("hpe.com/cxi", 1), ("hpe.com/cxi", 2)] {
         let wanted = Some(of(nics));
         let asked = pod(resource, u32::try_from(nics)?);
-        eventually(&plane, "silent", &asked, |pod| networks(pod) == wanted)?;
+        eventually(plane, "silent", &asked, |pod| networks(pod) == wanted)?;
     }
     let none = pod("example.com/gpu", 4);
-    ensure!(networks(&admitted(&plane, "silent", &none)?).is_none(), "a pod without a NIC");
+    ensure!(networks(&admitted(plane, "silent", &none)?).is_none(), "a pod without a NIC");
     let mut two = pod("hpe.com/cxi", 1);
     let container = two["spec"]["containers"][0].clone();
     two["spec"]["containers"].as_array_mut().context("containers")?.push(container);
     two["spec"]["containers"][1]["name"] = json!("second");
     two["spec"]["initContainers"] = json!([container_of("large", 3)]);
-    ensure!(
-        networks(&admitted(&plane, "silent", &two)?) == Some(of(3)),
-        "the larger of what runs and what runs before"
-    );
+    ensure!(networks(&admitted(plane, "silent", &two)?) == Some(of(3)), "the larger of what runs and what runs before");
     let mut own = pod("hpe.com/cxi", 4);
     own["metadata"]["annotations"] = json!({ KEY: "mine", "other": "kept" });
-    ensure!(networks(&admitted(&plane, "silent", &own)?).as_deref() == Some("mine"), "a pod that names its networks");
+    ensure!(networks(&admitted(plane, "silent", &own)?).as_deref() == Some("mine"), "a pod that names its networks");
     own["metadata"]["annotations"] = json!({ "other": "kept" });
-    let with_other = admitted(&plane, "silent", &own)?;
+    let with_other = admitted(plane, "silent", &own)?;
     ensure!(networks(&with_other) == Some(of(4)) && with_other["metadata"]["annotations"]["other"] == "kept");
     Ok(())
 }

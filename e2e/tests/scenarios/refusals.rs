@@ -7,18 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use cxi_control_plane::{ControlPlane, Family, Options, Progress, Toolbox};
+use cxi_control_plane::ControlPlane;
+use cxi_e2e::planes::{Plane, Wanted};
 use serde_json::{Value, json};
-
-fn api_server() -> Result<ControlPlane> {
-    let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr())?;
-    let plane = ControlPlane::start(&toolbox, &Options::default())?;
-    for crd in cxi_api::crds::crds() {
-        plane.apply(&serde_json::to_string(&crd)?)?;
-    }
-    plane.kubectl(&["wait", "--for=condition=Established", "crd/cxidrivers.cxi.hpe.com", "--timeout=30s"])?;
-    Ok(plane)
-}
+use tokio::task::block_in_place;
 
 fn manifest(name: &str, spec: &Value) -> String {
     json!({"apiVersion": "cxi.hpe.com/v1", "kind": "CXIDriver", "metadata": {"name": name}, "spec": spec}).to_string()
@@ -37,9 +29,14 @@ fn with(pointer: &str, value: Value) -> Value {
     spec
 }
 
-#[test]
-fn nonsense_is_refused_with_field_and_fix() -> Result<()> {
-    let plane = api_server()?;
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_is_refused_with_field_and_fix() -> Result<()> {
+    let mut plane = Plane::take(Wanted::ORDINARY).await?;
+    block_in_place(|| refuses_nonsense(&plane))?;
+    plane.give_back().await
+}
+
+fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
     let cases: Vec<(&str, Value)> = vec![
         ("/version", json!("latest")),
         ("/version", json!("")),
@@ -87,7 +84,7 @@ fn nonsense_is_refused_with_field_and_fix() -> Result<()> {
         .err()
         .context("a long name was accepted")?;
     writeln!(said, "a name of 41 characters\n{}", reason(&format!("{refusal:#}")))?;
-    insta::assert_snapshot!(said);
+    insta::assert_snapshot!("nonsense_is_refused_with_field_and_fix", said);
     Ok(())
 }
 
@@ -97,9 +94,14 @@ fn reason(refusal: &str) -> String {
     text.lines().map(|line| format!("  {}", line.trim())).filter(|line| line.len() > 2).collect::<Vec<_>>().join("\n")
 }
 
-#[test]
-fn good_manifests_are_accepted_and_completed() -> Result<()> {
-    let plane = api_server()?;
+#[tokio::test(flavor = "multi_thread")]
+async fn good_manifests_are_accepted_and_completed() -> Result<()> {
+    let mut plane = Plane::take(Wanted::ORDINARY).await?;
+    block_in_place(|| accepts_and_completes(&plane))?;
+    plane.give_back().await
+}
+
+fn accepts_and_completes(plane: &ControlPlane) -> Result<()> {
     let accepts = |spec: Value| -> Result<Value> {
         let arguments = ["create", "--dry-run=server", "-o", "json", "-f", "-"];
         Ok(serde_json::from_str(&plane.kubectl_with_input(&arguments, &manifest("fabric", &spec))?)?)
@@ -122,9 +124,14 @@ fn good_manifests_are_accepted_and_completed() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn explain_reads_like_a_manual() -> Result<()> {
-    let plane = api_server()?;
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_reads_like_a_manual() -> Result<()> {
+    let mut plane = Plane::take(Wanted::ORDINARY).await?;
+    block_in_place(|| explains(&plane))?;
+    plane.give_back().await
+}
+
+fn explains(plane: &ControlPlane) -> Result<()> {
     for path in
         ["cxidriver.spec", "cxidriver.spec.updateStrategy", "cxidriver.spec.updateStrategy.drain", "cxinode.status"]
     {

@@ -7,7 +7,7 @@ use cxi_e2e::{
     scenario::{NEW, OLD, Scenario},
 };
 
-use crate::{at_once, run, starts, waits};
+use super::{at_once, run, starts, waits};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_before_the_unload_come_back_as_they_are_and_the_others_roll_back() -> Result<()> {

@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_mins(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {
-    let harness = Harness::start(HarnessOptions::default()).await?;
+    let mut harness = Harness::start(HarnessOptions::default()).await?;
     let oracle = Oracle::start(&harness.client, &harness.soft);
     let names = harness.soft.add_nodes("n", 3, &NodeShape::default());
     harness.soft.wait_until_ready(LONG).await?;
@@ -43,7 +43,7 @@ async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {
 
     the_oracle_is_not_blind(&harness, "n-01").await?;
     operator.stop()?;
-    Ok(())
+    harness.give_back().await
 }
 
 /// What an operator must not do, done by hand and not announced: the oracle must tell.

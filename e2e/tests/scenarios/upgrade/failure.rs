@@ -9,7 +9,7 @@ use cxi_e2e::{
 };
 use serde_json::json;
 
-use crate::at_once;
+use super::at_once;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_node_is_rolled_back_and_the_rollout_halts_until_it_is_resumed() -> Result<()> {

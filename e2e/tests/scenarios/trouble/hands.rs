@@ -12,7 +12,7 @@ use cxi_e2e::{
 };
 use serde_json::json;
 
-use crate::stuck::get_stuck;
+use super::stuck::get_stuck;
 
 /// Sets KMM's label of a release by hand.
 async fn set_label(scenario: &Scenario, node: &str, version: &str) -> Result<()> {

@@ -6,15 +6,15 @@ mod writes;
 
 use std::{fs, time::Duration};
 
+use self::cluster::{agent, cluster, node_with_a_nic};
+use self::writes::{Write, api, cxi, device, device_status, phase_of, report_of};
 use anyhow::{Context, Result, ensure};
-use cluster::{agent, cluster, node_with_a_nic};
 use cxi_agent::report;
 use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{client::client, wait::wait_for};
 use kube::{Client, api::ListParams};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use writes::{Write, api, cxi, device, device_status, phase_of, report_of};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -23,7 +23,7 @@ const NODES: [&str; 3] = ["n1", "n2", "n1-b"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_speaks_for_its_own_node_only() -> Result<()> {
-    let plane = tokio::task::spawn_blocking(cluster).await??;
+    let mut plane = cluster().await?;
     let admin = client(plane.kubeconfig()).await?;
     for node in NODES {
         Write::MergeStatus(phase_of(node, "UpToDate")).send(&admin).await.context("a phase to guard")?;
@@ -51,7 +51,8 @@ async fn an_agent_speaks_for_its_own_node_only() -> Result<()> {
     with_more_rights(&one).await?;
     ensure!(before == others(&admin).await?, "what is not its own was changed");
 
-    the_real_one_gets_along(&admin, one).await
+    the_real_one_gets_along(&admin, one).await?;
+    plane.give_back().await
 }
 
 /// The API server takes a moment to put a policy into force; until then RBAC alone decides.

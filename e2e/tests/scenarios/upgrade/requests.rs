@@ -7,7 +7,7 @@ use cxi_api::{Phase, Reason, strategy::UpdateType};
 use cxi_e2e::scenario::{DRIVER, NEW, OLD, Scenario};
 use serde_json::json;
 
-use crate::at_once;
+use super::at_once;
 
 /// How many nodes really run a release.
 fn running(s: &Scenario, version: &str) -> usize {

@@ -11,7 +11,7 @@ use cxi_e2e::{
     soft_node::NodeShape,
 };
 
-use crate::at_once;
+use super::at_once;
 
 const OTHER_KERNEL: &str = "6.12.120+deb12-amd64";
 

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use cxi_api::names::DRIVER_VERSION_LABEL;
 use cxi_e2e::scenario::{NEW, OLD, Scenario};
 
-use crate::at_once;
+use super::at_once;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn six_nodes_are_loaded_verified_and_offered() -> Result<()> {

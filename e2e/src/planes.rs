@@ -1,0 +1,230 @@
+//! Control planes that scenarios hand on to each other. Most of a scenario's time was once the start of its own; one that is
+//! exactly as it was before a scenario serves the next as well.
+
+use std::{
+    ops::Deref,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use cxi_api::names::OPERATOR;
+use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Progress, Toolbox};
+use k8s_openapi::api::events::v1::Event;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams},
+};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    client::client,
+    inventory::Inventory,
+    jobs::{self, Jobs},
+};
+
+/// Those that nobody uses.
+static IDLE: Mutex<Vec<Prepared>> = Mutex::new(Vec::new());
+
+/// How long the removal of what a scenario left may take.
+const CLEAN_WITHIN: Duration = Duration::from_mins(1);
+
+/// Controllers make up for what was deleted for about as long after that.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// What a scenario wants of its control plane.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Whether KMM is installed and runs.
+    pub kmm: bool,
+    /// Whether the API server writes an audit log.
+    pub audit: bool,
+    /// Whether the data directory with all logs stays.
+    pub keep_data: bool,
+}
+
+impl Wanted {
+    /// What most scenarios want.
+    pub const ORDINARY: Self = Self { kmm: true, audit: false, keep_data: false };
+
+    /// Whether one that others have used, and that others will use, does as well.
+    fn is_ordinary(self) -> bool {
+        self.kmm && !self.audit && !self.keep_data
+    }
+}
+
+/// A control plane with everything installed that we ship, and what it held then.
+struct Prepared {
+    plane: ControlPlane,
+    operator: PathBuf,
+    inventory: Inventory,
+}
+
+/// A control plane in use, with a directory for the logs of this use. It ends when it is dropped, unless it is given back.
+pub struct Plane {
+    /// Until it is given back.
+    prepared: Option<Prepared>,
+    logs: TempDir,
+    ordinary: bool,
+}
+
+impl Deref for Plane {
+    type Target = ControlPlane;
+
+    fn deref(&self) -> &ControlPlane {
+        &self.prepared().plane
+    }
+}
+
+impl Plane {
+    /// One that nobody uses, or a new one.
+    ///
+    /// # Errors
+    /// If a tool is missing or a server fails; the error says which and shows the end of its log.
+    pub async fn take(wanted: Wanted) -> Result<Self> {
+        let ordinary = wanted.is_ordinary();
+        let idle = if ordinary { idle().pop() } else { None };
+        let prepared = match idle {
+            Some(prepared) => prepared,
+            None => Prepared::start(wanted).await?,
+        };
+        let logs = tempfile::Builder::new()
+            .prefix("logs-")
+            .disable_cleanup(wanted.keep_data)
+            .tempdir_in(prepared.plane.data_dir())
+            .context("make a directory for logs")?;
+        Ok(Self { prepared: Some(prepared), logs, ordinary })
+    }
+
+    /// The operator's kubeconfig, with the token of its `ServiceAccount`.
+    pub fn operator_kubeconfig(&self) -> &Path {
+        &self.prepared().operator
+    }
+
+    /// Where the logs of this use are.
+    pub fn logs(&self) -> &Path {
+        self.logs.path()
+    }
+
+    /// Leaves the control plane to others, see [`Plane::clean`]. This must not be used again.
+    ///
+    /// # Errors
+    /// If it cannot be made what it was; it ends then.
+    pub async fn give_back(&mut self) -> Result<()> {
+        if self.ordinary {
+            self.clean().await?;
+            idle().extend(self.prepared.take());
+        }
+        Ok(())
+    }
+
+    /// Takes out what has come since the installation. Nothing of the user may be at work any more.
+    ///
+    /// # Errors
+    /// If something does not go, or the user changed what was installed. The control plane ends then, and this must not be
+    /// used again.
+    pub async fn clean(&mut self) -> Result<()> {
+        if let Some(prepared) = self.prepared.take() {
+            self.prepared = Some(prepared.clean().await?);
+        }
+        Ok(())
+    }
+
+    fn prepared(&self) -> &Prepared {
+        self.prepared.as_ref().expect("nobody uses what was given back")
+    }
+}
+
+impl Prepared {
+    async fn start(wanted: Wanted) -> Result<Self> {
+        let Wanted { kmm, audit, keep_data } = wanted;
+        let (plane, operator) = off_the_runtime(move || {
+            let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr())?;
+            let plane = ControlPlane::start(&toolbox, &Options { audit, keep_data, ..Options::default() })?;
+            install(&plane)?;
+            if kmm {
+                plane.install_kmm()?;
+                plane.start_kmm()?;
+            }
+            let operator = plane.service_account_kubeconfig(NAMESPACE, OPERATOR)?;
+            Ok((plane, operator))
+        })
+        .await?;
+        let client = client(plane.kubeconfig()).await?;
+        Jobs::new(client.clone()).await?;
+        let inventory = if wanted.is_ordinary() { Inventory::take(&client).await? } else { Inventory::default() };
+        Ok(Self { plane, operator, inventory })
+    }
+
+    async fn clean(self) -> Result<Self> {
+        // A manager that lives on would work against the removal, and remember failures of objects of the same names.
+        let this = off_the_runtime(move || {
+            self.plane.stop_kmm();
+            Ok(self)
+        })
+        .await?;
+        let client = client(this.plane.kubeconfig()).await?;
+        let end = Instant::now() + CLEAN_WITHIN;
+        let mut quiet = false;
+        loop {
+            let now = Inventory::take(&client).await?;
+            let lost = now.lost(&this.inventory);
+            ensure!(lost.is_empty(), "the scenario took from what was installed: {}", lost.join(", "));
+            let added = now.added(&this.inventory);
+            if added.is_empty() && quiet {
+                break;
+            }
+            quiet = added.is_empty();
+            if Instant::now() > end {
+                let left: Vec<_> = added.iter().map(ToString::to_string).collect();
+                bail!("these cannot be removed: {}", left.join(", "));
+            }
+            for key in &added {
+                now.delete(&client, key).await?;
+            }
+            sleep(QUIET).await;
+        }
+        forget_events(&client).await?;
+        off_the_runtime(move || {
+            this.plane.check()?;
+            this.plane.start_kmm()?;
+            Ok(this)
+        })
+        .await
+    }
+}
+
+/// Scenarios read events, and none must find those of another.
+async fn forget_events(client: &Client) -> Result<()> {
+    for namespace in ["default", NAMESPACE, jobs::NAMESPACE] {
+        let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+        events.delete_collection(&DeleteParams::default(), &ListParams::default()).await.context("delete events")?;
+    }
+    Ok(())
+}
+
+/// The manifests that we ship.
+fn install(plane: &ControlPlane) -> Result<()> {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let apply = |what: &str| {
+        let path = deploy.join(what).display().to_string();
+        plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path])
+    };
+    apply("rbac/namespace.yaml")?;
+    apply("crds")?;
+    plane.wait_for_crds()?;
+    apply("rbac")?;
+    apply("policy")?;
+    Ok(())
+}
+
+fn idle() -> MutexGuard<'static, Vec<Prepared>> {
+    // Nothing that holds the lock leaves the list half changed.
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("work on the control plane")?
+}

@@ -1,0 +1,12 @@
+//! Everything that is asked of a real control plane. One program, so that its tests can hand on control planes.
+
+mod agent_policy;
+mod cluster;
+mod operands;
+mod planes;
+mod policies;
+mod refusals;
+mod soft_nodes;
+mod spine;
+mod trouble;
+mod upgrade;
