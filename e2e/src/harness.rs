@@ -167,6 +167,20 @@ impl Harness {
         tails.collect::<Vec<_>>().join("\n")
     }
 
+    /// Nodes with labels and taints, and everything in the operator's namespace, as kubectl shows them.
+    fn objects(&self) -> String {
+        let nodes = "custom-columns=NODE:.metadata.name,LABELS:.metadata.labels,TAINTS:.spec.taints";
+        let asked = [
+            vec!["get", "nodes", "-o", nodes],
+            vec!["get", "modules,moduleimagesconfigs,daemonsets,pods", "-o", "wide", "-n", NAMESPACE],
+            vec!["get", "pods", "-o", "wide", "-n", crate::jobs::NAMESPACE],
+        ];
+        let answers = asked.iter().map(|arguments| {
+            tokio::task::block_in_place(|| self.plane.kubectl(arguments)).unwrap_or_else(|error| format!("{error:#}"))
+        });
+        answers.collect::<Vec<_>>().join("\n")
+    }
+
     fn log(&self, number: usize) -> PathBuf {
         self.plane.logs().join(format!("operator-{number}.log"))
     }
@@ -292,7 +306,7 @@ impl Harness {
         let attempt = || async { Ok(holds(self).await?.then_some(())) };
         let context = || async {
             let nodes = self.cxi_nodes().await.unwrap_or_default();
-            format!("{}\n{}", table(&nodes), self.operator_logs())
+            format!("{}\n{}\n{}", table(&nodes), self.objects(), self.operator_logs())
         };
         wait_for(what, limit, attempt, context).await
     }

@@ -70,7 +70,7 @@ impl Inventory {
     /// If the API server cannot be asked.
     pub async fn take(client: &Client) -> Result<Self> {
         let discovery = Discovery::new(client.clone()).run_aggregated().await.context("discover what is served")?;
-        let served = discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources);
+        let served = discovery.groups().flat_map(kube::discovery::ApiGroup::resources_by_stability);
         let kinds = served.filter(|(resource, can)| {
             let ours = !OF_THE_SERVERS.contains(&resource.kind.as_str());
             ours && can.supports_operation(verbs::LIST) && can.supports_operation(verbs::DELETE)

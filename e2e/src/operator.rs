@@ -27,7 +27,7 @@ pub const FAULTY: &str = "cxi-operator-faults";
 pub const DIED: i32 = 86;
 
 /// How much of a log is shown, in bytes.
-const TAIL: usize = 6_000;
+const TAIL: usize = 16_000;
 
 /// Runs `"$@"`. Each line on standard input is a signal for it; when standard input closes, because of us or because this
 /// process died, it is killed.

@@ -1,7 +1,7 @@
 //! The hand-over of control planes from one scenario to the next: only what is as new is handed on.
 
 use anyhow::{Result, ensure};
-use cxi_api::CXIDriver;
+use cxi_api::{CXIDriver, kmm::Module};
 use cxi_e2e::{
     harness::{Harness, HarnessOptions},
     jobs::JobShape,
@@ -35,6 +35,7 @@ async fn a_used_control_plane_is_cleaned_and_a_spoilt_one_is_not_handed_on() -> 
     let all = ListParams::default();
     ensure!(Api::<Node>::all(client.clone()).list(&all).await?.items.is_empty(), "nodes are left");
     ensure!(Api::<Pod>::all(client.clone()).list(&all).await?.items.is_empty(), "pods are left");
+    ensure!(Api::<Module>::all(client.clone()).list(&all).await?.items.is_empty(), "Modules are left");
     ensure!(Api::<CXIDriver>::all(client.clone()).list(&all).await?.items.is_empty(), "the CXIDriver is left");
     ensure!(harness.plane.kmm_running(), "KMM waits for the next");
 
