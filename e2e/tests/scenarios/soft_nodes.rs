@@ -265,8 +265,11 @@ async fn a_stuck_unload_goes_on_when_the_holder_leaves(lab: &Lab) {
     let refused = |fact: &Fact| matches!(fact, Fact::UnloadRefused { pods, .. } if *pods == ["jobs/holder"]);
     assert!(lab.soft.records().iter().any(|record| record.node == NODE && refused(&record.fact)));
     lab.plane.kubectl(&["delete", "pod", "-n", "jobs", "holder", "--wait=false"]).unwrap();
-    lab.until("the unload goes on", async || lab.kmm_has(NODE).await.is_empty() && lab.worker(NODE, A).await.is_none())
-        .await;
+    lab.until("the unload goes on", async || {
+        // KMM's label is the last to go.
+        lab.kmm_has(NODE).await.is_empty() && lab.worker(NODE, A).await.is_none() && !lab.is_ready(NODE, A).await
+    })
+    .await;
     assert_eq!(lab.driver(NODE), None);
 }
 
