@@ -13,11 +13,23 @@ use kube::{
 /// # Errors
 /// If the file cannot be read or describes no usable client.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
+    Ok(Client::try_from(config(kubeconfig).await?)?)
+}
+
+/// The same, for programs that decide themselves what is sent again.
+///
+/// # Errors
+/// See [`client`].
+pub async fn without_retries(kubeconfig: &Path) -> Result<Client> {
+    let mut config = config(kubeconfig).await?;
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
+
+async fn config(kubeconfig: &Path) -> Result<Config> {
     // An error means that this process has a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let file = Kubeconfig::read_from(kubeconfig).with_context(|| format!("read {}", kubeconfig.display()))?;
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .with_context(|| format!("use {}", kubeconfig.display()))?;
-    Ok(Client::try_from(config)?)
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+    config.with_context(|| format!("use {}", kubeconfig.display()))
 }

@@ -17,7 +17,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    client::client,
+    client::{client, without_retries},
     driver_model::Registry,
     jobs::Jobs,
     operator::{FAULTY, Operator, SHIPPED, log_tail},
@@ -60,6 +60,15 @@ const OPERATOR_ARGS: [&str; 13] = [
     "--retry-period=500ms",
 ];
 
+/// Who reports what a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agents {
+    /// The soft node itself, in the operator's types.
+    Simulated,
+    /// The real node agent, from files that show what the kernel of the node would.
+    Real,
+}
+
 /// What a scenario wants of its cluster.
 #[derive(Clone, Debug)]
 pub struct HarnessOptions {
@@ -69,6 +78,8 @@ pub struct HarnessOptions {
     pub versions: Vec<String>,
     /// Whether KMM is installed and runs.
     pub kmm: bool,
+    /// Who reports what a node is.
+    pub agents: Agents,
     /// Whether the API server writes an audit log.
     pub audit: bool,
     /// Whether the data directory with all logs stays.
@@ -83,6 +94,7 @@ impl Default for HarnessOptions {
             pace: Pace::default(),
             versions: ["13.0.0", "13.1.0", "13.2.0"].map(str::to_owned).to_vec(),
             kmm: true,
+            agents: Agents::Simulated,
             audit: false,
             keep_data: false,
             operator_args: Vec::new(),
@@ -110,7 +122,7 @@ impl Harness {
     /// # Errors
     /// If a tool is missing or a server fails; the error says which and shows the end of its log.
     pub async fn start(options: HarnessOptions) -> Result<Self> {
-        let HarnessOptions { pace, versions, kmm, audit, keep_data, operator_args } = options;
+        let HarnessOptions { pace, versions, kmm, agents, audit, keep_data, operator_args } = options;
         let plane = Plane::take(Wanted { kmm, audit, keep_data }).await?;
         let client = client(plane.kubeconfig()).await?;
         let mut registry = Registry::default();
@@ -120,7 +132,10 @@ impl Harness {
         for version in &versions {
             registry.publish(REPOSITORY, version);
         }
-        let soft = SoftCluster::start(client.clone(), registry, pace);
+        let mut soft = SoftCluster::start(client.clone(), registry, pace);
+        if agents == Agents::Real {
+            soft = soft.with_real_agents(without_retries(plane.kubeconfig()).await?)?;
+        }
         let jobs = Jobs::new(client.clone()).await?;
         let operators = AtomicUsize::new(0);
         Ok(Self { client, soft, jobs, plane, operator_args, operators })

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{
     audit::Requests,
-    harness::{Harness, HarnessOptions},
+    harness::{Agents, Harness, HarnessOptions},
     jobs::JobShape,
     oracle::Oracle,
     soft_node::{LoadFailure, NodeShape, Pace},
@@ -63,7 +63,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let mut screen = Screen::new();
     screen.say("starting etcd, API server, controllers, scheduler and KMM");
     let pace = if arguments.fast { Pace::default() } else { lifelike() };
-    let harness = Harness::start(HarnessOptions { pace, audit: true, ..HarnessOptions::default() }).await?;
+    let harness =
+        Harness::start(HarnessOptions { pace, agents: Agents::Real, audit: true, ..HarnessOptions::default() }).await?;
     let ended = tokio::select! {
         result = show(&arguments, &harness, &mut screen) => result,
         _ = tokio::signal::ctrl_c() => bail!("interrupted; everything was stopped"),

@@ -3,6 +3,7 @@
 //!
 //! What they do not do: run anything. What a real kubelet would not tell the API server, they do not tell it either.
 
+mod agents;
 mod devices;
 mod engine;
 mod faults;
@@ -14,6 +15,7 @@ mod report;
 mod runtime;
 mod shape;
 mod state;
+mod tree;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -36,6 +38,7 @@ pub use faults::LoadFailure;
 pub use plan::{IGNORE_SIGTERM, RUN_FOR};
 pub use shape::{KERNEL, NIC_LABEL, NodeShape, Pace};
 
+use agents::Agents;
 use engine::Shared;
 use node::SoftNode;
 use state::State;
@@ -49,6 +52,8 @@ pub struct SoftCluster {
     client: Client,
     shared: Arc<Shared>,
     running: Arc<Running>,
+    /// The real ones; without them a node reports by itself.
+    agents: Option<Arc<Agents>>,
 }
 
 #[derive(Debug)]
@@ -87,7 +92,18 @@ impl SoftCluster {
     pub fn start(client: Client, registry: Registry, pace: Pace) -> Self {
         let stop = CancellationToken::new();
         let (shared, tasks) = engine::start(&client, State::new(registry, pace), &stop);
-        Self { client, shared, running: Arc::new(Running { stop, tasks: Mutex::new(tasks) }) }
+        Self { client, shared, running: Arc::new(Running { stop, tasks: Mutex::new(tasks) }), agents: None }
+    }
+
+    /// Lets the real node agent report for every node that is added from now on, from files that show what the kernel
+    /// of that node would. `client` should not repeat requests by itself.
+    ///
+    /// # Errors
+    /// If there is no room for the files.
+    pub fn with_real_agents(mut self, client: Client) -> Result<Self> {
+        let heartbeat = self.shared.state().pace.report;
+        self.agents = Some(Arc::new(Agents::new(client, heartbeat)?));
+        Ok(self)
     }
 
     /// Stops everything and returns when no write is under way any more. The objects stay.
@@ -109,10 +125,14 @@ impl SoftCluster {
         names
     }
 
-    /// Adds one node.
+    /// Adds one node. With real agents only inside a tokio runtime.
     pub fn add_node(&self, name: &str, shape: NodeShape) {
         let mut state = self.shared.state();
-        let node = SoftNode::new(name, shape, state.now());
+        let mut node = SoftNode::new(name, shape, state.now());
+        if let Some(agents) = &self.agents {
+            let mut tasks = self.running.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            node = agents.start(node, &self.running.stop, &mut tasks);
+        }
         state.add(node);
         drop(state);
         self.shared.wake(name);
@@ -124,6 +144,7 @@ impl SoftCluster {
     /// If the API server does not delete the Node.
     pub async fn remove_node(&self, name: &str) -> Result<()> {
         self.shared.state().remove(name);
+        self.agents.iter().for_each(|agents| agents.end(name));
         engine::delete_node(&self.client, name).await.with_context(|| format!("delete node {name}"))
     }
 

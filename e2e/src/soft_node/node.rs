@@ -14,6 +14,7 @@ use super::{
     report,
     runtime::{Host, Moment, PodRuntime},
     shape::{NodeShape, Pace},
+    tree::Tree,
 };
 
 /// How long a write that failed waits to be tried again.
@@ -72,6 +73,8 @@ pub(crate) struct SoftNode {
     pub(crate) pods: BTreeMap<String, PodRuntime>,
     pub(crate) cxi: Option<CxiSeen>,
     pub(crate) registered: bool,
+    /// Not the same in two lives of a node of the same name.
+    life: i64,
     boots: u32,
     /// Device plugins have registered with this kubelet from then on.
     pub(super) plugins_from: Duration,
@@ -83,13 +86,14 @@ pub(crate) struct SoftNode {
     lease_due: Duration,
     retry_at: Option<Duration>,
     sequence: i64,
+    /// What a real agent reads that reports in place of ours.
+    tree: Option<Tree>,
 }
 
 impl SoftNode {
     pub(crate) fn new(name: &str, shape: NodeShape, now: Moment) -> Self {
-        // Not the same in two lives of a node of the same name.
         let life = now.wall.as_millisecond();
-        let machine = Machine::new(&shape.kernel, shape.nics, format!("{name}-{life}-1"));
+        let machine = Machine::new(&shape.kernel, shape.nics, boot_id(name, life, 1));
         Self {
             name: name.to_owned(),
             shape,
@@ -98,6 +102,7 @@ impl SoftNode {
             pods: BTreeMap::new(),
             cxi: None,
             registered: false,
+            life,
             boots: 1,
             plugins_from: now.since_start,
             capacity: BTreeMap::new(),
@@ -107,7 +112,14 @@ impl SoftNode {
             lease_due: Duration::ZERO,
             retry_at: None,
             sequence: life,
+            tree: None,
         }
+    }
+
+    /// Lets a real agent report, which reads `tree`.
+    pub(crate) fn read_by(mut self, tree: Tree) -> Self {
+        self.tree = Some(tree);
+        self
     }
 
     /// Lets the node get on to `now`: what it wants written, and when to come again.
@@ -120,9 +132,13 @@ impl SoftNode {
     ) -> (Vec<Write>, Option<Duration>) {
         self.forget_pods(pods);
         match &self.power {
-            Power::Lost => return (self.last_words(), None),
+            Power::Lost => {
+                self.show(None);
+                return (self.last_words(), None);
+            }
             Power::Booting { until, .. } if *until > now.since_start => {
                 let until = *until;
+                self.show(None);
                 return (self.last_words(), Some(until));
             }
             Power::Booting { kernel, .. } => {
@@ -142,14 +158,20 @@ impl SoftNode {
         let next = self.advance_pods(pods, registry, pace, now);
         let mut writes = self.pod_writes(pods);
         writes.extend(self.status_write(pods, now));
-        writes.extend(self.report_write(pace, now));
+        if self.tree.is_some() {
+            let speaks = !self.machine.faults.agent_silent;
+            self.show(speaks.then(|| report::observe(&self.machine, None, now.since_start)));
+        } else {
+            writes.extend(self.report_write(pace, now));
+        }
         if self.lease_due <= now.since_start {
             writes.push(Write::Lease(render::lease(&self.name, now.wall)));
             self.lease_due = now.since_start + pace.lease;
         }
         let register = (self.plugins_from > now.since_start).then_some(self.plugins_from);
         let wakes = [next, register, self.machine.links_due(now.since_start), Some(self.lease_due)];
-        let report = (self.cxi.is_some() && !self.machine.faults.agent_silent).then_some(self.report_due);
+        let reports = self.tree.is_none() && self.cxi.is_some() && !self.machine.faults.agent_silent;
+        let report = reports.then_some(self.report_due);
         let next = wakes.into_iter().chain([report]).flatten().min();
         (writes, next)
     }
@@ -271,8 +293,7 @@ impl SoftNode {
 
     fn boot(&mut self, kernel: Option<String>, pods: &Pods, registry: &Registry, pace: &Pace, now: Moment) {
         self.boots += 1;
-        let (first, _) = self.machine.boot_id.rsplit_once('-').unwrap_or((&self.name, ""));
-        self.machine.boot(format!("{first}-{}", self.boots), kernel);
+        self.machine.boot(boot_id(&self.name, self.life, self.boots), kernel);
         for (uid, runtime) in &mut self.pods {
             if let Some(pod) = pods.get(uid) {
                 let mut host = Host { machine: &mut self.machine, registry, pace, now };
@@ -378,6 +399,12 @@ impl SoftNode {
         })))
     }
 
+    fn show(&mut self, node: Option<NodeReport>) {
+        if let Some(Err(error)) = self.tree.as_mut().map(|tree| tree.show(node)) {
+            tracing::error!(node = self.name, %error, "the files of a soft node could not be written");
+        }
+    }
+
     fn object(&self) -> Value {
         let mut labels = json!({
             "kubernetes.io/hostname": self.name,
@@ -397,4 +424,10 @@ impl SoftNode {
             "spec": {},
         })
     }
+}
+
+/// A boot id as the kernel makes them, of one boot in one life of a node.
+fn boot_id(node: &str, life: i64, boot: u32) -> String {
+    let name = node.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{name:08x}-{:04x}-4000-8000-{:012x}", boot & 0xffff, life & 0xffff_ffff_ffff)
 }

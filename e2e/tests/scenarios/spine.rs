@@ -1,21 +1,27 @@
-//! The spine: installation, then an upgrade under load, with the real KMM and the operator as it ships.
+//! The spine: installation, then an upgrade under load, with the real KMM, the operator as it ships, and the proofs of the real
+//! node agent.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use cxi_api::CXIDevice;
 use cxi_e2e::{
-    harness::{Harness, HarnessOptions},
+    harness::{Agents, Harness, HarnessOptions},
     jobs::JobShape,
     oracle::{Invariant, Oracle},
     soft_node::NodeShape,
 };
+use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
+
+/// The inventory of three nodes with two NICs each.
+const DEVICES: [&str; 6] = ["n-01-cxi0", "n-01-cxi1", "n-02-cxi0", "n-02-cxi1", "n-03-cxi0", "n-03-cxi1"];
 
 const LONG: Duration = Duration::from_mins(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {
-    let mut harness = Harness::start(HarnessOptions::default()).await?;
+    let mut harness = Harness::start(HarnessOptions { agents: Agents::Real, ..HarnessOptions::default() }).await?;
     let oracle = Oracle::start(&harness.client, &harness.soft);
     let names = harness.soft.add_nodes("n", 3, &NodeShape::default());
     harness.soft.wait_until_ready(LONG).await?;
@@ -35,6 +41,11 @@ async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {
         let driver = harness.soft.truth(&name).and_then(|truth| truth.driver);
         ensure!(driver.is_some_and(|build| build.version == "13.1.0"), "{name} runs another driver");
     }
+    let devices: Api<CXIDevice> = Api::all(harness.client.clone());
+    let mut devices: Vec<_> = devices.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
+    devices.sort();
+    ensure!(devices == DEVICES, "the inventory is {devices:?}");
+
     let violations = oracle.finish().await;
     for violation in &violations {
         eprintln!("{violation}");
