@@ -9,19 +9,28 @@ use serde::{Deserialize, Serialize};
 pub const MANIFEST_PATH: &str = "/opt/cxi/manifest.json";
 
 /// What a driver image says of itself. Fields that this version does not know are ignored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageManifest {
     /// Driver release.
     pub driver_version: String,
     /// `uname -r` of the kernel that the modules are for.
     pub kernel: String,
+    /// Machine as `uname -m` prints it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arch: String,
+    /// Date of the sources, RFC 3339. Not of the build, which must not change the image.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub date: String,
     /// The modules in the image.
     pub modules: Vec<ManifestModule>,
+    /// What they were built from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<ManifestSource>,
 }
 
 /// One module of a driver image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ManifestModule {
     /// Name as in `/sys/module` (underscores).
@@ -29,6 +38,24 @@ pub struct ManifestModule {
     /// GNU build-id, lower-case hexadecimal.
     #[serde(rename = "buildID")]
     pub build_id: String,
+    /// Name of its file below `extra/`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub file: String,
+    /// SHA-256 of its file, hexadecimal, without the signature that may have been appended later.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    /// The kernel and the settings of it that the module is for, as `modinfo` prints them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub vermagic: String,
+}
+
+/// A source tree that a driver image was built from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestSource {
+    /// What it was called.
+    pub name: String,
+    /// `sha256:` and the digest of the archive, `tree:` and that of the files of a directory, or `git:` and the commit.
+    pub digest: String,
 }
 
 /// Why a text is not a manifest.

@@ -119,8 +119,13 @@ pub fn manifest(build: &BuildOf, kernel: &str) -> ImageManifest {
         kernel: kernel.to_owned(),
         modules: STACK
             .iter()
-            .map(|name| ManifestModule { name: (*name).to_owned(), build_id: build_id(build, name) })
+            .map(|name| ManifestModule {
+                name: (*name).to_owned(),
+                build_id: build_id(build, name),
+                ..ManifestModule::default()
+            })
             .collect(),
+        ..ImageManifest::default()
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod control_plane;
 mod demo;
 mod deny;
+mod driver_image;
 mod generate;
 mod lint;
 mod steps;
@@ -36,6 +37,7 @@ enum Task {
     Gen(generate::Arguments),
     Lint(lint::Arguments),
     Bench(bench::Arguments),
+    DriverImage(Box<driver_image::Arguments>),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Task::Gen(arguments) => generate::run(&arguments),
         Task::Lint(arguments) => lint::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::DriverImage(arguments) => driver_image::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -74,12 +74,24 @@ fn scenarios(steps: &mut Steps, name: Option<&str>) -> Result<()> {
 
 /// What the tests put into real containers needs: a runtime of the cache, and what the distribution has for it.
 fn runtime() -> Result<()> {
-    const PROGRAMS: [(&str, &str); 2] = [("runc", "runc"), ("busybox", "busybox-static")];
+    const PROGRAMS: [(&str, &str); 8] = [
+        ("runc", "runc"),
+        ("busybox", "busybox-static"),
+        ("buildah", "buildah"),
+        ("debootstrap", "debootstrap"),
+        ("skopeo", "skopeo"),
+        ("docker-registry", "docker-registry"),
+        ("curl", "curl"),
+        ("unzip", "unzip"),
+    ];
     let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let is_there = |name: &str| path.split(':').any(|directory| Path::new(directory).join(name).is_file());
     let missing: Vec<_> = PROGRAMS.iter().filter(|(name, _)| !is_there(name)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
-        bail!("the tests run containers and need the Debian packages {0}: apt-get install {0}", missing.join(" "));
+        bail!(
+            "the tests run containers, build images and need the Debian packages {0}: apt-get install {0}",
+            missing.join(" ")
+        );
     }
     tools::ensure(&[Family::Containerd]).map(drop)
 }

@@ -1,0 +1,129 @@
+//! buildah, which builds images and keeps them.
+
+use std::{
+    fs::File,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::error::{Attempt, Error, Result};
+
+/// How much of a failed program's output an error repeats.
+const TAIL_LINES: usize = 4;
+
+/// Calls buildah.
+#[derive(Clone, Debug, Default)]
+pub struct Buildah {
+    /// Where images are kept, when not in the user's container storage.
+    pub storage: Option<PathBuf>,
+    /// How steps of builds are isolated, in buildah's words; as buildah itself decides when left out.
+    pub isolation: Option<String>,
+}
+
+/// Why a build did not end well.
+#[derive(Debug)]
+pub struct Failed {
+    /// What it printed.
+    pub output: String,
+}
+
+impl Buildah {
+    /// A buildah command.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("buildah");
+        if let Some(storage) = &self.storage {
+            command.arg("--root").arg(storage.join("root")).arg("--runroot").arg(storage.join("run"));
+        }
+        command
+    }
+
+    /// Runs `arguments` to their end.
+    ///
+    /// # Errors
+    /// If buildah is missing or fails.
+    pub fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Result<String> {
+        said(self.command().args(arguments), "buildah", "buildah")
+    }
+
+    /// Runs a build, with its output in `log`.
+    ///
+    /// # Errors
+    /// If buildah cannot be started or the log cannot be written. A build that fails is no error here.
+    pub fn build(&self, arguments: &[String], log: &Path) -> Result<Result<(), Failed>> {
+        let file = File::create(log).attempt(|| format!("write {}", log.display()))?;
+        let copy = file.try_clone().attempt(|| format!("write {}", log.display()))?;
+        let mut command = self.command();
+        command.arg("build");
+        if let Some(isolation) = &self.isolation {
+            command.arg("--isolation").arg(isolation);
+        }
+        command.args(arguments).stdin(Stdio::null()).stdout(file).stderr(copy);
+        let status = command.status().map_err(|error| not_started("buildah", "buildah", error))?;
+        if status.success() {
+            return Ok(Ok(()));
+        }
+        let output = std::fs::read(log).attempt(|| format!("read {}", log.display()))?;
+        Ok(Err(Failed { output: String::from_utf8_lossy(&output).into_owned() }))
+    }
+
+    /// What buildah knows of an image; `None` when it is not in the storage.
+    ///
+    /// # Errors
+    /// If buildah is missing, or prints what cannot be understood.
+    pub fn inspect(&self, image: &str) -> Result<Option<Image>> {
+        let text = match self.run(["inspect", "--type", "image", image]) {
+            Ok(text) => text,
+            Err(Error::Program { .. }) => return Ok(None),
+            Err(other) => return Err(other),
+        };
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|error| Error::Input(format!("buildah says of {image} what cannot be understood: {error}")))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let layers = value["OCIv1"]["rootfs"]["diff_ids"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let labels = value["OCIv1"]["config"]["Labels"].as_object().cloned().unwrap_or_default();
+        Ok(Some(Image {
+            id: text(&value["FromImageID"]),
+            layers: layers.iter().map(text).collect(),
+            labels: labels.into_iter().map(|(key, value)| (key, text(&value))).collect(),
+            arch: text(&value["OCIv1"]["architecture"]),
+        }))
+    }
+}
+
+/// What is known of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its id.
+    pub id: String,
+    /// Digests of its layers, uncompressed.
+    pub layers: Vec<String>,
+    /// Its labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Its architecture as OCI spells it.
+    pub arch: String,
+}
+
+/// Runs a program to its end and returns what it printed.
+///
+/// # Errors
+/// If it is missing or fails; the error has the end of what it printed.
+pub fn said(command: &mut Command, program: &'static str, package: &'static str) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| not_started(program, package, error))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Err(Error::Program { what: program.to_owned(), said: lines[lines.len().saturating_sub(TAIL_LINES)..].join(" ") })
+}
+
+fn not_started(program: &'static str, package: &'static str, error: std::io::Error) -> Error {
+    if error.kind() == ErrorKind::NotFound {
+        Error::Missing { program, package }
+    } else {
+        Error::Io { attempt: format!("run {program}"), source: error }
+    }
+}

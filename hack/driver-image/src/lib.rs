@@ -1,0 +1,24 @@
+//! Builds driver images from DKMS sources, looks into them and proves them right: the work behind
+//! `cargo xtask driver-image`.
+//!
+//! `source` and `stage` bring what an image is built from, `build` has buildah build it, `unpack` and `verify` look into the
+//! result before it gets its name. `matrix` builds many; `cluster` and `registry` say which there should be and which are.
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod buildah;
+pub mod cluster;
+pub mod elf;
+mod error;
+pub mod inspect;
+pub mod matrix;
+pub mod push;
+pub mod registry;
+pub mod source;
+mod stage;
+pub mod symvers;
+mod tree;
+pub mod unpack;
+pub mod verify;
+
+pub use error::{Error, Result};

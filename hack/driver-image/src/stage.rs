@@ -1,0 +1,260 @@
+//! The context of a build: the source trees in their order, checked, and what else the Containerfile copies.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use cxi_driver_images::containerfile::{DIGESTS, FIRMWARE, HEADERS, SOURCES};
+
+use crate::{
+    buildah::said,
+    error::{Attempt, Error, Result},
+    source::{Location, Source},
+    tree,
+};
+
+/// What goes into a context.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// DKMS trees, each built after those before it.
+    pub sources: Vec<Source>,
+    /// Trees that only have headers. They come first.
+    pub headers: Vec<Source>,
+    /// Firmware files.
+    pub firmware: Option<Source>,
+    /// Kernel headers that no repository has: packages, or one directory as /lib/modules/<kernel>/build would be.
+    pub kernel_headers: Vec<PathBuf>,
+    /// Lines for the builder's package sources.
+    pub package_sources: Vec<String>,
+}
+
+impl Inputs {
+    /// The same for one release, see [`Source::of_release`].
+    #[must_use]
+    pub fn of_release(&self, version: &str) -> Self {
+        let filled = |sources: &[Source]| sources.iter().map(|source| source.of_release(version)).collect();
+        Self {
+            sources: filled(&self.sources),
+            headers: filled(&self.headers),
+            firmware: self.firmware.as_ref().map(|firmware| firmware.of_release(version)),
+            ..self.clone()
+        }
+    }
+}
+
+/// A context, in a temporary directory.
+#[derive(Debug)]
+pub struct Context {
+    directory: tempfile::TempDir,
+    /// Newest time of the sources, in seconds since 1970.
+    pub epoch: u64,
+}
+
+impl Context {
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// Puts a context together.
+pub fn stage(inputs: &Inputs) -> Result<Context> {
+    let directory = tempfile::Builder::new()
+        .prefix("cxi-driver-image-")
+        .tempdir()
+        .attempt(|| "create a temporary directory; TMPDIR says where".to_owned())?;
+    let root = directory.path();
+    for name in [SOURCES, DIGESTS, FIRMWARE, HEADERS] {
+        fs::create_dir(root.join(name)).attempt(|| format!("create {}", root.join(name).display()))?;
+    }
+    if inputs.sources.is_empty() {
+        return Err(Error::Input("there is nothing to build: give at least one --source".to_owned()));
+    }
+    let mut epoch = 0;
+    let all =
+        inputs.headers.iter().map(|source| (source, true)).chain(inputs.sources.iter().map(|source| (source, false)));
+    for (number, (source, headers)) in all.enumerate() {
+        let name = format!("{:02}-{}", number + 1, source.short_name());
+        let place = root.join(SOURCES).join(&name);
+        let (digest, newest) = bring(source, &place)?;
+        epoch = epoch.max(newest);
+        write(&root.join(DIGESTS).join(&name), &format!("{digest}\n"))?;
+        if headers {
+            write(&root.join(SOURCES).join(format!("{name}.kind")), "headers\n")?;
+        } else {
+            check(source, &place)?;
+        }
+        if let Some(package) = &source.name {
+            write(&root.join(SOURCES).join(format!("{name}.name")), &format!("{package}\n"))?;
+        }
+    }
+    if let Some(firmware) = &inputs.firmware {
+        let (_, newest) = bring(firmware, &root.join(FIRMWARE).join("new"))?;
+        epoch = epoch.max(newest);
+        rename(&root.join(FIRMWARE).join("new"), root, FIRMWARE)?;
+    }
+    kernel(inputs, &root.join(HEADERS))?;
+    Ok(Context { directory, epoch })
+}
+
+/// Puts `from`, which lies inside `root/name`, in its place.
+fn rename(from: &Path, root: &Path, name: &str) -> Result<()> {
+    let aside = root.join(format!("{name}.new"));
+    let attempt = || format!("move {}", from.display());
+    fs::rename(from, &aside).attempt(attempt)?;
+    fs::remove_dir_all(root.join(name)).attempt(attempt)?;
+    fs::rename(&aside, root.join(name)).attempt(attempt)
+}
+
+/// Brings a tree to `place`: its digest and its newest time.
+fn bring(source: &Source, place: &Path) -> Result<(String, u64)> {
+    let unpacked = match &source.location {
+        Location::Path(path) if path.is_dir() => {
+            if source.sha256.is_some() {
+                let why =
+                    format!("{source} is a directory, which has no checksum: leave #sha256=… out, or give an archive");
+                return Err(Error::Input(why));
+            }
+            tree::copy(&inside(source, path)?, place)?;
+            // The copies are new; the times of the originals count.
+            let newest = tree::newest(&inside(source, path)?)?;
+            return Ok((format!("tree:{}", tree::digest(place)?), newest));
+        }
+        Location::Path(path) if path.is_file() => unpack(source, path)?,
+        Location::Path(path) => {
+            let why =
+                format!("there is no source at {}: give a directory, an archive, or an archive's URL", path.display());
+            return Err(Error::Input(why));
+        }
+        Location::Url(url) => {
+            let archive = download(url)?;
+            unpack(source, archive.path())?
+        }
+    };
+    let (directory, sum) = unpacked;
+    let newest = tree::newest(directory.path())?;
+    tree::copy(&inside(source, &flattened(directory.path())?)?, place)?;
+    Ok((format!("sha256:{sum}"), newest))
+}
+
+/// The directory that is meant.
+fn inside(source: &Source, root: &Path) -> Result<PathBuf> {
+    let Some(directory) = &source.directory else { return Ok(root.to_owned()) };
+    let path = root.join(directory);
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err(Error::Input(format!("{source} has no directory {directory}: #dir=… is relative to the tree's top")))
+    }
+}
+
+/// An archive usually holds one directory, named like the release.
+fn flattened(root: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(root).attempt(|| format!("read {}", root.display()))?;
+    let all: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    match &all[..] {
+        [one] if one.is_dir() && !one.is_symlink() => Ok(one.clone()),
+        _ => Ok(root.to_owned()),
+    }
+}
+
+fn check_sum(source: &Source, archive: &Path) -> Result<String> {
+    let sum = tree::file_digest(archive)?;
+    match &source.sha256 {
+        Some(expected) if *expected != sum => Err(Error::Input(format!(
+            "{source} has SHA-256 {sum}, not {expected}: find out why it changed before you change the checksum"
+        ))),
+        _ => Ok(sum),
+    }
+}
+
+fn download(url: &str) -> Result<tempfile::NamedTempFile> {
+    let file = tempfile::NamedTempFile::new().attempt(|| "create a temporary file".to_owned())?;
+    let mut command = Command::new("curl");
+    command.args(["--fail", "--location", "--silent", "--show-error", "--retry", "3", "--connect-timeout", "20"]);
+    said(command.arg("--output").arg(file.path()).arg(url), "curl", "curl").map_err(|error| match error {
+        Error::Program { said, .. } => Error::Input(format!(
+            "{url} cannot be downloaded ({said}): check the URL and the proxy, or give the archive's file"
+        )),
+        other => other,
+    })?;
+    Ok(file)
+}
+
+/// Unpacks an archive that has the right checksum: its directory, and its SHA-256.
+fn unpack(source: &Source, archive: &Path) -> Result<(tempfile::TempDir, String)> {
+    let sum = check_sum(source, archive)?;
+    let directory = tempfile::tempdir().attempt(|| "create a temporary directory".to_owned())?;
+    let outcome = if source.is_zip() {
+        said(Command::new("unzip").arg("-q").arg(archive).arg("-d").arg(directory.path()), "unzip", "unzip")
+    } else {
+        let mut command = Command::new("tar");
+        // tar recognises the compression by the content, and refuses members that lead out.
+        said(command.args(["-x", "--no-same-owner", "-f"]).arg(archive).arg("-C").arg(directory.path()), "tar", "tar")
+    };
+    outcome.map_err(|error| match error {
+        Error::Program { .. } => Error::Input(format!(
+            "{source} is not an archive that can be read: .tar.gz, .tar.xz, .tar.zst and .zip are; a URL must be that of the \
+             archive itself, not of a page about it"
+        )),
+        other => other,
+    })?;
+    Ok((directory, sum))
+}
+
+/// Whether DKMS can do anything with a tree.
+fn check(source: &Source, place: &Path) -> Result<()> {
+    if place.join("dkms.conf").is_file() || place.join("dkms.conf.in").is_file() {
+        return Ok(());
+    }
+    let elsewhere: Vec<String> = walkdir::WalkDir::new(place)
+        .max_depth(4)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name() == "dkms.conf" || entry.file_name() == "dkms.conf.in")
+        .filter_map(|entry| Some(entry.path().parent()?.strip_prefix(place).ok()?.display().to_string()))
+        .collect();
+    let help = match elsewhere.first() {
+        Some(directory) => format!("it lies in {directory}, so give {source}#dir={directory}"),
+        None => "give the tree that has one; a tree that only has headers is given with --headers".to_owned(),
+    };
+    Err(Error::Input(format!("{source} has no dkms.conf at its top: {help}")))
+}
+
+/// Kernel headers that are given, and where else to look for them.
+fn kernel(inputs: &Inputs, place: &Path) -> Result<()> {
+    for path in &inputs.kernel_headers {
+        let name = path.file_name().unwrap_or_default();
+        let package = path.extension().is_some_and(|ending| ending == "deb" || ending == "rpm");
+        if path.is_dir() {
+            if !path.join("Makefile").is_file() || !path.join("Module.symvers").is_file() {
+                return Err(Error::Input(format!(
+                    "{} is not a kernel's build directory: it needs Makefile and Module.symvers, as /lib/modules/<kernel>/build \
+                     has",
+                    path.display()
+                )));
+            }
+            tree::copy(path, &place.join("tree"))?;
+        } else if path.is_file() && package {
+            fs::copy(path, place.join(name)).attempt(|| format!("copy {}", path.display()))?;
+        } else {
+            return Err(Error::Input(format!(
+                "{} brings no kernel headers: give .deb or .rpm packages, or a kernel's build directory",
+                path.display()
+            )));
+        }
+    }
+    if !inputs.package_sources.is_empty() {
+        let lines = inputs.package_sources.join("\n") + "\n";
+        write(&place.join("cxi.list"), &lines)?;
+        write(&place.join("cxi.repo"), &lines)?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).attempt(|| format!("write {}", path.display()))
+}

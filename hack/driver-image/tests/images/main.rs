@@ -1,0 +1,7 @@
+//! Driver images that are really built, by buildah, for a Debian kernel.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod lab;
+mod registry;
+mod stand_in;

@@ -1,0 +1,224 @@
+//! Driver images of the stand-in driver, really built for a Debian kernel.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use crate::lab::{StandIn, lab};
+use cxi_api::manifest::ImageManifest;
+use cxi_driver_image::{
+    Error,
+    build::{BUILD_ID_LABEL, Built, Inputs},
+    symvers, unpack,
+    verify::{Expected, Lie, verify},
+};
+use cxi_driver_images::containerfile::LABEL_PREFIX;
+
+const STACK: [&str; 5] = ["cxi_eth", "cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user"];
+
+/// A release, built once per process; `again` builds it anew from trees elsewhere.
+fn built(release: &str, again: bool) -> Built {
+    let lab = lab();
+    let sources = StandIn::generate(release);
+    let logs = tempfile::tempdir().unwrap();
+    let repository = if again { "cxi-test-again" } else { "cxi-test" };
+    let mut recipe = lab.recipe(sources.inputs(), repository, logs.path());
+    recipe.no_cache = again;
+    recipe.modules = STACK.map(str::to_owned).into();
+    lab.remove(&recipe.reference(release, &lab.kernel).unwrap());
+    recipe.build(&lab.buildah, release, &lab.kernel).unwrap()
+}
+
+fn first() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| built("13.0.0", false))
+}
+
+fn second() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| built("13.1.0", false))
+}
+
+#[test]
+fn the_same_sources_give_the_same_layers() {
+    let (one, other) = (first(), built("13.0.0", true));
+    assert_eq!(one.layers.len(), 1, "the image is one layer: {:?}", one.layers);
+    assert_eq!(one.layers, other.layers);
+    assert_ne!(one.layers, second().layers);
+}
+
+#[test]
+fn an_image_says_what_it_is() {
+    let lab = lab();
+    let built = first();
+    let contents = unpack::image(&lab.buildah, &built.reference).unwrap();
+    let manifest = ImageManifest::parse(contents.manifest.as_deref().unwrap()).unwrap();
+    assert_eq!((manifest.driver_version.as_str(), manifest.kernel.as_str()), ("13.0.0", lab.kernel.as_str()));
+    assert_eq!(manifest.date, "2023-11-14T22:13:20Z");
+    let mut names: Vec<&str> = manifest.modules.iter().map(|module| module.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, STACK);
+    let sources: Vec<&str> = manifest.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(sources, ["cassini-headers", "cray-slingshot-base-link", "sl-driver", "cray-cxi-driver"]);
+    assert!(manifest.sources.iter().all(|source| source.digest.starts_with("tree:")));
+
+    let image = lab.buildah.inspect(&built.reference).unwrap().unwrap();
+    let label = |name: String| image.labels.get(&name).cloned().unwrap_or_default();
+    assert_eq!(label(format!("{LABEL_PREFIX}kernel")), lab.kernel.as_str());
+    assert_eq!(label(format!("{LABEL_PREFIX}driver-version")), "13.0.0");
+    for module in &manifest.modules {
+        assert_eq!(label(format!("{BUILD_ID_LABEL}{}", module.name)), module.build_id);
+    }
+    // The driver needs the kernel's own configfs, which lies on the host.
+    let index = &contents.dependencies[lab.kernel.as_str()];
+    let needs = index.lines().find(|line| line.starts_with("extra/cxi-ss1.ko:")).unwrap();
+    assert!(needs.contains("host/kernel/fs/configfs/configfs.ko"), "{needs}");
+    assert_eq!(contents.programs, unpack::PROGRAMS);
+
+    assert_eq!(verify(&contents, &expected(lab.kernel.as_str())), []);
+}
+
+fn expected(kernel: &str) -> Expected {
+    Expected {
+        kernel_in_tag: Some(kernel.replace('+', "_")),
+        driver_version: Some("13.0.0".to_owned()),
+        modules: STACK.map(str::to_owned).into(),
+        kernel_symbols: None,
+    }
+}
+
+/// An unpacked image to tell lies with.
+struct Forgery {
+    directory: tempfile::TempDir,
+    kernel: String,
+}
+
+impl Forgery {
+    fn of(built: &Built) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        unpack::extract(&lab().buildah, &built.reference, directory.path()).unwrap();
+        Self { directory, kernel: lab().kernel.to_string() }
+    }
+
+    fn module(&self, file: &str) -> PathBuf {
+        self.directory.path().join("opt/lib/modules").join(&self.kernel).join("extra").join(file)
+    }
+
+    fn manifest(&self, change: impl FnOnce(&mut ImageManifest)) {
+        let path = self.directory.path().join("opt/cxi/manifest.json");
+        let mut manifest = ImageManifest::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut manifest);
+        fs::write(path, serde_json::to_string(&manifest).unwrap()).unwrap();
+    }
+
+    fn lies(&self, expected: &Expected) -> Vec<Lie> {
+        verify(&unpack::directory(self.directory.path()).unwrap(), expected)
+    }
+}
+
+#[test]
+fn every_kind_of_lie_is_found() {
+    let kernel = lab().kernel.to_string();
+    let honest = Forgery::of(first());
+    assert_eq!(honest.lies(&expected(&kernel)), [], "before anything is changed");
+
+    let other = Expected { kernel_in_tag: Some("6.1.0-1-amd64".to_owned()), ..expected(&kernel) };
+    assert!(matches!(honest.lies(&other)[..], [Lie::OtherImage(_)]));
+
+    // Modules of one kernel in the directory of another, as the manifest says too.
+    let moved = Forgery::of(first());
+    let modules = moved.directory.path().join("opt/lib/modules");
+    fs::rename(modules.join(&kernel), modules.join("6.1.0-1-cloud-amd64")).unwrap();
+    moved.manifest(|manifest| manifest.kernel = "6.1.0-1-cloud-amd64".to_owned());
+    let lies = moved.lies(&Expected { kernel_in_tag: None, ..expected(&kernel) });
+    assert!(lies.iter().filter(|lie| matches!(lie, Lie::OtherKernel(_))).count() == STACK.len(), "{lies:?}");
+
+    let wrong = Forgery::of(first());
+    wrong.manifest(|manifest| manifest.modules[0].build_id = "00".repeat(20));
+    assert!(matches!(&wrong.lies(&expected(&kernel))[..], [Lie::OtherModule(why)] if why.contains("build-id")));
+
+    let changed = Forgery::of(first());
+    let mut data = fs::read(changed.module("cxi-sl.ko")).unwrap();
+    let at = data.windows(7).position(|window| window == b"vermagi").unwrap();
+    data[at - 30] ^= 1;
+    fs::write(changed.module("cxi-sl.ko"), data).unwrap();
+    assert!(matches!(&changed.lies(&expected(&kernel))[..], [Lie::OtherModule(why)] if why.contains("SHA-256")));
+
+    let extra = Forgery::of(first());
+    fs::copy(extra.module("cxi-sl.ko"), extra.module("kfi.ko")).unwrap();
+    let lies = extra.lies(&expected(&kernel));
+    assert!(lies.iter().any(|lie| matches!(lie, Lie::ExtraModule(why) if why.contains("kfi.ko"))), "{lies:?}");
+
+    let missing = Forgery::of(first());
+    fs::remove_file(missing.module("cxi-eth.ko")).unwrap();
+    assert!(matches!(&missing.lies(&expected(&kernel))[..], [Lie::MissingModule(why)] if why.contains("cxi_eth")));
+
+    // The core of another release, with its own entry in the manifest: only the symbols tell.
+    let mixed = Forgery::of(first());
+    let newer = Forgery::of(second());
+    fs::copy(newer.module("cxi-ss1.ko"), mixed.module("cxi-ss1.ko")).unwrap();
+    let mut theirs = None;
+    newer.manifest(|manifest| theirs = manifest.modules.iter().find(|module| module.name == "cxi_ss1").cloned());
+    mixed.manifest(|manifest| {
+        manifest.modules.retain(|module| module.name != "cxi_ss1");
+        manifest.modules.extend(theirs);
+    });
+    let lies = mixed.lies(&expected(&kernel));
+    assert!(!lies.is_empty() && lies.iter().all(|lie| matches!(lie, Lie::Symbol(_))), "{lies:?}");
+
+    // A kernel with other versions of its symbols.
+    let path = honest.directory.path().join("opt/cxi/kernel.symvers");
+    let text = fs::read_to_string(path).unwrap();
+    let symbols = symvers::parse(&text).into_iter().map(|(name, version)| (name, version ^ 1)).collect();
+    let lies = honest.lies(&Expected { kernel_symbols: Some(symbols), ..expected(&kernel) });
+    assert!(lies.len() == STACK.len() && lies.iter().all(|lie| matches!(lie, Lie::Symbol(_))), "{lies:?}");
+
+    let bare = Forgery::of(first());
+    fs::remove_dir_all(bare.directory.path().join("bin")).unwrap();
+    fs::remove_file(bare.module("../modules.dep")).unwrap();
+    fs::remove_file(bare.directory.path().join("opt/cxi/manifest.json")).unwrap();
+    assert!(matches!(bare.lies(&expected(&kernel))[..], [Lie::NoManifest(_)]));
+}
+
+/// What a build says that fails, with what changes from run to run replaced.
+fn failure(inputs: Inputs, kernel: &str, logs: &Path) -> String {
+    let lab = lab();
+    let recipe = lab.recipe(inputs, "cxi-test-fails", logs);
+    let kernel = kernel.parse().unwrap();
+    let error = recipe.build(&lab.buildah, "13.0.0", &kernel).unwrap_err();
+    assert!(lab.buildah.inspect(&recipe.reference("13.0.0", &kernel).unwrap()).unwrap().is_none(), "it has a name");
+    if let Error::Build { log, .. } = &error {
+        assert!(log.is_file());
+    }
+    let text = error.to_string().replace(&logs.display().to_string(), "LOGS");
+    text.replace(lab.kernel.as_str(), "KERNEL")
+}
+
+#[test]
+fn a_kernel_without_headers_is_one_sentence() {
+    let logs = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(failure(StandIn::generate("13.0.0").inputs(), "6.1.0-1-cloud-amd64", logs.path()));
+}
+
+#[test]
+fn what_does_not_compile_leaves_the_log_of_make() {
+    let lab = lab();
+    let sources = StandIn::generate("13.0.0");
+    fs::write(sources.tree("sl-driver").join("sl.c"), "#error this release is broken\n").unwrap();
+    let logs = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(failure(sources.inputs(), lab.kernel.as_str(), logs.path()));
+    let log = logs.path().join(format!("13.0.0-{}", lab.kernel.in_tag())).join("sl-driver-make.log");
+    assert!(fs::read_to_string(log).unwrap().contains("this release is broken"));
+}
+
+#[test]
+fn a_source_out_of_order_does_not_compile() {
+    let lab = lab();
+    let sources = StandIn::generate("13.0.0");
+    let mut inputs = sources.inputs();
+    inputs.sources.reverse();
+    let logs = tempfile::tempdir().unwrap();
+    assert!(failure(inputs, lab.kernel.as_str(), logs.path()).starts_with("cray-cxi-driver 13.0.0 does not compile"));
+}

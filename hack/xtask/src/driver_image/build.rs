@@ -1,0 +1,93 @@
+//! `cargo xtask driver-image build` and `matrix`
+
+use std::{io::Read, path::PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use cxi_control_plane::Progress;
+use cxi_driver_image::{buildah::Buildah, matrix};
+use cxi_driver_images::KernelName;
+
+use super::recipe::Options;
+
+/// Builds the driver image of one release for one kernel
+///
+/// In a builder image with that kernel's headers, DKMS builds and installs the source trees in the order given. What comes
+/// out is checked (vermagic, symbol versions, manifest) and only then gets its name. The same inputs give the same layers.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Driver release, as it will be in spec.version of a CXIDriver
+    #[arg(long, value_name = "VERSION")]
+    driver_version: String,
+    /// Kernel as `uname -r` prints it on the nodes, flavour included
+    #[arg(long, value_name = "KERNEL")]
+    kernel: KernelName,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Build {
+    pub fn run(&self, buildah: &Buildah) -> Result<()> {
+        let recipe = self.options.recipe()?;
+        let step = Progress::stderr().step(&format!("{} for {}", self.driver_version, self.kernel));
+        let built = recipe.build(buildah, &self.driver_version, &self.kernel)?;
+        step.done();
+        println!("{}", built.reference);
+        Ok(())
+    }
+}
+
+/// Builds the driver images of several releases for several kernels, several at a time
+///
+/// Images that are there already are left alone. A failure does not stop the others; at the end all failures are shown,
+/// each with the path of DKMS's make.log.
+#[derive(Debug, Args)]
+pub struct Matrix {
+    /// Driver releases, separated by commas; {version} in a --source stands for each
+    #[arg(long, value_name = "VERSIONS", value_delimiter = ',', required = true)]
+    driver_version: Vec<String>,
+    /// Kernels as `uname -r` prints them, separated by commas
+    #[arg(long, value_name = "KERNELS", value_delimiter = ',', required_unless_present = "kernels_from")]
+    kernel: Vec<KernelName>,
+    /// File with a kernel per line, such as `list-kernels --missing` prints; - for standard input
+    #[arg(long, value_name = "FILE")]
+    kernels_from: Option<PathBuf>,
+    /// Builds at a time
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Matrix {
+    pub fn run(&self, buildah: &Buildah) -> Result<()> {
+        let recipe = self.options.recipe()?;
+        let mut kernels = self.kernel.clone();
+        if let Some(file) = &self.kernels_from {
+            kernels.extend(read_kernels(file)?);
+        }
+        kernels.sort();
+        kernels.dedup();
+        ensure!(!kernels.is_empty(), "there is no kernel to build for");
+        matrix::check(&self.driver_version, &kernels)?;
+        let outcomes = matrix::run(&recipe, buildah, &self.driver_version, &kernels, self.jobs, &Progress::stderr());
+        print!("{}", matrix::summary(&outcomes));
+        let failed = outcomes.iter().filter(|outcome| outcome.result.is_err()).count();
+        if failed > 0 {
+            bail!("{failed} of {} images could not be built; see above", outcomes.len());
+        }
+        Ok(())
+    }
+}
+
+fn read_kernels(file: &PathBuf) -> Result<Vec<KernelName>> {
+    let text = if file.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read kernels from standard input")?;
+        text
+    } else {
+        std::fs::read_to_string(file).with_context(|| format!("cannot read kernels from {}", file.display()))?
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| Ok(line.parse()?)).collect()
+}
