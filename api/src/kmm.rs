@@ -97,7 +97,57 @@ pub struct ModuleKernelMapping {
     /// Kernel by regular expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regexp: Option<String>,
+    /// How the image is built where it does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<ModuleBuild>,
+    /// How its modules are signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign: Option<ModuleSign>,
 }
+
+/// How an image is built.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleBuild {
+    /// `ConfigMap` in the Module's namespace with the Containerfile in `dockerfile`.
+    pub dockerfile_config_map: LocalObjectReference,
+    /// Build arguments; KMM adds those about kernel and Module.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub build_args: Vec<BuildArg>,
+    /// Secrets that the build gets below /run/secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<LocalObjectReference>,
+    /// How to talk to the registry of the images that the Containerfile begins with.
+    #[serde(rename = "baseImageRegistryTLS", default, skip_serializing_if = "Option::is_none")]
+    pub base_image_registry_tls: Option<ModuleRegistryTls>,
+}
+
+/// A build argument.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BuildArg {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// How modules are signed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModuleSign {
+    /// Secret with the private key in `key`.
+    pub key_secret: LocalObjectReference,
+    /// Secret with the certificate in `cert`.
+    pub cert_secret: LocalObjectReference,
+    /// Files of the image.
+    pub files_to_sign: Vec<String>,
+    /// How to talk to the registry of the unsigned image.
+    #[serde(rename = "unsignedImageRegistryTLS", default, skip_serializing_if = "Option::is_none")]
+    pub unsigned_image_registry_tls: Option<ModuleRegistryTls>,
+}
+
+/// Key of the Containerfile in its `ConfigMap` (KMM `internal/constants`).
+pub const DOCKERFILE_KEY: &str = "dockerfile";
 
 /// How to talk to a registry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

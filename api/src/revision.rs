@@ -25,7 +25,7 @@ impl RevisionId {
     pub fn of(driver: &str, spec: &CXIDriverSpec) -> Self {
         let source = &spec.source;
         // Written out field by field: adding a field to the API must not silently rename every revision in the world.
-        let content = serde_json::json!([
+        let mut content = vec![serde_json::json!([
             driver,
             spec.version,
             source.kind,
@@ -36,8 +36,16 @@ impl RevisionId {
             source.prebuilt_cache,
             source.registry_tls,
             source.modprobe,
-        ]);
-        let digest = Sha256::digest(content.to_string());
+        ])];
+        // What came later counts where it is set, so that revisions without it keep their names.
+        let later = [
+            source.repository_sha256.as_ref().map(|sum| serde_json::json!({ "repositorySHA256": sum })),
+            source.builder_image.as_ref().map(|image| serde_json::json!({ "builderImage": image })),
+            source.sign.as_ref().map(|sign| serde_json::json!({ "sign": sign })),
+        ];
+        content.extend(later.into_iter().flatten());
+        let texts: Vec<String> = content.iter().map(ToString::to_string).collect();
+        let digest = Sha256::digest(texts.concat());
         let [a, b, c, d, ..] = digest[..] else { unreachable!("a SHA-256 digest has 32 bytes") };
         Self(format!("{:08x}", u32::from_be_bytes([a, b, c, d])))
     }
@@ -78,5 +86,35 @@ impl From<RevisionId> for String {
 impl fmt::Display for RevisionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{Sign, SourceType};
+
+    #[test]
+    fn what_decides_what_is_loaded_makes_another_revision_and_nothing_else_does() {
+        let spec = |change: &dyn Fn(&mut CXIDriverSpec)| {
+            let mut spec = CXIDriverSpec::new("13.0.0");
+            change(&mut spec);
+            RevisionId::of("cxi", &spec)
+        };
+        let plain = spec(&|_| ());
+        // As revisions in clusters are called already.
+        assert_eq!(plain.as_str(), "aed41fd9");
+        let others: Vec<RevisionId> = vec![
+            spec(&|spec| spec.version = "13.1.0".to_owned()),
+            spec(&|spec| spec.source.kind = SourceType::Prebuilt),
+            spec(&|spec| spec.source.repository_sha256 = Some("0".repeat(64))),
+            spec(&|spec| spec.source.builder_image = Some("0".repeat(64))),
+            spec(&|spec| spec.source.sign = Some(Sign { key_secret: Some("k".into()), cert_secret: Some("c".into()) })),
+        ];
+        for (at, one) in others.iter().enumerate() {
+            assert!(*one != plain && !others[..at].contains(one), "{at}");
+        }
+        assert_eq!(spec(&|spec| spec.source.build_secrets = vec!["netrc".to_owned()]), plain);
+        assert_eq!(spec(&|spec| spec.paused = true), plain);
     }
 }

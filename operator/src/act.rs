@@ -223,6 +223,7 @@ impl Parts {
             Action::RemoveFinalizer { driver } => self.remove_finalizer(driver, seen).await,
             Action::WriteDriverStatus { driver, status, .. } => self.write_status(driver, status, seen).await,
             Action::CreateModule { driver, revision } => self.create_module(driver, revision, seen).await,
+            Action::CreateContainerfile { driver, revision } => self.create_containerfile(driver, revision, seen).await,
             Action::DeleteModule { revision } => self.delete_module(revision, seen).await,
             Action::ApplyOperands { driver } => self.apply_operands(driver, seen).await,
             Action::DeleteOperands { driver } => self.delete_operands(driver, seen).await,

@@ -105,6 +105,12 @@ pub const OPERATOR_NAMESPACED: &[Rule] = &[
     },
     rule("apps", &["daemonsets"], &["list", "watch", "create", "patch", "delete"], "the operands"),
     rule("kmm.sigs.x-k8s.io", &["modules"], &["list", "watch", "create", "delete"], "one Module per driver revision"),
+    rule(
+        "",
+        &["configmaps"],
+        &["list", "watch", "create"],
+        "the Containerfile of each revision whose images KMM builds; it goes with the Module that owns it",
+    ),
     rule("kmm.sigs.x-k8s.io", &["moduleimagesconfigs"], &["list", "watch"], "which driver images exist"),
     rule(
         "",

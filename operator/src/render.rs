@@ -1,6 +1,7 @@
 //! Builders of the objects that the operator creates. Pure: what they make depends on their arguments only.
 
 mod agent;
+pub mod containerfile;
 mod daemonset;
 mod device_plugin;
 mod exporter;
@@ -22,6 +23,7 @@ use cxi_api::{
 use k8s_openapi::api::apps::v1::DaemonSet;
 use sha2::{Digest, Sha256};
 
+pub use containerfile::containerfile;
 pub use daemonset::HASH_ANNOTATION;
 pub use device_plugin::RESOURCE_ANNOTATION;
 pub use module::{MODULE_LOADER, module};

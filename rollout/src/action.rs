@@ -37,6 +37,14 @@ pub enum Action {
         /// Revision.
         revision: RevisionId,
     },
+    /// Create the `ConfigMap` with the Containerfile of the revision that the CXIDriver's spec describes. Its Module, which
+    /// owns it, is there.
+    CreateContainerfile {
+        /// CXIDriver.
+        driver: String,
+        /// Revision.
+        revision: RevisionId,
+    },
     /// Delete the KMM Module of a revision; no node carries its label.
     DeleteModule {
         /// Revision.

@@ -241,6 +241,18 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
     };
     match image.state {
         ImageState::Exists => None,
+        ImageState::Building => say(format!(
+            "KMM is building image {} (kernel {}); no node is touched before",
+            image.reference, node.kernel
+        )),
+        ImageState::Signing => {
+            say(format!("KMM is signing image {} (kernel {}); no node is touched before", image.reference, node.kernel))
+        }
+        ImageState::Missing if scope.driver.spec.source.builds() => say(format!(
+            "the build of image {} (kernel {}) failed: KMM keeps the failed build, whose output ends with the reason; remove \
+             the cause, then delete the build for KMM to start another",
+            image.reference, node.kernel
+        )),
         ImageState::Missing => {
             say(format!("image {} (kernel {}) does not exist: build and push it", image.reference, node.kernel))
         }

@@ -78,6 +78,11 @@ impl<'a> Scope<'a> {
             let message = "source.image is not set: name the repository of the driver images, \
                            or use source.type preinstalled if the hosts bring the driver";
             ("ImageRepositoryRequired", message.to_owned())
+        } else if source.kind == SourceType::Dkms && source.kernel_mappings.is_empty() && !source.has_sources() {
+            let message = "source.type is dkms and nothing says what to build: set source.repository (http or https URL of a \
+                           source archive) or source.dkms.tag (a release of HPE's repositories), or use source.type \
+                           prebuilt if the driver images exist";
+            ("DriverSourceRequired", message.to_owned())
         } else if needs_kmm && !self.world.kmm_present {
             let message = "KMM is not installed or does not answer: install Kernel Module Management 2.5 or newer; \
                            no node is changed until then";

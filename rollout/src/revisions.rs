@@ -11,11 +11,18 @@ use crate::{
     world::Revision,
 };
 
-/// Creates the target's Module if it is not there.
+/// Creates the target's Module if it is not there, then the Containerfile that KMM builds its images by. KMM tries a build
+/// again until it finds the Containerfile.
 pub fn create(scope: &Scope<'_>, target: &RevisionId) -> Option<Action> {
-    let exists = scope.world.revisions.iter().any(|revision| revision.id == *target);
-    let action = Action::CreateModule { driver: scope.driver.name.clone(), revision: target.clone() };
-    (!exists && !scope.is_preinstalled()).then_some(action)
+    let (driver, revision) = (scope.driver.name.clone(), target.clone());
+    match scope.world.revisions.iter().find(|revision| revision.id == *target) {
+        None if scope.is_preinstalled() => None,
+        None => Some(Action::CreateModule { driver, revision }),
+        Some(found) => {
+            let missing = scope.driver.spec.source.builds() && !found.containerfile && !found.deleting;
+            missing.then_some(Action::CreateContainerfile { driver, revision })
+        }
+    }
 }
 
 /// Deletes Modules that are neither wanted, nor on any node, nor among the newest that are kept for rollback. KMM unloads

@@ -90,6 +90,8 @@ pub struct Revision {
     pub deleting: bool,
     /// Image by kernel (`uname -r`), from the ModuleImagesConfig; empty before KMM has made one.
     pub images: BTreeMap<String, Image>,
+    /// Whether the `ConfigMap` with the Containerfile that KMM builds its images by is there.
+    pub containerfile: bool,
 }
 
 /// A driver image.
@@ -110,7 +112,11 @@ pub enum ImageState {
     Exists,
     /// Known to be missing.
     Missing,
-    /// Being checked, built or signed.
+    /// Missing, and KMM builds it.
+    Building,
+    /// Built, and KMM signs its modules.
+    Signing,
+    /// Being checked.
     Unknown,
 }
 

@@ -51,6 +51,22 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ("/source", json!({"kernelMappings": [{"literal": "6.1", "regexp": "^6", "image": "registry.example/x:1"}]})),
         ("/source", json!({"kernelMappings": [{"literal": "6.1", "image": "registry.example/x"}]})),
         ("/source", json!({"modprobe": {"firmwarePath": "firmware"}})),
+        ("/source", json!({"repository": "https://example.com/a b.tar.gz"})),
+        ("/source", json!({"repository": "https://example.com/driver.tar.gz", "repositorySHA256": "12"})),
+        ("/source", json!({"repositorySHA256": "0".repeat(64)})),
+        ("/source", json!({"dkms": {"tag": "release shs"}})),
+        ("/source", json!({"dkms": {"tag": "--upload-pack=x"}})),
+        ("/source", json!({"dkms": {"repositories": {"sbl": {"url": "--upload-pack=x", "ref": "main"}}}})),
+        ("/source", json!({"dkms": {"repositories": {"sbl": {"url": "https://example.com/sbl", "ref": "-x"}}}})),
+        ("/source", json!({"dkms": {"platform": "aries"}})),
+        ("/source", json!({"type": "prebuilt", "image": "r/x", "prebuiltCache": "file:///srv"})),
+        (
+            "/source",
+            json!({"type": "prebuilt", "prebuiltCache": "https://example.com/modules", "kernelMappings": [{"literal": "6.1", "image": "r/x:1"}]}),
+        ),
+        ("/source", json!({"type": "dkms", "sign": {"keySecret": "key"}})),
+        ("/source", json!({"type": "dkms", "sign": {}})),
+        ("/source", json!({"type": "prebuilt", "image": "r/x", "sign": {"keySecret": "key", "certSecret": "cert"}})),
         ("/devicePlugin/resourceName", json!("cxi")),
         ("/devicePlugin/resourceName", json!("hpe.com/")),
         ("/devicePlugin/sharedCapacity", json!(0)),
@@ -113,6 +129,14 @@ fn accepts_and_completes(plane: &ControlPlane) -> Result<()> {
         accepts(with("/updateStrategy/maxUnavailable", unavailable))?;
     }
     accepts(with("/source", json!({"type": "prebuilt", "image": "registry.example:5000/hpe/cxi-driver"})))?;
+    accepts(with(
+        "/source",
+        json!({
+            "type": "dkms", "image": "r/x", "repository": "https://example.com/driver.tar.gz",
+            "repositorySHA256": "0".repeat(64), "builderImage": "r/builder:1", "buildSecrets": ["sources"],
+            "sign": {"keySecret": "key", "certSecret": "cert"}, "prebuiltCache": "https://example.com/modules",
+        }),
+    ))?;
     let least = accepts(json!({"version": "13.0.0"}))?;
     insta::assert_json_snapshot!("defaults", least["spec"]);
 

@@ -2,7 +2,10 @@
 
 use cxi_api::{RevisionId, kmm::Module, names::module_name};
 use cxi_rollout::Action;
-use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{ConfigMap, Pod},
+};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -20,6 +23,10 @@ use crate::{
 
 impl Parts {
     fn modules(&self) -> Api<Module> {
+        Api::namespaced(self.client.clone(), &self.identity.namespace)
+    }
+
+    fn containerfiles(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &self.identity.namespace)
     }
 
@@ -45,6 +52,26 @@ impl Parts {
         let module = render::module(driver, spec, revision, &self.identity.namespace);
         let created = self.modules().create(&created_by_us(), &module).await?;
         self.caches.modules.wrote(created);
+        Ok(())
+    }
+
+    /// Creates the Containerfile of a revision. Its Module owns it, and takes it along.
+    pub(super) async fn create_containerfile(
+        &self,
+        driver: &str,
+        revision: &RevisionId,
+        seen: &Snapshot,
+    ) -> Result<(), Error> {
+        let spec = &seen_driver(driver, seen)?.spec;
+        if !render::describes(driver, spec, revision) {
+            return Err(Error::stale("the spec describes another revision"));
+        }
+        let module = seen.module(&module_name(revision)).and_then(|module| module.metadata.uid.as_deref());
+        let module = module.ok_or_else(|| Error::stale("the Module is gone"))?;
+        let wanted = render::containerfile(driver, spec, revision, &self.identity.namespace, module);
+        let wanted = wanted.ok_or_else(|| Error::stale("nothing is built any more"))?;
+        let created = self.containerfiles().create(&created_by_us(), &wanted).await?;
+        self.caches.containerfiles.wrote(created);
         Ok(())
     }
 

@@ -33,9 +33,9 @@ impl Target {
             Action::AddFinalizer { driver }
             | Action::RemoveFinalizer { driver }
             | Action::WriteDriverStatus { driver, .. } => Self::Driver(driver.clone()),
-            Action::CreateModule { revision, .. } | Action::DeleteModule { revision } => {
-                Self::Module(module_name(revision))
-            }
+            Action::CreateModule { revision, .. }
+            | Action::CreateContainerfile { revision, .. }
+            | Action::DeleteModule { revision } => Self::Module(module_name(revision)),
             Action::ApplyOperands { driver } | Action::DeleteOperands { driver } => Self::Operands(driver.clone()),
             Action::CreateRecord { node, .. }
             | Action::DeleteRecord { node, .. }
@@ -113,6 +113,7 @@ fn driver(action: &Action) -> Option<&str> {
         Action::AddFinalizer { driver }
         | Action::RemoveFinalizer { driver }
         | Action::CreateModule { driver, .. }
+        | Action::CreateContainerfile { driver, .. }
         | Action::ApplyOperands { driver }
         | Action::DeleteOperands { driver }
         | Action::WriteDriverStatus { driver, .. }
@@ -132,6 +133,9 @@ fn step(action: &Action) -> (String, bool) {
         Action::AddFinalizer { .. } => "add the finalizer".to_owned(),
         Action::RemoveFinalizer { .. } => "remove the finalizer".to_owned(),
         Action::CreateModule { revision, .. } => format!("create Module {}", module_name(revision)),
+        Action::CreateContainerfile { revision, .. } => {
+            format!("create the Containerfile of {}", module_name(revision))
+        }
         Action::DeleteModule { revision } => format!("delete Module {}", module_name(revision)),
         Action::ApplyOperands { .. } => "apply the operands".to_owned(),
         Action::DeleteOperands { .. } => "delete the operands".to_owned(),

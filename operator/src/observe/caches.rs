@@ -11,7 +11,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::DaemonSet,
-        core::v1::{Node, Pod},
+        core::v1::{ConfigMap, Node, Pod},
         policy::v1::PodDisruptionBudget,
     },
 };
@@ -44,6 +44,8 @@ pub struct Caches {
     pub daemonsets: Arc<Cache<DaemonSet>>,
     /// Our KMM Modules.
     pub modules: Arc<Cache<Module>>,
+    /// Containerfiles that KMM builds images by.
+    pub containerfiles: Arc<Cache<ConfigMap>>,
     /// KMM's lists of images, of our namespace.
     pub images: Arc<Cache<ModuleImagesConfig>>,
     /// What KMM wants and has on each node.
@@ -64,6 +66,8 @@ impl Caches {
             budgets: Arc::new(Cache::new("PodDisruptionBudget", false, prune::plain, new())),
             daemonsets: Arc::new(Cache::new("DaemonSet", true, prune::daemonset, new())),
             modules: Arc::new(Cache::new("Module", true, prune::plain, new())),
+            // One that cannot be read is there all the same, for KMM to complain about.
+            containerfiles: Arc::new(Cache::new("ConfigMap", false, prune::config_map, new())),
             // Without it no image counts as verified, and nothing moves.
             images: Arc::new(Cache::new("ModuleImagesConfig", false, prune::plain, new())),
             loaded: Arc::new(Cache::new("NodeModulesConfig", true, prune::plain, new())),
@@ -82,7 +86,8 @@ impl Caches {
         tasks.here(&self.own_pods, Config::default());
         tasks.everywhere(&self.budgets, Config::default());
         tasks.here(&self.daemonsets, ours.clone());
-        tasks.here(&self.modules, ours);
+        tasks.here(&self.modules, ours.clone());
+        tasks.here(&self.containerfiles, ours);
         tasks.here(&self.images, Config::default());
         tasks.everywhere(&self.loaded, Config::default());
         tasks.set
@@ -97,6 +102,7 @@ impl Caches {
             .or_else(|| need(&self.own_pods))
             .or_else(|| need(&self.budgets))
             .or_else(|| need(&self.daemonsets))
+            .or_else(|| need(&self.containerfiles))
             .or_else(|| need_if_served(&self.modules))
             .or_else(|| need_if_served(&self.images))
             .or_else(|| need_if_served(&self.loaded))
@@ -119,6 +125,7 @@ impl Caches {
             budgets: self.budgets.all(),
             daemonsets: self.daemonsets.all(),
             modules: self.modules.all(),
+            containerfiles: self.containerfiles.all(),
             images: self.images.all(),
             loaded: self.loaded.all(),
         }

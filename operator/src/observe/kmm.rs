@@ -19,6 +19,7 @@ pub fn revision(
     images: Option<&ModuleImagesConfig>,
     kernels: &BTreeSet<&str>,
     problems: &BTreeMap<String, String>,
+    containerfile: bool,
 ) -> Option<Revision> {
     let labels = module.labels();
     let id: RevisionId = labels.get(REVISION_LABEL)?.parse().ok()?;
@@ -29,6 +30,7 @@ pub fn revision(
         created: module.metadata.creation_timestamp.as_ref().map(|time| time.0).unwrap_or_default(),
         deleting: module.metadata.deletion_timestamp.is_some(),
         images: images.map(|images| by_kernel(images, kernels, problems)).unwrap_or_default(),
+        containerfile,
     })
 }
 
@@ -54,6 +56,8 @@ fn by_kernel(
             let state = match states.get(reference.as_str()) {
                 Some(&"Exists") => ImageState::Exists,
                 Some(&"DoesNotExist") => ImageState::Missing,
+                Some(&"NeedsBuilding") => ImageState::Building,
+                Some(&"NeedsSigning") => ImageState::Signing,
                 _ => ImageState::Unknown,
             };
             let problem = problems.get(&reference).cloned();
@@ -93,15 +97,19 @@ mod tests {
                 {"image": "r/cxi:1-6.12_deb", "kernelVersion": "6.12+deb"},
                 {"image": "r/cxi:1-6.1.0", "kernelVersion": "6.1.0"},
                 {"image": "r/cxi:1-5", "kernelVersion": "5"},
+                {"image": "r/cxi:1-7", "kernelVersion": "7"},
+                {"image": "r/cxi:1-8", "kernelVersion": "8"},
             ]},
             "status": {"imagesStates": [
                 {"image": "r/cxi:1-6.12_deb", "status": "Exists"},
                 {"image": "r/cxi:1-5", "status": "DoesNotExist"},
+                {"image": "r/cxi:1-7", "status": "NeedsBuilding"},
+                {"image": "r/cxi:1-8", "status": "NeedsSigning"},
             ]},
         }))
         .unwrap();
         let problems = [("r/cxi:1-6.1.0".to_owned(), "ErrImagePull".to_owned())].into();
-        let images = by_kernel(&config, &["6.12+deb", "6.1.0+", "5", "4"].into(), &problems);
+        let images = by_kernel(&config, &["6.12+deb", "6.1.0+", "5", "4", "7", "8"].into(), &problems);
         let brief: Vec<_> = images.iter().map(|(kernel, i)| (kernel.as_str(), i.state, i.problem.as_deref())).collect();
         assert_eq!(
             brief,
@@ -109,6 +117,8 @@ mod tests {
                 ("5", ImageState::Missing, None),
                 ("6.1.0+", ImageState::Unknown, Some("ErrImagePull")),
                 ("6.12+deb", ImageState::Exists, None),
+                ("7", ImageState::Building, None),
+                ("8", ImageState::Signing, None),
             ]
         );
     }

@@ -3,7 +3,7 @@
 use cxi_api::names::{ROLE_LABEL, Role};
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{Container, Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus},
+    core::v1::{ConfigMap, Container, Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus},
 };
 use kube::{Resource, ResourceExt};
 
@@ -103,6 +103,14 @@ pub fn own_pod(mut pod: Pod) -> Option<Pod> {
 
 fn image(container: Container) -> Container {
     Container { name: container.name, image: container.image, ..Container::default() }
+}
+
+/// A ConfigMap of ours without its text, which is written once and not read.
+#[allow(clippy::unnecessary_wraps, reason = "the type of a filter")]
+pub fn config_map(mut config_map: ConfigMap) -> Option<ConfigMap> {
+    bookkeeping(&mut config_map);
+    config_map.data = None;
+    Some(config_map)
 }
 
 /// A DaemonSet of ours without its template, which is compared by generation and hash.

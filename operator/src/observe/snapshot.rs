@@ -8,7 +8,7 @@ use cxi_api::{
 };
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{Node, Pod},
+    core::v1::{ConfigMap, Node, Pod},
     policy::v1::PodDisruptionBudget,
 };
 use kube::ResourceExt;
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub daemonsets: Vec<Arc<DaemonSet>>,
     /// Our Modules.
     pub modules: Vec<Arc<Module>>,
+    /// Containerfiles that KMM builds images by, without their text.
+    pub containerfiles: Vec<Arc<ConfigMap>>,
     /// KMM's lists of images.
     pub images: Vec<Arc<ModuleImagesConfig>>,
     /// What KMM has on the nodes.

@@ -106,10 +106,15 @@ fn revisions(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<Revision> {
     let kernels: BTreeSet<&str> = nodes.values().map(|node| node.kernel.as_str()).collect();
     let problems = kmm::pull_problems(seen.own_pods.iter().map(AsRef::as_ref));
     let images: BTreeMap<String, _> = seen.images.iter().map(|i| (i.name_any(), i.as_ref())).collect();
+    let containerfiles: BTreeSet<String> = seen.containerfiles.iter().map(|one| one.name_any()).collect();
     let mut revisions: Vec<Revision> = seen
         .modules
         .iter()
-        .filter_map(|one| kmm::revision(one, images.get(&one.name_any()).copied(), &kernels, &problems))
+        .filter_map(|one| {
+            let name = one.name_any();
+            let containerfile = containerfiles.contains(&name);
+            kmm::revision(one, images.get(&name).copied(), &kernels, &problems, containerfile)
+        })
         .collect();
     revisions.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
     revisions

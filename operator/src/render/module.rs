@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 
 use cxi_api::{
     CXIDriverSpec, RevisionId,
-    kmm::{
-        ModprobeSpec, Module, ModuleContainer, ModuleKernelMapping, ModuleLoader, ModuleRegistryTls, ModuleSpec,
-        RawArgs,
-    },
+    kmm::{ModprobeSpec, Module, ModuleBuild, ModuleContainer, ModuleKernelMapping, ModuleLoader, ModuleSpec, RawArgs},
     names::{DRIVER_LABEL, REVISION_LABEL, VERSION_ANNOTATION, VERSION_LABEL, label_value, module_name},
 };
 use k8s_openapi::{
     api::core::v1::{LocalObjectReference, Toleration},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+
+use crate::render::containerfile::{builds, sign, tls};
 
 /// `ServiceAccount` of KMM's worker pods. Without one in the Module each flavour of KMM chooses another.
 pub const MODULE_LOADER: &str = "cxi-module-loader";
@@ -50,12 +49,9 @@ pub fn module(driver: &str, spec: &CXIDriverSpec, revision: &RevisionId, namespa
             firmware_path: modprobe.firmware_path,
             ..ModprobeSpec::default()
         },
-        kernel_mappings: kernel_mappings(spec),
+        kernel_mappings: kernel_mappings(spec, revision),
         in_tree_modules_to_remove: modprobe.in_tree_modules_to_remove,
-        registry_tls: source.registry_tls.as_ref().map(|tls| ModuleRegistryTls {
-            insecure: tls.insecure,
-            insecure_skip_tls_verify: tls.insecure_skip_tls_verify,
-        }),
+        registry_tls: tls(source),
     };
     let spec = ModuleSpec {
         selector: BTreeMap::from([(DRIVER_LABEL.to_owned(), driver.to_owned())]),
@@ -72,19 +68,30 @@ fn arguments(action: &str, modules: &[&str]) -> Vec<String> {
     ["-d", MODULES_ROOT, action].iter().chain(modules).map(|argument| (*argument).to_owned()).collect()
 }
 
-/// The special cases, then one for every kernel.
-fn kernel_mappings(spec: &CXIDriverSpec) -> Vec<ModuleKernelMapping> {
+/// The special cases, whose images exist; those that are built, by distribution; then one for every other kernel.
+fn kernel_mappings(spec: &CXIDriverSpec, revision: &RevisionId) -> Vec<ModuleKernelMapping> {
     let special = spec.source.kernel_mappings.iter().map(|mapping| ModuleKernelMapping {
         container_image: mapping.image.clone(),
         literal: mapping.literal.clone(),
         regexp: mapping.regexp.clone(),
+        build: None,
+        sign: None,
     });
-    let image = spec.source.image.as_deref().filter(|image| !image.is_empty());
-    let general = image.map(|image| ModuleKernelMapping {
-        // A tag has no `+`; KMM does the same to the kernel.
-        container_image: format!("{image}:{}-${{KERNEL_FULL_VERSION}}", spec.version.replace('+', "_")),
+    let Some(image) = spec.source.repository_of_images() else { return special.collect() };
+    // A tag has no `+`; KMM does the same to the kernel.
+    let container_image = format!("{image}:{}-${{KERNEL_FULL_VERSION}}", spec.version.replace('+', "_"));
+    let general = |regexp: String, build: Option<ModuleBuild>| ModuleKernelMapping {
+        container_image: container_image.clone(),
         literal: None,
-        regexp: Some("^.+$".to_owned()),
-    });
-    special.chain(general).collect()
+        regexp: Some(regexp),
+        sign: build.as_ref().and_then(|_| sign(&spec.source)),
+        build,
+    };
+    let every_kernel = "^.+$".to_owned();
+    let mut all: Vec<_> = special.collect();
+    all.extend(builds(spec, revision).into_iter().map(|(regexp, build)| general(regexp, Some(build))));
+    if all.last().and_then(|mapping| mapping.regexp.as_ref()) != Some(&every_kernel) {
+        all.push(general(every_kernel, None));
+    }
+    all
 }

@@ -1,6 +1,7 @@
 use super::*;
 use cxi_api::driver::{
-    ExtraMount, KernelMapping, Modprobe, RegistryTls, RetryHandler, RetryHandlerDaemonSet, RetryHandlerMode, SourceType,
+    Dkms, DkmsRepositories, ExtraMount, GitReference, KernelMapping, Modprobe, RegistryTls, RetryHandler,
+    RetryHandlerDaemonSet, RetryHandlerMode, Sign, SourceType,
 };
 
 fn spec() -> CXIDriverSpec {
@@ -47,6 +48,63 @@ fn module_of_a_revision() {
 fn module_without_images_has_no_mapping() {
     let module = module("cassini", &CXIDriverSpec::new("13.0.0"), &revision(), "cxi-operator");
     assert!(module.spec.module_loader.unwrap().container.kernel_mappings.is_empty());
+}
+
+#[test]
+fn module_whose_images_are_built_and_signed() {
+    let mut spec = spec();
+    spec.source.kind = SourceType::Dkms;
+    spec.source.repository = Some("https://example.com/driver.tar.gz".into());
+    spec.source.build_secrets = vec!["sources".into()];
+    spec.source.builder_image = Some("registry.example/builder:1".into());
+    spec.source.sign = Some(Sign { key_secret: Some("key".into()), cert_secret: Some("cert".into()) });
+    let module = module("cassini", &spec, &revision(), "cxi-operator");
+    let mappings = &module.spec.module_loader.as_ref().unwrap().container.kernel_mappings;
+    assert!(mappings[0].build.is_none(), "an image that is named exists");
+    assert!(mappings[1..].iter().all(|mapping| mapping.build.is_some() && mapping.sign.is_some()));
+    insta::assert_snapshot!(yaml(mappings.last().unwrap()));
+}
+
+#[test]
+fn each_distribution_has_its_builder() {
+    let mut spec = spec();
+    spec.source.prebuilt_cache = Some("https://example.com/modules".into());
+    let module = module("cassini", &spec, &revision(), "cxi-operator");
+    let mappings = &module.spec.module_loader.as_ref().unwrap().container.kernel_mappings;
+    let builder = |mapping: &cxi_api::kmm::ModuleKernelMapping| {
+        let build = mapping.build.as_ref()?;
+        let argument = build.build_args.iter().find(|argument| argument.name == "BUILDER_BASE")?;
+        Some(argument.value.clone())
+    };
+    let lines: Vec<String> = mappings
+        .iter()
+        .map(|mapping| {
+            let kernels = mapping.regexp.as_ref().or(mapping.literal.as_ref()).cloned().unwrap_or_default();
+            format!("{kernels}  {}", builder(mapping).unwrap_or_else(|| "not built".to_owned()))
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn the_containerfile_belongs_to_the_module_and_says_where_the_sources_are() {
+    let git = |name: &str| GitReference { url: format!("https://git.example.com/{name}"), reference: "main".into() };
+    let mut spec = spec();
+    spec.source.kind = SourceType::Dkms;
+    spec.source.dkms = Some(Dkms {
+        tag: Some("release/shs-13.1.0".into()),
+        repositories: Some(DkmsRepositories { sbl: Some(git("sbl")), ..DkmsRepositories::default() }),
+        ..Dkms::default()
+    });
+    let map = containerfile("cassini", &spec, &revision(), "cxi-operator", "uid").unwrap();
+    let text = &map.data.as_ref().unwrap()["dockerfile"];
+    let fetches: Vec<&str> = text.lines().filter(|line| line.starts_with("RUN sh /cxi/bin/fetch")).collect();
+    insta::assert_snapshot!("fetched", fetches.join("\n"));
+    insta::assert_snapshot!("config_map", yaml(&map.metadata));
+    assert!(text.len() < 100_000, "a ConfigMap holds 1 MiB");
+
+    spec.source.dkms = None;
+    assert!(containerfile("cassini", &spec, &revision(), "cxi-operator", "uid").is_none(), "there is nothing to build");
 }
 
 fn rendered(spec: &CXIDriverSpec) -> BTreeMap<String, DaemonSet> {

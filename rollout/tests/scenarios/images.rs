@@ -1,6 +1,7 @@
 //! Driver images that are not there, cannot be pulled, or say nothing of themselves.
 
 use cxi_api::{Phase, Reason, driver::SourceType};
+use cxi_rollout::world::ImageState;
 
 use super::{condition, message, reason, upgrade};
 use crate::sim::{KERNEL, Sim, build::spec};
@@ -81,6 +82,10 @@ fn a_foreign_image_that_changes_nothing_is_a_failure() {
     sim.assert_runs("n1", "13.0.0");
 }
 
+fn blocked_by(sim: &Sim) -> String {
+    sim.driver().status.conditions.iter().find(|c| c.type_ == "Blocked").unwrap().reason.clone()
+}
+
 #[test]
 fn dkms_without_a_place_for_images_changes_nothing() {
     let mut wanted = spec("13.0.0");
@@ -89,10 +94,45 @@ fn dkms_without_a_place_for_images_changes_nothing() {
     let mut sim = Sim::new(2, wanted);
     sim.settle();
     assert!(condition(&sim, "Blocked"));
-    let reason = sim.driver().status.conditions.iter().find(|c| c.type_ == "Blocked").unwrap().reason.clone();
-    assert_eq!(reason, "ImageRepositoryRequired");
+    assert_eq!(blocked_by(&sim), "ImageRepositoryRequired");
     assert!(sim.api.revisions.is_empty() && sim.api.nodes.values().all(|node| node.record.is_none()));
     sim.edit(|spec| spec.source.image = Some("registry/cxi".into()));
+    sim.settle();
+    assert_eq!(blocked_by(&sim), "DriverSourceRequired");
+    assert!(sim.api.revisions.is_empty());
+    sim.edit(|spec| spec.source.repository = Some("https://example.com/driver.tar.gz".into()));
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert!(sim.api.revisions.iter().all(|revision| revision.containerfile), "KMM has nothing to build by");
+}
+
+#[test]
+fn while_kmm_builds_no_node_is_touched_and_the_condition_says_so() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    sim.edit(|spec| {
+        spec.source.kind = SourceType::Dkms;
+        spec.source.repository = Some("https://example.com/driver.tar.gz".into());
+    });
+    sim.building.insert("13.1.0".into(), ImageState::Building);
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    for (state, says) in [
+        (ImageState::Building, "KMM is building image"),
+        (ImageState::Signing, "KMM is signing image"),
+        (ImageState::Missing, "the build of image"),
+    ] {
+        sim.building.insert("13.1.0".into(), state);
+        sim.pass(5);
+        sim.settle();
+        let passed = sim.driver().status.conditions.iter().find(|c| c.type_ == "PreflightPassed").unwrap().clone();
+        assert!(passed.status == "False" && passed.message.contains(says), "{passed:?}");
+        assert_eq!(reason(&sim, "n1"), Some(Reason::ImageMissing));
+        for node in ["n1", "n2"] {
+            sim.assert_runs(node, "13.0.0");
+            assert_eq!(sim.node(node).rollout().unwrap().phase, Phase::Pending);
+        }
+    }
+    sim.building.clear();
     sim.settle();
     sim.assert_all_up_to_date();
 }

@@ -48,6 +48,12 @@ impl Sim {
                 }
             }
             Action::CreateModule { driver, revision } => self.create_module(driver, revision)?,
+            Action::CreateContainerfile { revision, .. } => {
+                let found = self.api.revisions.iter_mut().find(|known| known.id == *revision).ok_or("gone")?;
+                if std::mem::replace(&mut found.containerfile, true) {
+                    return Err("exists");
+                }
+            }
             Action::DeleteModule { revision } => {
                 let found = self.api.revisions.iter_mut().find(|known| known.id == *revision).ok_or("gone")?;
                 found.deleting = true;
@@ -164,6 +170,7 @@ impl Sim {
             created,
             deleting: false,
             images: std::collections::BTreeMap::new(),
+            containerfile: false,
         });
         Ok(())
     }

@@ -35,6 +35,7 @@ impl Sim {
             pods: Vec::new(),
             budgets: Vec::new(),
             missing: BTreeSet::new(),
+            building: BTreeMap::new(),
             foreign: BTreeSet::new(),
             kmm_runs: true,
             operator: Operator::default(),

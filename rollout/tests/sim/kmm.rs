@@ -75,7 +75,12 @@ impl Sim {
             let old = std::mem::take(&mut revision.images);
             for kernel in kernels {
                 let missing = self.missing.contains(&(revision.version.clone(), kernel.clone()));
+                let building = self.building.get(&revision.version).copied();
                 let state = match (old.get(&kernel), missing) {
+                    // Without a Containerfile a build does not begin.
+                    (Some(_), false) if building.is_some() && revision.containerfile => {
+                        building.unwrap_or(ImageState::Unknown)
+                    }
                     (Some(_), true) => ImageState::Missing,
                     (Some(_), false) => ImageState::Exists,
                     (None, _) => ImageState::Unknown,

@@ -20,7 +20,7 @@ use cxi_api::{NodeRollout, RevisionId, Timestamp};
 use cxi_rollout::{
     Settings, World,
     action::Announcement,
-    world::{Look, Node, Refusal},
+    world::{ImageState, Look, Node, Refusal},
 };
 
 pub use jobs::{Budget, Kind, Pod, Workload};
@@ -61,6 +61,8 @@ pub struct Sim {
     pub budgets: Vec<Budget>,
     /// Driver images that are not in the registry: version and kernel.
     pub missing: BTreeSet<(String, String)>,
+    /// How far KMM is with images that it builds, by release; they exist where it says nothing.
+    pub building: BTreeMap<String, ImageState>,
     /// Versions whose images carry no manifest.
     pub foreign: BTreeSet<String>,
     /// Whether KMM's controllers run.

@@ -1,5 +1,6 @@
 //! Upgrades on the real control plane with the real KMM: each scenario ends in the expected state, with a silent oracle.
 
+mod builds;
 mod drain;
 mod failure;
 mod images;
