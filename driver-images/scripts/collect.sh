@@ -35,6 +35,9 @@ fi
 set -- "$modules"/extra/*.ko
 [ -e "$1" ] || fail "there is no kernel module for kernel $kernel"
 
+if [ -n "${SIGNER:-}" ] && [ ! -e /run/secrets/cxi-signing-key ]; then
+    fail "the modules are to be signed and the build does not get the key"
+fi
 if [ -e /run/secrets/cxi-signing-key ]; then
     sign=/lib/modules/$kernel/build/scripts/sign-file
     [ -x "$sign" ] || sign=$(ls /usr/lib/linux-kbuild-*/scripts/sign-file /usr/src/linux-headers-*/scripts/sign-file 2>/dev/null | head -n 1)

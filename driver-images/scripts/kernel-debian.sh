@@ -40,6 +40,6 @@ for package in *.deb; do
     esac
 done
 cd /
-rm -rf "$work"
+rm -rf "$work" /var/lib/apt/lists/*
 [ -e "/lib/modules/$kernel/build/Makefile" ] ||
     fail "kernel $kernel has no headers: nothing that was unpacked brings /lib/modules/$kernel/build; the name must be what uname -r prints, with its flavour"

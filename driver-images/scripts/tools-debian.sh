@@ -15,3 +15,4 @@ apt-get update -qq ||
 apt-get install -qq -y --no-install-recommends dkms kmod make gcc libc6-dev pahole binutils busybox-static \
     xz-utils zstd curl ca-certificates git unzip >/dev/null ||
     fail "the builder image lacks$missing and its package repositories do not have them: name a builder image that has"
+rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb

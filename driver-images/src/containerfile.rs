@@ -20,6 +20,9 @@ pub const LOG: &str = "/cxi/log";
 /// Ids of the secrets with which modules are signed: a private key and its certificate.
 pub const SIGNING_SECRETS: [&str; 2] = ["cxi-signing-key", "cxi-signing-certificate"];
 
+/// Build argument that tells apart with what modules are signed; empty or absent when they are not.
+pub const SIGNER: &str = "SIGNER";
+
 /// Prefix of the labels of driver images.
 pub const LABEL_PREFIX: &str = "cxi.hpe.com/";
 
@@ -30,7 +33,8 @@ pub fn from_context() -> String {
         format!("COPY {SOURCES} /cxi/sources\nCOPY {DIGESTS} /cxi/digests\nCOPY {FIRMWARE} /cxi/firmware\n"),
         write(&[BUILD, COLLECT]),
         run(BUILD, VERSIONS),
-        format!("RUN {}sh /cxi/bin/{}{VERSIONS}\n", secrets.concat(), COLLECT.name),
+        // Secrets are not part of what makes a cached layer another one; this is.
+        format!("ARG {SIGNER}\nRUN {}sh /cxi/bin/{}{VERSIONS}\n", secrets.concat(), COLLECT.name),
     ];
     let kernel = format!("COPY {HEADERS} /cxi/kernel\n");
     stages(

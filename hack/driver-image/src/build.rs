@@ -9,14 +9,15 @@ use cxi_api::manifest::ImageManifest;
 use cxi_driver_images::{
     Base, ImageTag, KernelName,
     base::Distribution,
-    containerfile::{self, LABEL_PREFIX, LOG, SIGNING_SECRETS},
+    containerfile::{self, LABEL_PREFIX, LOG, SIGNER, SIGNING_SECRETS},
 };
+use sha2::{Digest, Sha256};
 
 use crate::{
     buildah::{Buildah, Failed},
     error::{Attempt, Error, Result},
     stage::{self, Context},
-    unpack,
+    tree, unpack,
     verify::{Expected, verify},
 };
 
@@ -166,7 +167,8 @@ impl Recipe {
     ) -> Result<String> {
         let id_file = context.path().join("id");
         let mut arguments = vec![
-            "--layers".to_owned(),
+            // Layers that nobody is to use again are not kept.
+            format!("--layers={}", !self.no_cache),
             format!("--timestamp={epoch}"),
             format!("--iidfile={}", id_file.display()),
             format!("--file={}", file.display()),
@@ -184,6 +186,8 @@ impl Recipe {
                 }
                 arguments.push(format!("--secret=id={id},src={}", path.display()));
             }
+            let signer = tree::file_digest(key)? + &tree::file_digest(certificate)?;
+            arguments.push(format!("--build-arg={SIGNER}={:x}", Sha256::digest(signer)));
         }
         if let Some(arch) = &self.arch {
             arguments.push(format!("--arch={arch}"));

@@ -222,3 +222,35 @@ fn a_source_out_of_order_does_not_compile() {
     let logs = tempfile::tempdir().unwrap();
     assert!(failure(inputs, lab.kernel.as_str(), logs.path()).starts_with("cray-cxi-driver 13.0.0 does not compile"));
 }
+
+#[test]
+fn modules_are_signed_and_firmware_is_brought() {
+    let lab = lab();
+    let sources = StandIn::generate("13.0.0");
+    let (logs, keys, firmware) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    let places = (keys.path().join("key.pem"), keys.path().join("certificate.pem"));
+    fs::write(&places.0, key.serialize_pem()).unwrap();
+    fs::write(&places.1, certificate.pem()).unwrap();
+    fs::create_dir(firmware.path().join("cxi")).unwrap();
+    fs::write(firmware.path().join("cxi/serdes.bin"), "firmware").unwrap();
+
+    let mut inputs = sources.inputs();
+    inputs.firmware = Some(firmware.path().display().to_string().parse().unwrap());
+    let mut recipe = lab.recipe(inputs, "cxi-test-signed", logs.path());
+    recipe.signing = Some(places);
+    lab.remove(&recipe.reference("13.0.0", &lab.kernel).unwrap());
+    let built = recipe.build(&lab.buildah, "13.0.0", &lab.kernel).unwrap();
+
+    let contents = unpack::image(&lab.buildah, &built.reference).unwrap();
+    assert_eq!(verify(&contents, &expected(lab.kernel.as_str())), []);
+    assert_eq!(contents.firmware, ["cxi/serdes.bin"]);
+    let modules = &contents.kernels[lab.kernel.as_str()];
+    assert!(modules.len() == STACK.len() && modules.values().all(|module| module.file.as_ref().unwrap().signed));
+    // The manifest says the same of a module whoever signed it.
+    let plain = unpack::image(&lab.buildah, &first().reference).unwrap();
+    let of = |contents: &unpack::Contents| ImageManifest::parse(contents.manifest.as_deref().unwrap()).unwrap().modules;
+    assert_eq!(of(&contents), of(&plain));
+}
