@@ -4,6 +4,7 @@
 //! cache under a key made of both files, the build flags and the Go version: a change of any builds anew.
 
 mod build;
+mod copy;
 
 use std::{
     collections::BTreeMap,
@@ -47,6 +48,16 @@ pub enum Tool {
     ContainerdShim,
     /// containerd's command-line client.
     Ctr,
+    /// Checks a bundle for the Operator Lifecycle Manager. It ends well whatever it found: what counts is what it says.
+    OperatorVerify,
+    /// Makes, checks and serves catalogs of bundles.
+    Opm,
+    /// The Operator Lifecycle Manager's operator: installs `ClusterServiceVersions`.
+    OlmOperator,
+    /// The Operator Lifecycle Manager's other operator: resolves Subscriptions.
+    OlmCatalog,
+    /// The package manager.
+    Helm,
 }
 
 impl Tool {
@@ -65,6 +76,11 @@ impl Tool {
             Self::Containerd => "containerd",
             Self::ContainerdShim => "containerd-shim-runc-v2",
             Self::Ctr => "ctr",
+            Self::OperatorVerify => "operator-verify",
+            Self::Opm => "opm",
+            Self::OlmOperator => "olm-operator",
+            Self::OlmCatalog => "olm-catalog",
+            Self::Helm => "helm",
         }
     }
 
@@ -83,6 +99,11 @@ impl Tool {
             Self::Containerd => "github.com/containerd/containerd/v2/cmd/containerd",
             Self::ContainerdShim => "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
             Self::Ctr => "github.com/containerd/containerd/v2/cmd/ctr",
+            Self::OperatorVerify => "github.com/operator-framework/api/cmd/operator-verify",
+            Self::Opm => "github.com/operator-framework/operator-registry/cmd/opm",
+            Self::OlmOperator => "github.com/operator-framework/operator-lifecycle-manager/cmd/olm",
+            Self::OlmCatalog => "github.com/operator-framework/operator-lifecycle-manager/cmd/catalog",
+            Self::Helm => "helm.sh/helm/v4/cmd/helm",
         }
     }
 }
@@ -102,11 +123,20 @@ pub enum Family {
     KmmWorker,
     /// containerd, its shim and its client, for containers. It needs runc, which is the distribution's.
     Containerd,
+    /// What checks a bundle and a catalog, with the Operator Lifecycle Manager's CRDs.
+    OlmChecks,
+    /// The Operator Lifecycle Manager, with its CRDs.
+    Olm,
+    /// The package manager.
+    Helm,
 }
 
 impl Family {
     /// What a control plane with KMM needs.
     pub const CONTROL_PLANE: &'static [Self] = &[Self::Etcd, Self::Kubernetes, Self::Kmm];
+
+    /// What checks the packages that are shipped.
+    pub const PACKAGES: &'static [Self] = &[Self::OlmChecks, Self::Helm];
 
     /// The tools of this family.
     pub fn tools(self) -> &'static [Tool] {
@@ -117,6 +147,9 @@ impl Family {
             Self::Kubelet => &[Tool::Kubelet],
             Self::KmmWorker => &[Tool::KmmWorker],
             Self::Containerd => &[Tool::Containerd, Tool::ContainerdShim, Tool::Ctr],
+            Self::OlmChecks => &[Tool::OperatorVerify, Tool::Opm],
+            Self::Olm => &[Tool::OlmOperator, Tool::OlmCatalog],
+            Self::Helm => &[Tool::Helm],
         }
     }
 
@@ -127,6 +160,8 @@ impl Family {
             Self::Kubernetes | Self::Kubelet => "kubernetes",
             Self::Kmm | Self::KmmWorker => "kmm",
             Self::Containerd => "containerd",
+            Self::OlmChecks | Self::Olm => "olm",
+            Self::Helm => "helm",
         }
     }
 }
@@ -136,6 +171,8 @@ impl Family {
 pub struct Toolbox {
     tools: BTreeMap<Tool, PathBuf>,
     kmm_manifests: Option<PathBuf>,
+    kmm_bundle: Option<PathBuf>,
+    olm_crds: Option<PathBuf>,
 }
 
 impl Toolbox {
@@ -148,14 +185,21 @@ impl Toolbox {
     /// If there is no Go and none can be had, or a build fails.
     pub fn ensure(families: &[Family], progress: &Progress) -> Result<Self> {
         let go = Go::find(progress)?;
-        let mut toolbox = Self { tools: BTreeMap::new(), kmm_manifests: None };
+        let mut toolbox = Self { tools: BTreeMap::new(), kmm_manifests: None, kmm_bundle: None, olm_crds: None };
         for family in families {
             let module = Module::read(family.module(), &go)?;
             for tool in family.tools() {
                 toolbox.tools.insert(*tool, build::ensure(&module, *tool, &go, progress)?);
             }
-            if *family == Family::Kmm {
-                toolbox.kmm_manifests = Some(build::ensure_kmm_manifests(&module, &go, progress)?);
+            match family {
+                Family::Kmm => {
+                    toolbox.kmm_manifests = Some(copy::KMM_CONFIG.ensure(&module, &go, progress)?);
+                    toolbox.kmm_bundle = Some(copy::KMM_BUNDLE.ensure(&module, &go, progress)?);
+                }
+                Family::Olm | Family::OlmChecks => {
+                    toolbox.olm_crds = Some(copy::OLM_CRDS.ensure(&module, &go, progress)?);
+                }
+                _ => {}
             }
         }
         Ok(toolbox)
@@ -175,6 +219,22 @@ impl Toolbox {
     /// If [`Family::Kmm`] was not ensured.
     pub fn kmm_manifests(&self) -> Result<&Path> {
         self.kmm_manifests.as_deref().ok_or(Error::NotEnsured(Tool::KmmManager))
+    }
+
+    /// KMM's own bundle: `manifests/`, `metadata/`.
+    ///
+    /// # Errors
+    /// If [`Family::Kmm`] was not ensured.
+    pub fn kmm_bundle(&self) -> Result<&Path> {
+        self.kmm_bundle.as_deref().ok_or(Error::NotEnsured(Tool::KmmManager))
+    }
+
+    /// The directory with the Operator Lifecycle Manager's CRDs.
+    ///
+    /// # Errors
+    /// If neither [`Family::Olm`] nor [`Family::OlmChecks`] was ensured.
+    pub fn olm_crds(&self) -> Result<&Path> {
+        self.olm_crds.as_deref().ok_or(Error::NotEnsured(Tool::OlmOperator))
     }
 
     /// Every tool in this box, with its path.
@@ -238,8 +298,17 @@ mod tests {
 
     #[test]
     fn every_tool_is_declared_in_its_module() {
-        let all =
-            [Family::Etcd, Family::Kubernetes, Family::Kmm, Family::Kubelet, Family::KmmWorker, Family::Containerd];
+        let all = [
+            Family::Etcd,
+            Family::Kubernetes,
+            Family::Kmm,
+            Family::Kubelet,
+            Family::KmmWorker,
+            Family::Containerd,
+            Family::OlmChecks,
+            Family::Olm,
+            Family::Helm,
+        ];
         for family in all {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools").join(family.module()).join("go.mod");
             let module = fs::read_to_string(path).unwrap();

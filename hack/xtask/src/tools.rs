@@ -32,6 +32,12 @@ enum Name {
     KmmWorker,
     /// containerd with its shim and client, for containers
     Containerd,
+    /// operator-verify and opm, which check bundles and catalogs
+    OlmChecks,
+    /// The Operator Lifecycle Manager: its two operators
+    Olm,
+    /// The package manager
+    Helm,
 }
 
 impl From<Name> for Family {
@@ -43,6 +49,9 @@ impl From<Name> for Family {
             Name::Kubelet => Self::Kubelet,
             Name::KmmWorker => Self::KmmWorker,
             Name::Containerd => Self::Containerd,
+            Name::OlmChecks => Self::OlmChecks,
+            Name::Olm => Self::Olm,
+            Name::Helm => Self::Helm,
         }
     }
 }

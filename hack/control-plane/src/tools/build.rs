@@ -1,22 +1,19 @@
 //! Building one tool into the cache.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
-
-use serde::Deserialize;
+use std::{fs, path::PathBuf};
 
 use super::{Module, Tool};
 use crate::{
     cache::{Lock, create_parent},
     command,
-    error::{Attempt, Error, Result},
+    error::{Attempt, Result},
     go::Go,
     progress::Progress,
 };
 
-const KMM_MODULE: &str = "github.com/rh-ecosystem-edge/kernel-module-management";
+/// Build tags of what links containers/image, which would otherwise want gpgme's C library. From the Makefiles of
+/// operator-registry and operator-lifecycle-manager.
+const OLM_TAGS: &str = "json1,containers_image_openpgp";
 
 /// The build flags of a module, from the text of its go.mod.
 ///
@@ -32,7 +29,11 @@ pub(super) fn flags(module: &str) -> Vec<String> {
             linker.push_str(value);
         }
     }
-    vec!["-trimpath".to_owned(), "-buildvcs=false".to_owned(), "-ldflags".to_owned(), linker]
+    let mut flags = vec!["-trimpath".to_owned(), "-buildvcs=false".to_owned(), "-ldflags".to_owned(), linker];
+    if module.contains("github.com/operator-framework/operator-registry/cmd/opm") {
+        flags.extend(["-tags".to_owned(), OLM_TAGS.to_owned()]);
+    }
+    flags
 }
 
 /// Major, minor and full version of `k8s.io/kubernetes` in a go.mod.
@@ -71,60 +72,6 @@ pub(super) fn ensure(module: &Module, tool: Tool, go: &Go, progress: &Progress) 
     Ok(path)
 }
 
-/// Copies KMM's CRDs and webhook manifest out of its Go module unless the cache has them.
-///
-/// They are copied so that starting a control plane needs no `go` command, and so that emptying Go's module cache
-/// does not break a cache of built tools.
-pub(super) fn ensure_kmm_manifests(module: &Module, go: &Go, progress: &Progress) -> Result<PathBuf> {
-    let path = module.place.join("config");
-    if path.is_dir() {
-        return Ok(path);
-    }
-    let _lock = Lock::acquire(&module.place, progress)?;
-    if path.is_dir() {
-        return Ok(path);
-    }
-    let config = module_directory(module, go)?.join("config");
-    create_parent(&path)?;
-    let unfinished = tempfile::Builder::new()
-        .prefix("copying-")
-        .tempdir_in(&module.place)
-        .attempt(|| format!("create a temporary directory in {}", module.place.display()))?;
-    for directory in ["crd/bases", "webhook"] {
-        copy_yaml(&config.join(directory), &unfinished.path().join(directory))?;
-    }
-    let unfinished = unfinished.keep();
-    fs::rename(&unfinished, &path).attempt(|| format!("move KMM's manifests to {}", path.display()))?;
-    Ok(path)
-}
-
-fn module_directory(module: &Module, go: &Go) -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Download {
-        #[serde(rename = "Dir")]
-        dir: PathBuf,
-    }
-    let json = command::output(go.command(&module.source).args(["mod", "download", "-json", KMM_MODULE]))?;
-    let download: Download = serde_json::from_str(&json).map_err(|error| Error::Unexpected {
-        what: format!("what go says about {KMM_MODULE}"),
-        why: error.to_string(),
-    })?;
-    Ok(download.dir)
-}
-
-fn copy_yaml(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).attempt(|| format!("create {}", to.display()))?;
-    for entry in fs::read_dir(from).attempt(|| format!("list {}", from.display()))? {
-        let source = entry.attempt(|| format!("list {}", from.display()))?.path();
-        if let (Some(name), true) = (source.file_name(), source.extension().is_some_and(|e| e == "yaml")) {
-            // Read and written, not copied: Go keeps its module cache read-only, and permissions would come along.
-            let text = fs::read(&source).attempt(|| format!("read {}", source.display()))?;
-            fs::write(to.join(name), text).attempt(|| format!("write into {}", to.display()))?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +84,11 @@ mod tests {
             assert!(linker.ends_with("version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"), "{linker}");
         }
         assert_eq!(flags("require go.etcd.io/etcd/server/v3 v3.6.8").pop().unwrap(), "-s -w");
+    }
+
+    #[test]
+    fn only_the_olm_module_has_tags() {
+        assert!(flags("tool github.com/operator-framework/operator-registry/cmd/opm").contains(&OLM_TAGS.to_owned()));
+        assert!(!flags("tool helm.sh/helm/v4/cmd/helm").contains(&OLM_TAGS.to_owned()));
     }
 }
