@@ -30,6 +30,10 @@ pub struct Flags {
     /// Image of the node agent, for CXIDrivers that name none
     #[arg(long, env = "RELATED_IMAGE_AGENT", default_value = "cxi-agent:latest")]
     agent_image: String,
+    /// Apply the admission policy that keeps node agents to their own nodes, at start and every ten minutes, for installations
+    /// that cannot carry it, as by OLM; the operator is not ready before it is applied
+    #[arg(long, env = "APPLY_AGENT_POLICY", default_value_t)]
+    pub apply_agent_policy: bool,
     /// Address of /healthz, /readyz and /metrics
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

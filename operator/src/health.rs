@@ -16,6 +16,7 @@ struct Inner {
     start: Instant,
     pulses: Mutex<Vec<Registered>>,
     ready: AtomicBool,
+    held_back: AtomicBool,
 }
 
 struct Registered {
@@ -33,7 +34,12 @@ pub struct Pulse {
 
 impl Default for Health {
     fn default() -> Self {
-        let inner = Inner { start: Instant::now(), pulses: Mutex::default(), ready: AtomicBool::new(false) };
+        let inner = Inner {
+            start: Instant::now(),
+            pulses: Mutex::default(),
+            ready: AtomicBool::new(false),
+            held_back: AtomicBool::new(false),
+        };
         Self(Arc::new(inner))
     }
 }
@@ -53,9 +59,14 @@ impl Health {
         self.0.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// See [`Health::set_ready`].
+    /// Something must be done before the operator counts as ready, whatever has been read; or it was done.
+    pub fn hold_back(&self, held_back: bool) {
+        self.0.held_back.store(held_back, Ordering::Relaxed);
+    }
+
+    /// See [`Health::set_ready`] and [`Health::hold_back`].
     pub fn ready(&self) -> bool {
-        self.0.ready.load(Ordering::Relaxed)
+        self.0.ready.load(Ordering::Relaxed) && !self.0.held_back.load(Ordering::Relaxed)
     }
 
     /// Names of what has given no sign of life for too long.
@@ -79,6 +90,16 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_back_is_not_ready() {
+        let health = Health::default();
+        health.hold_back(true);
+        health.set_ready(true);
+        assert!(!health.ready());
+        health.hold_back(false);
+        assert!(health.ready());
+    }
 
     #[test]
     fn says_who_is_stuck() {

@@ -63,6 +63,6 @@ fn is_ready(health: &Health) -> impl IntoResponse + use<> {
     if health.ready() {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the cluster has not been read yet\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "the cluster has not been read yet, or the policy for agents not applied\n")
     }
 }

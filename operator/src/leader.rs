@@ -75,6 +75,12 @@ impl Candidate {
                     return true;
                 }
                 Ok(Ok(false)) => {}
+                Ok(Err(kube::Error::Api(status))) if status.code == 403 => warn!(
+                    error = status.message,
+                    "not allowed to use Leases in the operator's namespace; its RoleBinding must name the namespace that it \
+                     runs in (a package of OLM is bound to {}); trying again",
+                    crate::rbac::NAMESPACE
+                ),
                 Ok(Err(error)) => warn!(%error, "cannot get at the Lease; trying again"),
                 Err(_) => warn!("no answer about the Lease; trying again"),
             }

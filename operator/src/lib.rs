@@ -8,6 +8,7 @@ use cxi_program::log;
 use tracing::error;
 
 pub mod act;
+pub mod agent_policy;
 pub mod cache;
 pub mod client;
 pub mod clock;

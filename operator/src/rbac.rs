@@ -32,6 +32,15 @@ pub const RETRY_HANDLER: &str = "cxi-retry-handler";
 /// Every `ServiceAccount`.
 pub const ACCOUNTS: [&str; 6] = [OPERATOR, DEVICE_PLUGIN, MODULE_LOADER, AGENT, METRICS_EXPORTER, RETRY_HANDLER];
 
+/// The accounts whose pods use devices and files of the host.
+pub const OPERANDS: [&str; 5] = [DEVICE_PLUGIN, MODULE_LOADER, AGENT, METRICS_EXPORTER, RETRY_HANDLER];
+
+/// The accounts whose pods talk to the API server.
+const TALKERS: [&str; 3] = [OPERATOR, DEVICE_PLUGIN, AGENT];
+
+/// Name of the role that lets operands run on `OpenShift`.
+pub const OPENSHIFT: &str = "cxi-operands-openshift";
+
 /// A rule and its reason.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
@@ -120,6 +129,24 @@ pub const OPERATOR_NAMESPACED: &[Rule] = &[
     ),
 ];
 
+/// What the operator may do beyond that where OLM installs it.
+pub const OPERATOR_OLM: &[Rule] = &[Rule {
+    group: "admissionregistration.k8s.io",
+    resources: &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+    verbs: &["create", "patch"],
+    names: &[crate::policy::AGENT],
+    reason: "a bundle cannot carry the policy that keeps node agents to their own nodes, so the operator applies it",
+}];
+
+/// What operands may do beyond that on `OpenShift`, in their namespace.
+pub const OPERANDS_OPENSHIFT: &[Rule] = &[Rule {
+    group: "security.openshift.io",
+    resources: &["securitycontextconstraints"],
+    verbs: &["use"],
+    names: &["privileged"],
+    reason: "devices and directories of the host",
+}];
+
 /// What the device plugin may do.
 pub const DEVICE_PLUGIN_CLUSTER: &[Rule] =
     &[rule("cxi.hpe.com", &["cxinodes"], &["get", "list", "watch"], "what its node is to offer")];
@@ -159,18 +186,19 @@ pub fn namespace() -> Namespace {
     Namespace { metadata, ..Namespace::default() }
 }
 
-/// A `ServiceAccount`.
+/// A `ServiceAccount`. Pods of those that do not talk to the API server get no token.
 pub fn account(name: &str) -> ServiceAccount {
-    ServiceAccount { metadata: metadata(name, Some(NAMESPACE)), ..ServiceAccount::default() }
+    ServiceAccount {
+        automount_service_account_token: (!TALKERS.contains(&name)).then_some(false),
+        metadata: metadata(name, Some(NAMESPACE)),
+        ..ServiceAccount::default()
+    }
 }
 
 /// Rules for the whole cluster, and who has them.
 pub fn cluster_role(account: &str, rules: &[Rule]) -> (ClusterRole, ClusterRoleBinding) {
-    let role = ClusterRole {
-        metadata: metadata(account, None),
-        rules: Some(rules.iter().map(Rule::policy).collect()),
-        aggregation_rule: None,
-    };
+    let role =
+        ClusterRole { metadata: metadata(account, None), rules: Some(policy_rules(rules)), aggregation_rule: None };
     let binding = ClusterRoleBinding {
         metadata: metadata(account, None),
         role_ref: reference("ClusterRole", account),
@@ -181,14 +209,25 @@ pub fn cluster_role(account: &str, rules: &[Rule]) -> (ClusterRole, ClusterRoleB
 
 /// Rules for the operator's namespace, and who has them.
 pub fn role(account: &str, rules: &[Rule]) -> (Role, RoleBinding) {
-    let role =
-        Role { metadata: metadata(account, Some(NAMESPACE)), rules: Some(rules.iter().map(Rule::policy).collect()) };
+    let role = Role { metadata: metadata(account, Some(NAMESPACE)), rules: Some(policy_rules(rules)) };
     let binding = RoleBinding {
         metadata: metadata(account, Some(NAMESPACE)),
         role_ref: reference("Role", account),
         subjects: Some(vec![subject(account)]),
     };
     (role, binding)
+}
+
+/// What lets the operands' pods run on `OpenShift`; elsewhere it says nothing.
+pub fn openshift() -> (Role, RoleBinding) {
+    let (role, mut binding) = role(OPENSHIFT, OPERANDS_OPENSHIFT);
+    binding.subjects = Some(OPERANDS.map(subject).to_vec());
+    (role, binding)
+}
+
+/// Rules as RBAC has them.
+pub fn policy_rules(rules: &[Rule]) -> Vec<PolicyRule> {
+    rules.iter().map(Rule::policy).collect()
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> ObjectMeta {
@@ -223,7 +262,14 @@ mod tests {
 
     #[test]
     fn nobody_may_do_everything() {
-        let tables = [OPERATOR_CLUSTER, OPERATOR_NAMESPACED, DEVICE_PLUGIN_CLUSTER, AGENT_CLUSTER];
+        let tables = [
+            OPERATOR_CLUSTER,
+            OPERATOR_NAMESPACED,
+            OPERATOR_OLM,
+            OPERANDS_OPENSHIFT,
+            DEVICE_PLUGIN_CLUSTER,
+            AGENT_CLUSTER,
+        ];
         for rule in tables.into_iter().flatten() {
             let words = [rule.resources, rule.verbs, &[rule.group]].concat();
             assert!(words.iter().all(|word| !word.contains('*')), "{rule:?}");

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::{
     act::{Actor, Parts},
-    client,
+    agent_policy, client,
     clock::Clock,
     events::Events,
     flags::Flags,
@@ -50,6 +50,10 @@ pub async fn run(flags: Flags) -> Result<()> {
     let mut watches = caches.watch(&client, &identity.namespace, &health);
     let mut side = JoinSet::new();
     side.spawn(reconcile::keep_ready(caches.clone(), health.clone()));
+    if flags.apply_agent_policy {
+        health.hold_back(true);
+        side.spawn(agent_policy::keep_applied(client.clone(), identity.namespace.clone(), health.clone()));
+    }
     let ended = CancellationToken::new();
     let server = tokio::spawn(http::serve(listener, health.clone(), metrics.clone(), ended.clone().cancelled_owned()));
 

@@ -37,6 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
     if arguments.scenario.is_none() {
         steps.call("container runtime for the tests", runtime)?;
+        steps.call("what checks the packages", || tools::ensure(Family::PACKAGES))?;
         let unit = ["test", "--workspace", "--exclude", "cxi-e2e", "--locked"];
         steps.run("unit, property and model tests", &mut cargo(&unit), FAILED)?;
     }

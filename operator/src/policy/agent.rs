@@ -16,22 +16,22 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use crate::rbac::{AGENT, NAMESPACE};
+use crate::rbac;
 
 /// Name of policy and binding.
-const NAME: &str = "cxi-agent";
+pub const AGENT: &str = "cxi-agent";
 
 /// Key in a token's claims under which the API server names the node of the token's pod (Kubernetes 1.30 and newer,
 /// `ServiceAccountTokenPodNodeInfo`).
 const NODE_CLAIM: &str = "authentication.kubernetes.io/node-name";
 
-/// The policy.
-pub fn agent() -> ValidatingAdmissionPolicy {
+/// The policy, for agents that run in `namespace`.
+pub fn agent(namespace: &str) -> ValidatingAdmissionPolicy {
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Fail".to_owned()),
         match_conditions: Some(vec![MatchCondition {
             name: "by-a-node-agent".to_owned(),
-            expression: format!("request.userInfo.username == 'system:serviceaccount:{NAMESPACE}:{AGENT}'"),
+            expression: format!("request.userInfo.username == 'system:serviceaccount:{namespace}:{}'", rbac::AGENT),
         }]),
         match_constraints: Some(MatchResources {
             resource_rules: Some(vec![NamedRuleWithOperations {
@@ -53,7 +53,7 @@ pub fn agent() -> ValidatingAdmissionPolicy {
 /// The binding that puts the policy into force.
 pub fn agent_binding() -> ValidatingAdmissionPolicyBinding {
     let spec = ValidatingAdmissionPolicyBindingSpec {
-        policy_name: Some(NAME.to_owned()),
+        policy_name: Some(AGENT.to_owned()),
         validation_actions: Some(vec!["Deny".to_owned()]),
         ..ValidatingAdmissionPolicyBindingSpec::default()
     };
@@ -130,5 +130,5 @@ fn metadata() -> ObjectMeta {
         (MANAGED_BY_LABEL.to_owned(), OPERATOR.to_owned()),
         ("app.kubernetes.io/part-of".to_owned(), OPERATOR.to_owned()),
     ];
-    ObjectMeta { name: Some(NAME.to_owned()), labels: Some(BTreeMap::from(labels)), ..ObjectMeta::default() }
+    ObjectMeta { name: Some(AGENT.to_owned()), labels: Some(BTreeMap::from(labels)), ..ObjectMeta::default() }
 }
