@@ -11,9 +11,6 @@ use serde_json::Value;
 
 use crate::error::{Attempt, Error, Result};
 
-/// How much of a failed program's output an error repeats.
-const TAIL_LINES: usize = 4;
-
 /// Calls buildah.
 #[derive(Clone, Debug, Default)]
 pub struct Buildah {
@@ -109,15 +106,16 @@ pub struct Image {
 /// Runs a program to its end and returns what it printed.
 ///
 /// # Errors
-/// If it is missing or fails; the error has the end of what it printed.
+/// If it is missing or fails; the error has the last line that it printed.
 pub fn said(command: &mut Command, program: &'static str, package: &'static str) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| not_started(program, package, error))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Err(Error::Program { what: program.to_owned(), said: lines[lines.len().saturating_sub(TAIL_LINES)..].join(" ") })
+    // What comes before the last line are warnings, and tries that were repeated.
+    let last = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it printed nothing");
+    Err(Error::Program { what: program.to_owned(), said: last.to_owned() })
 }
 
 fn not_started(program: &'static str, package: &'static str, error: std::io::Error) -> Error {

@@ -27,6 +27,9 @@ const PACKAGES: &str =
 const SOURCES: &str = "deb http://deb.debian.org/debian bookworm main\n\
                        deb http://security.debian.org/debian-security bookworm-security main\n";
 
+/// So many layers are kept: about 4 GB.
+const LAYERS: usize = 300;
+
 /// The lab of this process.
 pub struct Lab {
     /// Where images are kept.
@@ -58,6 +61,11 @@ pub fn lab() -> &'static Lab {
         let _lock = cache::Lock::acquire(&place.join("builder"), &Progress::stderr()).unwrap();
         if buildah.inspect(&builder).unwrap().is_none() {
             make_builder(&buildah, &place, &builder);
+        }
+        // Each run leaves the layers of its builds, some dozens, for the next to use.
+        let layers = buildah.run(["images", "--all", "--quiet"]).unwrap().lines().count();
+        if layers > LAYERS {
+            buildah.run(["rmi", "--prune", "--force"]).unwrap();
         }
         let kernel = newest_kernel(&buildah, &builder);
         Lab { buildah, builder, kernel }
