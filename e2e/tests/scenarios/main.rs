@@ -2,6 +2,7 @@
 
 mod agent_policy;
 mod cluster;
+mod install;
 mod operands;
 mod planes;
 mod policies;
@@ -9,4 +10,5 @@ mod refusals;
 mod soft_nodes;
 mod spine;
 mod trouble;
+mod uninstall;
 mod upgrade;
