@@ -277,6 +277,11 @@ pub fn explain(output: &str, builder: &str) -> String {
             .to_owned()
     } else if let Some(reason) = reason {
         reason.to_owned()
+    } else if let Some(image) = output.lines().rev().find_map(not_here) {
+        format!(
+            "the image {image} is not here and may not be pulled: leave --offline out, bring the image here, or name another \
+             one with --builder-image or --runtime-image"
+        )
     } else if says("initializing source") || says("short-name") || says("error creating build container") {
         format!(
             "the builder image {builder} cannot be had: check the network, the registry and its credentials (`buildah login`), \
@@ -286,6 +291,11 @@ pub fn explain(output: &str, builder: &str) -> String {
         let last = output.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it printed nothing");
         format!("buildah failed: {last}")
     }
+}
+
+/// The image that a line of buildah says is not here.
+fn not_here(line: &str) -> Option<&str> {
+    line.split_once("build container: ")?.1.strip_suffix(": image not known")
 }
 
 #[cfg(test)]
@@ -303,6 +313,7 @@ mod tests {
         "Trying to pull docker.io/x...\nerror creating build container: initializing source docker://x",
         "the builder image debian cannot be had"
     )]
+    #[case("Error: creating build container: r/micro:1: image not known", "the image r/micro:1 is not here")]
     #[case("whatever\nerror building: exit status 7\n", "buildah failed: error building: exit status 7")]
     #[case("", "buildah failed: it printed nothing")]
     fn failures_are_one_sentence(#[case] output: &str, #[case] begins: &str) {

@@ -254,3 +254,41 @@ fn modules_are_signed_and_firmware_is_brought() {
     let of = |contents: &unpack::Contents| ImageManifest::parse(contents.manifest.as_deref().unwrap()).unwrap().modules;
     assert_eq!(of(&contents), of(&plain));
 }
+
+/// HPE's trees have a template of dkms.conf, which their packages fill in; the name is in a .spec file, or nowhere.
+#[test]
+fn templates_are_filled_in_and_archives_unpacked() {
+    let lab = lab();
+    let sources = StandIn::generate("13.0.0");
+    for name in ["cray-slingshot-base-link", "sl-driver", "cray-cxi-driver"] {
+        let tree = sources.tree(name);
+        let text = fs::read_to_string(tree.join("dkms.conf")).unwrap();
+        let template = text
+            .replace(&format!("PACKAGE_NAME=\"{name}\""), "PACKAGE_NAME=\"@PACKAGE_NAME@\"")
+            .replace("PACKAGE_VERSION=\"13.0.0\"", "PACKAGE_VERSION=\"@PACKAGE_VERSION@\"");
+        assert_ne!(template, text);
+        fs::write(tree.join("dkms.conf.in"), template).unwrap();
+        fs::remove_file(tree.join("dkms.conf")).unwrap();
+    }
+    fs::write(sources.tree("sl-driver").join("sl-driver.spec"), "Summary: link\nName:    sl-driver\n").unwrap();
+    let archive = sources.tree("archive").with_extension("tar.xz");
+    let driver = sources.tree("cray-cxi-driver");
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["-c", "-J", "-f"]).arg(&archive).arg("-C").arg(driver.parent().unwrap()).arg(driver.file_name().unwrap());
+    assert!(tar.status().unwrap().success());
+
+    let logs = tempfile::tempdir().unwrap();
+    let mut inputs = sources.inputs();
+    inputs.sources[1] = sources.tree("sl-driver").display().to_string().parse().unwrap();
+    inputs.sources[2] = format!("cray-cxi-driver={}", archive.display()).parse().unwrap();
+    let recipe = lab.recipe(inputs.clone(), "cxi-test-templates", logs.path());
+    lab.remove(&recipe.reference("13.0.0", &lab.kernel).unwrap());
+    let built = recipe.build(&lab.buildah, "13.0.0", &lab.kernel).unwrap();
+    let contents = unpack::image(&lab.buildah, &built.reference).unwrap();
+    assert_eq!(verify(&contents, &expected(lab.kernel.as_str())), []);
+
+    // Without a name nobody can tell what the package is.
+    inputs.sources[0] = sources.tree("cray-slingshot-base-link").display().to_string().parse().unwrap();
+    let said = failure(inputs, lab.kernel.as_str(), logs.path());
+    insta::assert_snapshot!(said);
+}
