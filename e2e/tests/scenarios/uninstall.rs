@@ -12,6 +12,8 @@ use cxi_e2e::{
     truth::Fact,
 };
 
+const DELETE_NAMESPACE: &str = "kubectl delete namespace cxi-operator --wait=false";
+
 /// The numbered steps of the section, each from its comment to the next.
 fn steps(section: &str) -> Result<Vec<String>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/uninstall.md");
@@ -65,6 +67,8 @@ async fn an_operator_that_went_first_leaves_drivers_and_can_be_cleaned_up_after(
     ensure!(steps.len() == 6, "{steps:#?}");
     let loaded = |scenario: &Scenario| scenario.nodes.iter().all(|node| scenario.driver(node).as_deref() == Some(OLD));
 
+    let refusal = run(&scenario, DELETE_NAMESPACE, &[]).err().context("the namespace went, and its Modules with it")?;
+    ensure!(refusal.to_string().contains("contains one or more Module"), "{refusal}");
     scenario.harness.delete_driver(DRIVER).await?;
     run(&scenario, &steps[0], &[])?;
     scenario
@@ -115,4 +119,24 @@ async fn an_operator_that_went_first_leaves_drivers_and_can_be_cleaned_up_after(
             Ok(left == 0)
         })
         .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_hangs_is_freed_and_the_driver_stays() -> Result<()> {
+    let mut scenario = Scenario::installed(1, |_| ()).await?;
+    scenario.kill_operator()?;
+    run(&scenario, "kubectl delete validatingwebhookconfiguration kmm-validating-webhook", &[])?;
+    run(&scenario, DELETE_NAMESPACE, &[])?;
+    let hangs = "kubectl get namespace cxi-operator -o jsonpath='{.status.conditions[?(@.status==\"True\")].message}'";
+    let with_modules = || async { Ok(run(&scenario, hangs, &[])?.contains("module-finalizer")) };
+    scenario.until("the namespace waits for KMM", with_modules).await?;
+
+    let steps = steps("The namespace")?;
+    ensure!(steps.len() == 1, "{steps:#?}");
+    run(&scenario, &steps[0], &[])?;
+    let gone =
+        || async { Ok(run(&scenario, "kubectl get namespace cxi-operator --ignore-not-found", &[])?.is_empty()) };
+    scenario.until("the namespace is gone", gone).await?;
+    ensure!(scenario.driver(&scenario.nodes[0]).as_deref() == Some(OLD), "the driver was unloaded");
+    Ok(())
 }
