@@ -280,9 +280,13 @@ fn carry_out(node: &Node, step: Step) -> Vec<Action> {
     actions
 }
 
-/// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record.
+/// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record. Where somebody took
+/// KMM's label away by hand, pods may still be at work: they keep what is there for them.
 fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action> {
     let gone = members.iter().filter(|member| {
+        if !member.node.holders_of(&scope.driver.spec.device_plugin.resource_name).is_empty() {
+            return false;
+        }
         let labelled = version_labels(member.node, &scope.world.namespace).next().is_some();
         let Some(record) = member.node.rollout() else {
             return scope.driver.deleting && member.node.record.is_none() && !labelled;

@@ -54,7 +54,7 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
     let released = rollout.target_revision.is_none() && rollout.revision.is_none();
     match rollout.phase {
         Phase::Pending if released => {
-            Wanted { owner: None, gate: Some(None), services: Some(None), version: Some(None), taint: Some(false) }
+            Wanted { owner: None, gate: Some(None), services: away, version: Some(None), taint: Some(false) }
         }
         Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting | Phase::Returning => Wanted {
             owner: Some(true),

@@ -28,3 +28,23 @@ proptest! {
         chaos::run(nodes, seed, policy, &events);
     }
 }
+
+/// What the dice found once: KMM's label taken away by hand under running pods, on a node that is then not selected any more.
+#[test]
+fn pods_keep_their_retry_handler_when_a_node_is_let_go_by_hand() {
+    let job = |node, stubborn, runtime| Event::Job { node, stubborn, runtime };
+    let events = [
+        (21, Event::PullFails(1)),
+        (34, Event::DeleteRecord(4)),
+        (34, Event::Select(5)),
+        (38, Event::Clock(197)),
+        (39, job(1, true, 98)),
+        (40, Event::DropLabels(4)),
+        (40, job(2, false, 235)),
+        (42, Event::DropLabels(4)),
+        (43, Event::Pause),
+        (57, Event::Deselect(4)),
+        (58, Event::Upgrade(0)),
+    ];
+    chaos::run(1, 2_593_726_925_041, 1, &events);
+}
