@@ -79,7 +79,7 @@ fn runtime() -> Result<()> {
         ("runc", "runc"),
         ("busybox", "busybox-static"),
         ("buildah", "buildah"),
-        ("debootstrap", "debootstrap"),
+        ("mmdebstrap", "mmdebstrap"),
         ("skopeo", "skopeo"),
         ("docker-registry", "docker-registry"),
         ("curl", "curl"),

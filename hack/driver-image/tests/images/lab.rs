@@ -44,7 +44,7 @@ pub struct Lab {
 pub fn lab() -> &'static Lab {
     static LAB: OnceLock<Lab> = OnceLock::new();
     LAB.get_or_init(|| {
-        for (program, package) in [("buildah", "buildah"), ("debootstrap", "debootstrap")] {
+        for (program, package) in [("buildah", "buildah"), ("mmdebstrap", "mmdebstrap")] {
             let there =
                 Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
             let path = Path::new("/usr/sbin").join(program);
@@ -56,7 +56,7 @@ pub fn lab() -> &'static Lab {
         let place = cache::directory().unwrap().join("driver-images");
         // Works also inside containers and without a user session.
         let buildah = Buildah { storage: Some(place.join("storage")), isolation: Some("chroot".to_owned()) };
-        let hash = format!("{:x}", Sha256::digest([SUITE, PACKAGES, SOURCES].concat()));
+        let hash = format!("{:x}", Sha256::digest(["mmdebstrap", SUITE, PACKAGES, SOURCES].concat()));
         let builder = format!("localhost/cxi-test-builder:{}", &hash[..12]);
         let _lock = cache::Lock::acquire(&place.join("builder"), &Progress::stderr()).unwrap();
         if buildah.inspect(&builder).unwrap().is_none() {
@@ -76,11 +76,10 @@ fn make_builder(buildah: &Buildah, place: &Path, name: &str) {
     fs::create_dir_all(place).unwrap();
     let root = tempfile::tempdir_in(place).unwrap();
     let include = format!("--include={PACKAGES}");
-    let mut debootstrap = Command::new("debootstrap");
-    debootstrap.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    debootstrap.args(["--variant=minbase", &include, SUITE]).arg(root.path()).stdout(Stdio::null());
-    assert!(debootstrap.status().unwrap().success(), "debootstrap failed; see above");
-    fs::write(root.path().join("etc/apt/sources.list"), SOURCES).unwrap();
+    let mut mmdebstrap = Command::new("mmdebstrap");
+    mmdebstrap.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    mmdebstrap.args(["--quiet", "--variant=minbase", &include, SUITE]).arg(root.path()).args(SOURCES.lines());
+    assert!(mmdebstrap.status().unwrap().success(), "mmdebstrap failed; see above");
     let container = buildah.run(["from", "scratch"]).unwrap().trim().to_owned();
     let path = root.path().display().to_string();
     buildah.run(["copy", "--quiet", &container, &path, "/"]).unwrap();
