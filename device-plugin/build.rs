@@ -3,12 +3,11 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // The last one is for the tests, which talk to a container runtime as the kubelet does.
-    let protos = ["proto/deviceplugin.proto", "proto/podresources.proto", "tests/proto/cri.proto"];
+    let protos = ["proto/deviceplugin.proto", "proto/podresources.proto"];
     for proto in protos {
         println!("cargo::rerun-if-changed={proto}");
     }
     // Both directions of both services: the tests are the other side.
-    tonic_prost_build::configure().compile_fds(protox::compile(protos, ["proto", "tests/proto"])?)?;
+    tonic_prost_build::configure().compile_fds(protox::compile(protos, ["proto"])?)?;
     Ok(())
 }

@@ -2,14 +2,13 @@
 //! by runc. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "a test fails by panicking")]
 
-mod containerd;
 mod node;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use containerd::{Containerd, cri};
+use cxi_containerd::{Containerd, cri};
 use cxi_device_plugin::cdi::{self, Destination, Format, PLUGIN_KIND, Subject};
 use cxi_device_plugin::provision::Provision;
 use cxi_hardware::NicName;
@@ -186,7 +185,7 @@ fn the_generator_follows_the_node_and_removes_what_is_stale() {
     node.add("cxi4", B, 0);
     comes_to("cxi4");
     assert!(watching.try_wait().unwrap().is_none());
-    containerd::end(&watching);
+    cxi_containerd::end(&watching);
     assert!(watching.wait().unwrap().success(), "ends in order");
     assert!(file.exists());
 }

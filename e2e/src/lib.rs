@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod operator;
 pub mod oracle;
 pub mod planes;
+pub mod rights;
 pub mod scenario;
 pub mod soft_node;
 pub mod table;

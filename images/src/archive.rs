@@ -11,8 +11,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::digest::Digest;
 
-/// What an image may weigh unpacked, in bytes.
-pub const MAX_BYTES: u64 = 20_000_000;
+/// What an image may weigh unpacked, in bytes: 20 MiB.
+pub const MAX_BYTES: u64 = 20 << 20;
 
 /// What is in an archive of one image.
 #[derive(Clone, Debug)]

@@ -19,6 +19,7 @@ use crate::{
     kubeconfig::{Cluster, Credential},
     pki::Authority,
     process::{Janitor, Process},
+    request_log,
     servers::{self, Files, Ports},
     tools::{Tool, Toolbox},
 };
@@ -83,7 +84,7 @@ impl ControlPlane {
         let data = Data::create(options.keep_data)?;
         let ports = Ports::choose()?;
         let authority = Authority::new()?;
-        let files = Files::write(data.path(), &authority)?;
+        let files = Files::write(data.path(), &authority, request_log::path(ports.apiserver)?)?;
         let cluster =
             Cluster { server: format!("https://127.0.0.1:{}", ports.apiserver), authority: authority.certificate() };
         let kubeconfig = |user: &str, group: Option<&str>| {

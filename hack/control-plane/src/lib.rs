@@ -27,6 +27,7 @@ mod kubeconfig;
 mod pki;
 mod process;
 mod progress;
+mod request_log;
 mod servers;
 mod tools;
 
@@ -34,4 +35,5 @@ pub use control_plane::{ControlPlane, Options};
 pub use error::{Error, Result};
 pub use kmm::NAMESPACE;
 pub use progress::{Progress, Step};
+pub use request_log::{REQUEST_LOGS, request_logs};
 pub use tools::{Family, Tool, Toolbox};

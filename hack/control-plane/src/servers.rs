@@ -12,6 +12,7 @@ use crate::{
     control_plane::Options,
     error::{Attempt, Result},
     pki::{Authority, signing_keys},
+    request_log,
 };
 
 /// The ports of one control plane, all on the loopback address.
@@ -56,17 +57,20 @@ pub(crate) struct Files {
     audit_policy: PathBuf,
     /// Where the audit log goes if there is one.
     pub(crate) audit_log: PathBuf,
+    /// What requests of our service accounts are logged by, and where, if they are.
+    request_log: Option<(PathBuf, PathBuf)>,
 }
 
 impl Files {
     /// Writes them all.
-    pub(crate) fn write(directory: &Path, authority: &Authority) -> Result<Self> {
+    pub(crate) fn write(directory: &Path, authority: &Authority, request_log: Option<PathBuf>) -> Result<Self> {
         let write = |name: &str, text: &str| {
             let path = directory.join(name);
             fs::write(&path, text).attempt(|| format!("write {}", path.display()))?;
             Ok(path)
         };
         let (server, tokens) = (authority.server()?, signing_keys()?);
+        let request_policy = write("request-policy.json", &request_log::policy().to_string())?;
         Ok(Self {
             authority: write("ca.crt", &authority.certificate())?,
             certificate: write("apiserver.crt", &server.certificate)?,
@@ -75,6 +79,7 @@ impl Files {
             tokens_public: write("service-accounts.pub", &tokens.public)?,
             audit_policy: write("audit-policy.json", &audit_policy().to_string())?,
             audit_log: directory.join("audit.log"),
+            request_log: request_log.map(|log| (request_policy, log)),
         })
     }
 }
@@ -132,9 +137,11 @@ pub(crate) fn apiserver(data: &Path, files: &Files, ports: Ports, options: &Opti
         flag("endpoint-reconciler-type", "none"),
         flag("allow-privileged", "true"),
     ];
-    if options.audit {
-        arguments.push(flag("audit-policy-file", files.audit_policy.display()));
-        arguments.push(flag("audit-log-path", files.audit_log.display()));
+    // A server writes one log; the one that was asked for comes first.
+    let logged = files.request_log.as_ref().map(|(policy, log)| (policy, log));
+    if let Some((policy, log)) = options.audit.then_some((&files.audit_policy, &files.audit_log)).or(logged) {
+        arguments.push(flag("audit-policy-file", policy.display()));
+        arguments.push(flag("audit-log-path", log.display()));
     }
     arguments.extend(options.apiserver_args.iter().cloned());
     arguments
@@ -189,13 +196,17 @@ mod tests {
     #[test]
     fn options_reach_the_api_server() {
         let directory = tempfile::tempdir().unwrap();
-        let files = Files::write(directory.path(), &Authority::new().unwrap()).unwrap();
+        let files = |log| Files::write(directory.path(), &Authority::new().unwrap(), log).unwrap();
+        let (unlogged, logged) = (files(None), files(Some("/requests.log".into())));
         let ports = Ports { etcd: 1, etcd_peer: 2, apiserver: 3 };
-        let arguments = |options: &Options| apiserver(directory.path(), &files, ports, options).join(" ");
+        let with = |files: &Files, options: &Options| apiserver(directory.path(), files, ports, options).join(" ");
+        let arguments = |options: &Options| with(&unlogged, options);
         let plain = arguments(&Options::default());
         assert!(plain.contains("--secure-port=3") && !plain.contains("audit"), "{plain}");
         let options = Options { audit: true, apiserver_args: vec!["--v=4".to_owned()], ..Options::default() };
         let all = arguments(&options);
         assert!(all.contains("--audit-log-path=") && all.ends_with("--v=4"), "{all}");
+        assert!(with(&logged, &Options::default()).contains("--audit-log-path=/requests.log"));
+        assert_eq!(with(&logged, &options).matches("--audit-log-path=").count(), 1);
     }
 }

@@ -7,7 +7,10 @@ mod demo;
 mod deny;
 mod driver_image;
 mod generate;
+mod images;
 mod lint;
+mod mirror_list;
+mod rights;
 mod steps;
 mod test;
 mod tools;
@@ -38,6 +41,9 @@ enum Task {
     Lint(lint::Arguments),
     Bench(bench::Arguments),
     DriverImage(Box<driver_image::Arguments>),
+    Images(images::Arguments),
+    MirrorList(mirror_list::Arguments),
+    Rights(rights::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +56,9 @@ fn main() -> ExitCode {
         Task::Lint(arguments) => lint::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::DriverImage(arguments) => driver_image::run(&arguments),
+        Task::Images(arguments) => images::run(&arguments),
+        Task::MirrorList(arguments) => mirror_list::run(&arguments),
+        Task::Rights(arguments) => rights::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

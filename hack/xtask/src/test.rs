@@ -1,13 +1,16 @@
 //! `cargo xtask test`
 
-use std::{env, path::Path};
+use std::{
+    env,
+    path::{Path, absolute},
+};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use cxi_control_plane::Family;
+use cxi_control_plane::{Family, REQUEST_LOGS};
 
 use crate::{
-    generate, lint,
+    generate, images, lint, rights,
     steps::{Steps, cargo},
     tools,
 };
@@ -35,20 +38,29 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         steps.run("generated files in step", &mut generate::command(true), generate::HINT)?;
     }
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
+    let mut operator = None;
     if arguments.scenario.is_none() {
         steps.call("container runtime for the tests", runtime)?;
         steps.call("what checks the packages", || tools::ensure(Family::PACKAGES))?;
         let unit = ["test", "--workspace", "--exclude", "cxi-e2e", "--locked"];
-        steps.run("unit, property and model tests", &mut cargo(&unit), FAILED)?;
+        // What needs images comes when they are built.
+        let mut without_images = cargo(&unit);
+        without_images.args(["--", "--skip", "built_images_"]);
+        steps.run("unit, property and model tests", &mut without_images, FAILED)?;
+        operator = Some(images::build_for_tests(&mut steps)?.join("cxi-operator"));
+        steps.run("containers of the images", cargo(&unit).args(["--test", "containers"]), FAILED)?;
     }
     if arguments.no_scenarios {
         steps.note("the scenarios were left out".to_owned());
     } else {
-        scenarios(&mut steps, arguments.scenario.as_deref())?;
+        scenarios(&mut steps, arguments.scenario.as_deref(), operator.as_deref())?;
     }
     steps.end();
     Ok(())
 }
+
+/// Where scenarios look for the operator first (`e2e/src/operator.rs`).
+const OPERATOR_BIN: &str = "CXI_OPERATOR_BIN";
 
 const FAILED: &str = "see the failed test above";
 
@@ -60,7 +72,8 @@ fn selection(name: &str) -> Result<Vec<String>> {
     Ok(vec!["--".to_owned(), name.to_owned()])
 }
 
-fn scenarios(steps: &mut Steps, name: Option<&str>) -> Result<()> {
+/// Runs the scenarios; all of them with the operator of the image.
+fn scenarios(steps: &mut Steps, name: Option<&str>, operator: Option<&Path>) -> Result<()> {
     let hint = "see the compiler's message above";
     steps.run("programs under test", &mut cargo(&["build", "--workspace", "--bins", "--locked"]), hint)?;
     let faulty =
@@ -69,8 +82,14 @@ fn scenarios(steps: &mut Steps, name: Option<&str>) -> Result<()> {
     let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);
     if let Some(name) = name {
         scenarios.args(selection(name)?);
+        return steps.run("scenarios on the real control plane", &mut scenarios, FAILED);
     }
-    steps.run("scenarios on the real control plane", &mut scenarios, FAILED)
+    if let Some(operator) = operator {
+        scenarios.env(OPERATOR_BIN, absolute(operator).context("find the operator of the image")?);
+    }
+    let logs = rights::empty_logs()?;
+    steps.run("scenarios on the real control plane", scenarios.env(REQUEST_LOGS, &logs), FAILED)?;
+    rights::compare(steps, &logs)
 }
 
 /// What the tests put into real containers needs: a runtime of the cache, and what the distribution has for it.

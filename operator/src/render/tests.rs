@@ -3,6 +3,7 @@ use cxi_api::driver::{
     Dkms, DkmsRepositories, ExtraMount, GitReference, KernelMapping, Modprobe, RegistryTls, RetryHandler,
     RetryHandlerDaemonSet, RetryHandlerMode, Sign, SourceType,
 };
+use cxi_driver_images::ImageTag;
 
 fn spec() -> CXIDriverSpec {
     let mut spec = CXIDriverSpec::new("13.1.0+hotfix");
@@ -105,6 +106,19 @@ fn the_containerfile_belongs_to_the_module_and_says_where_the_sources_are() {
 
     spec.source.dkms = None;
     assert!(containerfile("cassini", &spec, &revision(), "cxi-operator", "uid").is_none(), "there is nothing to build");
+}
+
+/// Sites mirror images of the driver by their names.
+#[test]
+fn kmm_asks_for_the_image_that_the_mirror_list_names() {
+    let (spec, kernel) = (spec(), "6.12.1+deb12-amd64");
+    let module = module("cassini", &spec, &revision(), "cxi-operator");
+    let mappings = module.spec.module_loader.unwrap().container.kernel_mappings;
+    let general = mappings.iter().find(|mapping| mapping.regexp.is_some()).unwrap();
+    // KMM writes the kernel as a tag can have it.
+    let asked = general.container_image.replace("${KERNEL_FULL_VERSION}", &kernel.replace('+', "_"));
+    let tag = ImageTag::new(&spec.version, &kernel.parse().unwrap()).unwrap();
+    assert_eq!(asked, format!("{}:{tag}", spec.source.image.unwrap()));
 }
 
 fn rendered(spec: &CXIDriverSpec) -> BTreeMap<String, DaemonSet> {

@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use anyhow::{Context, Result};
 use cxi_control_plane::{ControlPlane, NAMESPACE};
 use cxi_e2e::planes::{Plane, Wanted};
+use cxi_e2e::rights::PROBE;
 use cxi_hardware::Root;
 use kube::{
     Client, Config,
@@ -45,9 +46,14 @@ fn nodes(plane: &ControlPlane) -> Result<()> {
 }
 
 /// A client with a token of the agents' account, as the kubelet of `node` gets it for the agent's pod; without a node one that
-/// is bound to nothing.
+/// is bound to nothing. It says that what it does is not done by a program of ours.
 pub async fn agent(plane: &ControlPlane, node: Option<&str>) -> Result<Client> {
-    let mut arguments = vec!["create", "token", "cxi-agent", "--namespace", NAMESPACE];
+    program(plane, "cxi-agent", node, PROBE).await
+}
+
+/// A client with a token of an account, which calls itself `name`.
+pub async fn program(plane: &ControlPlane, account: &str, node: Option<&str>, name: &str) -> Result<Client> {
+    let mut arguments = vec!["create", "token", account, "--namespace", NAMESPACE];
     let pod = node.map(|node| format!("agent-{node}"));
     if let Some(pod) = &pod {
         arguments.extend(["--bound-object-kind", "Pod", "--bound-object-name", pod]);
@@ -59,6 +65,7 @@ pub async fn agent(plane: &ControlPlane, node: Option<&str>) -> Result<Client> {
     }
     let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
+    config.headers.push(("user-agent".parse()?, name.parse()?));
     Ok(Client::try_from(config)?)
 }
 

@@ -6,14 +6,17 @@ mod writes;
 
 use std::{fs, time::Duration};
 
-use self::cluster::{agent, cluster, node_with_a_nic};
+use self::cluster::{agent, cluster, node_with_a_nic, program};
 use self::writes::{Write, api, cxi, device, device_status, phase_of, report_of};
 use anyhow::{Context, Result, ensure};
 use cxi_agent::report;
+use cxi_api::Advertise;
 use cxi_control_plane::NAMESPACE;
+use cxi_device_plugin::advertise;
 use cxi_e2e::{client::client, wait::wait_for};
 use kube::{Client, api::ListParams};
 use serde_json::{Value, json};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -51,7 +54,11 @@ async fn an_agent_speaks_for_its_own_node_only() -> Result<()> {
     with_more_rights(&one).await?;
     ensure!(before == others(&admin).await?, "what is not its own was changed");
 
-    the_real_one_gets_along(&admin, one).await?;
+    plane.kubectl(&["delete", "clusterrolebinding", "more"])?;
+    let wait = || async { Ok(Write::Merge(cxi("CXINode", "n1")).refused(&one, "cannot patch").await.ok()) };
+    wait_for("the rights are gone", LIMIT, wait, || async { String::new() }).await?;
+    the_real_one_gets_along(&admin, program(&plane, "cxi-agent", Some("n1"), "cxi-agent").await?).await?;
+    the_device_plugin_follows(&admin, program(&plane, "cxi-device-plugin", None, "cxi-device-plugin").await?).await?;
     plane.give_back().await
 }
 
@@ -173,4 +180,18 @@ async fn the_real_one_gets_along(admin: &Client, own: Client) -> Result<()> {
     wait_for("the CXIDevice goes with its NIC", LIMIT, gone, || async { String::new() }).await?;
     stop.cancel();
     Ok(running.await??)
+}
+
+/// What a device plugin asks of the API server, with the rights of its account.
+async fn the_device_plugin_follows(admin: &Client, own: Client) -> Result<()> {
+    let (sender, mut advertised) = watch::channel(None);
+    let following = tokio::spawn(advertise::run(own, "n1".to_owned(), sender));
+    for wanted in [Advertise::None, Advertise::All] {
+        let mut node = phase_of("n1", "UpToDate");
+        node["status"]["rollout"]["advertise"] = serde_json::to_value(wanted)?;
+        Write::MergeStatus(node).send(admin).await?;
+        timeout(LIMIT, advertised.wait_for(|now| *now == Some(wanted))).await.context("it follows")??;
+    }
+    drop(advertised);
+    Ok(following.await?)
 }

@@ -1,0 +1,45 @@
+//! Rights as the table says them, one by one.
+
+use std::collections::BTreeMap;
+
+use cxi_api::names::OPERATOR;
+use cxi_operator::rbac::{
+    AGENT, AGENT_CLUSTER, DEVICE_PLUGIN, DEVICE_PLUGIN_CLUSTER, OPERATOR_CLUSTER, OPERATOR_NAMESPACED, Rule,
+};
+
+use crate::rights::{Right, Scope};
+
+/// What goes with a right.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant {
+    /// Only objects of these names; all when empty.
+    pub names: &'static [&'static str],
+    /// What it is for.
+    pub reason: &'static str,
+}
+
+/// All rights of all accounts that every installation grants. What a bundle adds for OLM and an overlay for OpenShift is not among
+/// them: scenarios have neither.
+pub fn granted() -> BTreeMap<Right, Grant> {
+    let tables = [
+        (OPERATOR, Scope::Cluster, OPERATOR_CLUSTER),
+        (OPERATOR, Scope::Namespace, OPERATOR_NAMESPACED),
+        (DEVICE_PLUGIN, Scope::Cluster, DEVICE_PLUGIN_CLUSTER),
+        (AGENT, Scope::Cluster, AGENT_CLUSTER),
+    ];
+    let rules =
+        tables.into_iter().flat_map(|(account, scope, rules)| rules.iter().map(move |rule| (account, scope, rule)));
+    rules.flat_map(|(account, scope, rule)| of_rule(account, scope, rule)).collect()
+}
+
+fn of_rule(account: &str, scope: Scope, rule: &'static Rule) -> Vec<(Right, Grant)> {
+    let right = |resource: &str, verb: &str| Right {
+        account: account.to_owned(),
+        scope,
+        group: rule.group.to_owned(),
+        resource: resource.to_owned(),
+        verb: verb.to_owned(),
+    };
+    let pairs = rule.resources.iter().flat_map(|resource| rule.verbs.iter().map(move |verb| (*resource, *verb)));
+    pairs.map(|(resource, verb)| (right(resource, verb), Grant { names: rule.names, reason: rule.reason })).collect()
+}
