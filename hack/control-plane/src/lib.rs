@@ -34,6 +34,7 @@ mod tools;
 pub use control_plane::{ControlPlane, Options};
 pub use error::{Error, Result};
 pub use kmm::NAMESPACE;
+pub use process::Process;
 pub use progress::{Progress, Step};
 pub use request_log::{REQUEST_LOGS, request_logs};
 pub use tools::{Family, Tool, Toolbox};

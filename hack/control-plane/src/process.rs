@@ -43,7 +43,7 @@ done
 
 /// A supervised child, killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     log: PathBuf,
     supervisor: Child,
@@ -51,8 +51,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program` with its standard output and error appended to `log`.
-    pub(crate) fn start(name: &str, program: &Path, log: &Path, configure: impl FnOnce(&mut Command)) -> Result<Self> {
+    /// Starts `program` with its standard output and error appended to `log`; `configure` adds its arguments.
+    ///
+    /// # Errors
+    /// When the log cannot be opened or no process started. A `program` that is missing ends at once, see
+    /// [`Process::check`].
+    pub fn start(name: &str, program: &Path, log: &Path, configure: impl FnOnce(&mut Command)) -> Result<Self> {
         let open = || File::options().create(true).append(true).open(log).attempt(|| format!("open {}", log.display()));
         let mut command = supervisor(SUPERVISE, name);
         command.arg(program).stdout(open()?).stderr(open()?);
@@ -64,8 +68,11 @@ impl Process {
         Ok(Self { name: name.to_owned(), log: log.to_owned(), supervisor, lifeline })
     }
 
-    /// An error if the process has ended.
-    pub(crate) fn check(&mut self) -> Result<()> {
+    /// Whether the process still runs as it should.
+    ///
+    /// # Errors
+    /// If it has ended, with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
         match self.ended()? {
             None => Ok(()),
             Some(status) => Err(Error::Ended {
@@ -78,7 +85,7 @@ impl Process {
     }
 
     /// Whether the process runs.
-    pub(crate) fn is_running(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         matches!(self.ended(), Ok(None))
     }
 
@@ -88,7 +95,7 @@ impl Process {
     }
 
     /// Kills the process and returns when it is gone.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.release();
         // Fails only if it was waited for already.
         let _ = self.supervisor.wait();

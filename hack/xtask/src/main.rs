@@ -7,6 +7,7 @@ mod demo;
 mod deny;
 mod driver_image;
 mod generate;
+mod guest;
 mod images;
 mod lint;
 mod mirror_list;
@@ -36,6 +37,7 @@ enum Task {
     Tools(tools::Arguments),
     ControlPlane(control_plane::Arguments),
     Demo(demo::Arguments),
+    Guest(guest::Arguments),
     Test(test::Arguments),
     Gen(generate::Arguments),
     Lint(lint::Arguments),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Task::Tools(arguments) => tools::run(&arguments),
         Task::ControlPlane(arguments) => control_plane::run(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
+        Task::Guest(arguments) => guest::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Gen(arguments) => generate::run(&arguments),
         Task::Lint(arguments) => lint::run(&arguments),

@@ -40,13 +40,14 @@ pub fn built_with_tests(name: &str) -> Command {
 pub struct Steps {
     since: Instant,
     done: Vec<(String, Duration)>,
+    skipped: Vec<(String, String)>,
     notes: Vec<String>,
 }
 
 impl Steps {
     /// No step yet.
     pub fn begin() -> Self {
-        Self { since: Instant::now(), done: Vec::new(), notes: Vec::new() }
+        Self { since: Instant::now(), done: Vec::new(), skipped: Vec::new(), notes: Vec::new() }
     }
 
     /// Runs `command`, whose output passes through. `hint` says what to do when it fails.
@@ -73,6 +74,12 @@ impl Steps {
         }
     }
 
+    /// A step that cannot be done here: said loudly, counted, and no success.
+    pub fn skip(&mut self, name: &str, why: &str) {
+        eprintln!("==> {name}\n    {name}: SKIPPED: {why}");
+        self.skipped.push((name.to_owned(), why.to_owned()));
+    }
+
     /// Something to say now and again at the end.
     pub fn note(&mut self, note: String) {
         eprintln!("    {note}");
@@ -82,12 +89,22 @@ impl Steps {
     /// Prints what was done, if it was more than one step.
     pub fn end(self) {
         if self.done.len() > 1 {
-            let width = self.done.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+            let names = self.done.iter().map(|(name, _)| name).chain(self.skipped.iter().map(|(name, _)| name));
+            let width = names.map(String::len).max().unwrap_or_default();
             eprintln!();
             for (name, took) in &self.done {
                 eprintln!("{name:width$}  {:>9}", seconds(*took));
             }
+            for (name, _) in &self.skipped {
+                eprintln!("{name:width$}  {:>9}", "SKIPPED");
+            }
             eprintln!("{:width$}  {:>9}", "total", seconds(self.since.elapsed()));
+        }
+        for (name, why) in &self.skipped {
+            eprintln!("skipped: {name}: {why}");
+        }
+        if !self.skipped.is_empty() {
+            eprintln!("{} skipped: this run does not prove all of it", self.skipped.len());
         }
         for note in &self.notes {
             eprintln!("note: {note}");

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use cxi_control_plane::{Family, REQUEST_LOGS};
+use cxi_control_plane::{Family, Progress, REQUEST_LOGS};
 
 use crate::{
     generate, images, lint, rights,
@@ -17,14 +17,20 @@ use crate::{
 
 /// Proves that this checkout is good: the one command of CI
 ///
-/// Formatting, clippy, dependencies, generated files in step, unit, property and model tests, and the scenarios on
-/// a real control plane with the real KMM. Some of them run containers, which needs root. Installs and builds what it
-/// needs into the cache. Stops at the first step that fails.
+/// Formatting, clippy, dependencies, generated files in step, unit, property and model tests, the scenarios on a real
+/// control plane with the real KMM, and drivers on real kernels in QEMU. Some of them run containers, which needs root.
+/// Installs and builds what it needs into the cache. Stops at the first step that fails.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Leave the scenarios out: seconds instead of minutes, and no proof of anything but the parts
     #[arg(long, conflicts_with = "scenario")]
     no_scenarios: bool,
+    /// Leave out what runs on real kernels in QEMU
+    #[arg(long)]
+    no_guests: bool,
+    /// Fail where something would be skipped because this machine lacks what it takes; CI does
+    #[arg(long)]
+    no_skips: bool,
     /// Build what scenarios need and run only those whose names contain this, such as `upgrade::drain`
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
@@ -50,6 +56,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         operator = Some(images::build_for_tests(&mut steps)?.join("cxi-operator"));
         steps.run("containers of the images", cargo(&unit).args(["--test", "containers"]), FAILED)?;
     }
+    if arguments.no_guests {
+        steps.note("what runs on real kernels was left out".to_owned());
+    } else if arguments.scenario.is_none() {
+        guests(&mut steps, arguments.no_skips)?;
+    }
     if arguments.no_scenarios {
         steps.note("the scenarios were left out".to_owned());
     } else {
@@ -63,6 +74,26 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 const OPERATOR_BIN: &str = "CXI_OPERATOR_BIN";
 
 const FAILED: &str = "see the failed test above";
+
+/// Drivers on real kernels; skipped where this machine cannot have any, unless that counts as a failure.
+fn guests(steps: &mut Steps, no_skips: bool) -> Result<()> {
+    const NAME: &str = "drivers on real kernels in QEMU";
+    let prepare = || match cxi_guest::prepare(&Progress::stderr()) {
+        Err(cxi_guest::Error::Missing(why)) if !no_skips => Ok(Some(why)),
+        outcome => outcome.map(|()| None).map_err(anyhow::Error::from),
+    };
+    if let Some(why) = steps.call("kernels and drivers for guests", prepare)? {
+        steps.skip(NAME, &why);
+        return Ok(());
+    }
+    steps.call("KMM's worker", || tools::ensure(&[Family::KmmWorker]))?;
+    let build = ["build", "--workspace", "--bins", "--locked"];
+    steps.run("programs of a node", &mut cargo(&build), "see the compiler's message above")?;
+    // All packages, of which only one has this test: with one package alone, its dependencies would be built again with
+    // the features that it alone wants.
+    let test = ["test", "--workspace", "--exclude", "cxi-e2e", "--test", "kernel", "--locked", "--no-fail-fast"];
+    steps.run(NAME, &mut cargo(&test), FAILED)
+}
 
 /// What selects scenarios by name, for `cargo test`.
 fn selection(name: &str) -> Result<Vec<String>> {
