@@ -21,7 +21,7 @@ use crate::{
 /// The trees that hold modules, in the order in which they are built.
 const TREES: [&str; 3] = ["cray-slingshot-base-link", "sl-driver", "cray-cxi-driver"];
 
-/// A firmware file that is in every image, below `opt/firmware`.
+/// A firmware file that is in every image, below `opt/lib/firmware`.
 pub const FIRMWARE: &str = "cxi/stand-in.bin";
 
 /// What a driver image for one kernel holds.
@@ -42,7 +42,7 @@ impl Driver {
         Ok(Self { release: release.to_owned(), root })
     }
 
-    /// The directory that is the root of the image: `opt/lib/modules/<kernel>/`, `opt/cxi/manifest.json`, `opt/firmware/`.
+    /// The directory that is the root of the image: `opt/lib/modules/<kernel>/`, `opt/cxi/manifest.json`, `opt/lib/firmware/`.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -149,7 +149,7 @@ fn build_driver(kernel: &Kernel, release: &str, place: &Path) -> Result<()> {
     depmod(kernel, place, &modules)?;
     let manifest = json!({"driverVersion": release, "kernel": kernel.release, "modules": manifest});
     write(&place.join("opt/cxi/manifest.json"), &format!("{manifest:#}\n"))?;
-    write(&place.join("opt/firmware").join(FIRMWARE), &format!("firmware of {release}\n"))
+    write(&place.join("opt/lib/firmware").join(FIRMWARE), &format!("firmware of {release}\n"))
 }
 
 /// Builds the modules of a source tree as DKMS would have it done.

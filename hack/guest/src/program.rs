@@ -89,6 +89,6 @@ mod tests {
     fn libraries_are_found_and_a_static_program_has_none() {
         let printed = "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld.so (0x3)\n";
         assert_eq!(paths(printed), [PathBuf::from("/lib/x/libc.so.6"), PathBuf::from("/lib64/ld.so")]);
-        assert_eq!(paths("/bin/busybox:\n\tnot a dynamic executable\n"), [PathBuf::new(); 0]);
+        assert!(paths("/bin/busybox:\n\tnot a dynamic executable\n").is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Firmware with Secure Boot on, and a key that it trusts, for kernels that load only signed modules.
 //!
-//! Debian's OVMF comes with a set of variables in which a certificate made for tests ("SnakeOil") is enrolled, and with its
+//! Debian's OVMF comes with a set of variables in which a certificate made for tests (`SnakeOil`) is enrolled, and with its
 //! private key. A kernel of Debian takes the certificates of the firmware's `db` for its own (`.platform` keyring), modules
 //! included, as it does on a machine where an administrator has enrolled one.
 

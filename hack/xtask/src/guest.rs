@@ -16,13 +16,18 @@ use crate::{
     tools,
 };
 
+const MIRROR: &str = "CXI_DEBIAN_MIRROR names another server than http://deb.debian.org to fetch kernels from.\n\n\
+                      Examples:\n  cargo xtask guest --kernel 6.1 --flavour amd64\n  \
+                      cargo xtask guest --bare --run 'modprobe -d /images/13.0.0/opt cxi-user; ls /dev/cxi*'";
+
 /// Boots a real Debian kernel in QEMU, with the stand-in driver, and gives a shell in it
 ///
 /// The guest has NICs (the stand-in's), driver images of two releases below /images, the node agent, the device plugin,
 /// the CDI generator and KMM's worker. Nothing of this machine is changed; the guest's files are in its memory. Ctrl-A X
-/// ends it, and so does leaving the shell. Kernels come from Debian 12 (set CXI_DEBIAN_MIRROR for another server than
-/// deb.debian.org) and are kept in the cache. Needs the Debian packages qemu-system-x86, busybox-static, kmod, gcc, make.
+/// ends it, and so does leaving the shell. Kernels come from Debian 12 and are kept in the cache. Needs the Debian packages
+/// qemu-system-x86, busybox-static, kmod, gcc, make.
 #[derive(Debug, Args)]
+#[command(after_help = MIRROR)]
 pub struct Arguments {
     /// Line of kernels
     #[arg(long, value_enum, default_value = "6.12")]

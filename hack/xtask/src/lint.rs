@@ -34,8 +34,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Formatting and clippy.
 pub fn source(steps: &mut Steps) -> Result<()> {
     steps.run("formatting", &mut cargo(&["fmt", "--all", "--check"]), "run `cargo fmt --all`")?;
+    const HINT: &str = "`cargo xtask lint --fix` applies what clippy can do itself";
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
-    steps.run("clippy", &mut cargo(&clippy), "`cargo xtask lint --fix` applies what clippy can do itself")
+    steps.run("clippy", &mut cargo(&clippy), HINT)?;
+    // Not among all targets, because it does not run with all tests.
+    let kernel = ["clippy", "--workspace", "--test", "kernel", "--locked", "--", "--deny", "warnings"];
+    steps.run("clippy of the tests on real kernels", &mut cargo(&kernel), HINT)
 }
 
 /// Bans, licences, sources, and advisories where their database can be reached.

@@ -72,7 +72,7 @@ impl Node {
             .run(&format!(
                 "rm -rf /tmp/opt; mkdir -p /tmp/opt/lib/modules; \
                  cp -R {image}/opt/lib/modules/$(uname -r) /tmp/opt/lib/modules && \
-                 mkdir -p /tmp/opt/firmware && cp -R {image}/opt/firmware/* /tmp/opt/firmware"
+                 mkdir -p /tmp/opt/lib/firmware && cp -R {image}/opt/lib/firmware/* /tmp/opt/lib/firmware"
             ))
             .unwrap()
     }
@@ -182,7 +182,8 @@ pub fn proves(report: &NodeReport, build_ids: &BTreeMap<String, String>) -> bool
 async fn api() -> Api<CXINode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = kube::config::Kubeconfig::read_from(lab::PLANE.kubeconfig()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    let config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await.unwrap();
     Api::all(kube::Client::try_from(config).unwrap())
 }
 
@@ -201,7 +202,7 @@ fn kubeconfig() -> String {
 fn worker_config(kernel: &str, firmware: bool) -> Value {
     let mut source = json!({"type": "prebuilt", "image": "registry.example.com/cxi-driver"});
     if firmware {
-        source["modprobe"] = json!({"firmwarePath": "/opt/firmware"});
+        source["modprobe"] = json!({"firmwarePath": "/opt/lib/firmware"});
     }
     let spec: CXIDriverSpec = serde_json::from_value(json!({"version": lab::A, "source": source})).unwrap();
     let revision = RevisionId::of("fabric", &spec);

@@ -23,8 +23,8 @@ fn mislabelled(kernel: &Kernel, other: &Kernel, place: &Path) {
         let file = file.unwrap();
         fs::copy(file.path(), to.join("extra").join(file.file_name())).unwrap();
     }
-    fs::create_dir_all(place.join("opt/firmware/cxi")).unwrap();
-    fs::write(place.join("opt/firmware/cxi/any"), "").unwrap();
+    fs::create_dir_all(place.join("opt/lib/firmware/cxi")).unwrap();
+    fs::write(place.join("opt/lib/firmware/cxi/any"), "").unwrap();
 }
 
 #[test]
