@@ -31,10 +31,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+const HINT: &str = "`cargo xtask lint --fix` applies what clippy can do itself";
+
 /// Formatting and clippy.
 pub fn source(steps: &mut Steps) -> Result<()> {
     steps.run("formatting", &mut cargo(&["fmt", "--all", "--check"]), "run `cargo fmt --all`")?;
-    const HINT: &str = "`cargo xtask lint --fix` applies what clippy can do itself";
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
     steps.run("clippy", &mut cargo(&clippy), HINT)?;
     // Not among all targets, because it does not run with all tests.
