@@ -1,7 +1,7 @@
 //! KMM 2.5 on the simulated nodes: version labels → internal labels → what is wanted → worker pods → what is had → ready
 //! labels. After its action table, and after what was seen of the real one when things go wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cxi_api::{
     RevisionId, Timestamp,
@@ -92,9 +92,13 @@ impl Sim {
         self.api.revisions = revisions;
     }
 
-    /// Version labels: ours (M) and KMM's internal one (W).
+    /// Version labels: ours (M) and KMM's internal one (W). KMM goes by the labels, whether their Module is there or not
+    /// (`getLabelsPerModules` in `node_label_module_version_reconciler.go`).
     fn kmm_labels(&mut self, name: &str) {
-        for module in self.modules() {
+        let internal = kmm_worker_label(NAMESPACE, "");
+        let labelled = self.node(name).labels.keys().filter_map(|key| key.strip_prefix(&internal).map(str::to_owned));
+        let modules: BTreeSet<String> = labelled.chain(self.modules()).collect();
+        for module in modules {
             let (m_key, w_key) = (kmm_version_label(NAMESPACE, &module), kmm_worker_label(NAMESPACE, &module));
             let ready_key = format!("kmm.node.kubernetes.io/{NAMESPACE}.{module}.ready");
             let now = self.now;
