@@ -103,7 +103,9 @@ fn order<'m, 'a>(scope: &Scope<'_>, rollout: &Rollout, members: &'m [Member<'a>]
             known.is_some_and(|known| !known.images.is_empty() && !known.images.contains_key(&node.kernel))
         });
         let own = scope.world.own_node.as_ref() == Some(&node.name);
-        (own, in_service, !asked, !homeless, scope.holders(node).len(), node.created, node.name.clone())
+        // Nobody can hold these up, so they count before the budget is given to others.
+        let repair = record.is_some_and(|record| drift::needs_repair(scope.world, node, record));
+        (!repair, own, in_service, !asked, !homeless, scope.holders(node).len(), node.created, node.name.clone())
     });
     candidates
 }

@@ -29,7 +29,7 @@ pub struct Arguments {
     #[arg(long)]
     no_guests: bool,
     /// Fail where something would be skipped because this machine lacks what it takes; CI does
-    #[arg(long)]
+    #[arg(long, env = "CXI_NO_SKIPS")]
     no_skips: bool,
     /// Build what scenarios need and run only those whose names contain this, such as `upgrade::drain`
     #[arg(long, value_name = "NAME")]

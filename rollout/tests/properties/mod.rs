@@ -48,3 +48,18 @@ fn pods_keep_their_retry_handler_when_a_node_is_let_go_by_hand() {
     ];
     chaos::run(1, 2_593_726_925_041, 1, &events);
 }
+
+/// What the dice found once: a node whose label was taken away by hand is repaired at once, whatever the budget says. Others,
+/// earlier in the alphabet, were given the budget before it was counted.
+#[test]
+fn a_node_that_must_be_repaired_counts_before_the_budget_is_given_away() {
+    let events = [
+        (3, Event::Clock(30)),
+        (29, Event::Forge { node: 1, phase: 2 }),
+        (46, Event::Upgrade(1)),
+        (47, Event::Upgrade(1)),
+        (50, Event::Upgrade(2)),
+        (52, Event::DropLabels(4)),
+    ];
+    chaos::run(5, 1_379_670_787_955_004_096, 1, &events);
+}
