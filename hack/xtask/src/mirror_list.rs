@@ -184,7 +184,7 @@ mod tests {
             (&[][..], false, "--by-tag"),
             (&["--format", "skopeo"], true, "--to"),
             (&["--driver-image", "r"], true, "--kernel"),
-            (&["--kernel", "6.1"], true, "--driver-image"),
+            (&["--kernel", "6.1.0-56-amd64"], true, "--driver-image"),
         ] {
             let error = format!("{:#}", said(flags, published).unwrap_err());
             assert!(error.contains(wanted), "{flags:?}: {error}");
