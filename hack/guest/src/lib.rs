@@ -15,7 +15,7 @@
 //! let initrd = std::path::Path::new("/tmp/initrd");
 //! node.tree(&kernel, &progress)?.write_initrd(initrd)?;
 //! let mut guest = Guest::boot(&Machine::default(), &kernel, initrd)?;
-//! print!("{}", guest.succeed("modprobe -d /images/13.0.0/opt cxi-user && ls /sys/class/cxi")?);
+//! print!("{}", guest.succeed("/sbin/modprobe -d /images/13.0.0/opt cxi-user && ls /sys/class/cxi")?);
 //! # Ok(())
 //! # }
 //! ```

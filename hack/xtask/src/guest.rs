@@ -18,7 +18,7 @@ use crate::{
 
 const MIRROR: &str = "CXI_DEBIAN_MIRROR names another server than http://deb.debian.org to fetch kernels from.\n\n\
                       Examples:\n  cargo xtask guest --kernel 6.1 --flavour amd64\n  \
-                      cargo xtask guest --bare --run 'modprobe -d /images/13.0.0/opt cxi-user; ls /dev/cxi*'";
+                      cargo xtask guest --bare --run '/sbin/modprobe -d /images/13.0.0/opt cxi-user; ls /dev/cxi*'";
 
 /// Boots a real Debian kernel in QEMU, with the stand-in driver, and gives a shell in it
 ///
@@ -128,9 +128,9 @@ fn greeting(kernel: &Kernel, arguments: &Arguments) -> String {
     let release = arguments.drivers.first().map_or("13.0.0", String::as_str);
     format!(
         "\nkernel {}; Ctrl-A X ends the guest\n\
-         load a driver:  modprobe -d /images/{release}/opt -a cxi-user cxi-eth\n\
+         load a driver:  /sbin/modprobe -d /images/{release}/opt -a cxi-user cxi-eth\n\
          its NICs:       ls -l /sys/class/cxi /dev/cxi*\n\
-         take it out:    modprobe -r cxi-eth cxi-user cxi-ss1 cxi-sl cxi-sbl\n\n",
+         take it out:    /sbin/modprobe -d /images/{release}/opt -r cxi-eth cxi-user cxi-ss1 cxi-sl cxi-sbl\n\n",
         kernel.release
     )
 }
