@@ -6,9 +6,12 @@
 use std::{
     env,
     ffi::OsString,
+    fmt::Write,
     fs::{self, File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
 };
+
+use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Attempt, Error, Result},
@@ -28,6 +31,21 @@ fn choose(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     set("CXI_CACHE_DIR")
         .or_else(|| set("XDG_CACHE_HOME").map(|base| base.join("cxi-operator")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/cxi-operator")))
+}
+
+/// A name for what is made of `parts`: 16 hexadecimal digits that change when any part changes.
+pub fn key<P: AsRef<[u8]>>(parts: &[P]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts.iter().map(AsRef::as_ref) {
+        // The length keeps "ab","c" apart from "a","bc".
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// An exclusive lock between processes, released on drop or when the process dies.
@@ -73,6 +91,15 @@ pub(crate) fn create_parent(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_key_changes_with_every_part() {
+        let base = key(&["mod", "sum", "flags", "go1.26.8"]);
+        assert_eq!(base.len(), 16);
+        assert_eq!(base, key(&["mod", "sum", "flags", "go1.26.8"]));
+        assert_ne!(base, key(&["mods", "um", "flags", "go1.26.8"]));
+        assert_ne!(base, key(&["mod", "sum", "flags", "go1.27.0"]));
+    }
 
     fn chosen(variables: &[(&str, &str)]) -> Option<PathBuf> {
         choose(|name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value)))

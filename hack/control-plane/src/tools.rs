@@ -12,8 +12,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest, Sha256};
-
 use crate::{
     cache,
     error::{Attempt, Error, Result},
@@ -260,41 +258,15 @@ impl Module {
         };
         let (module, sums) = (read("go.mod")?, read("go.sum")?);
         let flags = build::flags(&module);
-        let key = key(&[&module, &sums, &flags.join(" "), go.version()]);
+        let key = cache::key(&[&module, &sums, &flags.join(" "), go.version()]);
         let place = cache::directory()?.join("tools").join(format!("{name}-{key}"));
         Ok(Self { source, place, flags })
     }
 }
 
-/// The cache key of a module: 16 hexadecimal digits that change when any part changes.
-fn key(parts: &[&str]) -> String {
-    use std::fmt::Write;
-
-    let mut hash = Sha256::new();
-    for part in parts {
-        // The length keeps "ab","c" apart from "a","bc".
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
-    }
-    hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_key_changes_with_every_part() {
-        let base = key(&["mod", "sum", "flags", "go1.26.8"]);
-        assert_eq!(base.len(), 16);
-        assert_eq!(base, key(&["mod", "sum", "flags", "go1.26.8"]));
-        assert_ne!(base, key(&["mods", "um", "flags", "go1.26.8"]));
-        assert_ne!(base, key(&["mod", "sum", "flags", "go1.27.0"]));
-    }
 
     #[test]
     fn every_tool_is_declared_in_its_module() {

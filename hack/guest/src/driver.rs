@@ -13,7 +13,6 @@ use serde_json::json;
 
 use crate::{
     error::{Attempt, Error, Result},
-    hash,
     kernel::Kernel,
     program,
 };
@@ -80,7 +79,7 @@ fn built(kernel: &Kernel, what: &str, progress: &Progress, build: impl FnOnce(&P
     contents(&source(), &mut parts)?;
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
     let place =
-        cache::directory()?.join("guest/built").join(format!("{what}-{}-{}", kernel.release, hash::short(&parts)));
+        cache::directory()?.join("guest/built").join(format!("{what}-{}-{}", kernel.release, cache::key(&parts)));
     if place.is_dir() {
         return Ok(place);
     }

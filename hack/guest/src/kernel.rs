@@ -224,7 +224,7 @@ fn unpacked(
     adapt: impl FnOnce(&Target<'_>) -> Result<()>,
 ) -> Result<PathBuf> {
     let hashes: Vec<&[u8]> = packages.iter().map(|package| package.hash.as_bytes()).collect();
-    let place = kernels.join(format!("{name}-{}", crate::hash::short(&hashes)));
+    let place = kernels.join(format!("{name}-{}", cache::key(&hashes)));
     if !place.is_dir() {
         let unfinished =
             tempfile::tempdir_in(kernels).attempt(|| format!("create a directory in {}", kernels.display()))?;

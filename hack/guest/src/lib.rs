@@ -25,7 +25,6 @@ mod debian;
 pub mod driver;
 mod error;
 mod guest;
-mod hash;
 mod kernel;
 mod machine;
 mod node;

@@ -15,7 +15,6 @@ use cxi_control_plane::{Progress, cache};
 use crate::{
     debian::Archive,
     error::{Attempt, Result},
-    hash,
     kernel::Kernel,
     program,
 };
@@ -53,7 +52,7 @@ impl Uefi {
         }
         let archive = Archive::update(progress)?;
         let package = archive.package("ovmf")?;
-        let directory = cache.join(format!("uefi-{}", hash::short(&[package.hash.as_bytes()])));
+        let directory = cache.join(format!("uefi-{}", cache::key(&[package.hash.as_bytes()])));
         let unfinished =
             tempfile::tempdir_in(&cache).attempt(|| format!("create a directory in {}", cache.display()))?;
         archive.unpack(&[package], unfinished.path())?;

@@ -1,15 +1,18 @@
 //! `cargo xtask bench`
 
-use std::os::unix::process::CommandExt;
+use std::{os::unix::process::CommandExt, process::Command};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use cxi_control_plane::Family;
 
 use crate::{
-    steps::{Steps, cargo},
+    steps::{Steps, cargo, target},
     tools,
 };
+
+/// Optimised, see Cargo.toml.
+const PROFILE: &str = "figures";
 
 /// Measures, and prints a table
 ///
@@ -38,9 +41,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return node(steps, &arguments.arguments);
     }
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
-    let build = ["build", "--workspace", "--bins", "--release"];
+    let build = ["build", "--package", "cxi-operator", "--package", "cxi-e2e", "--bins", "--profile", PROFILE];
     steps.run("optimised build", &mut cargo(&build), "see the compiler's message above")?;
-    let mut command = cargo(&["run", "--quiet", "--package", "cxi-e2e", "--release", "--bin", "bench", "--"]);
+    // Not by `cargo run`: for one package alone its dependencies would be built again, with the features that it wants.
+    let mut command = Command::new(target().join(PROFILE).join("bench"));
     command.arg("rollout");
     Err(command.args(&arguments.arguments).exec()).context("cannot start the benchmark")
 }
@@ -48,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// The benchmarks of the programs on a node, one after the other.
 fn node(mut steps: Steps, arguments: &[String]) -> Result<()> {
     for (package, example) in [("cxi-device-plugin", "bench_allocate"), ("cxi-agent", "bench_exporter")] {
-        let run = ["run", "--quiet", "--release", "--package", package, "--example", example, "--"];
+        let run = ["run", "--quiet", "--profile", PROFILE, "--package", package, "--example", example, "--"];
         steps.run(example, cargo(&run).args(arguments), "see the message above")?;
     }
     steps.end();

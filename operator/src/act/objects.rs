@@ -1,6 +1,6 @@
 //! Objects that the operator creates in its namespace. Names are deterministic, so what exists already is fine.
 
-use cxi_api::{RevisionId, kmm::Module, names::module_name};
+use cxi_api::{CXIDriverSpec, RevisionId, kmm::Module, names::module_name};
 use cxi_rollout::Action;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
@@ -45,10 +45,7 @@ impl Parts {
         revision: &RevisionId,
         seen: &Snapshot,
     ) -> Result<(), Error> {
-        let spec = &seen_driver(driver, seen)?.spec;
-        if !render::describes(driver, spec, revision) {
-            return Err(Error::stale("the spec describes another revision"));
-        }
+        let spec = described(driver, revision, seen)?;
         let module = render::module(driver, spec, revision, &self.identity.namespace);
         let created = self.modules().create(&created_by_us(), &module).await?;
         self.caches.modules.wrote(created);
@@ -62,10 +59,7 @@ impl Parts {
         revision: &RevisionId,
         seen: &Snapshot,
     ) -> Result<(), Error> {
-        let spec = &seen_driver(driver, seen)?.spec;
-        if !render::describes(driver, spec, revision) {
-            return Err(Error::stale("the spec describes another revision"));
-        }
+        let spec = described(driver, revision, seen)?;
         let module = seen.module(&module_name(revision)).and_then(|module| module.metadata.uid.as_deref());
         let module = module.ok_or_else(|| Error::stale("the Module is gone"))?;
         let wanted = render::containerfile(driver, spec, revision, &self.identity.namespace, module);
@@ -146,5 +140,15 @@ impl Parts {
         let deleted = self.own_pods().delete(name, &only(uid)).await?;
         deleted.either(|object| self.caches.own_pods.wrote(object), |_| self.caches.own_pods.gone(uid));
         Ok(())
+    }
+}
+
+/// The spec of a CXIDriver, if it still describes the revision that is to be made.
+fn described<'a>(driver: &str, revision: &RevisionId, seen: &'a Snapshot) -> Result<&'a CXIDriverSpec, Error> {
+    let spec = &seen_driver(driver, seen)?.spec;
+    if render::describes(driver, spec, revision) {
+        Ok(spec)
+    } else {
+        Err(Error::stale("the spec describes another revision"))
     }
 }
