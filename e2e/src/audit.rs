@@ -1,7 +1,7 @@
 //! What the operator asked of the API server, counted from the server's own audit log.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{BufRead, BufReader},
     path::Path,
@@ -18,6 +18,8 @@ const OPERATOR_USER: &str = "system:serviceaccount:cxi-operator:cxi-operator";
 pub struct Requests {
     counts: BTreeMap<(String, String), usize>,
     evicted: usize,
+    /// Those that the operator had no right to, watches and those of the Lease included.
+    forbidden: BTreeSet<(String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -65,18 +67,21 @@ impl Requests {
     }
 
     fn add(&mut self, entry: &Entry) {
-        if entry.stage != "ResponseComplete" || entry.user.username != OPERATOR_USER || entry.verb == "watch" {
+        if entry.stage != "ResponseComplete" || entry.user.username != OPERATOR_USER {
             return;
         }
         let Some(object) = &entry.object_ref else { return };
-        if object.resource == "leases" {
-            return;
-        }
         let resource = match &object.subresource {
             Some(subresource) => format!("{}/{subresource}", object.resource),
             None => object.resource.clone(),
         };
         let code = entry.response_status.as_ref().map_or(0, |response| response.code);
+        if code == 403 {
+            self.forbidden.insert((entry.verb.clone(), resource.clone()));
+        }
+        if entry.verb == "watch" || object.resource == "leases" {
+            return;
+        }
         if resource == "pods/eviction" && code == 201 {
             self.evicted += 1;
         }
@@ -90,7 +95,8 @@ impl Requests {
             let new = count - before.counts.get(key).copied().unwrap_or(0);
             (new > 0).then(|| (key.clone(), new))
         });
-        Self { counts: counts.collect(), evicted: self.evicted - before.evicted }
+        let forbidden = self.forbidden.difference(&before.forbidden).cloned().collect();
+        Self { counts: counts.collect(), evicted: self.evicted - before.evicted, forbidden }
     }
 
     /// Requests that change something, refused ones included.
@@ -101,6 +107,11 @@ impl Requests {
     /// Requests that read something.
     pub fn reads(&self) -> usize {
         self.count(|verb| matches!(verb, "get" | "list"))
+    }
+
+    /// Verb and resource of what the operator had no right to.
+    pub fn forbidden(&self) -> Vec<String> {
+        self.forbidden.iter().map(|(verb, resource)| format!("{verb} {resource}")).collect()
     }
 
     /// Evictions that were granted.
@@ -145,11 +156,13 @@ mod tests {
             line("get", "nodes", 200),
             line("update", "leases", 200),
             line("watch", "nodes", 200),
+            line("watch", "secrets", 403),
             "{\"half\":".to_owned(),
         ];
         std::fs::write(log.path(), lines.join("\n")).unwrap();
         let requests = Requests::read(log.path()).unwrap();
         assert_eq!((requests.writes(), requests.reads(), requests.evicted()), (3, 1, 1));
+        assert_eq!(requests.forbidden(), ["watch secrets"]);
         assert_eq!(requests.since(&requests), Requests::default());
     }
 }

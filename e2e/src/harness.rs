@@ -21,7 +21,7 @@ use crate::{
     driver_model::Registry,
     jobs::Jobs,
     operator::{FAULTY, Operator, SHIPPED, log_tail},
-    planes::{Plane, Wanted},
+    planes::{Contents, Plane, Wanted},
     soft_node::{Pace, SoftCluster},
     table::table,
     wait::wait_for,
@@ -76,6 +76,8 @@ pub struct HarnessOptions {
     pub pace: Pace,
     /// Driver releases whose images exist.
     pub versions: Vec<String>,
+    /// Images without drivers that exist besides those that the harness itself names.
+    pub images: Vec<String>,
     /// Whether KMM is installed and runs.
     pub kmm: bool,
     /// Who reports what a node is.
@@ -93,6 +95,7 @@ impl Default for HarnessOptions {
         Self {
             pace: Pace::default(),
             versions: ["13.0.0", "13.1.0", "13.2.0"].map(str::to_owned).to_vec(),
+            images: Vec::new(),
             kmm: true,
             agents: Agents::Simulated,
             audit: false,
@@ -122,11 +125,25 @@ impl Harness {
     /// # Errors
     /// If a tool is missing or a server fails; the error says which and shows the end of its log.
     pub async fn start(options: HarnessOptions) -> Result<Self> {
-        let HarnessOptions { pace, versions, kmm, agents, audit, keep_data, operator_args } = options;
-        let plane = Plane::take(Wanted { kmm, audit, keep_data }).await?;
+        let HarnessOptions { kmm, audit, keep_data, .. } = options;
+        let contents = if kmm { Contents::Everything } else { Contents::WithoutKmm };
+        let plane = Plane::take(Wanted { contents, audit, keep_data }).await?;
+        Self::on(plane, options).await
+    }
+
+    /// Everything but nodes and operator on a control plane that has our CRDs; of the options those of the control plane
+    /// do not count.
+    ///
+    /// # Errors
+    /// If it does not answer, or there is no room for the files of agents.
+    pub async fn on(plane: Plane, options: HarnessOptions) -> Result<Self> {
+        let HarnessOptions { pace, versions, images, agents, operator_args, .. } = options;
         let client = client(plane.kubeconfig()).await?;
         let mut registry = Registry::default();
         for image in [WORKER_IMAGE, DEVICE_PLUGIN_IMAGE, AGENT_IMAGE, RETRY_HANDLER_IMAGE] {
+            registry.add_other(image);
+        }
+        for image in &images {
             registry.add_other(image);
         }
         for version in &versions {
@@ -172,7 +189,7 @@ impl Harness {
         let number = self.operators.fetch_add(1, Ordering::Relaxed) + 1;
         let configured = self.operator_args.iter().map(String::as_str);
         let arguments = last_of_each(OPERATOR_ARGS.into_iter().chain(configured).chain(arguments.iter().copied()));
-        Operator::start(program, self.plane.operator_kubeconfig(), NAMESPACE, &self.log(number), arguments)
+        Operator::start(program, &self.plane.operator_kubeconfig()?, NAMESPACE, &self.log(number), arguments)
     }
 
     /// The ends of all operators' logs.

@@ -34,11 +34,22 @@ const CLEAN_WITHIN: Duration = Duration::from_mins(1);
 /// Controllers make up for what was deleted for about as long after that.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// What a control plane begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// Everything that we ship, and KMM, which runs.
+    Everything,
+    /// Everything that we ship, but no KMM.
+    WithoutKmm,
+    /// Nothing but the Operator Lifecycle Manager, which runs.
+    Olm,
+}
+
 /// What a scenario wants of its control plane.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// Whether KMM is installed and runs.
-    pub kmm: bool,
+    /// What is installed.
+    pub contents: Contents,
     /// Whether the API server writes an audit log.
     pub audit: bool,
     /// Whether the data directory with all logs stays.
@@ -47,18 +58,19 @@ pub struct Wanted {
 
 impl Wanted {
     /// What most scenarios want.
-    pub const ORDINARY: Self = Self { kmm: true, audit: false, keep_data: false };
+    pub const ORDINARY: Self = Self { contents: Contents::Everything, audit: false, keep_data: false };
 
     /// Whether one that others have used, and that others will use, does as well.
     fn is_ordinary(self) -> bool {
-        self.kmm && !self.audit && !self.keep_data
+        self.contents == Contents::Everything && !self.audit && !self.keep_data
     }
 }
 
-/// A control plane with everything installed that we ship, and what it held then.
+/// A control plane and what it held when it was installed.
 struct Prepared {
     plane: ControlPlane,
-    operator: PathBuf,
+    /// Kubeconfig of the operator that we installed.
+    operator: Option<PathBuf>,
     inventory: Inventory,
 }
 
@@ -98,9 +110,16 @@ impl Plane {
         Ok(Self { prepared: Some(prepared), logs, ordinary })
     }
 
-    /// The operator's kubeconfig, with the token of its `ServiceAccount`.
-    pub fn operator_kubeconfig(&self) -> &Path {
-        &self.prepared().operator
+    /// The operator's kubeconfig, with the token of its `ServiceAccount`. Where somebody else installs the operator it is a
+    /// new one each time.
+    ///
+    /// # Errors
+    /// If there is no such account.
+    pub fn operator_kubeconfig(&self) -> Result<PathBuf> {
+        match &self.prepared().operator {
+            Some(path) => Ok(path.clone()),
+            None => Ok(tokio::task::block_in_place(|| self.service_account_kubeconfig(NAMESPACE, OPERATOR))?),
+        }
     }
 
     /// Where the logs of this use are.
@@ -139,17 +158,22 @@ impl Plane {
 
 impl Prepared {
     async fn start(wanted: Wanted) -> Result<Self> {
-        let Wanted { kmm, audit, keep_data } = wanted;
+        let Wanted { contents, audit, keep_data } = wanted;
         let (plane, operator) = off_the_runtime(move || {
-            let toolbox = Toolbox::ensure(Family::CONTROL_PLANE, &Progress::stderr())?;
+            let olm: &[Family] = if contents == Contents::Olm { &[Family::OlmChecks, Family::Olm] } else { &[] };
+            let toolbox = Toolbox::ensure(&[Family::CONTROL_PLANE, olm].concat(), &Progress::stderr())?;
             let plane = ControlPlane::start(&toolbox, &Options { audit, keep_data, ..Options::default() })?;
+            if contents == Contents::Olm {
+                plane.start_olm()?;
+                return Ok((plane, None));
+            }
             install(&plane)?;
-            if kmm {
+            if contents == Contents::Everything {
                 plane.install_kmm()?;
                 plane.start_kmm()?;
             }
             let operator = plane.service_account_kubeconfig(NAMESPACE, OPERATOR)?;
-            Ok((plane, operator))
+            Ok((plane, Some(operator)))
         })
         .await?;
         let client = client(plane.kubeconfig()).await?;

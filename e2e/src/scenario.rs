@@ -56,13 +56,20 @@ impl Scenario {
     /// # Errors
     /// See [`Scenario::start`].
     pub async fn start_with(options: HarnessOptions, nodes: usize, shape: &NodeShape) -> Result<Self> {
-        let harness = Harness::start(options).await?;
+        let mut scenario = Self::on(Harness::start(options).await?, nodes, shape).await?;
+        scenario.start_operator(&[])?;
+        Ok(scenario)
+    }
+
+    /// Nodes and an oracle in a cluster, without an operator yet.
+    ///
+    /// # Errors
+    /// If a node does not become Ready.
+    pub async fn on(harness: Harness, nodes: usize, shape: &NodeShape) -> Result<Self> {
         let oracle = Oracle::start(&harness.client, &harness.soft);
         let nodes = harness.soft.add_nodes("n", nodes, shape);
         harness.soft.wait_until_ready(LONG).await?;
-        let mut scenario = Self { harness, nodes, operator: None, oracle: Some(oracle) };
-        scenario.start_operator(&[])?;
-        Ok(scenario)
+        Ok(Self { harness, nodes, operator: None, oracle: Some(oracle) })
     }
 
     /// A cluster all of whose nodes are verified on [`OLD`], by the CXIDriver [`DRIVER`] after `change` of its spec.
@@ -114,6 +121,18 @@ impl Scenario {
         self.oracle.iter().for_each(|oracle| oracle.operator_runs(false));
         let operator = self.operator.take().context("no operator runs")?;
         drop(operator);
+        Ok(())
+    }
+
+    /// Asks the operator to end, as a kubelet does, and waits until it has.
+    ///
+    /// # Errors
+    /// If none runs, or it ends with an error.
+    pub fn stop_operator(&mut self) -> Result<()> {
+        let operator = self.operator.take().context("no operator runs")?;
+        let status = tokio::task::block_in_place(|| operator.stop())?;
+        self.oracle.iter().for_each(|oracle| oracle.operator_runs(false));
+        ensure!(status.success(), "the operator ended with {status}");
         Ok(())
     }
 
@@ -302,12 +321,21 @@ impl Scenario {
     /// # Errors
     /// If the oracle saw a violation, or the control plane cannot be cleaned for the next scenario.
     pub async fn finish(mut self) -> Result<()> {
-        let story = self.story().await;
-        let oracle = self.oracle.take().context("the scenario has finished before")?;
-        let violations = oracle.finish().await;
-        ensure!(violations.is_empty(), "the oracle saw\n{}\n\n{story}", lines(&violations));
+        self.judge().await?;
         drop(self.operator.take());
         self.harness.give_back().await
+    }
+
+    /// Watches the settled state for some seconds and asks the oracle, which then watches no longer. The cluster goes on.
+    ///
+    /// # Errors
+    /// If the oracle saw a violation.
+    pub async fn judge(&mut self) -> Result<()> {
+        let story = self.story().await;
+        let oracle = self.oracle.take().context("the oracle was asked before")?;
+        let violations = oracle.finish().await;
+        ensure!(violations.is_empty(), "the oracle saw\n{}\n\n{story}", lines(&violations));
+        Ok(())
     }
 
     async fn story(&self) -> String {

@@ -1,6 +1,7 @@
 //! The package for the Operator Lifecycle Manager: the bundle, byte for byte, and what a catalog and a cluster need beside it.
 
 mod bundle;
+pub mod catalog;
 mod csv;
 mod descriptors;
 mod manifests;

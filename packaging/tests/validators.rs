@@ -83,16 +83,8 @@ fn operator_verify_finds_what_is_wrong() -> Result<()> {
 fn catalog(place: &Path, bundles: &[(&str, PathBuf)]) -> Result<PathBuf> {
     let directory = place.join("catalog").join(PACKAGE);
     fs::create_dir_all(&directory)?;
-    let mut before: Option<&str> = None;
-    let entries = bundles.iter().map(|(version, _)| {
-        let replaces = before.replace(version).map(|before| format!("  replaces: {PACKAGE}.v{before}\n"));
-        format!("- name: {PACKAGE}.v{version}\n{}", replaces.unwrap_or_default())
-    });
-    let entries: String = entries.collect();
-    let mut text = format!(
-        "schema: olm.package\nname: {PACKAGE}\ndefaultChannel: {CHANNEL}\n---\nschema: olm.channel\npackage: {PACKAGE}\n\
-         name: {CHANNEL}\nentries:\n{entries}"
-    );
+    let names: Vec<_> = bundles.iter().map(|(version, _)| format!("{PACKAGE}.v{version}")).collect();
+    let mut text = olm::catalog::package(PACKAGE, CHANNEL, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     for (_, bundle) in bundles {
         let output = tool(Tool::Opm, &["render", &bundle.display().to_string(), "-o", "yaml"])?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -3,6 +3,7 @@
 mod agent_policy;
 mod cluster;
 mod install;
+mod olm;
 mod operands;
 mod planes;
 mod policies;

@@ -17,6 +17,7 @@ use crate::{
     error::{Attempt, Error, Result},
     kmm::Kmm,
     kubeconfig::{Cluster, Credential},
+    olm::Olm,
     pki::Authority,
     process::{Janitor, Process},
     request_log,
@@ -44,7 +45,7 @@ pub struct Options {
     pub keep_data: bool,
 }
 
-/// A running etcd, kube-apiserver, kube-controller-manager and kube-scheduler, and KMM once installed.
+/// A running etcd, kube-apiserver, kube-controller-manager and kube-scheduler, and KMM and OLM once installed.
 ///
 /// All of it stops when this is dropped or when this process dies in whatever way. All methods may be called from
 /// several threads.
@@ -52,6 +53,7 @@ pub struct Options {
 pub struct ControlPlane {
     // In the order in which they end: clients before servers, the data last.
     pub(crate) kmm: Mutex<Kmm>,
+    pub(crate) olm: Mutex<Olm>,
     servers: Mutex<Vec<Process>>,
     /// How the API server is started, and its port.
     apiserver: (Vec<String>, u16),
@@ -103,6 +105,7 @@ impl ControlPlane {
         ];
         let plane = Self {
             kmm: Mutex::new(Kmm::default()),
+            olm: Mutex::new(Olm::default()),
             servers: Mutex::new(servers),
             apiserver: (apiserver, ports.apiserver),
             toolbox: toolbox.clone(),
@@ -278,6 +281,7 @@ impl Drop for ControlPlane {
     fn drop(&mut self) {
         // All lifelines at once, then the waiting: the whole end takes as long as the slowest, not the sum.
         self.kmm().release();
+        self.olm().release();
         for server in self.servers().iter_mut() {
             server.release();
         }

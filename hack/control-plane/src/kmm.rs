@@ -5,8 +5,6 @@ use std::{
     net::{Ipv4Addr, TcpStream},
     path::Path,
     sync::{MutexGuard, PoisonError},
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -15,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     control_plane::{ControlPlane, port_was_taken},
     error::{Attempt, Error, Result},
-    process::Process,
+    process::{Process, wait_until},
     servers::free_port,
     tools::Tool,
 };
@@ -27,11 +25,6 @@ const CONFIG_MAP: &str = "kmm-config";
 
 /// What the manager logs once for each controller when its caches are filled.
 const MANAGER_STARTED: &str = "Starting workers";
-
-/// How long manager and webhook may take to start: a second or two alone, longer beside a build.
-const READY_WITHIN: Duration = Duration::from_mins(1);
-
-const POLL: Duration = Duration::from_millis(50);
 
 /// How often the start of the webhook server is repeated because another process took its port in between.
 const START_ATTEMPTS: u32 = 5;
@@ -69,13 +62,41 @@ impl ControlPlane {
         }
     }
 
+    /// Runs the webhook server of a KMM that the Operator Lifecycle Manager installed, and returns its URL, as in
+    /// `https://127.0.0.1:40123`. The caller lets the webhooks that OLM made point there: there is no network of Services here.
+    /// The manager starts with [`ControlPlane::start_kmm`].
+    ///
+    /// # Errors
+    /// If the API server or the webhook server fails.
+    pub fn adopt_kmm(&self) -> Result<String> {
+        let mut attempt = 1;
+        loop {
+            match self.adopt_kmm_once() {
+                Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn adopt_kmm_once(&self) -> Result<String> {
+        let port = free_port()?;
+        // The namespace is somebody else's, with labels that are to stay.
+        let objects = documents(objects(port).into_iter().filter(|object| object["kind"] != "Namespace"));
+        self.kubectl_with_input(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &objects)?;
+        let mut webhook = self.start_webhook_server()?;
+        self.wait_for_crds()?;
+        wait_until(&mut webhook, "KMM's webhook server", |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+        self.kmm().webhook = Some(webhook);
+        Ok(format!("https://127.0.0.1:{port}"))
+    }
+
     fn install_kmm_once(&self) -> Result<()> {
         let manifests = self.toolbox.kmm_manifests()?;
         let port = free_port()?;
         let crds = manifests.join("crd/bases").display().to_string();
         self.kubectl_with_input(
             &["apply", "--server-side", "--force-conflicts", "-f", &crds, "-f", "-"],
-            &objects(port),
+            &documents(objects(port).into_iter()),
         )?;
         let mut webhook = self.start_webhook_server()?;
         // Meanwhile the webhook server starts: it needs none of the CRDs.
@@ -161,30 +182,23 @@ impl ControlPlane {
         let manifest = manifest.display().to_string();
         // kubectl as the YAML parser.
         let text = self.kubectl(&["create", "--dry-run=client", "--output=json", "--filename", &manifest])?;
-        let configuration = point_webhooks_at(&text, port, &self.authority.certificate())?;
+        let mut configuration = point_webhooks_at(&text, port, &self.authority.certificate())?;
+        configuration["metadata"] = json!({ "name": "kmm-validating-webhook" });
         self.apply(&configuration.to_string())?;
         Ok(())
     }
 }
 
-/// Waits until `ready`, or fails with the process's log.
-fn wait_until(process: &mut Process, what: &str, ready: impl Fn(&Process) -> bool) -> Result<()> {
-    let since = Instant::now();
-    while since.elapsed() < READY_WITHIN {
-        process.check()?;
-        if ready(process) {
-            return Ok(());
-        }
-        sleep(POLL);
-    }
-    Err(Error::NotReady { what: what.to_owned(), waited: READY_WITHIN, tail: process.log_tail() })
+/// A stream of JSON documents. Not a List: kubectl would ask for another, slower schema to validate that, which takes the API
+/// server a second.
+fn documents(objects: impl Iterator<Item = Value>) -> String {
+    objects.map(|object| object.to_string()).collect::<Vec<_>>().join("\n")
 }
 
-/// What KMM needs beside its own CRDs, as a stream of JSON documents. Not as a List: kubectl would ask for another,
-/// slower schema to validate that, which takes the API server a second.
-fn objects(webhook_port: u16) -> String {
+/// What KMM needs beside its own CRDs.
+fn objects(webhook_port: u16) -> [Value; 5] {
     let metadata = |name: &str| json!({ "name": name, "namespace": NAMESPACE });
-    let objects = [
+    [
         stand_in("build.openshift.io", "Build", "build", "builds"),
         stand_in("image.openshift.io", "ImageStream", "imagestream", "imagestreams"),
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }),
@@ -196,8 +210,7 @@ fn objects(webhook_port: u16) -> String {
             "metadata": metadata(CONFIG_MAP),
             "data": { "controller_config.yaml": configuration(webhook_port).to_string() },
         }),
-    ];
-    objects.map(|object| object.to_string()).join("\n")
+    ]
 }
 
 /// KMM's configuration. It is read strictly: one unknown key and KMM uses its defaults, which need a cluster.
@@ -246,7 +259,6 @@ fn point_webhooks_at(text: &str, port: u16, authority: &str) -> Result<Value> {
             "caBundle": BASE64.encode(authority),
         });
     }
-    configuration["metadata"] = json!({ "name": "kmm-validating-webhook" });
     Ok(configuration)
 }
 

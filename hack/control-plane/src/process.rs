@@ -9,12 +9,20 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use crate::{
     command::tail,
     error::{Attempt, Error, Result},
 };
+
+/// How long a process may take to become ready: a second or two alone, longer beside a build.
+const READY_WITHIN: Duration = Duration::from_mins(1);
+
+/// How often it is asked.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Runs `"$@"` until it ends by itself or the lifeline closes; exits with its status.
 ///
@@ -122,6 +130,19 @@ impl Drop for Process {
     }
 }
 
+/// Waits until `ready`, or fails with the process's log.
+pub(crate) fn wait_until(process: &mut Process, what: &str, ready: impl Fn(&Process) -> bool) -> Result<()> {
+    let since = Instant::now();
+    while since.elapsed() < READY_WITHIN {
+        process.check()?;
+        if ready(process) {
+            return Ok(());
+        }
+        sleep(POLL);
+    }
+    Err(Error::NotReady { what: what.to_owned(), waited: READY_WITHIN, tail: process.log_tail() })
+}
+
 /// Removes a directory when it is dropped or when this process dies, in whatever way.
 #[derive(Debug)]
 pub(crate) struct Janitor {
@@ -156,8 +177,6 @@ fn supervisor(script: &str, name: &str) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread::sleep, time::Duration};
-
     use super::*;
 
     fn start(directory: &Path, arguments: &[&str]) -> Process {

@@ -100,7 +100,8 @@ fn selection(name: &str) -> Result<Vec<String>> {
     let list = cargo(&["test", "--package", "cxi-e2e", "--locked", "--quiet", "--", "--list", name]).output()?;
     let found = String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test"));
     ensure!(!list.status.success() || found, "no scenario has {name:?} in its name; look into e2e/tests/scenarios");
-    Ok(vec!["--".to_owned(), name.to_owned()])
+    // Those that a run of everything leaves out are run when they are asked for.
+    Ok(["--", name, "--include-ignored"].map(str::to_owned).to_vec())
 }
 
 /// Runs the scenarios; all of them with the operator of the image.

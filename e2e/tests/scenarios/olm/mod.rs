@@ -1,0 +1,276 @@
+//! The real Operator Lifecycle Manager: it installs our package and KMM with it, grants the rights, upgrades the operator in the
+//! middle of a rollout, and removes it.
+//!
+//! There are no containers: the operator's process is started and ended by the scenario when OLM's Deployment comes, changes and
+//! goes, with the token of the account that OLM made.
+
+mod package;
+mod timeline;
+mod webhooks;
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use cxi_api::{
+    GoDuration, Reason,
+    names::{OPERATOR, ROLE_LABEL},
+    strategy::DrainPolicy,
+};
+use cxi_control_plane::NAMESPACE;
+use cxi_e2e::{
+    audit::Requests,
+    client::client,
+    harness::{Harness, HarnessOptions},
+    jobs::{self, JobShape},
+    oracle::Allowed,
+    planes::{Contents, Plane, Wanted},
+    scenario::{DRIVER, LONG, NEW, OLD, Scenario},
+    soft_node::NodeShape,
+};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::Pod,
+    rbac::v1::{ClusterRoleBinding, RoleBinding, Subject},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams},
+};
+use tokio::task::block_in_place;
+
+use crate::uninstall;
+use package::{KMM, Olm, THIS, csv, next};
+use timeline::Timeline;
+use webhooks::Webhooks;
+
+/// Driver release of the second rollout.
+const NEWEST: &str = "13.2.0";
+
+/// The job that a node waits for.
+const JOB: &str = "train";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes and OLM's own operators: cargo xtask test --scenario olm:: runs it"]
+async fn olm_installs_upgrades_and_removes_the_operator_and_no_job_is_hurt() -> Result<()> {
+    let mut timeline = Timeline::begin();
+    let plane = Plane::take(Wanted { contents: Contents::Olm, audit: true, keep_data: false }).await?;
+    timeline.note("olm-operator and catalog-operator run");
+    let client = client(plane.kubeconfig()).await?;
+    let olm = block_in_place(|| Olm::start(&plane, client))?;
+    timeline.note("two catalogs are served: ours with two releases, and KMM's");
+    let (mut scenario, _webhooks) = installed(plane, &olm, &mut timeline).await?;
+
+    one_ordered_upgrade(&mut scenario, &mut timeline).await?;
+    the_operator_is_upgraded_in_the_middle_of_a_rollout(&mut scenario, &olm, &mut timeline).await?;
+    nothing_was_forbidden(&scenario)?;
+    scenario.judge().await?;
+    timeline.note("the oracle saw nothing wrong");
+
+    the_operator_is_removed_and_drivers_stay(&mut scenario, &olm, &mut timeline).await?;
+    uninstall::clean_up_without_operator(&scenario, NEWEST).await?;
+    timeline.note("the commands of docs/uninstall.md have unloaded the drivers");
+    the_rest_goes(&scenario)?;
+    timeline.note("CRDs and namespace are gone");
+    Ok(())
+}
+
+/// Installs our package and nothing else, by OLM.
+async fn installed(plane: Plane, olm: &Olm, timeline: &mut Timeline) -> Result<(Scenario, Webhooks)> {
+    block_in_place(|| Olm::subscribe(&plane))?;
+    let mut installed = olm.approve(&csv(THIS)).await?;
+    installed.sort();
+    ensure!(installed == [csv(THIS), KMM.to_owned()], "the plan has {installed:?}");
+    timeline.note(&format!("InstallPlan complete: {}", installed.join(", ")));
+    let packages = olm.subscriptions().await?;
+    ensure!(packages == ["cxi-operator", "kernel-module-management"], "{packages:?}");
+
+    // What watches our objects begins when their types are there.
+    block_in_place(|| plane.wait_for_crds())?;
+    let image = |version: &str| format!("ghcr.io/cxi-operator/cxi-agent:{version}");
+    let images = vec![image(THIS), image(&next()?)];
+    let harness = Harness::on(plane, HarnessOptions { images, ..HarnessOptions::default() }).await?;
+    let mut scenario = Scenario::on(harness, 3, &NodeShape::default()).await?;
+    for name in &installed {
+        olm.succeeded(name).await?;
+        timeline.note(&format!("{name} has succeeded"));
+    }
+    let webhooks = Webhooks::reachable(&scenario.harness).await?;
+    block_in_place(|| scenario.harness.plane.start_kmm())?;
+    only_olm_granted_rights(&scenario).await?;
+    start_operator(&mut scenario, olm, THIS).await?;
+    timeline.note(&format!("operator {THIS} runs with the token of the account that OLM made"));
+    Ok((scenario, webhooks))
+}
+
+/// Starts the operator as the Deployment of a release would.
+async fn start_operator(scenario: &mut Scenario, olm: &Olm, version: &str) -> Result<()> {
+    let flags = olm.flags(version).await?;
+    scenario.start_operator(&flags.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Every binding of the operator's account was made by OLM.
+async fn only_olm_granted_rights(scenario: &Scenario) -> Result<()> {
+    let client = &scenario.harness.client;
+    let all = ListParams::default();
+    let of_ours = |subjects: &Option<Vec<Subject>>| {
+        subjects
+            .iter()
+            .flatten()
+            .any(|s| s.kind == "ServiceAccount" && s.name == OPERATOR && s.namespace.as_deref() == Some(NAMESPACE))
+    };
+    let of_olm = |labels: &BTreeMap<String, String>| labels.keys().any(|key| key.starts_with("olm."));
+    let cluster: Api<ClusterRoleBinding> = Api::all(client.clone());
+    let namespaced: Api<RoleBinding> = Api::all(client.clone());
+    let mut bindings = Vec::new();
+    for binding in cluster.list(&all).await?.items.iter().filter(|b| of_ours(&b.subjects)) {
+        bindings.push((binding.name_any(), of_olm(binding.labels())));
+    }
+    for binding in namespaced.list(&all).await?.items.iter().filter(|b| of_ours(&b.subjects)) {
+        bindings.push((
+            format!("{}/{}", binding.namespace().unwrap_or_default(), binding.name_any()),
+            of_olm(binding.labels()),
+        ));
+    }
+    ensure!(bindings.len() >= 2 && bindings.iter().all(|(_, of_olm)| *of_olm), "{bindings:?}");
+    ensure!(bindings.iter().all(|(name, _)| !name.contains('/') || name.starts_with(NAMESPACE)), "{bindings:?}");
+    Ok(())
+}
+
+/// Installs the driver, then upgrades it while a job ends in its own time.
+async fn one_ordered_upgrade(scenario: &mut Scenario, timeline: &mut Timeline) -> Result<()> {
+    scenario
+        .install(|spec| {
+            spec.update_strategy.drain.policy = DrainPolicy::WaitForCompletion;
+            spec.update_strategy.drain.wait_timeout = GoDuration(Duration::from_mins(10));
+        })
+        .await?;
+    timeline.note(&format!("driver {OLD} on 3 nodes"));
+    let short = JobShape { run_for: Some(Duration::from_secs(3)), ..JobShape::on("n-01") };
+    scenario.harness.jobs.batch("short", 1, &short).await?;
+    scenario
+        .until("the job runs", || async { Ok(scenario.harness.jobs.running_on("short").await?.len() == 1) })
+        .await?;
+    scenario.upgrade_to(NEW).await?;
+    scenario.verified().await?;
+    scenario.all_run(NEW).await?;
+    timeline.note(&format!("driver {NEW} on 3 nodes"));
+    Ok(())
+}
+
+/// A node waits for a job; OLM replaces the operator; the job ends; the rollout goes on.
+async fn the_operator_is_upgraded_in_the_middle_of_a_rollout(
+    scenario: &mut Scenario,
+    olm: &Olm,
+    timeline: &mut Timeline,
+) -> Result<()> {
+    scenario.harness.jobs.pod(JOB, &JobShape::on("n-01")).await?;
+    scenario.until("the job runs", || async { Ok(scenario.harness.jobs.running_on(JOB).await?.len() == 1) }).await?;
+    scenario.upgrade_to(NEWEST).await?;
+    scenario.until_blocked("n-01", Reason::PodsRunning).await?;
+    timeline.note(&format!("rollout of driver {NEWEST}: n-01 waits for a job"));
+
+    let version = next()?;
+    olm.approve(&csv(&version)).await?;
+    timeline.note(&format!("InstallPlan of {version} complete"));
+    olm.flags(&version).await?;
+    scenario.stop_operator()?;
+    start_operator(scenario, olm, &version).await?;
+    timeline.note(&format!("operator {version} in the place of {THIS}"));
+    olm.succeeded(&csv(&version)).await?;
+    olm.gone(&csv(THIS)).await?;
+    timeline.note(&format!("{} has succeeded, {} is gone", csv(&version), csv(THIS)));
+    only_olm_granted_rights(scenario).await?;
+
+    let running = scenario.harness.jobs.running_on(JOB).await?;
+    ensure!(running == ["n-01"] && scenario.driver("n-01").as_deref() == Some(NEW), "the job was disturbed");
+    end_job(scenario).await?;
+    scenario.verified().await?;
+    scenario.all_run(NEWEST).await?;
+    for node in &scenario.nodes {
+        ensure!(scenario.unloads(node) == 2, "{node} was unloaded {} times", scenario.unloads(node));
+    }
+    timeline.note(&format!("driver {NEWEST} on 3 nodes"));
+    operands_are_of(scenario, &version).await?;
+    timeline.note(&format!("operands of {version}"));
+    Ok(())
+}
+
+/// The user of the job deletes it.
+async fn end_job(scenario: &Scenario) -> Result<()> {
+    scenario.allow(&Allowed::PodDeletion(format!("{}/{JOB}", jobs::NAMESPACE)), LONG);
+    let pods: Api<Pod> = Api::namespaced(scenario.harness.client.clone(), jobs::NAMESPACE);
+    pods.delete(JOB, &DeleteParams::default()).await.context("delete the job's pod")?;
+    Ok(())
+}
+
+/// Waits until the device plugin on every node is of a release.
+async fn operands_are_of(scenario: &Scenario, version: &str) -> Result<()> {
+    let daemonsets: Api<DaemonSet> = Api::namespaced(scenario.harness.client.clone(), NAMESPACE);
+    let plugins = ListParams::default().labels(&format!("{ROLE_LABEL}=device-plugin"));
+    let nodes = i32::try_from(scenario.nodes.len()).unwrap_or(i32::MAX);
+    scenario
+        .until("all device plugins are of the new release", || async {
+            let plugins = daemonsets.list(&plugins).await?.items;
+            let is_new = |plugin: &DaemonSet| {
+                let spec = plugin.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+                let image = spec.and_then(|spec| spec.containers.first()?.image.clone()).unwrap_or_default();
+                let ready = plugin.status.as_ref().is_some_and(|status| {
+                    status.updated_number_scheduled == Some(nodes) && status.number_ready == nodes
+                });
+                image.ends_with(&format!(":{version}")) && ready
+            };
+            Ok(plugins.len() == 1 && plugins.iter().all(is_new))
+        })
+        .await
+}
+
+/// Nothing that the operator asked of the API server was more than OLM granted.
+fn nothing_was_forbidden(scenario: &Scenario) -> Result<()> {
+    let log = scenario.harness.plane.audit_log().context("no audit log")?;
+    let requests = Requests::read(log)?;
+    ensure!(requests.writes() > 0, "the audit log shows nothing of the operator");
+    ensure!(requests.forbidden().is_empty(), "OLM did not grant {:?}", requests.forbidden());
+    Ok(())
+}
+
+/// The two commands for OLM in docs/uninstall.md, while a CXIDriver is there.
+async fn the_operator_is_removed_and_drivers_stay(
+    scenario: &mut Scenario,
+    olm: &Olm,
+    timeline: &mut Timeline,
+) -> Result<()> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/uninstall.md"))?;
+    let row = text.lines().find(|line| line.starts_with("| OLM |")).context("how OLM is told to remove it")?;
+    let commands: Vec<_> = row.split('`').skip(1).step_by(2).collect();
+    ensure!(commands.len() == 2, "{commands:?}");
+    for command in commands {
+        uninstall::run(scenario, command, &[])?;
+    }
+    olm.without_operator().await?;
+    scenario.stop_operator()?;
+    timeline.note("OLM has removed the operator, before its CXIDriver");
+    let no_account = || async { Ok(scenario.harness.plane.operator_kubeconfig().is_err()) };
+    scenario.until("the operator's account is gone", no_account).await?;
+    ensure!(scenario.harness.driver(DRIVER).await?.is_some(), "the CXIDriver went, too");
+    olm.succeeded(KMM).await?;
+    scenario
+        .stays("drivers stay loaded", Duration::from_secs(5), || async {
+            Ok(scenario.nodes.iter().all(|node| scenario.driver(node).as_deref() == Some(NEWEST)))
+        })
+        .await
+}
+
+/// CRDs and namespace go when the drivers have gone.
+fn the_rest_goes(scenario: &Scenario) -> Result<()> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/uninstall.md"))?;
+    let (_, rest) = text.split_once("OLM and Helm leave CRDs and namespace").context("what OLM leaves")?;
+    let block = rest.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).context("its commands")?;
+    block_in_place(|| uninstall::run(scenario, block, &[]))?;
+    let all = "kubectl get crds,namespaces,clusterroles,clusterrolebindings,validatingadmissionpolicies -o name";
+    let all = block_in_place(|| uninstall::run(scenario, all, &[]))?;
+    // OLM makes roles for the users of a CRD, and lets them go with it in its own time.
+    let of_olm = |name: &str| name.contains(".cxi.hpe.com-v1-") || name.contains("/olm.");
+    let left: Vec<_> = all.lines().filter(|name| name.contains("cxi") && !of_olm(name)).collect();
+    ensure!(left.is_empty(), "these are left: {left:?}");
+    Ok(())
+}
