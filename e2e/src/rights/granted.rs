@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cxi_api::names::OPERATOR;
 use cxi_operator::rbac::{
-    AGENT, AGENT_CLUSTER, DEVICE_PLUGIN, DEVICE_PLUGIN_CLUSTER, OPERATOR_CLUSTER, OPERATOR_NAMESPACED, Rule,
+    AGENT, AGENT_CLUSTER, DEVICE_PLUGIN, DEVICE_PLUGIN_CLUSTER, OPERATOR_CLUSTER, OPERATOR_NAMESPACED, OPERATOR_OLM,
+    Rule,
 };
 
 use crate::rights::{Right, Scope};
@@ -30,6 +31,11 @@ pub fn granted() -> BTreeMap<Right, Grant> {
     let rules =
         tables.into_iter().flat_map(|(account, scope, rules)| rules.iter().map(move |rule| (account, scope, rule)));
     rules.flat_map(|(account, scope, rule)| of_rule(account, scope, rule)).collect()
+}
+
+/// What a bundle adds for OLM. A scenario also runs the operator as OLM does, but without these, and sees it refused.
+pub fn granted_by_olm() -> BTreeMap<Right, Grant> {
+    OPERATOR_OLM.iter().flat_map(|rule| of_rule(OPERATOR, Scope::Cluster, rule)).collect()
 }
 
 fn of_rule(account: &str, scope: Scope, rule: &'static Rule) -> Vec<(Right, Grant)> {

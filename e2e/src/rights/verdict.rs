@@ -5,7 +5,11 @@ use std::{
     fmt::{self, Write as _},
 };
 
-use crate::rights::{Right, Scope, granted::Grant, used::Requests};
+use crate::rights::{
+    Right, Scope,
+    granted::{Grant, granted_by_olm},
+    used::Requests,
+};
 
 /// Rights that no scenario uses: account, resource, verb, and how it is known that they are needed all the same.
 const PROVED_OTHERWISE: [(&str, &str, &str, &str); 0] = [];
@@ -33,9 +37,10 @@ impl Verdict {
                 verdict.unused.push(say(right));
             }
         }
+        let by_olm = granted_by_olm();
         for (right, (times, name)) in &requests.refused {
             // An API server that has just been told of a role refuses for a moment what it allows.
-            if !allows(granted, right, name) {
+            if !allows(granted, right, name) && !allows(&by_olm, right, name) {
                 verdict.missing.push(format!("{} {name} ({times} times)", say(right)));
             }
         }
