@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{driver_status::CXIDriverStatus, names::EARLIER_IMAGES, strategy::UpdateStrategy};
 
+pub use crate::source::{
+    Dkms, DkmsRepositories, GitReference, KernelMapping, Modprobe, Platform, RegistryTls, Sign, Source, SourceType,
+};
+
 /// A CXIDriver runs one release of the HPE Slingshot (CXI) driver stack on the nodes it selects, with the device plugin
 /// that offers their NICs to pods. Editing spec.version upgrades the nodes one after the other: each is taken out of
 /// service, emptied of pods that hold a NIC, moved to the new driver, verified, and given back.
@@ -84,198 +88,6 @@ pub struct CXIDriverSpec {
     #[serde(default = "default_history")]
     #[x_kube(validation = Rule::new("self >= 0").message("revisionHistoryLimit must be 0 or more"))]
     pub revision_history_limit: i32,
-}
-
-/// Where the driver comes from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("self.type != 'prebuilt' || (has(self.image) && self.image != '') || (has(self.kernelMappings) && size(self.kernelMappings) > 0)").message("source.type prebuilt needs source.image (the repository of the driver images) or source.kernelMappings"),
-    validation = Rule::new("self.type != 'prebuilt' || !has(self.prebuiltCache) || (has(self.image) && self.image != '')").message("source.prebuiltCache needs source.image: the packed driver images are pushed there"),
-    validation = Rule::new("!has(self.sign) || self.type == 'dkms' || (self.type == 'prebuilt' && has(self.prebuiltCache))").message("source.sign needs images that are built in the cluster (source.type dkms, or source.prebuiltCache); sign other images where they are built"),
-    validation = Rule::new("!has(self.repositorySHA256) || has(self.repository)").message("source.repositorySHA256 is the checksum of source.repository, which is not set")
-)]
-pub struct Source {
-    /// prebuilt: driver images exist in source.image, one per kernel. dkms: KMM builds them in the cluster and pushes them
-    /// to source.image. preinstalled: the host brings the driver, nothing is loaded or unloaded.
-    #[serde(rename = "type", default)]
-    pub kind: SourceType,
-    /// Repository of the driver images without tag. The image of a kernel is `<image>:<version>-<kernel>`, where `<kernel>`
-    /// is `uname -r` with `+` replaced by `_`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == '' || !self.matches('.*(:[^/]*|@.*)$')").message("source.image must be a repository without tag or digest; the tag is made from version and kernel"))]
-    pub image: Option<String>,
-    /// Images for particular kernels, tried in order before source.image.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    pub kernel_mappings: Vec<KernelMapping>,
-    /// dkms: URL of a source archive (.tar.gz or .zip) that holds a dkms.conf. It wins over source.dkms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new(r"self.matches('^[^\\s]*$')").message("source.repository must be the http or https URL of a source archive (.tar.gz or .zip), without spaces"))]
-    pub repository: Option<String>,
-    /// SHA-256 of the archive in source.repository, as sha256sum prints it; another archive is not built.
-    #[serde(rename = "repositorySHA256", default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')").message("source.repositorySHA256 must be 64 hexadecimal digits, as sha256sum prints them"))]
-    pub repository_sha256: Option<String>,
-    /// dkms: the repositories of a Slingshot host software release.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dkms: Option<Dkms>,
-    /// prebuilt: base URL of compiled modules, `<url>/<version>/<kernel>/*.ko`. KMM packs them into images in source.image
-    /// that do not exist yet. A SHA256SUMS beside the modules lists and protects them; without it the five modules of the
-    /// stack are taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new(r"self.matches('^https?://[^\\s]+$')").message("source.prebuiltCache must be an http or https URL, below which <version>/<kernel>/ holds modules"))]
-    pub prebuilt_cache: Option<String>,
-    /// Image in which KMM builds, with the compiler of the nodes' distribution; that distribution's public image, told by
-    /// the kernel's name, when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub builder_image: Option<String>,
-    /// Name of a Secret in the operator's namespace with which the driver images are pulled, and pushed by builds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_pull_secret: Option<String>,
-    /// Names of Secrets in the operator's namespace that builds get: netrc in them holds accounts of the servers that the
-    /// sources come from, ca.crt the authority to trust.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
-    pub build_secrets: Vec<String>,
-    /// Signs the modules of images that are built in the cluster, for nodes that only load signed ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sign: Option<Sign>,
-    /// How KMM talks to the registry of the driver images.
-    #[serde(rename = "registryTLS", default, skip_serializing_if = "Option::is_none")]
-    pub registry_tls: Option<RegistryTls>,
-    /// How the modules are loaded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub modprobe: Option<Modprobe>,
-}
-
-/// With what modules are signed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.keySecret) && self.keySecret != '' && has(self.certSecret) && self.certSecret != ''").message("source.sign needs both keySecret (with the private key in key) and certSecret (with the certificate in cert)")
-)]
-pub struct Sign {
-    /// Name of a Secret in the operator's namespace with the private key, PEM, in `key`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_secret: Option<String>,
-    /// Name of a Secret in the operator's namespace with the certificate, DER, in `cert`. The nodes must trust it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cert_secret: Option<String>,
-}
-
-/// See [`Source::kind`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceType {
-    /// Built in the cluster.
-    #[default]
-    Dkms,
-    /// Images exist.
-    Prebuilt,
-    /// The host brings the driver.
-    Preinstalled,
-}
-
-/// An image for particular kernels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.literal) != has(self.regexp)").message("a kernel mapping needs exactly one of literal and regexp")
-)]
-pub struct KernelMapping {
-    /// The kernel, exactly as `uname -r` prints it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub literal: Option<String>,
-    /// A regular expression that matches the kernel.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub regexp: Option<String>,
-    /// Image with tag or digest; may contain KMM's `${KERNEL_FULL_VERSION}`.
-    #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.matches('.*(:[^/]+|@.+)$')").message("image of a kernel mapping must have a tag or a digest"))]
-    pub image: String,
-}
-
-/// The repositories of a Slingshot host software release.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Dkms {
-    /// Release tag, such as release/shs-13.0.0, of HPE's public repositories; those in repositories have their own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new(r"self == '' || self.matches('^[A-Za-z0-9][A-Za-z0-9._/+-]*$')").message("source.dkms.tag must be a git tag such as release/shs-13.0.0"))]
-    pub tag: Option<String>,
-    /// Hardware platform of the stack.
-    #[serde(default)]
-    pub platform: Platform,
-    /// Where the four source trees are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repositories: Option<DkmsRepositories>,
-}
-
-/// Hardware platform.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Platform {
-    /// NIC.
-    #[default]
-    Cassini,
-    /// Switch.
-    Rosetta,
-}
-
-/// The four source trees of a Slingshot host software stack.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DkmsRepositories {
-    /// The CXI driver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cxi_driver: Option<GitReference>,
-    /// The base link driver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sbl: Option<GitReference>,
-    /// The link driver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sl_driver: Option<GitReference>,
-    /// The hardware headers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cassini_headers: Option<GitReference>,
-}
-
-/// A place in a git repository.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-pub struct GitReference {
-    /// Repository URL.
-    #[x_kube(validation = Rule::new(r"self.matches('^[^\\s-][^\\s]*$')").message("url of a source repository must be a URL that git can fetch, without spaces"))]
-    pub url: String,
-    /// Branch, tag or commit.
-    #[serde(rename = "ref")]
-    #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9][A-Za-z0-9._/+-]*$')").message("ref of a source repository must be a branch, a tag or a commit"))]
-    pub reference: String,
-}
-
-/// How KMM talks to a registry.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RegistryTls {
-    /// Plain HTTP.
-    #[serde(default)]
-    pub insecure: bool,
-    /// HTTPS without verification of the certificate.
-    #[serde(default)]
-    pub insecure_skip_tls_verify: bool,
-}
-
-/// How the modules are loaded.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Modprobe {
-    /// Directory inside the driver image whose files KMM copies to the host's firmware path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self.startsWith('/')").message("firmwarePath must be an absolute path inside the driver image"))]
-    pub firmware_path: Option<String>,
-    /// Modules of the host's kernel package to remove before loading, spelled like their files.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub in_tree_modules_to_remove: Vec<String>,
 }
 
 /// The kubelet device plugin.
@@ -473,37 +285,6 @@ fn tolerate_everything() -> Vec<Toleration> {
 
 fn default_history() -> i32 {
     2
-}
-
-impl Source {
-    /// Where driver images are, if they are anywhere.
-    pub fn repository_of_images(&self) -> Option<&str> {
-        self.image.as_deref().filter(|image| !image.is_empty())
-    }
-
-    /// Whether driver images that do not exist are built in the cluster.
-    pub fn builds(&self) -> bool {
-        let from_sources = self.kind == SourceType::Dkms && self.has_sources();
-        let from_modules = self.kind == SourceType::Prebuilt && self.prebuilt_cache.is_some();
-        self.repository_of_images().is_some() && (from_sources || from_modules)
-    }
-
-    /// URL of the source archive. In manifests of the earlier operator an image may stand here, which is none.
-    pub fn archive(&self) -> Option<&str> {
-        self.repository.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))
-    }
-
-    /// Whether it says what a driver is built from.
-    pub fn has_sources(&self) -> bool {
-        let archive = self.archive().is_some();
-        let dkms = self.dkms.as_ref();
-        let tagged = dkms.and_then(|dkms| dkms.tag.as_ref()).is_some_and(|tag| !tag.is_empty());
-        let all_four = dkms.and_then(|dkms| dkms.repositories.as_ref()).is_some_and(|repositories| {
-            let DkmsRepositories { cxi_driver, sbl, sl_driver, cassini_headers } = repositories;
-            [cxi_driver, sbl, sl_driver, cassini_headers].iter().all(|repository| repository.is_some())
-        });
-        archive || tagged || all_four
-    }
 }
 
 /// The image that a field names, unless it is one of the earlier operator's, which cannot work with this one.

@@ -13,6 +13,7 @@ pub mod names;
 pub mod node;
 pub mod node_report;
 pub mod revision;
+pub mod source;
 pub mod strategy;
 
 pub use blocker::{Blocker, Reason};

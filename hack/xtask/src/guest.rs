@@ -1,7 +1,6 @@
 //! `cargo xtask guest`
 
 use std::{
-    env,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,7 +11,7 @@ use cxi_control_plane::{Family, Progress, Tool, cache};
 use cxi_guest::{Flavour, Guest, Kernel, Line, Machine, Node, Tree};
 
 use crate::{
-    steps::{cargo, finish, root},
+    steps::{cargo, finish, target},
     tools,
 };
 
@@ -118,8 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Builds the programs that run on nodes.
 fn programs() -> Result<Vec<PathBuf>> {
     finish(&mut cargo(&["build", "--workspace", "--bins"])).context("the programs cannot be built")?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |target| root().join(target));
-    let built = |name: &str| target.join("debug").join(name);
+    let built = |name: &str| target().join("debug").join(name);
     let worker = tools::ensure(&[Family::KmmWorker])?.path(Tool::KmmWorker)?.to_path_buf();
     Ok(vec![built("cxi-agent"), built("cxi-device-plugin"), built("cxi-cdi-generator"), worker])
 }
