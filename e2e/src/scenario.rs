@@ -136,6 +136,21 @@ impl Scenario {
         Ok(())
     }
 
+    /// Restarts the API server, which is away for at least so long. What only an operator that reaches the API can keep up
+    /// with is held against it again from [`Scenario::operator_caught_up`] on; what it must never do is at all times.
+    ///
+    /// # Errors
+    /// If the API server does not come back.
+    pub fn restart_api_server(&self, away: Duration) -> Result<()> {
+        self.oracle.iter().for_each(|oracle| oracle.operator_runs(false));
+        tokio::task::block_in_place(|| self.harness.plane.restart_api_server(away)).map_err(Into::into)
+    }
+
+    /// Announces that the operator has seen and written everything that it missed.
+    pub fn operator_caught_up(&self) {
+        self.oracle.iter().for_each(|oracle| oracle.operator_runs(true));
+    }
+
     /// The running operator.
     pub fn operator(&mut self) -> Option<&mut Operator> {
         self.operator.as_mut()

@@ -1,14 +1,15 @@
 //! A watch that never loses a deletion: what disappeared while the stream was broken is reported as gone after the next
 //! list.
 
-use std::{collections::HashMap, fmt::Debug, hash::Hash, pin::pin};
+use std::{collections::HashMap, fmt::Debug, hash::Hash, pin::pin, time::Duration};
 
+use backon::ExponentialBuilder;
 use futures::StreamExt;
 use kube::{
     Api, Resource, ResourceExt,
     runtime::{
         WatchStreamExt,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event, ExponentialBackoff, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -25,7 +26,11 @@ pub enum Seen<K> {
     Synced,
 }
 
-/// Reports every change of the objects of `api` to `seen` until `stop`. Errors of the stream are retried with back-off.
+/// Pauses between tries: at most `RETRY_MAX`. Short, because what happens while a watch is broken may never be seen.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_millis(250);
+
+/// Reports every change of the objects of `api` to `seen` until `stop`. Errors of the stream are retried.
 pub async fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -36,7 +41,9 @@ pub async fn follow<K>(
     K::DynamicType: Eq + Hash + Clone,
 {
     let mut known = Known::default();
-    let mut stream = pin!(watcher(api, config).default_backoff());
+    let pauses = ExponentialBuilder::new().with_min_delay(RETRY_MIN).with_max_delay(RETRY_MAX).without_max_times();
+    let retries = ExponentialBackoff::from(pauses.with_jitter());
+    let mut stream = pin!(watcher(api, config).backoff(retries));
     loop {
         let event = tokio::select! {
             () = stop.cancelled() => return,

@@ -109,7 +109,8 @@ impl Oracle {
         tell(&self.judge, Event::Allow(Allowance { what, until }));
     }
 
-    /// Announces that an operator runs from now on, or that none does. Waits are only held against one that runs.
+    /// Announces that an operator runs from now on and reaches the API, or that none does. Waits are only held against one
+    /// that does.
     pub fn operator_runs(&self, runs: bool) {
         tell(&self.judge, Event::Operator { runs });
     }

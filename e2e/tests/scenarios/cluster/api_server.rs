@@ -11,7 +11,6 @@ use cxi_e2e::{
     soft_node::NodeShape,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tokio::task::block_in_place;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_restarts_in_the_middle_delays_the_rollout_and_spoils_nothing() -> Result<()> {
@@ -33,9 +32,10 @@ async fn an_api_server_that_restarts_in_the_middle_delays_the_rollout_and_spoils
             Ok(false)
         })
         .await?;
-    block_in_place(|| scenario.harness.plane.restart_api_server(Duration::from_secs(2)))?;
+    scenario.restart_api_server(Duration::from_secs(2))?;
 
     scenario.verified().await?;
+    scenario.operator_caught_up();
     scenario.all_run(NEW).await?;
     for node in &scenario.nodes {
         ensure!(scenario.unloads(node) == 1, "{node} was unloaded {} times", scenario.unloads(node));
