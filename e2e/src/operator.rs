@@ -1,16 +1,14 @@
 //! The operator under test: a child process with the rights of its own `ServiceAccount`.
 
 use std::{
-    env,
-    fs::{self, File},
-    io::Write,
+    env, fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    process::ExitStatus,
 };
 
 use anyhow::{Context, Result, bail};
+use cxi_control_plane::Process;
 
 use crate::harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE};
 
@@ -29,25 +27,10 @@ pub const DIED: i32 = 86;
 /// How much of a log is shown, in bytes.
 const TAIL: usize = 16_000;
 
-/// Runs `"$@"`. Each line on standard input is a signal for it; when standard input closes, because of us or because this
-/// process died, it is killed.
-const SUPERVISE: &str = r#"
-exec 3<&0
-"$@" </dev/null 3<&- &
-child=$!
-{ while read -r signal <&3; do kill -s "$signal" "$child"; done; kill -s KILL "$child"; } 2>/dev/null &
-watcher=$!
-wait "$child"
-status=$?
-kill -s KILL "$watcher" 2>/dev/null
-exit "$status"
-"#;
-
 /// A running operator. It is killed when dropped.
 #[derive(Debug)]
 pub struct Operator {
-    supervisor: Child,
-    signals: Option<ChildStdin>,
+    process: Process,
     log: PathBuf,
     address: SocketAddr,
 }
@@ -65,28 +48,21 @@ impl Operator {
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Self> {
         let address = free_address()?;
-        let open = || File::options().create(true).append(true).open(log).context("open the operator's log");
-        let mut command = Command::new("sh");
-        command.args(["-c", SUPERVISE, "operator"]).arg(binary(program)?).arg("--listen").arg(address.to_string());
-        for argument in arguments {
-            command.arg(argument.as_ref());
-        }
-        if env::var_os("RUST_LOG").is_none() {
-            command.env("RUST_LOG", "info,cxi_operator=debug");
-        }
-        let mut supervisor = command
-            .env("KUBECONFIG", kubeconfig)
-            .env("OPERATOR_NAMESPACE", namespace)
-            .env("RELATED_IMAGE_DEVICE_PLUGIN", DEVICE_PLUGIN_IMAGE)
-            .env("RELATED_IMAGE_AGENT", AGENT_IMAGE)
-            .stdin(Stdio::piped())
-            .stdout(open()?)
-            .stderr(open()?)
-            .process_group(0)
-            .spawn()
-            .context("start the operator")?;
-        let signals = supervisor.stdin.take();
-        Ok(Self { supervisor, signals, log: log.to_owned(), address })
+        let process = Process::start("operator", &binary(program)?, log, |command| {
+            command.arg("--listen").arg(address.to_string());
+            for argument in arguments {
+                command.arg(argument.as_ref());
+            }
+            if env::var_os("RUST_LOG").is_none() {
+                command.env("RUST_LOG", "info,cxi_operator=debug");
+            }
+            command
+                .env("KUBECONFIG", kubeconfig)
+                .env("OPERATOR_NAMESPACE", namespace)
+                .env("RELATED_IMAGE_DEVICE_PLUGIN", DEVICE_PLUGIN_IMAGE)
+                .env("RELATED_IMAGE_AGENT", AGENT_IMAGE);
+        })?;
+        Ok(Self { process, log: log.to_owned(), address })
     }
 
     /// Where it serves `/healthz`, `/readyz` and `/metrics`.
@@ -96,15 +72,7 @@ impl Operator {
 
     /// Process id of its supervisor, whose child it is.
     pub fn supervisor(&self) -> u32 {
-        self.supervisor.id()
-    }
-
-    /// Kills it as SIGKILL does and returns when it is gone.
-    ///
-    /// # Errors
-    /// If it cannot be waited for.
-    pub fn kill(mut self) -> Result<()> {
-        self.end().map(|_| ())
+        self.process.supervisor()
     }
 
     /// Asks it to end and returns its exit status.
@@ -113,7 +81,7 @@ impl Operator {
     /// If it has ended already, or cannot be waited for.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.signal("TERM")?;
-        self.supervisor.wait().context("wait for the operator")
+        Ok(self.process.wait()?)
     }
 
     /// Sends a signal by its short name, such as `STOP` and `CONT`.
@@ -121,8 +89,7 @@ impl Operator {
     /// # Errors
     /// If it has ended.
     pub fn signal(&mut self, name: &str) -> Result<()> {
-        let signals = self.signals.as_mut().context("the operator was killed before")?;
-        writeln!(signals, "{name}").with_context(|| format!("send {name} to the operator"))
+        Ok(self.process.signal(name)?)
     }
 
     /// Its exit status, if it has ended by itself.
@@ -130,24 +97,12 @@ impl Operator {
     /// # Errors
     /// If it cannot be asked.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.supervisor.try_wait().context("ask whether the operator runs")
+        Ok(self.process.ended()?)
     }
 
     /// The end of its log.
     pub fn log_tail(&self) -> String {
         log_tail(&self.log)
-    }
-
-    fn end(&mut self) -> Result<ExitStatus> {
-        drop(self.signals.take());
-        self.supervisor.wait().context("wait for the operator")
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        // Fails only if it was waited for already.
-        let _ = self.end();
     }
 }
 

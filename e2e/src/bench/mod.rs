@@ -136,7 +136,7 @@ async fn measure(size: usize, budget: &str, upgrade: bool) -> Result<Vec<Row>> {
     if let Some(row) = rows.last_mut() {
         row.violations = violations.len();
     }
-    operator.kill()?;
+    drop(operator);
     harness.soft.stop().await;
     Ok(rows)
 }

@@ -27,7 +27,7 @@ async fn a_used_control_plane_is_cleaned_and_a_spoilt_one_is_not_handed_on() -> 
     harness.wait_verified(DRIVER, 2, LONG).await?;
     harness.jobs.deployment("job", 2, &JobShape::default()).await?;
     harness.edit_version(DRIVER, NEW).await?;
-    operator.kill()?;
+    drop(operator);
     harness.soft.stop().await;
 
     harness.plane.clean().await?;

@@ -1,11 +1,13 @@
 //! A child process that cannot outlive this one.
 //!
 //! Each child runs under a small shell whose standard input is a pipe that only this process holds open, the
-//! *lifeline*. When it closes, whether by [`Process::stop`], a panic, Ctrl-C or SIGKILL, the shell kills the child.
+//! *lifeline*. When it closes, whether by [`Process::stop`], a panic, Ctrl-C or SIGKILL, the shell kills the child; a line
+//! on it is a signal for the child.
 //! The shell and the child have their own process group, so a Ctrl-C in the terminal reaches neither directly.
 
 use std::{
     fs::{self, File},
+    io::Write,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -24,7 +26,8 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 /// How often it is asked.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Runs `"$@"` until it ends by itself or the lifeline closes; exits with its status.
+/// Runs `"$@"` until it ends by itself or the lifeline closes; exits with its status. Each line on the lifeline is the
+/// short name of a signal for it.
 ///
 /// File descriptor 3 is the lifeline: the child must not hold it, and a background job's standard input would
 /// otherwise be /dev/null. KILL, because all data is thrown away and nothing is gained by a slow end.
@@ -32,7 +35,7 @@ const SUPERVISE: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
 child=$!
-{ read -r _ <&3; kill -s KILL "$child"; } 2>/dev/null &
+{ while read -r signal <&3; do kill -s "$signal" "$child"; done; kill -s KILL "$child"; } 2>/dev/null &
 watcher=$!
 wait "$child"
 status=$?
@@ -92,6 +95,29 @@ impl Process {
         }
     }
 
+    /// Process id of the shell whose child it is.
+    pub fn supervisor(&self) -> u32 {
+        self.supervisor.id()
+    }
+
+    /// Sends it a signal by its short name, such as `TERM` and `STOP`.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn signal(&mut self, name: &str) -> Result<()> {
+        let gone = || Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        let sent = self.lifeline.as_mut().map_or_else(gone, |lifeline| writeln!(lifeline, "{name}"));
+        sent.attempt(|| format!("send {name} to {}", self.name))
+    }
+
+    /// Waits until it ends by itself, and returns its exit status.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        self.supervisor.wait().attempt(|| format!("wait for {}", self.name))
+    }
+
     /// Whether the process runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.ended(), Ok(None))
@@ -119,7 +145,11 @@ impl Process {
         tail(&self.log_text())
     }
 
-    fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    /// Its exit status, if it has ended.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.supervisor.try_wait().attempt(|| format!("ask whether {} runs", self.name))
     }
 }
@@ -210,6 +240,15 @@ mod tests {
         assert!(process.is_running() && alive(&pid));
         process.stop();
         assert!(!process.is_running() && !alive(&pid));
+    }
+
+    #[test]
+    fn a_signal_reaches_the_child_and_its_status_comes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = start(directory.path(), &["trap 'exit 3' USR1; echo up; while :; do sleep 0.01; done"]);
+        wait_for(|| process.log_text().ends_with('\n'));
+        process.signal("USR1").unwrap();
+        assert_eq!(process.wait().unwrap().code(), Some(3));
     }
 
     #[test]
