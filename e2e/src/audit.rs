@@ -89,14 +89,21 @@ impl Requests {
     }
 
     /// What came since `before`.
-    #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
-        let counts = self.counts.iter().filter_map(|(key, count)| {
-            let new = count - before.counts.get(key).copied().unwrap_or(0);
-            (new > 0).then(|| (key.clone(), new))
-        });
+    ///
+    /// # Errors
+    /// If there was more before: then the log is not the same, or not whole.
+    pub fn since(&self, before: &Self) -> Result<Self> {
+        let mut counts = self.counts.clone();
+        for (key, count) in &before.counts {
+            let now = counts.remove(key).unwrap_or(0);
+            let new = now.checked_sub(*count).with_context(|| format!("the audit log lost {} {}", key.0, key.1))?;
+            if new > 0 {
+                counts.insert(key.clone(), new);
+            }
+        }
+        let evicted = self.evicted.checked_sub(before.evicted).context("the audit log lost evictions")?;
         let forbidden = self.forbidden.difference(&before.forbidden).cloned().collect();
-        Self { counts: counts.collect(), evicted: self.evicted - before.evicted, forbidden }
+        Ok(Self { counts, evicted, forbidden })
     }
 
     /// Requests that change something, refused ones included.
@@ -163,6 +170,7 @@ mod tests {
         let requests = Requests::read(log.path()).unwrap();
         assert_eq!((requests.writes(), requests.reads(), requests.evicted()), (3, 1, 1));
         assert_eq!(requests.forbidden(), ["watch secrets"]);
-        assert_eq!(requests.since(&requests), Requests::default());
+        assert_eq!(requests.since(&requests).unwrap(), Requests::default());
+        assert!(Requests::default().since(&requests).is_err(), "a log that shrank");
     }
 }

@@ -28,6 +28,10 @@ use crate::{
 /// Changes come in swarms: plans are at least this far apart.
 const BETWEEN: Duration = Duration::from_millis(50);
 
+/// A plan takes milliseconds for each hundred nodes, and heartbeats of a thousand never end: of a processor's time planning
+/// gets at most one part in so many.
+const SHARE: u32 = 5;
+
 /// A plan is made at least this often. Nothing should depend on it.
 const RESYNC: Duration = Duration::from_secs(30);
 
@@ -78,6 +82,7 @@ impl Loop {
             pulse.beat();
             let began = Instant::now();
             let wake = self.turn().unwrap_or(began + RESYNC).min(began + RESYNC);
+            let next = began + BETWEEN.max(began.elapsed() * SHARE);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
@@ -85,7 +90,7 @@ impl Loop {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep_until((began + BETWEEN).into()) => {}
+                () = sleep_until(next.into()) => {}
             }
         }
     }

@@ -18,6 +18,10 @@ use crate::{
 
 const DRIVER: &str = "fabric";
 
+/// The operator's own defaults, where the scenarios have shorter ones: KMM takes its time with a hundred nodes at once.
+const TIME_LIMITS: [&str; 4] =
+    ["--prefetch-timeout=15m", "--unload-timeout=10m", "--load-timeout=10m", "--give-back-timeout=5m"];
+
 /// Measures the operator
 #[derive(Clone, Debug, Parser)]
 pub struct Arguments {
@@ -85,7 +89,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 
 async fn measure(size: usize, budget: &str, upgrade: bool) -> Result<Vec<Row>> {
     eprintln!("{size} nodes: starting");
-    let harness = Harness::start(HarnessOptions { audit: true, ..HarnessOptions::default() }).await?;
+    let operator_args = TIME_LIMITS.map(str::to_owned).to_vec();
+    let harness = Harness::start(HarnessOptions { audit: true, operator_args, ..HarnessOptions::default() }).await?;
     harness.soft.add_nodes("n", size, &NodeShape::default());
     harness.soft.wait_until_ready(Duration::from_mins(5)).await?;
     let oracle = Oracle::start(&harness.client, &harness.soft);
@@ -114,7 +119,7 @@ async fn measure(size: usize, budget: &str, upgrade: bool) -> Result<Vec<Row>> {
         harness.edit_version(DRIVER, "13.1.0").await?;
         settle(&harness, size, "13.1.0").await?;
         let makespan = began.elapsed();
-        let requests = Requests::read(&log)?.since(&installed);
+        let requests = Requests::read(&log)?.since(&installed)?;
         for (what, count) in requests.table() {
             eprintln!("  {count:>6} {what}");
         }
@@ -153,6 +158,9 @@ async fn settle(harness: &Harness, size: usize, version: &str) -> Result<()> {
             && status.updating == 0
         {
             return Ok(());
+        }
+        if status.failed > 0 {
+            bail!("{version} failed on {} of {size} nodes\n{}", status.failed, harness.operator_logs());
         }
         if began.elapsed() > patience {
             bail!("{version} was not on {size} nodes within {patience:?}\n{}", harness.operator_logs());

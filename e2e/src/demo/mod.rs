@@ -132,7 +132,7 @@ async fn show(arguments: &Arguments, harness: &Harness, screen: &mut Screen) -> 
     }
     watch(harness, &releases, screen, &mut figures, "every node runs 13.1.0", |picture| done(picture, NEW)).await?;
     screen.say("done; the oracle watches the settled cluster for some seconds");
-    let requests = Requests::read(log)?.since(&before);
+    let requests = Requests::read(log)?.since(&before)?;
     let violations = oracle.finish().await;
     figures.print(nodes, &requests, &violations);
     if !violations.is_empty() {

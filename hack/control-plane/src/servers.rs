@@ -142,6 +142,8 @@ pub(crate) fn apiserver(data: &Path, files: &Files, ports: Ports, options: &Opti
     if let Some((policy, log)) = options.audit.then_some((&files.audit_policy, &files.audit_log)).or(logged) {
         arguments.push(flag("audit-policy-file", policy.display()));
         arguments.push(flag("audit-log-path", log.display()));
+        // In MiB. At 100, its default, a server with a hundred nodes begins another file, and who counts loses the first.
+        arguments.push(flag("audit-log-maxsize", 100_000));
     }
     arguments.extend(options.apiserver_args.iter().cloned());
     arguments
