@@ -1,4 +1,4 @@
-//! The only part of the operator that writes. It carries out what the engine planned: at most `AT_ONCE` requests at a time,
+//! The only part of the operator that writes. It carries out what the engine planned: a bounded number of requests at a time,
 //! never two to one object, each guarded so that it fails when it was decided on a stale view.
 //!
 //! A write that succeeded is in the caches before the next plan is made. One that failed is planned again, after a pause that
@@ -42,8 +42,12 @@ use ledger::{Ledger, Turn};
 pub use record::created_by_us as record_parameters;
 pub use target::{Context, Target};
 
-/// Requests at a time.
+/// Requests at a time about single nodes and pods.
 const AT_ONCE: usize = 16;
+
+/// Requests at a time about what serves all nodes, such as a status. Theirs is another queue: they would wait behind those of
+/// a thousand nodes.
+const FOR_ALL_AT_ONCE: usize = 4;
 
 /// No request takes longer; then nobody knows whether it was carried out, and the caches will tell.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -123,6 +127,7 @@ pub struct Parts {
 struct Inner {
     parts: Parts,
     gate: Semaphore,
+    gate_for_all: Semaphore,
     ledger: Mutex<Ledger>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -134,6 +139,7 @@ impl Actor {
         Self(Arc::new(Inner {
             parts,
             gate: Semaphore::new(AT_ONCE),
+            gate_for_all: Semaphore::new(FOR_ALL_AT_ONCE),
             ledger: Mutex::default(),
             tasks: TaskTracker::new(),
             stop,
@@ -175,7 +181,7 @@ impl Actor {
         let planned = Instant::now();
         self.0.tasks.spawn(async move {
             // A bug in one action must not keep its object locked for ever.
-            let result = AssertUnwindSafe(actor.carry_out(&action, &seen, planned)).catch_unwind().await;
+            let result = AssertUnwindSafe(actor.carry_out(&action, &target, &seen, planned)).catch_unwind().await;
             let result = result.unwrap_or(Some(Err(Error::Panicked)));
             if let Some(result) = &result {
                 report(&Context::of(&action, &seen), result);
@@ -202,8 +208,15 @@ impl Actor {
     }
 
     /// `None` when it was not even tried.
-    async fn carry_out(&self, action: &Action, seen: &Snapshot, planned: Instant) -> Option<Result<(), Error>> {
-        let _permit = self.0.gate.acquire().await.ok()?;
+    async fn carry_out(
+        &self,
+        action: &Action,
+        target: &Target,
+        seen: &Snapshot,
+        planned: Instant,
+    ) -> Option<Result<(), Error>> {
+        let gate = if target.serves_all_nodes() { &self.0.gate_for_all } else { &self.0.gate };
+        let _permit = gate.acquire().await.ok()?;
         if self.0.stop.is_cancelled() || planned.elapsed() > STALE {
             return None;
         }

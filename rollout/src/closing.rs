@@ -147,7 +147,7 @@ pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
         next.give_back(ctx, Reason::StillAdvertised, ("", ""), message);
     } else if ctx.pod(Role::DevicePlugin).is_none() && ctx.allocatable() == 0 {
         look(ctx, next);
-    } else if ctx.due(since, Duration::from_mins(1)) {
+    } else if ctx.due(since, settled::SILENT) {
         let message = format!("waits for the kubelet to withdraw {}", ctx.resource());
         settled::explain(ctx, next, Reason::StillAdvertised, ("", ""), message);
     }

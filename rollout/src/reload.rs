@@ -342,7 +342,7 @@ fn await_load(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) {
     };
     if ctx.due_on_node(since, ctx.settings.load) {
         next.fail(ctx, format!("the driver was not loaded in time: {message}"));
-    } else if reason != Reason::Loading || ctx.due(since, Duration::from_mins(1)) {
+    } else if reason != Reason::Loading || ctx.due(since, settled::SILENT) {
         settled::explain(ctx, next, reason, ("", ""), message);
     }
 }

@@ -1,12 +1,17 @@
 //! Nodes that rest: in service on the wanted revision, waiting for admission, or out of service. They are kept as they should
 //! be, and what somebody else changed on them is noticed.
 
+use std::time::Duration;
+
 use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId, names::UPGRADE_LABEL, node::Cause};
 
 use crate::{
     proof::version_labels,
     step::{Ctx, Next},
 };
+
+/// How long others may take for what they always take a moment for, before that is worth a word.
+pub const SILENT: Duration = Duration::from_secs(30);
 
 /// Steps a node that rests.
 pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
@@ -133,7 +138,7 @@ fn note_request(ctx: &Ctx<'_>, record: &mut NodeRollout) {
     }
 }
 
-/// Writes down why a node is not admitted.
+/// Writes down what a node waits for.
 pub fn explain(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, object: (&str, &str), message: String) {
     let same = next
         .record

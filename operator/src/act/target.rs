@@ -52,6 +52,11 @@ impl Target {
             Action::Announce(about) => Self::Look(about.node.clone().unwrap_or_default()),
         }
     }
+
+    /// Whether there is one of it for all nodes of a CXIDriver.
+    pub fn serves_all_nodes(&self) -> bool {
+        matches!(self, Self::Driver(_) | Self::Module(_) | Self::Operands(_))
+    }
 }
 
 /// What an action is about, for the log.
