@@ -78,8 +78,8 @@ pub struct HarnessOptions {
     pub versions: Vec<String>,
     /// Images without drivers that exist besides those that the harness itself names.
     pub images: Vec<String>,
-    /// Whether KMM is installed and runs.
-    pub kmm: bool,
+    /// What the control plane begins with.
+    pub contents: Contents,
     /// Who reports what a node is.
     pub agents: Agents,
     /// Whether the API server writes an audit log.
@@ -96,7 +96,7 @@ impl Default for HarnessOptions {
             pace: Pace::default(),
             versions: ["13.0.0", "13.1.0", "13.2.0"].map(str::to_owned).to_vec(),
             images: Vec::new(),
-            kmm: true,
+            contents: Contents::Everything,
             agents: Agents::Simulated,
             audit: false,
             keep_data: false,
@@ -125,8 +125,7 @@ impl Harness {
     /// # Errors
     /// If a tool is missing or a server fails; the error says which and shows the end of its log.
     pub async fn start(options: HarnessOptions) -> Result<Self> {
-        let HarnessOptions { kmm, audit, keep_data, .. } = options;
-        let contents = if kmm { Contents::Everything } else { Contents::WithoutKmm };
+        let HarnessOptions { contents, audit, keep_data, .. } = options;
         let plane = Plane::take(Wanted { contents, audit, keep_data }).await?;
         Self::on(plane, options).await
     }

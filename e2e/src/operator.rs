@@ -7,7 +7,7 @@ use std::{
     process::ExitStatus,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cxi_control_plane::Process;
 
 use crate::harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE};
@@ -117,23 +117,24 @@ fn binary(program: &str) -> Result<PathBuf> {
     if let Some(path) = env::var_os(BINARY_ENV).filter(|_| program == SHIPPED) {
         return Ok(path.into());
     }
+    beside(program)?.with_context(|| {
+        format!(
+            "{program} is not beside this test; build it with `cargo build -p cxi-operator --features faults --bin \
+             {program}`, or name the shipped operator in {BINARY_ENV}"
+        )
+    })
+}
+
+/// A program of this workspace that was built beside this process's.
+pub(crate) fn beside(program: &str) -> Result<Option<PathBuf>> {
     let this = env::current_exe().context("find this process's binary")?;
     // A test lies in target/debug/deps, a program in target/debug.
-    let beside = this.ancestors().skip(1).take(2).map(|directory| directory.join(program));
-    for path in beside {
-        if path.is_file() {
-            return Ok(path);
-        }
-    }
-    bail!(
-        "{program} is not beside {}; build it with `cargo build -p cxi-operator --features faults --bin {program}`, or name \
-         the shipped operator in {BINARY_ENV}",
-        this.display()
-    )
+    let mut places = this.ancestors().skip(1).take(2).map(|directory| directory.join(program));
+    Ok(places.find(|path| path.is_file()))
 }
 
 /// A loopback address that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     listener.local_addr().context("find a free port")
 }

@@ -34,6 +34,13 @@ const CLEAN_WITHIN: Duration = Duration::from_mins(1);
 /// Controllers make up for what was deleted for about as long after that.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// Arguments of an API server that does not serve `MutatingAdmissionPolicies`, as those before Kubernetes 1.36 do not.
+const NO_MUTATING_POLICIES: [&str; 2] = [
+    "--disable-admission-plugins=MutatingAdmissionPolicy",
+    "--runtime-config=admissionregistration.k8s.io/v1/mutatingadmissionpolicies=false,\
+     admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings=false",
+];
+
 /// What a control plane begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contents {
@@ -41,6 +48,8 @@ pub enum Contents {
     Everything,
     /// Everything that we ship, but no KMM.
     WithoutKmm,
+    /// The same, but for the policy that adds sidecars, on an API server that does not serve such policies.
+    WithoutMutatingPolicies,
     /// Nothing but the Operator Lifecycle Manager, which runs.
     Olm,
 }
@@ -162,12 +171,17 @@ impl Prepared {
         let (plane, operator) = off_the_runtime(move || {
             let olm: &[Family] = if contents == Contents::Olm { &[Family::OlmChecks, Family::Olm] } else { &[] };
             let toolbox = Toolbox::ensure(&[Family::CONTROL_PLANE, olm].concat(), &Progress::stderr())?;
-            let plane = ControlPlane::start(&toolbox, &Options { audit, keep_data, ..Options::default() })?;
+            let apiserver_args = if contents == Contents::WithoutMutatingPolicies {
+                NO_MUTATING_POLICIES.map(str::to_owned).to_vec()
+            } else {
+                Vec::new()
+            };
+            let plane = ControlPlane::start(&toolbox, &Options { audit, apiserver_args, keep_data })?;
             if contents == Contents::Olm {
                 plane.start_olm()?;
                 return Ok((plane, None));
             }
-            install(&plane)?;
+            install(&plane, contents)?;
             if contents == Contents::Everything {
                 plane.install_kmm()?;
                 plane.start_kmm()?;
@@ -230,7 +244,7 @@ async fn forget_events(client: &Client) -> Result<()> {
 }
 
 /// The manifests that we ship.
-fn install(plane: &ControlPlane) -> Result<()> {
+fn install(plane: &ControlPlane, contents: Contents) -> Result<()> {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let apply = |what: &str| {
         let path = deploy.join(what).display().to_string();
@@ -240,7 +254,7 @@ fn install(plane: &ControlPlane) -> Result<()> {
     apply("crds")?;
     plane.wait_for_crds()?;
     apply("rbac")?;
-    apply("policy")?;
+    apply(if contents == Contents::WithoutMutatingPolicies { "policy/agent.yaml" } else { "policy" })?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ pub struct Record {
     pub fact: Fact,
 }
 
-/// What happened. `owner` is the KMM Module on whose behalf it was done.
+/// What happened. `owner` is the KMM Module on whose behalf it was done, or `host` where the host did it for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// The machine started: no modules, no processes.

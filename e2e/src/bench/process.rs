@@ -1,14 +1,10 @@
 //! What the operator's process says of itself: memory from `/proc`, durations from its metrics.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-};
+use std::{fs, net::SocketAddr};
 
 use anyhow::{Context, Result};
 
-use crate::operator::Operator;
+use crate::{operator::Operator, scrape::metrics};
 
 /// Resident memory of the operator in MiB.
 ///
@@ -33,12 +29,7 @@ pub fn rss_mib(operator: &Operator) -> Result<f64> {
 /// # Errors
 /// If the operator does not answer, or has not reconciled yet.
 pub fn reconcile_p99(address: SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect(address).context("connect to the operator's metrics")?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .context("ask for metrics")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).context("read metrics")?;
-    p99(&text).context("the operator's metrics show no reconcile durations")
+    p99(&metrics(address)?).context("the operator's metrics show no reconcile durations")
 }
 
 fn p99(metrics: &str) -> Option<String> {

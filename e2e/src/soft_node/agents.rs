@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use cxi_agent::report;
+use cxi_hardware::Root;
 use kube::Client;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -52,6 +53,11 @@ impl Agents {
         });
         self.remember(node.name.clone(), stop);
         node.read_by(tree)
+    }
+
+    /// Where the files of a node are.
+    pub(super) fn files(&self, node: &str) -> Root {
+        Tree::root_in(&self.trees.path().join(node))
     }
 
     /// Ends the agent of a node.

@@ -12,11 +12,14 @@ use crate::{
 
 use super::{
     plan::{ContainerPlan, PodPlan, Work, WorkerPlan},
-    shape::Pace,
+    shape::{HostDriver, NodeShape, Pace},
 };
 
 /// First process id that is given out; below are the host's own.
 const FIRST_PID: i32 = 4_000;
+
+/// Owner of a driver that the host brings.
+const HOST: &str = "host";
 
 /// Faults of one machine.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +46,9 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) boot_id: String,
     pub(crate) nics: usize,
+    host_driver: Option<HostDriver>,
     pub(crate) driver: DriverModel,
-    /// KMM Module that brought the driver in.
+    /// KMM Module that brought the driver in, or [`HOST`].
     pub(crate) owner: Option<String>,
     links_up_at: Duration,
     /// Images that were pulled.
@@ -61,13 +65,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(kernel: &str, nics: usize, boot_id: String) -> Self {
+    /// A machine that has just booted.
+    pub(crate) fn new(shape: &NodeShape, boot_id: String) -> Self {
         let faults = Faults { slowness: 1, ..Faults::default() };
-        let facts = vec![Fact::Booted { boot_id: boot_id.clone(), kernel: kernel.to_owned() }];
-        Self {
-            kernel: kernel.to_owned(),
-            boot_id,
-            nics,
+        let mut machine = Self {
+            kernel: shape.kernel.clone(),
+            boot_id: String::new(),
+            nics: shape.nics,
+            host_driver: shape.host_driver.clone(),
             driver: DriverModel::default(),
             owner: None,
             links_up_at: Duration::ZERO,
@@ -77,8 +82,10 @@ impl Machine {
             processes: Vec::new(),
             next_pid: FIRST_PID,
             faults,
-            facts,
-        }
+            facts: Vec::new(),
+        };
+        machine.boot(boot_id, None);
+        machine
     }
 
     /// Starts anew: no modules, no processes; images and device allocations are on disk and stay.
@@ -94,6 +101,10 @@ impl Machine {
             self.kernel = kernel;
         }
         self.facts.push(Fact::Booted { boot_id: self.boot_id.clone(), kernel: self.kernel.clone() });
+        if self.host_driver.as_ref().is_some_and(|driver| driver.at_boot) {
+            // A host boots on without its driver.
+            let _ = self.load_host_driver(Duration::ZERO);
+        }
     }
 
     // === images ===
@@ -183,6 +194,11 @@ impl Machine {
         }
     }
 
+    /// Whether a retry handler serves the NICs: it has them open and was given none.
+    pub(crate) fn is_served(&self) -> bool {
+        self.open.keys().any(|uid| !self.allocations.contains_key(uid))
+    }
+
     pub(crate) fn start_process(&mut self, command: &str) {
         let pid = self.pid();
         self.processes.push(Process { pid, name: command.to_owned() });
@@ -215,12 +231,25 @@ impl Machine {
             kernel: if plan.kernel == self.kernel { build.kernel } else { kernel_tag(&plan.kernel) },
             version: build.version,
         };
-        let owner = plan.owner.clone();
-        let version = carried.version.clone();
-        match self.driver.load(&carried, &kernel_tag(&self.kernel), self.faults.load.as_ref()) {
+        self.insert(&carried, &plan.owner, now + pace.link_up * self.faults.slowness)
+    }
+
+    /// What the host's `modprobe` does with the driver that the host brings; the links are up from `links_up_at` on.
+    pub(crate) fn load_host_driver(&mut self, links_up_at: Duration) -> Result<(), String> {
+        let Some(driver) = &self.host_driver else {
+            return Err(format!("modprobe: FATAL: Module cxi_ss1 not found in directory /lib/modules/{}", self.kernel));
+        };
+        let build = BuildOf { version: driver.version.clone(), kernel: kernel_tag(&self.kernel) };
+        self.insert(&build, HOST, links_up_at)
+    }
+
+    fn insert(&mut self, build: &BuildOf, owner: &str, links_up_at: Duration) -> Result<(), String> {
+        let owner = owner.to_owned();
+        let version = build.version.clone();
+        match self.driver.load(build, &kernel_tag(&self.kernel), self.faults.load.as_ref()) {
             Ok(LoadEffect::Loaded(modules)) => {
                 self.owner = Some(owner.clone());
-                self.links_up_at = now + pace.link_up * self.faults.slowness;
+                self.links_up_at = links_up_at;
                 self.facts.push(Fact::Loaded { owner, version, modules: owned(&modules) });
                 Ok(())
             }

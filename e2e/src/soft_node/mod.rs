@@ -23,6 +23,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use cxi_hardware::Root;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -36,7 +37,7 @@ use crate::{
 
 pub use faults::LoadFailure;
 pub use plan::{IGNORE_SIGTERM, RUN_FOR};
-pub use shape::{KERNEL, NIC_LABEL, NodeShape, Pace};
+pub use shape::{HostDriver, KERNEL, NIC_LABEL, NodeShape, Pace};
 
 use agents::Agents;
 use engine::Shared;
@@ -77,7 +78,7 @@ pub struct NodeTruth {
     pub kernel: String,
     /// What the driver that binds the NICs was built from.
     pub driver: Option<BuildOf>,
-    /// KMM Module that brought the driver in.
+    /// KMM Module that brought the driver in, or `host`.
     pub owner: Option<String>,
     /// Number of modules of the stack in the kernel.
     pub modules: usize,
@@ -197,6 +198,14 @@ impl SoftCluster {
             pods: machine.open.values().map(|process| process.name.clone()).collect(),
             processes: machine.processes.iter().map(|process| process.name.clone()).collect(),
         })
+    }
+
+    /// Where the files of a node are, which real agents read.
+    ///
+    /// # Errors
+    /// If there are no real agents.
+    pub fn files(&self, node: &str) -> Result<Root> {
+        Ok(self.agents.as_ref().context("soft nodes have files only where real agents read them")?.files(node))
     }
 
     /// Everything that happened on the machines so far.

@@ -14,7 +14,7 @@ use super::{
     report,
     runtime::{Host, Moment, PodRuntime},
     shape::{NodeShape, Pace},
-    tree::Tree,
+    tree::{Seen, Tree},
 };
 
 /// How long a write that failed waits to be tried again.
@@ -93,7 +93,7 @@ pub(crate) struct SoftNode {
 impl SoftNode {
     pub(crate) fn new(name: &str, shape: NodeShape, now: Moment) -> Self {
         let life = now.wall.as_millisecond();
-        let machine = Machine::new(&shape.kernel, shape.nics, boot_id(name, life, 1));
+        let machine = Machine::new(&shape, boot_id(name, life, 1));
         Self {
             name: name.to_owned(),
             shape,
@@ -160,7 +160,11 @@ impl SoftNode {
         writes.extend(self.status_write(pods, now));
         if self.tree.is_some() {
             let speaks = !self.machine.faults.agent_silent;
-            self.show(speaks.then(|| report::observe(&self.machine, None, now.since_start)));
+            let seen = || Seen {
+                report: report::observe(&self.machine, None, now.since_start),
+                retry_handler: self.machine.is_served(),
+            };
+            self.show(speaks.then(seen));
         } else {
             writes.extend(self.report_write(pace, now));
         }
@@ -399,7 +403,7 @@ impl SoftNode {
         })))
     }
 
-    fn show(&mut self, node: Option<NodeReport>) {
+    fn show(&mut self, node: Option<Seen>) {
         if let Some(Err(error)) = self.tree.as_mut().map(|tree| tree.show(node)) {
             tracing::error!(node = self.name, %error, "the files of a soft node could not be written");
         }

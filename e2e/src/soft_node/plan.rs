@@ -81,6 +81,8 @@ pub(crate) enum Work {
     Prefetch { image: String },
     /// Takes modules out.
     Cleanup { modules: Vec<String> },
+    /// Has the host load the driver that it brings.
+    HostDriver,
     /// A spec that makes no sense to the node: it fails with this message.
     Broken(String),
 }
@@ -185,6 +187,7 @@ impl Work {
             }
             Some("retry-handler") => return Self::RetryHandler,
             Some("cleanup") => return Self::Cleanup { modules: cleanup_modules(first) },
+            Some("host-driver") => return Self::HostDriver,
             _ => {}
         }
         match annotation(RUN_FOR).map(|text| text.parse::<cxi_api::GoDuration>()) {
@@ -277,6 +280,8 @@ mod tests {
         let args = json!(["remove-modules", "--module", "cxi_eth", "--module=cxi_user"]);
         let pod = plan(&role("cleanup"), &json!({}), &json!([{ "name": "c", "args": args }]));
         assert_eq!(pod.work, Work::Cleanup { modules: vec!["cxi_eth".into(), "cxi_user".into()] });
+        let pod = plan(&role("host-driver"), &json!({}), &json!([{ "name": "modprobe" }]));
+        assert_eq!(pod.work, Work::HostDriver);
         let pod = plan(&role("prefetch"), &json!({}), &json!([{ "name": "manifest", "image": "i:1" }]));
         assert_eq!(pod.work, Work::Prefetch { image: "i:1".into() });
     }

@@ -200,7 +200,7 @@ impl PodRuntime {
         let takes = match &pod.work {
             Work::Forever | Work::Plugin(_) | Work::RetryHandler => None,
             Work::For(time) => Some(*time),
-            Work::Load(_) => Some(host.pace.load * host.machine.faults.slowness),
+            Work::Load(_) | Work::HostDriver => Some(host.pace.load * host.machine.faults.slowness),
             Work::Unload(_) | Work::Cleanup { .. } => Some(host.pace.unload * host.machine.faults.slowness),
             Work::Pull | Work::Prefetch { .. } | Work::Broken(_) => Some(Duration::ZERO),
         };
@@ -214,6 +214,10 @@ impl PodRuntime {
         let result = match &pod.work {
             Work::Load(plan) => {
                 host.machine.load(plan, host.registry, host.now.since_start, host.pace).map(|()| String::new())
+            }
+            Work::HostDriver => {
+                let links_up_at = host.now.since_start + host.pace.link_up * host.machine.faults.slowness;
+                host.machine.load_host_driver(links_up_at).map(|()| String::new())
             }
             Work::Unload(plan) => host.machine.unload(plan).map(|()| String::new()),
             Work::Cleanup { modules } => host.machine.clean_up(modules).map(|()| String::new()),

@@ -17,11 +17,27 @@ pub struct NodeShape {
     pub kernel: String,
     /// Labels besides those of every kubelet.
     pub labels: BTreeMap<String, String>,
+    /// The driver that the host brings, for `source.type: preinstalled`.
+    pub host_driver: Option<HostDriver>,
+}
+
+/// A driver that is installed on the host.
+#[derive(Clone, Debug)]
+pub struct HostDriver {
+    /// Its release.
+    pub version: String,
+    /// Whether the host loads it when it starts, or leaves that to whoever asks.
+    pub at_boot: bool,
 }
 
 impl Default for NodeShape {
     fn default() -> Self {
-        Self { nics: 2, kernel: KERNEL.to_owned(), labels: [(NIC_LABEL.to_owned(), "true".to_owned())].into() }
+        Self {
+            nics: 2,
+            kernel: KERNEL.to_owned(),
+            labels: [(NIC_LABEL.to_owned(), "true".to_owned())].into(),
+            host_driver: None,
+        }
     }
 }
 

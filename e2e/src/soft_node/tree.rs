@@ -15,12 +15,24 @@ use cxi_hardware::Root;
 /// Where the tree is that holds now; a link, so that it changes at once.
 const NOW: &str = "now";
 
+/// What each retry handler has counted, in its statistics files.
+const RETRIES: [(&str, &str); 2] = [("nacks", "5\n"), ("spt_timeouts", "2\n")];
+
 /// The files of one node. They go with it.
 #[derive(Debug)]
 pub(crate) struct Tree {
     directory: PathBuf,
     generation: u64,
-    shown: Option<NodeReport>,
+    shown: Option<Seen>,
+}
+
+/// What can be seen on a node.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    /// What an agent reports of it.
+    pub(crate) report: NodeReport,
+    /// Whether a retry handler serves its NICs.
+    pub(crate) retry_handler: bool,
 }
 
 impl Tree {
@@ -31,7 +43,12 @@ impl Tree {
 
     /// Where programs find the node.
     pub(crate) fn root(&self) -> Root {
-        let now = self.directory.join(NOW);
+        Self::root_in(&self.directory)
+    }
+
+    /// Where programs find the node whose tree is in `directory`.
+    pub(crate) fn root_in(directory: &Path) -> Root {
+        let now = directory.join(NOW);
         Root::new(now.join("sys"), now.join("dev")).with_proc(now.join("proc")).with_run(now.join("run"))
     }
 
@@ -39,7 +56,7 @@ impl Tree {
     ///
     /// # Errors
     /// When a file cannot be written. The tree then is what it was.
-    pub(crate) fn show(&mut self, node: Option<NodeReport>) -> io::Result<()> {
+    pub(crate) fn show(&mut self, node: Option<Seen>) -> io::Result<()> {
         if self.shown == node {
             return Ok(());
         }
@@ -69,7 +86,8 @@ impl Drop for Tree {
     }
 }
 
-fn write(root: &Path, node: &NodeReport) -> io::Result<()> {
+fn write(root: &Path, seen: &Seen) -> io::Result<()> {
+    let node = &seen.report;
     for directory in ["sys/class", "sys/module", "dev", "proc", "run"] {
         fs::create_dir_all(root.join(directory))?;
     }
@@ -82,7 +100,7 @@ fn write(root: &Path, node: &NodeReport) -> io::Result<()> {
         file(&directory.join("initstate"), "live\n")?;
         bytes(&directory.join("notes/.note.gnu.build-id"), &build_id_note(&module.build_id))?;
     }
-    node.devices.iter().try_for_each(|nic| write_nic(root, nic))?;
+    node.devices.iter().try_for_each(|nic| write_nic(root, nic, seen.retry_handler))?;
     node.open_files.iter().enumerate().try_for_each(|(number, open)| write_open_file(root, number, open))
 }
 
@@ -103,7 +121,7 @@ fn build_id_note(hexadecimal: &str) -> Vec<u8> {
     [head, b"GNU\0".to_vec(), id].concat()
 }
 
-fn write_nic(root: &Path, nic: &Nic) -> io::Result<()> {
+fn write_nic(root: &Path, nic: &Nic, retry_handler: bool) -> io::Result<()> {
     let (name, address) = (&nic.name, &nic.pci_address);
     let device = root.join("sys/devices").join(address);
     let link = if nic.link == Link::Up { "1\n" } else { "0\n" };
@@ -113,16 +131,28 @@ fn write_nic(root: &Path, nic: &Nic) -> io::Result<()> {
         ("numa_node", "0\n"),
         ("resource", "0x0000001000000000 0x000000107fffffff 0x000000000014220c\n"),
         ("properties/link", link),
-        ("properties/pct_eq", "0\n"),
+        ("properties/nid", &format!("{:#x}\n", nid(name))),
+        ("port/speed", if nic.link == Link::Up { "BS_200G\n" } else { "NA\n" }),
+        ("properties/pct_eq", if retry_handler { "1\n" } else { "0\n" }),
     ] {
         file(&device.join(path), text)?;
     }
     let class_device = device.join("cxi").join(name);
     file(&class_device.join("uevent"), "")?;
     symlink(format!("../../../{address}"), class_device.join("device"))?;
+    if retry_handler {
+        let statistics = root.join("run/cxi").join(name);
+        RETRIES.iter().try_for_each(|(counter, count)| file(&statistics.join(counter), count))?;
+    }
     fs::create_dir_all(root.join("sys/class/cxi"))?;
     symlink(format!("../../devices/{address}/cxi/{name}"), root.join("sys/class/cxi").join(name))?;
     file(&root.join("dev").join(name), "")
+}
+
+/// An address in the fabric, another for each NIC of a node.
+fn nid(device: &str) -> u32 {
+    let number: u32 = device.trim_start_matches("cxi").parse().unwrap_or_default();
+    0x1a0 + number
 }
 
 fn write_open_file(root: &Path, number: usize, open: &OpenFile) -> io::Result<()> {
@@ -153,9 +183,9 @@ fn bytes(path: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use cxi_api::Timestamp;
-    use cxi_hardware::{Boot, Stack, open_files, scan};
+    use cxi_hardware::{Boot, NicDetails, Stack, open_files, scan};
 
-    fn node() -> NodeReport {
+    fn node() -> Seen {
         let module = |name: &str, holders: &[&str]| LoadedModule {
             name: name.into(),
             build_id: "0123456789abcdef0123456789abcdef01234567".into(),
@@ -168,7 +198,7 @@ mod tests {
             command: "app".into(),
             pod_uid: pod_uid.map(str::to_owned),
         };
-        NodeReport {
+        let report = NodeReport {
             kernel: "6.1.0".into(),
             boot_id: "00000001-0001-4000-8000-000000000001".into(),
             observed_at: Timestamp::UNIX_EPOCH,
@@ -178,15 +208,16 @@ mod tests {
             driver_version: None,
             open_files: vec![open(7, None), open(8, Some("5d4e9f43-5d2c-4d3a-9a55-0f0a1f0c2b11"))],
             devices: vec![Nic { name: "cxi0".into(), pci_address: "0000:21:00.0".into(), link: Link::Up }],
-        }
+        };
+        Seen { report, retry_handler: true }
     }
 
     #[test]
     fn what_is_shown_is_what_the_readers_of_a_node_see() {
         let directory = tempfile::tempdir().unwrap();
         let mut tree = Tree::new(directory.path().join("n"));
-        let node = node();
-        tree.show(Some(node.clone())).unwrap();
+        tree.show(Some(node())).unwrap();
+        let node = node().report;
         let root = tree.root();
 
         let boot = Boot::read(&root).unwrap();
@@ -204,6 +235,9 @@ mod tests {
             (nics[0].link.clone(), nics[0].address.to_string()),
             (Ok(cxi_hardware::Link::Up), "0000:21:00.0".into())
         );
+        let details = NicDetails::read(&root, &nics[0]).unwrap();
+        assert_eq!((details.link_speed, details.nid, details.retry_handler), (Ok(Some(200)), Ok(0x1a0), Ok(true)));
+        assert_eq!(fs::read_to_string(root.run().join("cxi/cxi0/nacks")).unwrap(), "5\n");
     }
 
     #[test]

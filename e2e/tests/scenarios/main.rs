@@ -2,6 +2,7 @@
 
 mod agent_policy;
 mod cluster;
+mod earlier_operator;
 mod install;
 mod olm;
 mod operands;

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, ensure};
-use cxi_api::{CXIDriverSpec, names::ORPHAN_ANNOTATION};
+use cxi_api::{CXIDriverSpec, driver::RetryHandlerMode, names::ORPHAN_ANNOTATION};
 use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
     harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE, Harness, HarnessOptions, RETRY_HANDLER_IMAGE},
     jobs::{JobShape, NAMESPACE as JOBS},
     oracle::Oracle,
+    planes::Contents,
     soft_node::NodeShape,
 };
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod, events::v1::Event};
@@ -17,6 +18,7 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 use serde_json::json;
+use tokio::task::block_in_place;
 
 const LONG: Duration = Duration::from_mins(2);
 
@@ -202,4 +204,31 @@ async fn pods(harness: &Harness, role: &str) -> Result<BTreeMap<String, (String,
         (spec.node_name.unwrap_or_default(), (uid, image, ready))
     });
     Ok(pods.collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_mutating_policies_is_told_that_sidecars_need_them() -> Result<()> {
+    let options = HarnessOptions { contents: Contents::WithoutMutatingPolicies, ..HarnessOptions::default() };
+    let harness = Harness::start(options).await?;
+    let served =
+        block_in_place(|| harness.plane.kubectl(&["api-resources", "--api-group=admissionregistration.k8s.io"]))?;
+    ensure!(
+        served.contains("validatingadmissionpolicies") && !served.contains("mutatingadmissionpolicies"),
+        "{served}"
+    );
+
+    let operator = harness.spawn_operator(&[])?;
+    let sidecar = |spec: &mut CXIDriverSpec| {
+        spec.retry_handler.mode = RetryHandlerMode::Sidecar;
+        with_retry_handler(spec);
+    };
+    harness.create_driver("cxi", "13.0.0", sidecar).await?;
+    let wanted = Some(("False".to_owned(), "MutatingAdmissionPolicyNotServed".to_owned()));
+    let told = async |h: &Harness| Ok(condition(h, "RetryHandlerReady").await? == wanted);
+    harness.wait_until("a condition says that nothing adds the sidecar", LONG, told).await?;
+    let conditions = harness.driver("cxi").await?.and_then(|driver| driver.status).unwrap_or_default().conditions;
+    let message = conditions.into_iter().find(|condition| condition.type_ == "RetryHandlerReady").map(|c| c.message);
+    ensure!(message.is_some_and(|message| message.contains("retryHandler.mode daemonset")), "the way out is named");
+    operator.stop()?;
+    Ok(())
 }

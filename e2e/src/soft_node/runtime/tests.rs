@@ -1,7 +1,11 @@
 //! Pods on a machine, without an API server.
 
 use super::*;
-use crate::{driver_model::image_reference, truth::Fact};
+use crate::{
+    driver_model::image_reference,
+    soft_node::{HostDriver, NodeShape},
+    truth::Fact,
+};
 use serde_json::json;
 
 const KERNEL: &str = "6.1+x";
@@ -20,7 +24,7 @@ impl Bench {
         registry.publish(REPOSITORY, "A");
         registry.publish(REPOSITORY, "B");
         registry.add_other("kmm-worker:test");
-        let machine = Machine::new(KERNEL, 2, "boot-1".into());
+        let machine = Machine::new(&NodeShape { kernel: KERNEL.into(), ..NodeShape::default() }, "boot-1".into());
         Self { machine, registry, pace: Pace::default(), now: Duration::ZERO }
     }
 
@@ -210,4 +214,26 @@ fn a_reboot_restarts_workers_and_refuses_pods_with_devices() {
     runtime.reboot(&load, &mut bench.host());
     bench.go_on(&load, &mut runtime, LONG);
     assert!(succeeded(&runtime) && runtime.restarts == 1);
+}
+
+#[test]
+fn a_host_loads_the_driver_it_brings_when_it_boots_or_when_it_is_asked() {
+    let modprobe = pod(
+        &json!({ "name": "m", "namespace": "n", "uid": "m", "labels": { "cxi.hpe.com/role": "host-driver" } }),
+        &json!({ "restartPolicy": "Never", "containers": [{ "name": "modprobe", "image": "agent:1" }] }),
+    );
+    let brings = |at_boot| {
+        let shape =
+            NodeShape { host_driver: Some(HostDriver { version: "1.8.3".into(), at_boot }), ..NodeShape::default() };
+        Bench { machine: Machine::new(&shape, "boot-1".into()), ..Bench::new() }
+    };
+    let mut at_boot = brings(true);
+    assert!(at_boot.machine.links_up(at_boot.now));
+    assert!(succeeded(&at_boot.run(&modprobe, LONG)), "what is loaded stays");
+    let mut asked = brings(false);
+    assert!(asked.machine.driver.bound().is_none());
+    assert!(succeeded(&asked.run(&modprobe, LONG)) && asked.machine.links_up(asked.now));
+    let mut nothing = Bench::new();
+    let runtime = nothing.run(&modprobe, LONG);
+    assert!(matches!(&runtime.stage, Stage::Ended(e) if e.exit_code == 1 && e.message.contains("not found")));
 }

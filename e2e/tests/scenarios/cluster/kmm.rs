@@ -7,6 +7,7 @@ use cxi_api::Phase;
 use cxi_e2e::{
     harness::HarnessOptions,
     jobs::JobShape,
+    planes::Contents,
     scenario::{DRIVER, NEW, OLD, Scenario},
     soft_node::NodeShape,
 };
@@ -15,7 +16,7 @@ use tokio::task::block_in_place;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_kmm_the_driver_is_blocked_and_goes_on_when_kmm_arrives() -> Result<()> {
-    let options = HarnessOptions { kmm: false, ..HarnessOptions::default() };
+    let options = HarnessOptions { contents: Contents::WithoutKmm, ..HarnessOptions::default() };
     let mut scenario = Scenario::start_with(options, 2, &NodeShape::default()).await?;
     scenario.harness.create_driver(DRIVER, OLD, |_| ()).await?;
     scenario
