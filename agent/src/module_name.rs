@@ -94,4 +94,15 @@ mod tests {
             assert!(error.to_string().contains("it has kfi_cxi, kfabric, cxi_user"), "{error}");
         }
     }
+
+    #[test]
+    fn any_input_is_a_module_of_the_stack_or_refused() {
+        cxi_any_input::text(&["cxi_ss1", "cxi-user", "kfi_cxi", "kfabric"], &|text| {
+            let module = text.parse::<ModuleName>();
+            if let Ok(module) = &module {
+                assert_eq!(module.as_str(), text.replace('-', "_"));
+            }
+            module.is_ok().into()
+        });
+    }
 }

@@ -119,10 +119,26 @@ mod tests {
         }
     }
 
-    proptest::proptest! {
-        #[test]
-        fn no_text_makes_it_panic(text in "\\PC*") {
-            let _ = ImageManifest::parse(&text);
-        }
+    #[test]
+    fn any_input_is_a_manifest_or_refused() {
+        let least = r#"{"driverVersion":"13.0.0","kernel":"6.1","modules":[{"name":"cxi-ss1","buildID":"AB01"}]}"#;
+        let modules = [("cxi_ss1", "00ff"), ("cxi_user", "0123456789abcdef0123456789abcdef01234567")];
+        let module =
+            |(name, id): (&str, &str)| ManifestModule { name: name.into(), build_id: id.into(), ..Default::default() };
+        let whole = ImageManifest { modules: modules.map(module).to_vec(), ..ImageManifest::parse(least).unwrap() };
+        cxi_any_input::text(&[least, &serde_json::to_string(&whole).unwrap()], &|text| {
+            let manifest = ImageManifest::parse(text).ok();
+            if let Some(manifest) = &manifest {
+                let ids = manifest.build_ids();
+                let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+                assert!(
+                    !ids.is_empty() && ids.values().all(|id| !id.is_empty() && id.bytes().all(is_digit)),
+                    "{ids:?}"
+                );
+                let again = serde_json::to_string(manifest).unwrap();
+                assert_eq!(ImageManifest::parse(&again).ok().as_ref(), Some(manifest));
+            }
+            manifest.is_some().into()
+        });
     }
 }

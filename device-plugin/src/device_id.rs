@@ -116,4 +116,13 @@ mod tests {
             assert_eq!(text.parse::<DeviceId>(), Err(DeviceIdError), "{text:?}");
         }
     }
+
+    #[test]
+    fn any_input_is_an_id_or_refused() {
+        cxi_any_input::text(&["0000:c1:00.0", "0000:c1:00.0-99", "10000:c1:00.0-4294967295"], &|text| {
+            let id = text.parse::<DeviceId>();
+            assert!(id.is_err() || id.is_ok_and(|id| id.to_string() == text));
+            id.is_ok().into()
+        });
+    }
 }

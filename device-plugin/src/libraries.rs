@@ -14,6 +14,9 @@ use crate::provision::Bind;
 /// Where the dynamic linker's cache is on the host.
 const CACHE: &str = "/etc/ld.so.cache";
 
+/// Bytes of a linker's cache, at most. One of 3,000 libraries has 250,000.
+const LONGEST_CACHE: u64 = 4 << 20;
+
 /// Where distributions keep libraries, for a host whose cache cannot be seen or does not say.
 const USUAL: [&str; 4] = [
     "/usr/lib64",
@@ -51,10 +54,19 @@ struct Wanted<'a> {
     needed: bool,
 }
 
+/// The bytes of a linker's cache. What is no file, such as a pipe, is not waited for.
+fn read_cache(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > LONGEST_CACHE {
+        return Err(io::Error::other(format!("it is not a file of at most {LONGEST_CACHE} bytes")));
+    }
+    fs::read(path)
+}
+
 /// Looks for libfabric, libcxi and libcxiutils.
 pub fn find(root: &HostRoot, places: &Places) -> Libraries {
     let mut found = Libraries::default();
-    let cache = match fs::read(root.seen(Path::new(CACHE))) {
+    let cache = match read_cache(&root.seen(Path::new(CACHE))) {
         Ok(bytes) => ld_cache::parse(&bytes).unwrap_or_else(|error| {
             found.notes.push(format!("{CACHE} is passed over: {error}"));
             Vec::new()
@@ -251,5 +263,17 @@ mod tests {
         {
             assert!(found.notes.iter().any(|note| note.contains(said)), "{said}: {:?}", found.notes);
         }
+    }
+
+    #[test]
+    fn a_cache_that_is_huge_or_no_file_is_passed_over() {
+        let host = Host::new();
+        host.write("etc/ld.so.cache", &vec![0; 5 << 20]);
+        let passed_over =
+            |found: &Libraries| found.notes[0].starts_with("/etc/ld.so.cache is passed over: it is not a file");
+        assert!(passed_over(&host.find()), "{:?}", host.find().notes);
+        let host = Host::new();
+        host.write("etc/ld.so.cache/x", b"");
+        assert!(passed_over(&host.find()), "{:?}", host.find().notes);
     }
 }

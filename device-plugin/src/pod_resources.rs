@@ -109,8 +109,10 @@ pub(crate) fn unix_connector(
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
-    use crate::proto::podresources::{ContainerDevices, ContainerResources};
+    use crate::proto::podresources::{ContainerDevices, ContainerResources, ListPodResourcesResponse};
 
     fn pod(name: &str, devices: &[(&str, &[&str])]) -> PodResources {
         let devices = devices.iter().map(|(resource, ids)| ContainerDevices {
@@ -144,5 +146,19 @@ mod tests {
         assert!(matches!(in_use(&[], Some(&own)), Err(InUseError::PodsUnknown(_))));
         assert!(matches!(in_use(&pods, Some(&elsewhere)), Err(InUseError::PodsUnknown(_))));
         assert!(in_use(&[], None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn any_input_is_an_answer_of_ids_or_refused() {
+        let pods = [("one", "0000:c1:00.0-1"), ("two", "0000:21:00.0-99")];
+        let pod_resources = pods.map(|(name, id)| pod(name, &[("hpe.com/cxi", &[id])])).to_vec();
+        let answer = ListPodResourcesResponse { pod_resources }.encode_to_vec();
+        cxi_any_input::bytes(&[&answer], &|bytes| {
+            let answer = ListPodResourcesResponse::decode(bytes);
+            for id in answer.iter().flat_map(|answer| in_use(&answer.pod_resources, None).unwrap()) {
+                assert!(bytes.windows(id.len()).any(|part| part == id.as_bytes()), "{id}");
+            }
+            answer.is_ok().into()
+        });
     }
 }

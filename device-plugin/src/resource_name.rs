@@ -152,4 +152,16 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(one.len(), MAX_SOCKET_NAME);
     }
+
+    #[test]
+    fn any_input_is_a_resource_or_refused() {
+        cxi_any_input::text(&["hpe.com/cxi", "beta.hpe.com/cxi", "cxi.hpe.com/a_B.c-1"], &|text| {
+            let name = parse(text);
+            if let Ok(name) = &name {
+                assert_eq!((name.as_str(), text.matches('/').count()), (text, 1));
+                assert!(name.socket_name().len() <= MAX_SOCKET_NAME && !name.socket_name().contains('/'));
+            }
+            name.is_ok().into()
+        });
+    }
 }

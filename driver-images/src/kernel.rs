@@ -135,6 +135,26 @@ mod tests {
         assert!(matches!(ImageTag::new(&long, &kernel), Err(InvalidTag::TooLong(..))));
     }
 
+    #[test]
+    fn any_input_is_a_kernel_or_refused() {
+        cxi_any_input::text(
+            &["6.1.0-56-amd64", "6.12.117+deb12-cloud-amd64", "5.14.0-427.13.1.el9_4.x86_64"],
+            &|text| {
+                let kernel = text.parse::<KernelName>();
+                if let Ok(kernel) = &kernel {
+                    let tag = kernel.in_tag();
+                    assert_eq!((kernel.as_str(), tag.len()), (text, text.len()));
+                    assert!(
+                        tag.bytes()
+                            .zip(text.bytes())
+                            .all(|(new, old)| new == old || (new == b'_' && b"+~".contains(&old)))
+                    );
+                }
+                kernel.is_ok().into()
+            },
+        );
+    }
+
     proptest::proptest! {
         #[test]
         fn tags_differ_where_kernels_do_in_more_than_a_plus(a in "[0-9]\\.[0-9]\\.[0-9](-[a-z+]{0,4})?", b in "[0-9]\\.[0-9]\\.[0-9](-[a-z+]{0,4})?") {

@@ -162,7 +162,6 @@ pub(crate) fn decimal<T: FromStr>(text: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
@@ -246,22 +245,55 @@ mod tests {
         assert!(missing.to_string().ends_with("/link: no such attribute"), "{missing}");
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+    /// What a number is to somebody who reads it from the text.
+    fn independently(bytes: &[u8], digits: u32) -> Option<i128> {
+        let text = std::str::from_utf8(bytes).ok()?.trim();
+        i128::from_str_radix(if digits == 16 { text.strip_prefix("0x")? } else { text }, digits).ok()
+    }
 
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = pci_id(&bytes);
-            let _ = numa_node(&bytes);
-            let _ = link(&bytes);
-            let _ = cassini_1_function(&bytes);
-        }
+    #[test]
+    fn any_input_is_a_pci_id_or_refused() {
+        cxi_any_input::bytes(&[b"0x17db\n", b"0x0501"], &|bytes| {
+            let id = pci_id(bytes);
+            assert!(id.as_ref().is_ok_and(|id| independently(bytes, 16) == Some((*id).into())) || id.is_err());
+            id.is_ok().into()
+        });
+    }
 
-        #[test]
-        fn numbers_at_the_edges_never_panic(text in "(0x)?[0-9a-f+-]{0,18} (0x)?[0-9a-f+-]{0,18}") {
-            let _ = pci_id(text.as_bytes());
-            let _ = numa_node(text.as_bytes());
-            let _ = cassini_1_function(text.as_bytes());
-        }
+    #[test]
+    fn any_input_is_a_numa_node_or_refused() {
+        cxi_any_input::bytes(&[b"0\n", b"-1\n", b"17"], &|bytes| {
+            let node = numa_node(bytes);
+            let number = |node: &Option<u32>| node.map_or(-1, i128::from);
+            assert!(node.as_ref().is_ok_and(|node| independently(bytes, 10) == Some(number(node))) || node.is_err());
+            node.is_ok().into()
+        });
+    }
+
+    #[test]
+    fn any_input_is_a_link_state_or_refused() {
+        cxi_any_input::bytes(&[b"0\n", b"1\n"], &|bytes| {
+            let state = link(bytes);
+            assert_eq!(state == Ok(Link::Up), bytes.trim_ascii() == b"1" || state == Ok(Link::Up));
+            assert!(state.is_err() || matches!(independently(bytes, 10), Some(0 | 1)));
+            state.is_ok().into()
+        });
+    }
+
+    #[test]
+    fn any_input_is_a_function_by_the_size_of_its_first_region_or_refused() {
+        let physical = b"0x0000001000000000 0x000000107fffffff 0x000000000014220c\n0x0 0x0 0x0\n";
+        let virtual_ = b"0x0000002000000000 0x00000020003fffff 0x000000000014220c\n";
+        cxi_any_input::bytes(&[physical, virtual_], &|bytes| {
+            let function = cassini_1_function(bytes);
+            if let Ok(function) = &function {
+                let text = std::str::from_utf8(bytes).unwrap().trim();
+                let mut ends = text.lines().next().unwrap().split_ascii_whitespace();
+                let mut end = || independently(ends.next().unwrap().as_bytes(), 16).unwrap();
+                let (first, last) = (end(), end());
+                assert_eq!(*function == Function::Physical, last - first + 1 >= 2 << 30, "{first:x} {last:x}");
+            }
+            function.is_ok().into()
+        });
     }
 }

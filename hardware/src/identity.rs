@@ -106,7 +106,6 @@ pub(crate) fn is_uuid(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
@@ -157,19 +156,66 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = (nid(&bytes), retry_handler(&bytes), number(&bytes), word(&bytes), uuid(&bytes));
-            if let Ok(address) = mac(&bytes) {
-                prop_assert_eq!(address.to_string().into_bytes(), bytes.trim_ascii());
-            }
-        }
+    fn trimmed(bytes: &[u8]) -> &str {
+        std::str::from_utf8(bytes).unwrap().trim()
+    }
 
-        #[test]
-        fn near_addresses_never_panic(text in "([0-9a-fA-F+]{0,3}:){0,7}[0-9a-f]{0,3}|0x[0-9a-f+]{0,9}|[0-9a-fé-]{36}") {
-            let bytes = text.as_bytes();
-            let _ = (nid(bytes), mac(bytes), uuid(bytes));
-        }
+    #[test]
+    fn any_input_is_a_fabric_address_or_refused() {
+        cxi_any_input::bytes(&[b"0x0\n", b"0x1f", b"0xfffff\n"], &|bytes| {
+            let nid = nid(bytes);
+            if let Ok(nid) = &nid {
+                assert_eq!(u128::from_str_radix(&trimmed(bytes)[2..], 16), Ok((*nid).into()));
+                assert!(*nid <= 0xf_ffff);
+            }
+            nid.is_ok().into()
+        });
+    }
+
+    #[test]
+    fn any_input_is_a_number_or_refused() {
+        cxi_any_input::bytes(&[b"0\n", b"4294967295", b"9000\n"], &|bytes| {
+            let number = number(bytes);
+            if let Ok(number) = &number {
+                assert_eq!(trimmed(bytes).parse(), Ok(u128::from(*number)));
+            }
+            assert_eq!(retry_handler(bytes).ok(), number.as_ref().ok().map(|number| *number != 0));
+            number.is_ok().into()
+        });
+    }
+
+    #[test]
+    fn any_input_is_a_mac_address_or_refused() {
+        cxi_any_input::bytes(&[b"02:00:00:00:0a:ff\n", b"ff:ff:ff:ff:ff:ff"], &|bytes| {
+            let address = mac(bytes);
+            if let Ok(address) = &address {
+                assert_eq!(address.to_string(), trimmed(bytes));
+            }
+            address.is_ok().into()
+        });
+    }
+
+    #[test]
+    fn any_input_is_a_word_or_refused() {
+        cxi_any_input::bytes(&[b"6.8.0-31-generic\n", b"2.1.5", b"git~1.0_a+b"], &|bytes| {
+            let word = word(bytes);
+            if let Ok(word) = &word {
+                assert_eq!(word, trimmed(bytes));
+                assert!(word.chars().all(|character| !character.is_whitespace() && !character.is_control()));
+            }
+            word.is_ok().into()
+        });
+    }
+
+    #[test]
+    fn any_input_is_a_boot_id_or_refused() {
+        cxi_any_input::bytes(&[b"0f6cb5d2-6b7d-4bd6-9c6c-6f1f1e1b2a3c\n"], &|bytes| {
+            let id = uuid(bytes);
+            if let Ok(id) = &id {
+                let lengths: Vec<usize> = trimmed(bytes).split('-').map(str::len).collect();
+                assert_eq!((id.as_str(), lengths.as_slice()), (trimmed(bytes), &[8, 4, 4, 4, 12][..]));
+            }
+            id.is_ok().into()
+        });
     }
 }

@@ -43,7 +43,6 @@ pub(crate) fn netdev(bytes: &[u8]) -> Result<Option<u32>, AttributeErrorKind> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
@@ -89,17 +88,30 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = port(&bytes);
-            let _ = netdev(&bytes);
-        }
+    /// All digits of a text as one number.
+    fn digits(bytes: &[u8]) -> Option<u64> {
+        String::from_utf8_lossy(bytes).chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()
+    }
 
-        #[test]
-        fn near_speeds_never_panic(text in "[a-zA-Zé]{0,3}_?[0-9+-]{0,12}[gG]?\n?") {
-            let _ = port(text.as_bytes());
-            let _ = netdev(text.as_bytes());
-        }
+    #[test]
+    fn any_input_is_the_speed_of_a_port_or_refused() {
+        cxi_any_input::bytes(&[b"BS_200G\n", b"ck400G", b"CK_400G\n", b"no-link\n", b"NA"], &|bytes| {
+            let speed = port(bytes);
+            if let Ok(speed) = &speed {
+                assert_eq!(digits(bytes), speed.map(u64::from));
+            }
+            speed.is_ok().into()
+        });
+    }
+
+    #[test]
+    fn any_input_is_the_speed_of_an_interface_or_refused() {
+        cxi_any_input::bytes(&[b"200000\n", b"-1\n", b"4294967295", b"400000"], &|bytes| {
+            let speed = netdev(bytes);
+            if let Ok(Some(speed)) = &speed {
+                assert_eq!(digits(bytes), Some(u64::from(*speed) * 1000));
+            }
+            speed.is_ok().into()
+        });
     }
 }

@@ -120,10 +120,23 @@ mod tests {
         }
     }
 
-    proptest::proptest! {
-        #[test]
-        fn any_text_parses_or_is_refused(text in "(.*\n){0,3}|([a-z_,\\[\\]-]{0,9} ?){0,8}") {
-            let _ = parse(&text);
-        }
+    #[test]
+    fn any_input_is_a_list_of_modules_or_refused() {
+        let one = "cxi_user 139264 0 - Live 0x0000000000000000 (OE)\n";
+        let three = "cxi_ss1 1089536 2 cxi_user,cxi_eth, Live 0xffffffffc0a00000 (OE)\ncxi_eth 1 1 - Loading 0x0\n\
+                     x 1 0 [permanent], Unloading 0x0\n";
+        cxi_any_input::text(&[one, three], &|text| {
+            let modules = parse(text);
+            if let Ok(modules) = &modules {
+                let words = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+                let lines: Vec<_> = text.lines().map(words).collect();
+                assert_eq!(lines.len(), modules.len());
+                for (line, module) in lines.iter().zip(modules) {
+                    assert_eq!((&line[0], line[2].parse()), (&module.name, Ok(module.references)));
+                    assert!(module.holders.iter().all(|holder| line[3].split(',').any(|other| other == holder)));
+                }
+            }
+            modules.is_ok().into()
+        });
     }
 }

@@ -135,14 +135,18 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn any_text_is_a_term_or_refused(text in "[!a-z0-9_*?. -]{0,12}") {
-            if let Ok(term) = text.parse::<Term>() {
-                prop_assert_eq!(term.to_string().parse(), Ok(term));
+    #[test]
+    fn any_input_is_a_term_or_refused() {
+        cxi_any_input::text(&["default", "!hni_rx_*", "lpe_net_match_?", "*"], &|text| {
+            let term = text.parse::<Term>();
+            if let Ok(term) = &term {
+                assert_eq!(term.to_string().parse().as_ref(), Ok(term));
             }
-        }
+            term.is_ok().into()
+        });
+    }
 
+    proptest! {
         #[test]
         fn a_star_is_any_text(start in "[a-z_]{1,5}", middle in "[a-z0-9_]{0,6}", end in "[a-z0-9]{1,3}") {
             let name = format!("{start}{middle}{end}");

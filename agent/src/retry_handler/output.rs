@@ -162,4 +162,13 @@ mod tests {
         assert_eq!(waiting.try_iter().count(), 2);
         assert_eq!(output.lost.load(Ordering::Relaxed), 3 * 5000 + 2 - 2);
     }
+
+    #[test]
+    fn any_input_becomes_one_printable_line() {
+        cxi_any_input::bytes(&[b"retry handler of cxi0 is ready\n", "last\tone \u{e9}\n".as_bytes()], &|bytes| {
+            let line = printable(bytes);
+            assert!(!line.contains(char::is_control), "{line:?}");
+            (!line.contains(char::REPLACEMENT_CHARACTER)).into()
+        });
+    }
 }
