@@ -1,13 +1,18 @@
 //! Measures what a kubelet waits for: `Allocate` over the plugin's unix socket, on a node with eight NICs; and a scan of them.
 //!
 //! `cargo run --release -p cxi-device-plugin --example bench_allocate [CALLS]`. Plugin and kubelet are one process here, so
-//! the memory is that of both.
+//! the memory is that of both. The last line is of `cxi-device-plugin` as a process of its own: build it before, with the same
+//! profile.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+#![allow(clippy::panic, reason = "the same")]
 #![allow(clippy::print_stdout, reason = "its result")]
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 #[allow(dead_code, clippy::expect_used, clippy::panic, reason = "what tests need")]
 #[path = "../tests/node/mod.rs"]
 mod node;
+#[path = "../../agent/examples/process/mod.rs"]
+mod process;
 
 use std::fs;
 use std::num::NonZeroU32;
@@ -16,6 +21,7 @@ use std::time::{Duration, Instant};
 use cxi_device_plugin::device_id::Sharing;
 use cxi_device_plugin::proto::v1beta1::{AllocateRequest, ContainerAllocateRequest};
 use node::{Kubelet, Node};
+use process::Process;
 
 const NICS: u32 = 8;
 
@@ -58,6 +64,22 @@ async fn main() {
     }
     row("scan of eight NICs", scans);
     plugin.withdraw().await.unwrap();
+    program(&node, &mut kubelet).await;
+}
+
+/// The program itself, as a process of its own.
+async fn program(node: &Node, kubelet: &mut Kubelet) {
+    Process::head();
+    let mut plugin = Process::start("cxi-device-plugin", |command| {
+        command.arg("--standalone").arg("--no-libraries");
+        for (variable, directory) in
+            [("SYSFS_ROOT", "sys"), ("DEVFS_ROOT", "dev"), ("KUBELET_DEVICE_PLUGIN_DIR", "plugins")]
+        {
+            command.env(variable, node.path(directory));
+        }
+    });
+    kubelet.registered().await;
+    tokio::task::block_in_place(|| plugin.row("cxi-device-plugin", || true));
 }
 
 fn row(name: &str, mut times: Vec<Duration>) {

@@ -36,6 +36,14 @@ impl Server {
     /// Serves, and gives a client.
     pub async fn start() -> (Self, kube::Client) {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let (server, address) = Self::listen().await;
+        let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        config.default_retry = false;
+        (server, kube::Client::try_from(config).unwrap())
+    }
+
+    /// Serves, and says where.
+    pub async fn listen() -> (Self, std::net::SocketAddr) {
         let server = Self::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -45,9 +53,7 @@ impl Server {
             .route("/apis/cxi.hpe.com/v1/{kind}/{name}/status", patch(apply_status))
             .with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let mut config = kube::Config::new(format!("http://{address}").parse().unwrap());
-        config.default_retry = false;
-        (server, kube::Client::try_from(config).unwrap())
+        (server, address)
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {

@@ -51,7 +51,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// The benchmarks of the programs on a node, one after the other.
 fn node(mut steps: Steps, arguments: &[String]) -> Result<()> {
-    for (package, example) in [("cxi-device-plugin", "bench_allocate"), ("cxi-agent", "bench_exporter")] {
+    const EXAMPLES: [(&str, &str); 3] =
+        [("cxi-device-plugin", "bench_allocate"), ("cxi-agent", "bench_exporter"), ("cxi-agent", "bench_agent")];
+    for package in ["cxi-device-plugin", "cxi-agent"] {
+        let build = ["build", "--profile", PROFILE, "--package", package, "--bins"];
+        steps.run(package, &mut cargo(&build), "see the compiler's message above")?;
+    }
+    for (package, example) in EXAMPLES {
         let run = ["run", "--quiet", "--profile", PROFILE, "--package", package, "--example", example, "--"];
         steps.run(example, cargo(&run).args(arguments), "see the message above")?;
     }
