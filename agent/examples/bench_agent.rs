@@ -24,7 +24,8 @@ use serde_json::json;
 use server::Server;
 use tree::Tree;
 
-const NODE: &str = "node-1";
+/// The one that the stand-in for an API server knows.
+const NODE: &str = "n1";
 
 #[tokio::main]
 async fn main() {
