@@ -23,6 +23,9 @@ pub const SIGNING_SECRETS: [&str; 2] = ["cxi-signing-key", "cxi-signing-certific
 /// Build argument that tells apart with what modules are signed; empty or absent when they are not.
 pub const SIGNER: &str = "SIGNER";
 
+/// Label of the images that builds make on the way to a driver image.
+pub const STAGE_LABEL: &str = "cxi.hpe.com/stage";
+
 /// Prefix of the labels of driver images.
 pub const LABEL_PREFIX: &str = "cxi.hpe.com/";
 
@@ -140,7 +143,7 @@ fn stages(about: &str, kernel: &str, driver: &str) -> String {
          # distribution has no busybox. SOURCE_DATE_EPOCH: the date that is written into the image.\n\
          ARG BUILDER_BASE=docker.io/library/debian:bookworm\n\
          ARG RUNTIME_BASE=scratch\n\n\
-         FROM ${{BUILDER_BASE}} AS tools\n{tools}\n\
+         FROM ${{BUILDER_BASE}} AS tools\nLABEL {STAGE_LABEL}=build\n{tools}\n\
          FROM tools AS kernel\nARG KERNEL_FULL_VERSION\n{kernel}{headers}\n\
          FROM kernel AS driver\nARG KERNEL_FULL_VERSION\nARG DRIVER_VERSION\nARG SOURCE_DATE_EPOCH\n{driver}\n\
          FROM ${{RUNTIME_BASE}}\nARG KERNEL_FULL_VERSION\nARG DRIVER_VERSION\n\

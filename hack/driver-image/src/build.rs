@@ -17,6 +17,7 @@ use crate::{
     buildah::{Buildah, Failed},
     error::{Attempt, Error, Result},
     stage::{self, Context},
+    storage::Use,
     tree, unpack,
     verify::{Expected, verify},
 };
@@ -115,7 +116,8 @@ impl Recipe {
 
         let file = context.path().join("Containerfile");
         fs::write(&file, containerfile::from_context()).attempt(|| format!("write {}", file.display()))?;
-        let unnamed = self.run(buildah, &context, &file, &bases, (version, kernel), epoch, &logs)?;
+        let held = Use::begin(buildah)?;
+        let unnamed = self.run(&held, &context, &file, &bases, (version, kernel), epoch, &logs)?;
 
         let contents = unpack::image(buildah, &unnamed)?;
         let expected = Expected {
@@ -130,7 +132,7 @@ impl Recipe {
         }
         let manifest = ImageManifest::parse(&contents.manifest.unwrap_or_default())
             .map_err(|error| Error::Untrue { image: reference.clone(), lies: vec![error.to_string()] })?;
-        name(buildah, &context, &unnamed, &reference, &manifest, epoch, &logs)?;
+        name(&held, &context, &unnamed, &reference, &manifest, epoch, &logs)?;
         let layers = buildah.inspect(&reference)?.map(|image| image.layers).unwrap_or_default();
         Ok(Built { reference, layers, existed: false })
     }
@@ -157,7 +159,7 @@ impl Recipe {
     #[expect(clippy::too_many_arguments, reason = "everything that one build is told")]
     fn run(
         &self,
-        buildah: &Buildah,
+        held: &Use,
         context: &Context,
         file: &Path,
         bases: &Bases,
@@ -200,7 +202,7 @@ impl Recipe {
         }
         arguments.push(context.path().display().to_string());
         let log = logs.join("build.log");
-        match buildah.build(&arguments, &log)? {
+        match held.build(&arguments, &log)? {
             Ok(()) => {
                 Ok(fs::read_to_string(&id_file).attempt(|| "read the new image's id".to_owned())?.trim().to_owned())
             }
@@ -215,7 +217,7 @@ impl Recipe {
 
 /// Gives an image its labels and its name; neither makes a layer.
 fn name(
-    buildah: &Buildah,
+    held: &Use,
     context: &Context,
     unnamed: &str,
     reference: &str,
@@ -248,7 +250,7 @@ fn name(
         context.path().display().to_string(),
     ];
     let log = logs.join("name.log");
-    buildah.build(&arguments, &log)?.map_err(|failed| Error::Build {
+    held.build(&arguments, &log)?.map_err(|failed| Error::Build {
         why: explain(&failed.output, unnamed),
         log,
         make_log: None,
@@ -272,8 +274,8 @@ pub fn explain(output: &str, builder: &str) -> String {
     let reason = output.lines().rev().find_map(|line| line.strip_prefix(REASON));
     let says = |text: &str| output.to_ascii_lowercase().contains(text);
     if says("no space left on device") {
-        "the disk is full: make room where container images are kept and in TMPDIR (`buildah rmi --prune` removes layers \
-         that nothing needs), or name another place with --storage"
+        "the disk is full: make room where container images are kept and in TMPDIR (`cargo xtask driver-image prune` removes \
+         what builds left), or name another place with --storage"
             .to_owned()
     } else if let Some(reason) = reason {
         reason.to_owned()

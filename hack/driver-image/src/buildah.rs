@@ -14,7 +14,7 @@ use crate::error::{Attempt, Error, Result};
 /// Calls buildah.
 #[derive(Clone, Debug, Default)]
 pub struct Buildah {
-    /// Where images are kept, when not in the user's container storage.
+    /// Where images are kept, when not in the user's container storage. There is nothing else in it.
     pub storage: Option<PathBuf>,
     /// How steps of builds are isolated, in buildah's words; as buildah itself decides when left out.
     pub isolation: Option<String>,
@@ -45,19 +45,17 @@ impl Buildah {
         said(self.command().args(arguments), "buildah", "buildah")
     }
 
-    /// Runs a build, with its output in `log`.
-    ///
-    /// # Errors
-    /// If buildah cannot be started or the log cannot be written. A build that fails is no error here.
-    pub fn build(&self, arguments: &[String], log: &Path) -> Result<Result<(), Failed>> {
+    /// Runs a build, see [`crate::storage::Use::build`].
+    pub(crate) fn build(&self, arguments: &[String], log: &Path, stdin: Stdio) -> Result<Result<(), Failed>> {
         let file = File::create(log).attempt(|| format!("write {}", log.display()))?;
         let copy = file.try_clone().attempt(|| format!("write {}", log.display()))?;
         let mut command = self.command();
-        command.arg("build");
+        // What failed is in the log; the container that it failed in is of no use.
+        command.args(["build", "--force-rm"]);
         if let Some(isolation) = &self.isolation {
             command.arg("--isolation").arg(isolation);
         }
-        command.args(arguments).stdin(Stdio::null()).stdout(file).stderr(copy);
+        command.args(arguments).stdin(stdin).stdout(file).stderr(copy);
         let status = command.status().map_err(|error| not_started("buildah", "buildah", error))?;
         if status.success() {
             return Ok(Ok(()));

@@ -2,7 +2,7 @@
 //! `cargo xtask driver-image`.
 //!
 //! `source` and `stage` bring what an image is built from, `build` has buildah build it, `unpack` and `verify` look into the
-//! result before it gets its name. `matrix` builds many; `cluster` and `registry` say which there should be and which are.
+//! result before it gets its name. `storage` removes what builds leave. `matrix` builds many; `cluster` and `registry` say which there should be and which are.
 #![forbid(unsafe_code)]
 
 pub mod build;
@@ -16,6 +16,7 @@ pub mod push;
 pub mod registry;
 pub mod source;
 mod stage;
+pub mod storage;
 pub mod symvers;
 mod tree;
 pub mod unpack;

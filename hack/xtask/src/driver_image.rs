@@ -3,6 +3,7 @@
 mod build;
 mod cluster;
 mod images;
+mod prune;
 mod recipe;
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use cxi_driver_image::buildah::Buildah;
 pub struct Arguments {
     #[command(subcommand)]
     task: Task,
-    /// Keep images in this directory instead of the user's container storage
+    /// Keep images in this directory, which has nothing else, instead of the user's container storage
     #[arg(long, global = true, value_name = "DIRECTORY")]
     storage: Option<PathBuf>,
     /// How steps of builds are isolated: oci, rootless or chroot, which needs the least; as buildah decides when left out
@@ -35,6 +36,7 @@ enum Task {
     Verify(images::Verify),
     Push(images::Push),
     ListKernels(cluster::ListKernels),
+    Prune(prune::Prune),
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -46,5 +48,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Task::Verify(arguments) => arguments.run(&buildah),
         Task::Push(arguments) => arguments.run(&buildah),
         Task::ListKernels(arguments) => arguments.run(),
+        Task::Prune(arguments) => arguments.run(&buildah),
     }
 }

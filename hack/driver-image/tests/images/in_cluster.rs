@@ -138,7 +138,7 @@ fn build(spec: &CXIDriverSpec, image: &str) -> Result<(), String> {
         all.push(format!("--build-arg={name}={value}"));
     }
     all.push(context.path().display().to_string());
-    let outcome = lab.buildah.build(&all, &context.path().join("log")).unwrap();
+    let outcome = lab.held.build(&all, &context.path().join("log")).unwrap();
     outcome.map_err(|failed| cxi_driver_image::build::explain(&failed.output, &lab.builder))
 }
 

@@ -12,6 +12,7 @@ use cxi_control_plane::{Progress, cache};
 use cxi_driver_image::{
     build::{Inputs, Recipe},
     buildah::Buildah,
+    storage::Use,
 };
 use cxi_driver_images::KernelName;
 use sha2::{Digest, Sha256};
@@ -27,9 +28,6 @@ const PACKAGES: &str =
 const SOURCES: &str = "deb http://deb.debian.org/debian bookworm main\n\
                        deb http://security.debian.org/debian-security bookworm-security main\n";
 
-/// So many layers are kept: about 4 GB.
-const LAYERS: usize = 300;
-
 /// The lab of this process.
 pub struct Lab {
     /// Where images are kept.
@@ -38,6 +36,8 @@ pub struct Lab {
     pub builder: String,
     /// A kernel whose headers Debian has.
     pub kernel: KernelName,
+    /// Keeps what the tests make until they have ended.
+    pub held: Use,
 }
 
 /// The lab; made when first asked for.
@@ -59,16 +59,13 @@ pub fn lab() -> &'static Lab {
         let hash = format!("{:x}", Sha256::digest(["mmdebstrap", SUITE, PACKAGES, SOURCES].concat()));
         let builder = format!("localhost/cxi-test-builder:{}", &hash[..12]);
         let _lock = cache::Lock::acquire(&place.join("builder"), &Progress::stderr()).unwrap();
+        let held = Use::begin(&buildah).unwrap();
         if buildah.inspect(&builder).unwrap().is_none() {
             make_builder(&buildah, &place, &builder);
         }
-        // Each run leaves the layers of its builds, some dozens, for the next to use.
-        let layers = buildah.run(["images", "--all", "--quiet"]).unwrap().lines().count();
-        if layers > LAYERS {
-            buildah.run(["rmi", "--prune", "--force"]).unwrap();
-        }
         let kernel = newest_kernel(&buildah, &builder);
-        Lab { buildah, builder, kernel }
+        remove_replaced(&buildah, &builder, &kernel);
+        Lab { buildah, builder, kernel, held }
     })
 }
 
@@ -95,6 +92,20 @@ fn newest_kernel(buildah: &Buildah, builder: &str) -> KernelName {
     let answer = answer.expect("the builder asks Debian's mirror which kernels there are");
     let package = answer.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-headers-"));
     package.expect("the package of the newest headers depends on those of a kernel").parse().unwrap()
+}
+
+/// Removes the names of images that tests made for an older kernel or in an older builder. Tests of another process have the
+/// same kernel and the same builder.
+fn remove_replaced(buildah: &Buildah, builder: &str, kernel: &KernelName) {
+    let names = buildah.run(["images", "--filter", "dangling=false", "--format", "{{.Name}}:{{.Tag}}"]).unwrap();
+    let replaced = |name: &&str| match name.strip_prefix("localhost/cxi-test") {
+        Some(rest) if rest.starts_with("-builder:") => *name != builder,
+        Some(rest) => rest.contains(":13.") && !rest.ends_with(&kernel.in_tag()),
+        None => false,
+    };
+    for name in names.lines().filter(replaced) {
+        buildah.run(["rmi", name]).unwrap();
+    }
 }
 
 /// The stand-in's source trees of a release, in the order of their dependencies.

@@ -6,3 +6,4 @@ mod in_cluster;
 mod lab;
 mod registry;
 mod stand_in;
+mod storage;

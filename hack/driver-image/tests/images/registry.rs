@@ -12,9 +12,9 @@ use std::{
 use crate::lab::{StandIn, lab};
 use cxi_api::manifest::{ImageManifest, ManifestModule};
 use cxi_driver_image::{
-    buildah::Buildah,
     push::{Tls, push},
     registry::tags,
+    storage::Use,
 };
 
 struct Registry {
@@ -56,7 +56,7 @@ impl Drop for Registry {
 }
 
 /// An image without modules, whose manifest claims one.
-fn hollow(buildah: &Buildah, name: &str) {
+fn hollow(held: &Use, name: &str) {
     let context = tempfile::tempdir().unwrap();
     let module = ManifestModule { name: "cxi_ss1".into(), build_id: "ab".into(), ..ManifestModule::default() };
     let manifest = ImageManifest {
@@ -67,14 +67,14 @@ fn hollow(buildah: &Buildah, name: &str) {
     };
     fs::write(context.path().join("manifest.json"), serde_json::to_string(&manifest).unwrap()).unwrap();
     let text = "FROM scratch\nCOPY manifest.json /opt/cxi/manifest.json\n";
-    build(buildah, context.path(), text, name);
+    build(held, context.path(), text, name);
 }
 
-fn build(buildah: &Buildah, context: &Path, text: &str, name: &str) {
+fn build(held: &Use, context: &Path, text: &str, name: &str) {
     fs::write(context.join("Containerfile"), text).unwrap();
     let file = format!("--file={}", context.join("Containerfile").display());
     let arguments = [file, format!("--tag={name}"), context.display().to_string()];
-    buildah.build(&arguments, &context.join("log")).unwrap().unwrap();
+    held.build(&arguments, &context.join("log")).unwrap().unwrap();
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn what_is_pushed_is_listed_and_what_is_not_right_is_not_pushed() {
     assert_eq!(tags(&repository, insecure).unwrap(), [tag].into());
 
     let name = "localhost/cxi-test-hollow:13.0.0-6.1.0-56-amd64";
-    hollow(&lab.buildah, name);
+    hollow(&lab.held, name);
     let error = push(&lab.buildah, name, Some(&format!("{repository}:hollow")), insecure).unwrap_err();
     insta::assert_snapshot!(error);
     assert_eq!(tags(&repository, insecure).unwrap().len(), 1);
