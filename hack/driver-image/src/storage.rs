@@ -50,7 +50,8 @@ impl Use {
         Ok(Self { buildah: buildah.clone(), lock })
     }
 
-    /// Runs a build, with its output in `log`.
+    /// Runs a build, with its output in `log`. The arguments have `--layers` or `--no-cache`: buildah removes the container of a
+    /// build that fails with one of them only.
     ///
     /// # Errors
     /// If buildah cannot be started or the log cannot be written. A build that fails is no error here.

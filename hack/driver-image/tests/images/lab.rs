@@ -155,10 +155,4 @@ impl Lab {
             ..Recipe::default()
         }
     }
-
-    /// Removes an image that an earlier run left.
-    pub fn remove(&self, image: &str) {
-        // It is not there, or it goes.
-        let _ = self.buildah.run(["rmi", "--force", image]);
-    }
 }

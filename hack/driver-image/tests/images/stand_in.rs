@@ -27,7 +27,6 @@ fn built(release: &str, again: bool) -> Built {
     let mut recipe = lab.recipe(sources.inputs(), repository, logs.path());
     recipe.no_cache = again;
     recipe.modules = STACK.map(str::to_owned).into();
-    lab.remove(&recipe.reference(release, &lab.kernel).unwrap());
     recipe.build(&lab.buildah, release, &lab.kernel).unwrap()
 }
 
@@ -241,7 +240,6 @@ fn modules_are_signed_and_firmware_is_brought() {
     inputs.firmware = Some(firmware.path().display().to_string().parse().unwrap());
     let mut recipe = lab.recipe(inputs, "cxi-test-signed", logs.path());
     recipe.signing = Some(places);
-    lab.remove(&recipe.reference("13.0.0", &lab.kernel).unwrap());
     let built = recipe.build(&lab.buildah, "13.0.0", &lab.kernel).unwrap();
 
     let contents = unpack::image(&lab.buildah, &built.reference).unwrap();
@@ -282,7 +280,6 @@ fn templates_are_filled_in_and_archives_unpacked() {
     inputs.sources[1] = sources.tree("sl-driver").display().to_string().parse().unwrap();
     inputs.sources[2] = format!("cray-cxi-driver={}", archive.display()).parse().unwrap();
     let recipe = lab.recipe(inputs.clone(), "cxi-test-templates", logs.path());
-    lab.remove(&recipe.reference("13.0.0", &lab.kernel).unwrap());
     let built = recipe.build(&lab.buildah, "13.0.0", &lab.kernel).unwrap();
     let contents = unpack::image(&lab.buildah, &built.reference).unwrap();
     assert_eq!(verify(&contents, &expected(lab.kernel.as_str())), []);
