@@ -2,25 +2,15 @@
 # Unpacks the headers of one kernel, and its modules, which tell what ours depend on. Debian and Ubuntu.
 # Unpacked rather than installed: newer header packages depend on the kernel itself, with initramfs tools and all.
 set -eu
-fail() { echo "cxi-error: $*" >&2; exit 1; }
+# shellcheck source=kernel.sh
+. /cxi/bin/kernel
 
-kernel=$1
-given=/cxi/kernel
-mkdir -p "$given" /cxi/host
-work=$(mktemp -d)
-cd "$work"
-if [ -d "$given/tree" ]; then
-    mkdir -p "/lib/modules/$kernel"
-    ln -sfn "$given/tree" "/lib/modules/$kernel/build"
-elif ls "$given"/*.deb >/dev/null 2>&1; then
-    cp "$given"/*.deb .
-else
-    if ls "$given"/*.list >/dev/null 2>&1; then
-        cp "$given"/*.list /etc/apt/sources.list.d/
-    fi
+has() { apt-cache show "$1" >/dev/null 2>&1; }
+
+if ! given "$1" deb; then
+    copy /etc/apt/sources.list.d list || true
     apt-get update -qq ||
         fail "the package lists of the builder image cannot be fetched: check the network and proxy, or give the packages with --kernel-headers"
-    has() { apt-cache show "$1" >/dev/null 2>&1; }
     has "linux-headers-$kernel" ||
         fail "kernel $kernel has no headers: the package linux-headers-$kernel is not in the repositories of the builder image. Distributions drop old kernels: add a repository that has it with --package-source, or give the packages with --kernel-headers"
     needed=$(apt-cache depends "linux-headers-$kernel" | sed -n "s/^ *Depends: \(linux-[a-z0-9.-]*\(headers\|kbuild\)-[^ ]*\)$/\1/p")
@@ -39,7 +29,5 @@ for package in *.deb; do
         *) dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C / ;;
     esac
 done
-cd /
-rm -rf "$work" /var/lib/apt/lists/*
-[ -e "/lib/modules/$kernel/build/Makefile" ] ||
-    fail "kernel $kernel has no headers: nothing that was unpacked brings /lib/modules/$kernel/build; the name must be what uname -r prints, with its flavour"
+rm -rf /var/lib/apt/lists/*
+check

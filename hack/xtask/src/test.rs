@@ -126,7 +126,7 @@ fn scenarios(steps: &mut Steps, name: Option<&str>, operator: Option<&Path>) -> 
 
 /// What the tests put into real containers needs: a runtime of the cache, and what the distribution has for it.
 fn runtime() -> Result<()> {
-    const PROGRAMS: [(&str, &str); 8] = [
+    const PROGRAMS: [(&str, &str); 9] = [
         ("runc", "runc"),
         ("busybox", "busybox-static"),
         ("buildah", "buildah"),
@@ -135,6 +135,7 @@ fn runtime() -> Result<()> {
         ("docker-registry", "docker-registry"),
         ("curl", "curl"),
         ("unzip", "unzip"),
+        ("shellcheck", "shellcheck"),
     ];
     let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let is_there = |name: &str| path.split(':').any(|directory| Path::new(directory).join(name).is_file());
