@@ -68,6 +68,9 @@ pub struct ModprobeSpec {
     /// Arguments of modprobe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_args: Option<RawArgs>,
+    /// Parameters of the module; KMM does not use them with `rawArgs`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<String>,
     /// Directory of the modules in the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir_name: Option<String>,

@@ -1,5 +1,7 @@
 //! `CXIDriver.spec.source`: where the driver comes from, and what its images are built from.
 
+use std::collections::BTreeMap;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -187,6 +189,15 @@ pub struct RegistryTls {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Modprobe {
+    /// Parameters of the driver's modules, by module, each as `name=value`: for example `cxi-ss1: [disable_default_svc=0]`.
+    /// `modinfo -p` lists them. A change reloads the driver, node by node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "parameters")]
+    #[x_kube(
+        validation = Rule::new("self.all(name, name.matches('^cxi[-_](sbl|sl|ss1|user|eth)$'))").message("modprobe.parameters are by module, and the driver's are cxi-sbl, cxi-sl, cxi-ss1, cxi-user and cxi-eth"),
+        validation = Rule::new("self.all(name, self[name].all(value, value.matches('^[A-Za-z_][A-Za-z0-9_.-]*=[A-Za-z0-9_.,:;/+@%=-]*$')))").message("each of modprobe.parameters must be name=value, without spaces and quotes, such as disable_default_svc=0")
+    )]
+    pub parameters: BTreeMap<String, Vec<String>>,
     /// Directory inside the driver image whose files KMM copies to the host's firmware path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.startsWith('/')").message("firmwarePath must be an absolute path inside the driver image"))]
@@ -194,6 +205,15 @@ pub struct Modprobe {
     /// Modules of the host's kernel package to remove before loading, spelled like their files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_tree_modules_to_remove: Vec<String>,
+}
+
+/// The bounds let the API server know what checking them costs at most.
+fn parameters(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 5,
+        "additionalProperties": { "type": "array", "maxItems": 64, "items": { "type": "string", "maxLength": 256 } },
+    })
 }
 
 impl Source {

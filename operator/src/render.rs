@@ -6,6 +6,7 @@ mod daemonset;
 mod device_plugin;
 mod exporter;
 pub mod images;
+mod modprobe;
 mod module;
 mod one_shot;
 mod retry_handler;

@@ -51,6 +51,8 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ("/source", json!({"kernelMappings": [{"literal": "6.1", "regexp": "^6", "image": "registry.example/x:1"}]})),
         ("/source", json!({"kernelMappings": [{"literal": "6.1", "image": "registry.example/x"}]})),
         ("/source", json!({"modprobe": {"firmwarePath": "firmware"}})),
+        ("/source", json!({"modprobe": {"parameters": {"cxi-ssl": ["a=1"]}}})),
+        ("/source", json!({"modprobe": {"parameters": {"cxi-ss1": ["a=1 b=2"]}}})),
         ("/source", json!({"repository": "https://example.com/a b.tar.gz"})),
         ("/source", json!({"repository": "https://example.com/driver.tar.gz", "repositorySHA256": "12"})),
         ("/source", json!({"repositorySHA256": "0".repeat(64)})),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cxi_api::{
     CXIDriverSpec, RevisionId,
-    kmm::{ModprobeSpec, Module, ModuleBuild, ModuleContainer, ModuleKernelMapping, ModuleLoader, ModuleSpec, RawArgs},
+    kmm::{Module, ModuleBuild, ModuleContainer, ModuleKernelMapping, ModuleLoader, ModuleSpec},
     names::{DRIVER_LABEL, REVISION_LABEL, VERSION_ANNOTATION, VERSION_LABEL, label_value, module_name},
 };
 use k8s_openapi::{
@@ -16,15 +16,6 @@ use crate::render::containerfile::{builds, sign, tls};
 
 /// `ServiceAccount` of KMM's worker pods. Without one in the Module each flavour of KMM chooses another.
 pub const MODULE_LOADER: &str = "cxi-module-loader";
-
-/// Where KMM's worker unpacks the image; `modprobe` looks for `lib/modules/<kernel>` below it (KMM `cmd/worker`).
-const MODULES_ROOT: &str = "/tmp/opt";
-
-/// The two modules that pull in the other three as their dependencies.
-pub const LOAD: [&str; 2] = ["cxi-user", "cxi-eth"];
-
-/// All modules, users before what they use.
-const UNLOAD: [&str; 5] = ["cxi-eth", "cxi-user", "cxi-ss1", "cxi-sl", "cxi-sbl"];
 
 /// The Module. It is created once and never edited, and it has no owner: were it collected together with its CXIDriver, KMM
 /// would unload the driver from every node at once, under running jobs. Modules are deleted by the rollout, in order.
@@ -44,11 +35,7 @@ pub fn module(driver: &str, spec: &CXIDriverSpec, revision: &RevisionId, namespa
     let container = ModuleContainer {
         version: Some(revision.to_string()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
-        modprobe: ModprobeSpec {
-            raw_args: Some(RawArgs { load: arguments("-a", &LOAD), unload: arguments("-r", &UNLOAD) }),
-            firmware_path: modprobe.firmware_path,
-            ..ModprobeSpec::default()
-        },
+        modprobe: super::modprobe::modprobe(&modprobe.parameters, modprobe.firmware_path),
         kernel_mappings: kernel_mappings(spec, revision),
         in_tree_modules_to_remove: modprobe.in_tree_modules_to_remove,
         registry_tls: tls(source),
@@ -61,11 +48,6 @@ pub fn module(driver: &str, spec: &CXIDriverSpec, revision: &RevisionId, namespa
         module_loader: Some(ModuleLoader { service_account_name: MODULE_LOADER.to_owned(), container }),
     };
     Module { metadata, spec }
-}
-
-/// KMM runs exactly `modprobe` with these.
-fn arguments(action: &str, modules: &[&str]) -> Vec<String> {
-    ["-d", MODULES_ROOT, action].iter().chain(modules).map(|argument| (*argument).to_owned()).collect()
 }
 
 /// The special cases, whose images exist; those that are built, by distribution; then one for every other kernel.

@@ -14,7 +14,7 @@ use crate::render::{
     Images,
     daemonset::{HostDirectory, mounts, requests, volumes},
     images,
-    module::LOAD,
+    modprobe::LOAD,
     pod_labels,
     security::{loads_modules, no_capabilities, seccomp, sees_open_files},
     short_hash,

@@ -17,6 +17,7 @@ fn spec() -> CXIDriverSpec {
     }];
     spec.source.registry_tls = Some(RegistryTls { insecure: true, insecure_skip_tls_verify: false });
     spec.source.modprobe = Some(Modprobe {
+        parameters: [("cxi-ss1".to_owned(), vec!["disable_default_svc=0".to_owned()])].into(),
         firmware_path: Some("/opt/firmware".into()),
         in_tree_modules_to_remove: vec!["cxi-ss1".into()],
     });

@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod boot_loading;
-mod firmware;
 mod lab;
+mod modprobe;
 mod node;
 mod refusals;
 mod signatures;

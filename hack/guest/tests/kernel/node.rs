@@ -24,6 +24,9 @@ pub const STACK: [&str; 5] = ["cxi_eth", "cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_us
 /// Time for a report; in an emulated processor beside others a look takes its time.
 const SOON: Duration = Duration::from_mins(2);
 
+/// Where KMM mounts the worker's configuration.
+pub const WORKER_CONFIG: &str = "/etc/kmm-worker/config.yaml";
+
 /// Where KMM has firmware put on the node, as far as the worker is told.
 pub const FIRMWARE_HOST_PATH: &str = "/var/lib/firmware";
 
@@ -79,22 +82,28 @@ impl Node {
 
     /// Has KMM's worker load what was extracted, as the Module says that the operator makes.
     pub fn load(&mut self) -> Output {
-        self.worker("load", false)
+        self.worker("load", &json!({}))
     }
 
     /// The same for unloading.
     pub fn unload(&mut self) -> Output {
-        self.worker("unload", false)
+        self.worker("unload", &json!({}))
     }
 
-    /// The same with `source.modprobe.firmwarePath`.
-    pub fn worker(&mut self, action: &str, firmware: bool) -> Output {
-        let config = worker_config(&self.kernel.release, firmware);
-        let path = if firmware { format!("--firmware-path {FIRMWARE_HOST_PATH}") } else { String::new() };
+    /// The same with a `source.modprobe`.
+    pub fn worker(&mut self, action: &str, modprobe: &Value) -> Output {
+        self.worker_at(WORKER_CONFIG, action, modprobe)
+    }
+
+    /// The same with the worker's configuration in another file.
+    pub fn worker_at(&mut self, file: &str, action: &str, modprobe: &Value) -> Output {
+        let config = worker_config(&self.kernel.release, modprobe);
+        let firmware = modprobe.get("firmwarePath").map(|_| format!("--firmware-path {FIRMWARE_HOST_PATH}"));
         self.guest
             .run(&format!(
-                "mkdir -p /etc/kmm-worker {FIRMWARE_HOST_PATH}; cat >/etc/kmm-worker/config.yaml <<'END'\n{config}\nEND\n\
-                 exec kmm-worker kmod {action} /etc/kmm-worker/config.yaml {path}"
+                "rm -rf /etc/kmm-worker; mkdir -p /etc/kmm-worker {FIRMWARE_HOST_PATH}; cat >{file} <<'END'\n{config}\nEND\n\
+                 exec kmm-worker kmod {action} {file} {}",
+                firmware.unwrap_or_default()
             ))
             .unwrap()
     }
@@ -198,16 +207,15 @@ fn kubeconfig() -> String {
     config.to_string()
 }
 
-/// What KMM's worker is given for the Module of a CXIDriver: KMM's `ModuleConfig`, with the arguments that the operator sets.
-fn worker_config(kernel: &str, firmware: bool) -> Value {
-    let mut source = json!({"type": "prebuilt", "image": "registry.example.com/cxi-driver"});
-    if firmware {
-        source["modprobe"] = json!({"firmwarePath": "/opt/lib/firmware"});
-    }
+/// What KMM's worker is given for the Module of a CXIDriver: KMM's `ModuleConfig`, with the arguments that the operator sets,
+/// as YAML like KMM's.
+fn worker_config(kernel: &str, modprobe: &Value) -> String {
+    let source = json!({"type": "prebuilt", "image": "registry.example.com/cxi-driver", "modprobe": modprobe});
     let spec: CXIDriverSpec = serde_json::from_value(json!({"version": lab::A, "source": source})).unwrap();
     let revision = RevisionId::of("fabric", &spec);
     let module = cxi_operator::render::module("fabric", &spec, &revision, "cxi-operator");
     let container = module.spec.module_loader.unwrap().container;
     let modprobe = serde_json::to_value(&container.modprobe).unwrap();
-    json!({"kernelVersion": kernel, "containerImage": "registry.example.com/cxi-driver:13.0.0", "modprobe": modprobe})
+    let config = json!({"kernelVersion": kernel, "containerImage": "registry.example.com/cxi-driver:13.0.0", "modprobe": modprobe});
+    serde_saphyr::to_string(&config).unwrap()
 }
