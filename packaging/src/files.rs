@@ -31,6 +31,7 @@ pub fn all(version: &str, images: &Lock) -> Result<Vec<(PathBuf, String)>, olm::
     let chart = helm::chart(version, images, &manifests)?;
     files.extend(chart.into_iter().map(|(path, text)| (PathBuf::from("deploy/helm/cxi-operator").join(path), text)));
     files.push(("olm/install/namespace.yaml".into(), yaml::documents(&[rbac::namespace()])?));
+    files.push(("olm/install/clusterextension-rights.yaml".into(), yaml::documents(&olm::installer::objects()?)?));
     files.push(("bundle.Dockerfile".into(), olm::dockerfile()));
     let bundle = olm::bundle(&Release { version, images, flavour: Flavour::V0 })?;
     files.extend(bundle.into_iter().map(|(path, text)| (PathBuf::from("bundle").join(path), text)));

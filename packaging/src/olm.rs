@@ -4,6 +4,7 @@ mod bundle;
 pub mod catalog;
 mod csv;
 mod descriptors;
+pub mod installer;
 mod manifests;
 mod metadata;
 

@@ -5,12 +5,13 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Progress, Toolbox};
+use cxi_control_plane::{ControlPlane, Family, NAMESPACE, Options, Progress, Tool, Toolbox, prometheus_crds};
 use cxi_e2e::operator::{Operator, SHIPPED};
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ fn documents(path: &str) -> Result<Vec<Value>> {
 
 /// A control plane with the operator as `install.yaml` has it; its pods wait for nodes.
 fn installed() -> Result<ControlPlane> {
-    let families = [Family::CONTROL_PLANE, &[Family::OlmChecks]].concat();
+    let families = [Family::CONTROL_PLANE, &[Family::OlmChecks, Family::Helm]].concat();
     let toolbox = Toolbox::ensure(&families, &Progress::stderr())?;
     let plane = ControlPlane::start(&toolbox, &Options::default())?;
     plane.install_kmm()?;
@@ -53,6 +54,8 @@ fn accepts(plane: &ControlPlane, objects: &str) -> Result<()> {
 fn everything_that_is_shipped_is_accepted_and_works() -> Result<()> {
     let plane = installed()?;
     everything_is_accepted(&plane)?;
+    the_installer_of_olm_v1_may_install_the_bundle_and_little_else(&plane)?;
+    what_is_for_the_prometheus_operator_is_what_its_crds_want(&plane)?;
     the_operator_runs_where_only_restricted_pods_may(&plane)?;
     // The last, because it takes rights away.
     under_olm_the_operator_applies_the_policy_for_agents_with_rights_to_no_other(&plane)
@@ -93,6 +96,111 @@ fn everything_is_accepted(plane: &ControlPlane) -> Result<()> {
     for example in &examples {
         accepts(plane, &example.to_string()).with_context(|| example["kind"].to_string())?;
     }
+    Ok(())
+}
+
+/// A name such as OLM gives to what it makes of permissions.
+const MADE_UP: &str = "cxi-operator.v0.1.0-made-up";
+
+/// OLM v1 itself is not here: the API server is asked what it would say to the account that OLM v1 acts as.
+fn the_installer_of_olm_v1_may_install_the_bundle_and_little_else(plane: &ControlPlane) -> Result<()> {
+    let rights = root().join("olm/install/clusterextension-rights.yaml").display().to_string();
+    plane.kubectl(&["apply", "-f", &rights])?;
+    let account = format!("--as=system:serviceaccount:{NAMESPACE}:cxi-operator-installer");
+    // Roles must be there for who binds them, so they are made in earnest.
+    let is_role = |object: &Value| object["kind"] == "Role" || object["kind"] == "ClusterRole";
+    let installs = |object: &Value| {
+        let mut arguments =
+            vec!["apply", "--server-side", "--force-conflicts", "--validate=false", &account, "-f", "-"];
+        if !is_role(object) {
+            arguments.push("--dry-run=server");
+        }
+        plane.kubectl_with_input(&arguments, &object.to_string())
+    };
+    let (roles, others): (Vec<_>, Vec<_>) = bundle_as_olm_installs_it()?.into_iter().partition(is_role);
+    for object in roles.iter().chain(&others) {
+        installs(object).with_context(|| format!("{} {}", object["kind"], object["metadata"]["name"]))?;
+    }
+    let more = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "cxi-operator-more" },
+        "rules": [{ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] }],
+    });
+    let refusal = installs(&more).err().context("it grants what it may not do")?.to_string();
+    ensure!(refusal.contains("attempting to grant RBAC permissions not currently held"), "{refusal}");
+    for (verb, object) in
+        [("get", "secrets"), ("delete", "nodes"), ("patch", "deployments/other"), ("delete", "crds/other")]
+    {
+        let allowed = plane.kubectl(&["auth", "can-i", verb, object, "-n", NAMESPACE, &account]);
+        ensure!(allowed.is_err(), "may {verb} {object}: {allowed:?}");
+    }
+    plane.kubectl(&["delete", "-f", &rights])?;
+    plane.kubectl(&["delete", "clusterrole", MADE_UP])?;
+    Ok(())
+}
+
+/// The objects of the bundle, with what OLM makes of the ClusterServiceVersion.
+fn bundle_as_olm_installs_it() -> Result<Vec<Value>> {
+    let mut objects = Vec::new();
+    for entry in fs::read_dir(root().join("bundle/manifests")).context("list the bundle")? {
+        let mut object: Value = serde_saphyr::from_str(&fs::read_to_string(entry?.path())?)?;
+        let cluster_wide = ["CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"];
+        if !cluster_wide.iter().any(|kind| object["kind"] == *kind) {
+            object["metadata"]["namespace"] = NAMESPACE.into();
+        }
+        objects.push(object);
+    }
+    objects.retain(|object| object["kind"] != "ClusterServiceVersion");
+    let mut install = csv()?["spec"]["install"]["spec"].take();
+    let account = json!({ "name": "cxi-operator", "namespace": NAMESPACE });
+    let made_up = json!({ "name": MADE_UP });
+    let rbac = "rbac.authorization.k8s.io";
+    objects.extend([
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": account }),
+        json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": made_up,
+            "rules": install["clusterPermissions"][0]["rules"],
+        }),
+        json!({
+            "apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": made_up,
+            "roleRef": { "apiGroup": rbac, "kind": "ClusterRole", "name": made_up["name"] },
+            "subjects": [{ "kind": "ServiceAccount", "name": account["name"], "namespace": NAMESPACE }],
+        }),
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": account,
+            "spec": install["deployments"][0]["spec"].take(),
+        }),
+    ]);
+    Ok(objects)
+}
+
+/// The types in the Prometheus operator's own CRDs, nobody of whom acts on them.
+fn what_is_for_the_prometheus_operator_is_what_its_crds_want(plane: &ControlPlane) -> Result<()> {
+    let crds = prometheus_crds(&Progress::stderr())?;
+    for plural in ["podmonitors", "prometheusrules"] {
+        apply(plane, &crds.join(format!("monitoring.coreos.com_{plural}.yaml")).display().to_string())?;
+    }
+    plane.wait_for_crds()?;
+    let kustomization = root().join("deploy/monitoring").display().to_string();
+    plane.kubectl(&["apply", "--server-side", "--dry-run=server", "-k", &kustomization])?;
+
+    let helm = Toolbox::ensure(&[Family::Helm], &Progress::stderr())?.path(Tool::Helm)?.to_owned();
+    let mut template = Command::new(helm);
+    template.args(["template", "cxi-operator"]).arg(root().join("deploy/helm/cxi-operator"));
+    template.args(["--namespace", NAMESPACE, "--set", "monitoring.podMonitor.enabled=true"]);
+    template.args(["--set", "monitoring.prometheusRule.enabled=true", "--set", "monitoring.dashboard.enabled=true"]);
+    let output = template.output().context("run helm")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let objects = String::from_utf8(output.stdout)?;
+    for kind in ["PodMonitor", "PrometheusRule"] {
+        ensure!(objects.contains(&format!("\nkind: {kind}\n")), "the chart has no {kind}");
+    }
+    accepts(plane, &objects)?;
+
+    let mut rule = documents("deploy/monitoring/alerts.yaml")?.remove(0);
+    let alert = rule.pointer_mut("/spec/groups/0/rules/0").and_then(Value::as_object_mut).context("an alert")?;
+    alert.remove("expr");
+    let refusal = accepts(plane, &rule.to_string()).err().context("an alert without expression was accepted")?;
+    ensure!(refusal.to_string().contains("expr"), "{refusal}");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod agent_policy;
 mod cluster;
 mod earlier_operator;
 mod install;
+mod install_docs;
 mod olm;
 mod operands;
 mod planes;

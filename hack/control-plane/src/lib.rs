@@ -39,4 +39,4 @@ pub use olm::OLM_NAMESPACE;
 pub use process::Process;
 pub use progress::{Progress, Step};
 pub use request_log::{REQUEST_LOGS, request_logs};
-pub use tools::{Family, Tool, Toolbox};
+pub use tools::{Family, Tool, Toolbox, prometheus_crds};

@@ -241,6 +241,16 @@ impl Toolbox {
     }
 }
 
+/// The directory with the CRDs of the Prometheus operator, a file each, `monitoring.coreos.com_<plural>.yaml`. Nothing of it is
+/// built or run.
+///
+/// # Errors
+/// If there is no Go and none can be had, or its module cannot be fetched.
+pub fn prometheus_crds(progress: &Progress) -> Result<PathBuf> {
+    let go = Go::find(progress)?;
+    copy::PROMETHEUS_CRDS.ensure(&Module::read("prometheus", &go)?, &go, progress)
+}
+
 /// A Go module under `hack/tools/` and the place in the cache that its tools are built to.
 #[derive(Debug)]
 struct Module {

@@ -47,6 +47,13 @@ pub(super) const OLM_CRDS: Manifests = Manifests {
     directories: &[""],
 };
 
+/// The CRDs of the Prometheus operator.
+pub(super) const PROMETHEUS_CRDS: Manifests = Manifests {
+    module: "github.com/prometheus-operator/prometheus-operator",
+    root: "example/prometheus-operator-crd",
+    directories: &[""],
+};
+
 impl Manifests {
     /// Copies them unless the cache has them, and returns where they are.
     pub(super) fn ensure(&self, module: &Module, go: &Go, progress: &Progress) -> Result<PathBuf> {
