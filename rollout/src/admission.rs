@@ -14,9 +14,9 @@ use crate::{
     disruption::{self, Allowance},
     drift,
     driver::{Member, Obstacle, Scope},
-    proof::{host_holder, open_files},
+    proof::lasting_holder,
     step,
-    world::{Holder, ImageState, Node},
+    world::{ImageState, Node},
 };
 
 /// Why a node is not admitted: reason, object (kind, name) and a sentence.
@@ -194,18 +194,11 @@ fn blocked(
         );
     };
     let holders = scope.holders(node);
-    if let Some(holder) = host_holder(node, report).filter(|_| !owned_by_pods(node, report, &holders)) {
+    if let Some(holder) = lasting_holder(node, report, &holders) {
         let message = format!("{holder}; end it, then the node can be moved");
         return Some((Reason::HostHolder, ("Process", String::new()), message));
     }
     disruption::in_the_way(&driver.spec.update_strategy.drain, &holders, allowance)
-}
-
-/// Whether all open files belong to pods that will be evicted.
-fn owned_by_pods(node: &Node, report: &cxi_api::NodeReport, holders: &[&Holder]) -> bool {
-    let known = |uid: &String| holders.iter().any(|holder| holder.uid == *uid);
-    let mut files = open_files(node, report).peekable();
-    files.peek().is_some() && files.all(|file| file.pod_uid.as_ref().is_some_and(known))
 }
 
 /// What is wrong with the images of the revision that the driver moves to, over the kernels of all its nodes.

@@ -132,7 +132,13 @@ pub fn open_files<'a>(node: &Node, report: &'a NodeReport) -> impl Iterator<Item
 
 /// Who holds the device outside Kubernetes, in words: a process, or a kernel module that is not part of the stack.
 pub fn host_holder(node: &Node, report: &NodeReport) -> Option<String> {
-    let file = open_files(node, report).next().map(|file| match &file.pod_uid {
+    lasting_holder(node, report, &[])
+}
+
+/// The same while pods still run: who will hold the device when `leaving` have been evicted.
+pub fn lasting_holder(node: &Node, report: &NodeReport, leaving: &[&Holder]) -> Option<String> {
+    let lasts = |file: &&OpenFile| !leaving.iter().any(|holder| file.pod_uid.as_ref() == Some(&holder.uid));
+    let file = open_files(node, report).find(lasts).map(|file| match &file.pod_uid {
         Some(uid) => format!("process {} ({}) of pod {uid} has {} open", file.pid, file.command, file.device),
         None => format!("process {} ({}) has {} open", file.pid, file.command, file.device),
     });

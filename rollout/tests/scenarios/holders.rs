@@ -3,7 +3,7 @@
 use cxi_api::{Phase, Reason};
 
 use super::{evicting, message, reason, upgrade};
-use crate::sim::{Sim, build::spec};
+use crate::sim::{Sim, Workload, build::spec};
 
 #[test]
 fn a_process_seen_before_keeps_the_node_from_being_touched() {
@@ -16,6 +16,22 @@ fn a_process_seen_before_keeps_the_node_from_being_touched() {
     assert_eq!((sim.phase("n1"), reason(&sim, "n1")), (Some(Phase::Pending), Some(Reason::HostHolder)));
     assert!(message(&sim, "n1").contains("4711") && message(&sim, "n1").contains("fi_pingpong"));
     assert!(sim.node("n1").allocatable["hpe.com/cxi"] > 0);
+    sim.close_device("n1");
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
+fn beside_a_pod_that_will_be_evicted_it_is_the_process_that_is_named() {
+    let mut sim = evicting(1);
+    sim.start(Workload::job("job").on("n1"));
+    sim.settle();
+    sim.open_device("n1", "fi_pingpong");
+    sim.settle();
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    assert_eq!(reason(&sim, "n1"), Some(Reason::HostHolder));
+    assert!(message(&sim, "n1").contains("fi_pingpong"), "{}", message(&sim, "n1"));
     sim.close_device("n1");
     sim.settle();
     sim.assert_all_up_to_date();
