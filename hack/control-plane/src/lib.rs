@@ -39,4 +39,5 @@ pub use olm::OLM_NAMESPACE;
 pub use process::Process;
 pub use progress::{Progress, Step};
 pub use request_log::{REQUEST_LOGS, request_logs};
+pub use servers::API_SERVICE;
 pub use tools::{Family, Tool, Toolbox, prometheus_crds};

@@ -7,7 +7,10 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    servers::API_SERVICE,
+};
 
 /// A certificate and its key, both PEM.
 #[derive(Debug, Clone)]
@@ -47,11 +50,12 @@ impl Authority {
         self.issuer.pem()
     }
 
-    /// A server certificate for the loopback address.
+    /// A server certificate for the loopback address, and for what pods call the API server by.
     pub(crate) fn server(&self) -> Result<Pair> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "loopback");
-        params.subject_alt_names = vec![SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
+        params.subject_alt_names =
+            [Ipv4Addr::LOCALHOST, API_SERVICE].map(|address| SanType::IpAddress(IpAddr::V4(address))).to_vec();
         for name in ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"] {
             let name = name.try_into().map_err(failed("server's"))?;
             params.subject_alt_names.push(SanType::DnsName(name));

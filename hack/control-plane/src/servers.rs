@@ -15,6 +15,10 @@ use crate::{
     request_log,
 };
 
+/// Address of the Service `kubernetes`: the first of the range that the API server is given. What pods are told is the API
+/// server is here; nothing listens there but where a node sees to it.
+pub const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+
 /// The ports of one control plane, all on the loopback address.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ports {

@@ -46,6 +46,12 @@ pub enum Tool {
     ContainerdShim,
     /// containerd's command-line client.
     Ctr,
+    /// Connects pods with a bridge of the node; not part of a control plane.
+    CniBridge,
+    /// Gives pods addresses; not part of a control plane.
+    CniHostLocal,
+    /// Gives pods a loopback device; not part of a control plane.
+    CniLoopback,
     /// Checks a bundle for the Operator Lifecycle Manager. It ends well whatever it found: what counts is what it says.
     OperatorVerify,
     /// Makes, checks and serves catalogs of bundles.
@@ -74,6 +80,9 @@ impl Tool {
             Self::Containerd => "containerd",
             Self::ContainerdShim => "containerd-shim-runc-v2",
             Self::Ctr => "ctr",
+            Self::CniBridge => "bridge",
+            Self::CniHostLocal => "host-local",
+            Self::CniLoopback => "loopback",
             Self::OperatorVerify => "operator-verify",
             Self::Opm => "opm",
             Self::OlmOperator => "olm-operator",
@@ -97,6 +106,9 @@ impl Tool {
             Self::Containerd => "github.com/containerd/containerd/v2/cmd/containerd",
             Self::ContainerdShim => "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
             Self::Ctr => "github.com/containerd/containerd/v2/cmd/ctr",
+            Self::CniBridge => "github.com/containernetworking/plugins/plugins/main/bridge",
+            Self::CniHostLocal => "github.com/containernetworking/plugins/plugins/ipam/host-local",
+            Self::CniLoopback => "github.com/containernetworking/plugins/plugins/main/loopback",
             Self::OperatorVerify => "github.com/operator-framework/api/cmd/operator-verify",
             Self::Opm => "github.com/operator-framework/operator-registry/cmd/opm",
             Self::OlmOperator => "github.com/operator-framework/operator-lifecycle-manager/cmd/olm",
@@ -121,6 +133,8 @@ pub enum Family {
     KmmWorker,
     /// containerd, its shim and its client, for containers. It needs runc, which is the distribution's.
     Containerd,
+    /// What connects the pods of a node.
+    Cni,
     /// What checks a bundle and a catalog, with the Operator Lifecycle Manager's CRDs.
     OlmChecks,
     /// The Operator Lifecycle Manager, with its CRDs.
@@ -132,6 +146,9 @@ pub enum Family {
 impl Family {
     /// What a control plane with KMM needs.
     pub const CONTROL_PLANE: &'static [Self] = &[Self::Etcd, Self::Kubernetes, Self::Kmm];
+
+    /// What makes a machine a node of a cluster, beside runc, which is the distribution's.
+    pub const NODE: &'static [Self] = &[Self::Kubelet, Self::Containerd, Self::Cni, Self::KmmWorker];
 
     /// What checks the packages that are shipped.
     pub const PACKAGES: &'static [Self] = &[Self::OlmChecks, Self::Helm];
@@ -145,6 +162,7 @@ impl Family {
             Self::Kubelet => &[Tool::Kubelet],
             Self::KmmWorker => &[Tool::KmmWorker],
             Self::Containerd => &[Tool::Containerd, Tool::ContainerdShim, Tool::Ctr],
+            Self::Cni => &[Tool::CniBridge, Tool::CniHostLocal, Tool::CniLoopback],
             Self::OlmChecks => &[Tool::OperatorVerify, Tool::Opm],
             Self::Olm => &[Tool::OlmOperator, Tool::OlmCatalog],
             Self::Helm => &[Tool::Helm],
@@ -158,6 +176,7 @@ impl Family {
             Self::Kubernetes | Self::Kubelet => "kubernetes",
             Self::Kmm | Self::KmmWorker => "kmm",
             Self::Containerd => "containerd",
+            Self::Cni => "cni",
             Self::OlmChecks | Self::Olm => "olm",
             Self::Helm => "helm",
         }
@@ -287,6 +306,7 @@ mod tests {
             Family::Kubelet,
             Family::KmmWorker,
             Family::Containerd,
+            Family::Cni,
             Family::OlmChecks,
             Family::Olm,
             Family::Helm,

@@ -32,6 +32,8 @@ enum Name {
     KmmWorker,
     /// containerd with its shim and client, for containers
     Containerd,
+    /// Plugins that connect the pods of a node
+    Cni,
     /// operator-verify and opm, which check bundles and catalogs
     OlmChecks,
     /// The Operator Lifecycle Manager: its two operators
@@ -49,6 +51,7 @@ impl From<Name> for Family {
             Name::Kubelet => Self::Kubelet,
             Name::KmmWorker => Self::KmmWorker,
             Name::Containerd => Self::Containerd,
+            Name::Cni => Self::Cni,
             Name::OlmChecks => Self::OlmChecks,
             Name::Olm => Self::Olm,
             Name::Helm => Self::Helm,
