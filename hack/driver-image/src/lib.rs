@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod elf;
 mod error;
 pub mod inspect;
+pub mod lab;
 pub mod matrix;
 pub mod push;
 pub mod registry;

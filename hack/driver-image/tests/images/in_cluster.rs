@@ -158,7 +158,7 @@ fn verified(image: &str, modules: &[&str]) -> ImageManifest {
 
 #[test]
 fn four_repositories_are_fetched_and_built_in_order() {
-    let sources = StandIn::generate(RELEASE);
+    let sources = StandIn::generate(RELEASE).unwrap();
     let server = GitServer::start(&sources, "release/shs-13.0.0");
     let git = |name: &str| {
         Some(GitReference { url: format!("{}/{name}", server.url), reference: "release/shs-13.0.0".to_owned() })
@@ -179,7 +179,7 @@ fn four_repositories_are_fetched_and_built_in_order() {
 
 #[test]
 fn an_archive_is_built_if_it_has_the_checksum_and_modules_are_packed() {
-    let sources = StandIn::generate(RELEASE);
+    let sources = StandIn::generate(RELEASE).unwrap();
     let served = tempfile::tempdir().unwrap();
     let archive = served.path().join("driver.tar.gz");
     let tree = sources.tree("cray-slingshot-base-link");

@@ -85,9 +85,9 @@ fn what_is_pushed_is_listed_and_what_is_not_right_is_not_pushed() {
     let insecure = Tls { insecure: true };
     assert!(tags(&repository, insecure).unwrap().is_empty(), "a repository that nobody pushed to");
 
-    let sources = StandIn::generate("13.0.0");
+    let sources = StandIn::generate("13.0.0").unwrap();
     let logs = tempfile::tempdir().unwrap();
-    let recipe = lab.recipe(sources.inputs(), "cxi-test-push", logs.path());
+    let recipe = lab.recipe(sources.inputs().unwrap(), "cxi-test-push", logs.path());
     let built = recipe.build(&lab.buildah, "13.0.0", &lab.kernel).unwrap();
     let to = built.reference.replace("localhost/cxi-test-push", &repository);
     assert_eq!(push(&lab.buildah, &built.reference, Some(&to), insecure).unwrap(), to);

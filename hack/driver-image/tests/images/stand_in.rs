@@ -21,10 +21,10 @@ const STACK: [&str; 5] = ["cxi_eth", "cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user"]
 /// A release, built once per process; `again` builds it anew from trees elsewhere.
 fn built(release: &str, again: bool) -> Built {
     let lab = lab();
-    let sources = StandIn::generate(release);
+    let sources = StandIn::generate(release).unwrap();
     let logs = tempfile::tempdir().unwrap();
     let repository = if again { "cxi-test-again" } else { "cxi-test" };
-    let mut recipe = lab.recipe(sources.inputs(), repository, logs.path());
+    let mut recipe = lab.recipe(sources.inputs().unwrap(), repository, logs.path());
     recipe.no_cache = again;
     recipe.modules = STACK.map(str::to_owned).into();
     recipe.build(&lab.buildah, release, &lab.kernel).unwrap()
@@ -198,16 +198,20 @@ fn failure(inputs: Inputs, kernel: &str, logs: &Path) -> String {
 #[test]
 fn a_kernel_without_headers_is_one_sentence() {
     let logs = tempfile::tempdir().unwrap();
-    insta::assert_snapshot!(failure(StandIn::generate("13.0.0").inputs(), "6.1.0-1-cloud-amd64", logs.path()));
+    insta::assert_snapshot!(failure(
+        StandIn::generate("13.0.0").unwrap().inputs().unwrap(),
+        "6.1.0-1-cloud-amd64",
+        logs.path()
+    ));
 }
 
 #[test]
 fn what_does_not_compile_leaves_the_log_of_make() {
     let lab = lab();
-    let sources = StandIn::generate("13.0.0");
+    let sources = StandIn::generate("13.0.0").unwrap();
     fs::write(sources.tree("sl-driver").join("sl.c"), "#error this release is broken\n").unwrap();
     let logs = tempfile::tempdir().unwrap();
-    insta::assert_snapshot!(failure(sources.inputs(), lab.kernel.as_str(), logs.path()));
+    insta::assert_snapshot!(failure(sources.inputs().unwrap(), lab.kernel.as_str(), logs.path()));
     let log = logs.path().join(format!("13.0.0-{}", lab.kernel.in_tag())).join("sl-driver-make.log");
     assert!(fs::read_to_string(log).unwrap().contains("this release is broken"));
 }
@@ -215,8 +219,8 @@ fn what_does_not_compile_leaves_the_log_of_make() {
 #[test]
 fn a_source_out_of_order_does_not_compile() {
     let lab = lab();
-    let sources = StandIn::generate("13.0.0");
-    let mut inputs = sources.inputs();
+    let sources = StandIn::generate("13.0.0").unwrap();
+    let mut inputs = sources.inputs().unwrap();
     inputs.sources.reverse();
     let logs = tempfile::tempdir().unwrap();
     assert!(failure(inputs, lab.kernel.as_str(), logs.path()).starts_with("cray-cxi-driver 13.0.0 does not compile"));
@@ -225,7 +229,7 @@ fn a_source_out_of_order_does_not_compile() {
 #[test]
 fn modules_are_signed_and_firmware_is_brought() {
     let lab = lab();
-    let sources = StandIn::generate("13.0.0");
+    let sources = StandIn::generate("13.0.0").unwrap();
     let (logs, keys, firmware) =
         (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let key = rcgen::KeyPair::generate().unwrap();
@@ -236,7 +240,7 @@ fn modules_are_signed_and_firmware_is_brought() {
     fs::create_dir(firmware.path().join("cxi")).unwrap();
     fs::write(firmware.path().join("cxi/serdes.bin"), "firmware").unwrap();
 
-    let mut inputs = sources.inputs();
+    let mut inputs = sources.inputs().unwrap();
     inputs.firmware = Some(firmware.path().display().to_string().parse().unwrap());
     let mut recipe = lab.recipe(inputs, "cxi-test-signed", logs.path());
     recipe.signing = Some(places);
@@ -257,7 +261,7 @@ fn modules_are_signed_and_firmware_is_brought() {
 #[test]
 fn templates_are_filled_in_and_archives_unpacked() {
     let lab = lab();
-    let sources = StandIn::generate("13.0.0");
+    let sources = StandIn::generate("13.0.0").unwrap();
     for name in ["cray-slingshot-base-link", "sl-driver", "cray-cxi-driver"] {
         let tree = sources.tree(name);
         let text = fs::read_to_string(tree.join("dkms.conf")).unwrap();
@@ -276,7 +280,7 @@ fn templates_are_filled_in_and_archives_unpacked() {
     assert!(tar.status().unwrap().success());
 
     let logs = tempfile::tempdir().unwrap();
-    let mut inputs = sources.inputs();
+    let mut inputs = sources.inputs().unwrap();
     inputs.sources[1] = sources.tree("sl-driver").display().to_string().parse().unwrap();
     inputs.sources[2] = format!("cray-cxi-driver={}", archive.display()).parse().unwrap();
     let recipe = lab.recipe(inputs.clone(), "cxi-test-templates", logs.path());

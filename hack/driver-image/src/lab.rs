@@ -1,0 +1,137 @@
+//! What tests that build real driver images stand on where no registry can be reached: a builder image of Debian packages,
+//! made on this machine once and kept in the cache, and the stand-in driver's source trees.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use cxi_control_plane::{Progress, cache};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    build::{Inputs, Recipe},
+    buildah::{Buildah, said},
+    error::{Attempt, Error, Result},
+    source::Source,
+    storage::Use,
+};
+
+/// Release of Debian that the builder is of.
+const SUITE: &str = "bookworm";
+
+/// Packages of the builder beyond the least: what `scripts/tools-debian.sh` would install.
+const PACKAGES: &str =
+    "ca-certificates,dkms,kmod,make,gcc,libc6-dev,pahole,binutils,busybox-static,xz-utils,zstd,curl,git,unzip";
+
+/// Where packages come from.
+const SOURCES: &str = "deb http://deb.debian.org/debian bookworm main\n\
+                       deb http://security.debian.org/debian-security bookworm-security main\n";
+
+/// Trees with modules, each after those that it needs.
+const TREES: [&str; 3] = ["cray-slingshot-base-link", "sl-driver", "cray-cxi-driver"];
+
+/// Where such images are built.
+#[derive(Debug)]
+pub struct Lab {
+    /// Where images are kept: apart from the user's.
+    pub buildah: Buildah,
+    /// The builder image.
+    pub builder: String,
+    /// Keeps what is made until this is dropped.
+    pub held: Use,
+}
+
+impl Lab {
+    /// The lab of this machine; the first time takes half a minute.
+    ///
+    /// # Errors
+    /// If buildah or mmdebstrap is missing, or Debian cannot be reached.
+    pub fn ensure(progress: &Progress) -> Result<Self> {
+        let in_cache = |error: cxi_control_plane::Error| Error::Input(error.to_string());
+        let place = cache::directory().map_err(in_cache)?.join("driver-images");
+        // Works also inside containers and without a user session.
+        let buildah = Buildah { storage: Some(place.join("storage")), isolation: Some("chroot".to_owned()) };
+        let hash = format!("{:x}", Sha256::digest(["mmdebstrap", SUITE, PACKAGES, SOURCES].concat()));
+        let builder = format!("localhost/cxi-test-builder:{}", &hash[..12]);
+        let _lock = cache::Lock::acquire(&place.join("builder"), progress).map_err(in_cache)?;
+        let held = Use::begin(&buildah)?;
+        if buildah.inspect(&builder)?.is_none() {
+            let step = progress.step("making a builder image of Debian packages");
+            make_builder(&buildah, &place, &builder)?;
+            step.done();
+        }
+        Ok(Self { buildah, builder, held })
+    }
+
+    /// A recipe of these inputs, into a repository and a directory of logs of its own.
+    pub fn recipe(&self, inputs: Inputs, repository: &str, logs: &Path) -> Recipe {
+        Recipe {
+            inputs,
+            repository: format!("localhost/{repository}"),
+            builder_image: Some(self.builder.clone()),
+            // Generated sources are new each time.
+            epoch: Some(1_700_000_000),
+            offline: true,
+            logs: logs.to_owned(),
+            ..Recipe::default()
+        }
+    }
+}
+
+fn make_builder(buildah: &Buildah, place: &Path, name: &str) -> Result<()> {
+    fs::create_dir_all(place).attempt(|| format!("create {}", place.display()))?;
+    let root = tempfile::tempdir_in(place).attempt(|| format!("create a directory in {}", place.display()))?;
+    let include = format!("--include={PACKAGES}");
+    let mut mmdebstrap = Command::new("mmdebstrap");
+    mmdebstrap.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    mmdebstrap.args(["--quiet", "--variant=minbase", &include, SUITE]).arg(root.path()).args(SOURCES.lines());
+    said(&mut mmdebstrap, "mmdebstrap", "mmdebstrap")?;
+    let container = buildah.run(["from", "scratch"])?.trim().to_owned();
+    let path = root.path().display().to_string();
+    buildah.run(["copy", "--quiet", &container, &path, "/"])?;
+    buildah.run(["commit", "--quiet", "--rm", &container, name]).map(drop)
+}
+
+/// The stand-in's source trees of a release.
+#[derive(Debug)]
+pub struct StandIn {
+    directory: tempfile::TempDir,
+    release: String,
+}
+
+impl StandIn {
+    /// Writes them.
+    ///
+    /// # Errors
+    /// If there is no room, or no shell to write them with.
+    pub fn generate(release: &str) -> Result<Self> {
+        let directory = tempfile::tempdir().attempt(|| "create a temporary directory".to_owned())?;
+        let generate = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../driver-images/stand-in/generate");
+        let mut command = Command::new(generate);
+        said(command.args(["--separate-headers", release]).arg(directory.path()), "the stand-in's generator", "dash")?;
+        Ok(Self { directory, release: release.to_owned() })
+    }
+
+    /// A tree.
+    pub fn tree(&self, name: &str) -> PathBuf {
+        self.directory.path().join(format!("{name}-{}", self.release))
+    }
+
+    /// All of them as inputs of a build, in the order of their dependencies.
+    ///
+    /// # Errors
+    /// If the path of the temporary directory cannot be part of a source.
+    pub fn inputs(&self) -> Result<Inputs> {
+        let source = |name: &str| {
+            let text = format!("{name}={}", self.tree(name).display());
+            text.parse::<Source>().map_err(|error| Error::Input(error.to_string()))
+        };
+        Ok(Inputs {
+            sources: TREES.into_iter().map(source).collect::<Result<_>>()?,
+            headers: vec![source("cassini-headers")?],
+            ..Inputs::default()
+        })
+    }
+}
