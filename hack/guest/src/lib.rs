@@ -21,7 +21,9 @@
 //! ```
 
 mod archive;
+pub mod cluster_node;
 mod debian;
+mod disk;
 pub mod driver;
 mod error;
 mod guest;
@@ -32,6 +34,7 @@ mod program;
 mod tree;
 mod uefi;
 
+pub use disk::Disk;
 pub use driver::Driver;
 pub use error::{Error, Result};
 pub use guest::{Guest, Output};

@@ -21,6 +21,9 @@ pub struct Machine {
     pub nics: u32,
     /// Whether it has a network: the host is 10.0.2.2 there, with what listens on its loopback addresses.
     pub network: bool,
+    /// Third number of its network's addresses. Guests do not see each other, but those that somebody else is to tell apart
+    /// by their addresses need different ones.
+    pub subnet: u8,
     /// Whether it starts again when its kernel says so, or ends.
     pub reboots: bool,
     /// More words for the kernel's command line.
@@ -38,6 +41,7 @@ impl Default for Machine {
             processors: 1,
             nics: 4,
             network: false,
+            subnet: 2,
             reboots: false,
             command_line: String::new(),
             arguments: Vec::new(),
@@ -77,7 +81,7 @@ impl Machine {
         add("-initrd", initrd.display().to_string());
         add("-append", self.words());
         if self.network {
-            add("-nic", "user,model=virtio-net-pci".to_owned());
+            add("-nic", format!("user,model=virtio-net-pci,net=10.0.{}.0/24", self.subnet));
         } else {
             add("-nic", "none".to_owned());
         }
@@ -90,9 +94,10 @@ impl Machine {
 
     /// The kernel's command line. An emulated processor needs no mitigations, and they cost much there.
     fn words(&self) -> String {
+        let network = if self.network { format!("guest.network={}", self.subnet) } else { String::new() };
         let mut words =
             format!("console=ttyS0 quiet panic=-1 mitigations=off guest.name={} guest.nics={}", self.name, self.nics);
-        for word in [if self.network { "guest.network=yes" } else { "" }, &self.command_line] {
+        for word in [&network, &self.command_line] {
             if !word.is_empty() {
                 words.push(' ');
                 words.push_str(word);
@@ -109,7 +114,7 @@ mod tests {
     #[test]
     fn the_command_line_says_what_the_guest_has() {
         let machine = Machine { nics: 2, network: true, command_line: "a=b".into(), ..Machine::default() };
-        assert!(machine.words().ends_with("guest.name=guest guest.nics=2 guest.network=yes a=b"));
+        assert!(machine.words().ends_with("guest.name=guest guest.nics=2 guest.network=2 a=b"));
         assert!(Machine::default().words().ends_with("guest.nics=4"));
     }
 }

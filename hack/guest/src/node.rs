@@ -57,7 +57,7 @@ impl Node {
 /// # Errors
 /// [`Error::Missing`] that names every Debian package to install.
 pub fn programs() -> Result<()> {
-    const NEEDED: [(&str, &str); 8] = [
+    const NEEDED: [(&str, &str); 10] = [
         ("busybox", "busybox-static"),
         ("modprobe", "kmod"),
         ("apt-get", "apt"),
@@ -66,6 +66,8 @@ pub fn programs() -> Result<()> {
         ("make", "make"),
         ("readelf", "binutils"),
         ("openssl", "openssl"),
+        ("mkfs.ext4", "e2fsprogs"),
+        ("mount", "mount"),
     ];
     let mut missing: Vec<_> =
         NEEDED.iter().filter(|(name, _)| program::find(name).is_none()).map(|(_, package)| *package).collect();

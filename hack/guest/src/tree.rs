@@ -218,16 +218,20 @@ impl Tree {
         fs::copy(from, &target).map(drop).attempt(|| format!("copy {} to {}", from.display(), target.display()))
     }
 
-    fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+    /// Where a file of this root is on this machine.
+    pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.directory.path().join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// The place of a file, in a directory that exists.
+    /// The place of a file, in a directory that exists. A link there goes: writing through it would change what it leads to.
     fn prepare(&self, path: &str) -> Result<PathBuf> {
         let path = self.path(path);
         let parent = path.parent().unwrap_or(&path);
         fs::create_dir_all(parent).attempt(|| format!("create {}", parent.display()))?;
+        if path.is_symlink() {
+            fs::remove_file(&path).attempt(|| format!("remove {}", path.display()))?;
+        }
         Ok(path)
     }
 }
