@@ -213,6 +213,14 @@ impl Jobs {
         Ok(())
     }
 
+    /// A pod by its name, if it is there.
+    ///
+    /// # Errors
+    /// See [`Jobs::new`].
+    pub async fn get(&self, name: &str) -> Result<Option<Pod>> {
+        self.api::<Pod>().get_opt(name).await.context("read pod")
+    }
+
     /// The pods of a workload that have not ended.
     ///
     /// # Errors

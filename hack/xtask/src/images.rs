@@ -79,6 +79,13 @@ pub fn build_for_tests(steps: &mut Steps) -> Result<PathBuf> {
     build(steps, &Build { which, profile: QUICK.to_owned() }, built_with_tests("cxi-sbom"))
 }
 
+/// Builds the images that run on nodes, for this machine.
+pub fn build_for_nodes(steps: &mut Steps) -> Result<()> {
+    let which = Which { images: vec![Image::Agent, Image::DevicePlugin], arch: Architecture::default() };
+    let sbom = cargo(&["run", "--quiet", "--locked", "--package", "cxi-sbom", "--"]);
+    build(steps, &Build { which, profile: QUICK.to_owned() }, sbom).map(drop)
+}
+
 fn build(steps: &mut Steps, arguments: &Build, sbom: Command) -> Result<PathBuf> {
     let Build { which, profile } = arguments;
     let (images, arch) = (which.images(), which.arch);

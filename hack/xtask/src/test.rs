@@ -21,6 +21,7 @@ use crate::{
 /// control plane with the real KMM, and drivers on real kernels in QEMU. Some of them run containers, which needs root.
 /// Installs and builds what it needs into the cache. Stops at the first step that fails.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Arguments {
     /// Leave the scenarios out: seconds instead of minutes, and no proof of anything but the parts
     #[arg(long, conflicts_with = "scenario")]
@@ -34,10 +35,18 @@ pub struct Arguments {
     /// Build what scenarios need and run only those whose names contain this, such as `upgrade::drain`
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
+    /// Build what whole nodes in QEMU need and run only them: kubelets on real kernels in a cluster
+    #[arg(long, conflicts_with_all = ["scenario", "no_scenarios", "no_guests"])]
+    whole_nodes: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
+    if arguments.whole_nodes {
+        whole_nodes(&mut steps, arguments.no_skips)?;
+        steps.end();
+        return Ok(());
+    }
     if arguments.scenario.is_none() {
         lint::source(&mut steps)?;
         lint::dependencies(&mut steps)?;
@@ -75,14 +84,20 @@ const OPERATOR_BIN: &str = "CXI_OPERATOR_BIN";
 
 const FAILED: &str = "see the failed test above";
 
+const WHOLE_NODES: &str = "whole nodes in QEMU, in a cluster";
+
+/// What guests need, or why this machine cannot have any, unless that counts as a failure.
+fn prepare_guests(steps: &mut Steps, no_skips: bool) -> Result<Option<String>> {
+    steps.call("kernels and drivers for guests", || match cxi_guest::prepare(&Progress::stderr()) {
+        Err(cxi_guest::Error::Missing(why)) if !no_skips => Ok(Some(why)),
+        outcome => outcome.map(|()| None).map_err(anyhow::Error::from),
+    })
+}
+
 /// Drivers on real kernels; skipped where this machine cannot have any, unless that counts as a failure.
 fn guests(steps: &mut Steps, no_skips: bool) -> Result<()> {
     const NAME: &str = "drivers on real kernels in QEMU";
-    let prepare = || match cxi_guest::prepare(&Progress::stderr()) {
-        Err(cxi_guest::Error::Missing(why)) if !no_skips => Ok(Some(why)),
-        outcome => outcome.map(|()| None).map_err(anyhow::Error::from),
-    };
-    if let Some(why) = steps.call("kernels and drivers for guests", prepare)? {
+    if let Some(why) = prepare_guests(steps, no_skips)? {
         steps.skip(NAME, &why);
         return Ok(());
     }
@@ -93,6 +108,22 @@ fn guests(steps: &mut Steps, no_skips: bool) -> Result<()> {
     // the features that it alone wants.
     let test = ["test", "--workspace", "--exclude", "cxi-e2e", "--test", "kernel", "--locked", "--no-fail-fast"];
     steps.run(NAME, &mut cargo(&test), FAILED)
+}
+
+/// Whole nodes, with what they need.
+fn whole_nodes(steps: &mut Steps, no_skips: bool) -> Result<()> {
+    if let Some(why) = prepare_guests(steps, no_skips)? {
+        steps.skip(WHOLE_NODES, &why);
+        return Ok(());
+    }
+    steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
+    images::build_for_nodes(steps)?;
+    let build = ["build", "--package", "cxi-operator", "--bins", "--locked"];
+    steps.run("the operator", &mut cargo(&build), "see the compiler's message above")?;
+    steps.call("what makes a node", || tools::ensure(Family::NODE))?;
+    // It says when it has done what: nothing else would for minutes.
+    let test = ["test", "--package", "cxi-e2e", "--test", "whole_node", "--locked", "--", "--nocapture"];
+    steps.run(WHOLE_NODES, &mut cargo(&test), FAILED)
 }
 
 /// What selects scenarios by name, for `cargo test`.
