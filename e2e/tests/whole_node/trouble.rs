@@ -36,8 +36,8 @@ pub async fn a_process_of_the_host_is_waited_for(cluster: &mut Cluster) -> Resul
         })
         .await?;
     let (old, new) = (cluster.images.build_ids[OLD].clone(), cluster.images.build_ids[NEW].clone());
-    ensure!(cluster.on(1, |guest| guest.loaded())? == old, "{other} has another driver than it says");
-    ensure!(cluster.on(0, |guest| guest.loaded())? == new, "the driver was taken from under a process");
+    ensure!(cluster.on(1, super::node::WholeNode::loaded)? == old, "{other} has another driver than it says");
+    ensure!(cluster.on(0, super::node::WholeNode::loaded)? == new, "the driver was taken from under a process");
     cluster.on(0, |guest| guest.shell(&format!("kill {pid}")))?;
     cluster.verified().await?;
     cluster.all_run(OLD).await?;
@@ -60,7 +60,7 @@ pub async fn a_machine_reboots_in_the_middle(cluster: &mut Cluster) -> Result<()
             Ok(matches!(phase().await?, Some(Phase::Unloading | Phase::Loading)))
         })
         .await?;
-    cluster.on(0, |guest| guest.reboot())?;
+    cluster.on(0, super::node::WholeNode::reboot)?;
     cluster.say("a guest has rebooted in the middle");
     cluster
         .until("the kubelet tells of the new boot", async |_| Ok(cluster.boot_id(&node).await? != boot))

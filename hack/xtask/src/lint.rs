@@ -39,8 +39,9 @@ pub fn source(steps: &mut Steps) -> Result<()> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
     steps.run("clippy", &mut cargo(&clippy), HINT)?;
     // Not among all targets, because it does not run with all tests.
-    let kernel = ["clippy", "--workspace", "--test", "kernel", "--locked", "--", "--deny", "warnings"];
-    steps.run("clippy of the tests on real kernels", &mut cargo(&kernel), HINT)
+    let kernels =
+        ["clippy", "--workspace", "--test", "kernel", "--test", "whole_node", "--locked", "--", "--deny", "warnings"];
+    steps.run("clippy of the tests on real kernels", &mut cargo(&kernels), HINT)
 }
 
 /// Bans, licences, sources, and advisories where their database can be reached.
