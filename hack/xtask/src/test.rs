@@ -131,7 +131,8 @@ fn selection(name: &str) -> Result<Vec<String>> {
     let list = cargo(&["test", "--package", "cxi-e2e", "--locked", "--quiet", "--", "--list", name]).output()?;
     let found = String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test"));
     ensure!(!list.status.success() || found, "no scenario has {name:?} in its name; look into e2e/tests/scenarios");
-    Ok(["--", name].map(str::to_owned).to_vec())
+    // Those that a run of everything leaves out are run when they are asked for.
+    Ok(["--", name, "--include-ignored"].map(str::to_owned).to_vec())
 }
 
 /// Runs the scenarios; all of them with the operator of the image.
@@ -141,7 +142,7 @@ fn scenarios(steps: &mut Steps, name: Option<&str>, operator: Option<&Path>) -> 
     let faulty =
         ["build", "--package", "cxi-operator", "--features", "faults", "--bin", "cxi-operator-faults", "--locked"];
     steps.run("the operator that dies at a write", &mut cargo(&faulty), hint)?;
-    if name.is_none_or(|name| name.contains("olm")) {
+    if name.is_some_and(|name| name.contains("olm")) {
         steps.call("the Operator Lifecycle Manager", || tools::ensure(&[Family::OlmChecks, Family::Olm]))?;
     }
     let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);

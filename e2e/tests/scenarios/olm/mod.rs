@@ -50,6 +50,7 @@ const NEWEST: &str = "13.2.0";
 const JOB: &str = "train";
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes and OLM's own operators: cargo xtask test --scenario olm:: runs it"]
 async fn olm_installs_upgrades_and_removes_the_operator_and_no_job_is_hurt() -> Result<()> {
     let mut timeline = Timeline::begin();
     let plane = Plane::take(Wanted { contents: Contents::Olm, audit: true, keep_data: false }).await?;
