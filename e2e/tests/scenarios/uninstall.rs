@@ -11,8 +11,12 @@ use cxi_e2e::{
     scenario::{DRIVER, OLD, Scenario},
     truth::Fact,
 };
+use tokio::time::{Instant, sleep};
 
 const DELETE_NAMESPACE: &str = "kubectl delete namespace cxi-operator --wait=false";
+
+/// How long KMM's webhook may be out of reach.
+const WEBHOOK_WITHIN: Duration = Duration::from_secs(30);
 
 /// The numbered steps of the section, each from its comment to the next.
 pub(crate) fn steps(section: &str) -> Result<Vec<String>> {
@@ -68,13 +72,27 @@ async fn an_operator_that_went_first_leaves_drivers_and_can_be_cleaned_up_after(
     clean_up_without_operator(&scenario, OLD).await
 }
 
+/// Why the namespace cannot be deleted. Where OLM writes KMM's webhook anew it cannot be reached for a moment, and that is another
+/// refusal than the one that counts.
+async fn refused_deletion(scenario: &Scenario) -> Result<anyhow::Error> {
+    let begin = Instant::now();
+    loop {
+        let refusal =
+            run(scenario, DELETE_NAMESPACE, &[]).err().context("the namespace went, and its Modules with it")?;
+        if !refusal.to_string().contains("failed calling webhook") || begin.elapsed() > WEBHOOK_WITHIN {
+            return Ok(refusal);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The section "The operator went first", for nodes that all run a release and where somebody may have a NIC.
 pub(crate) async fn clean_up_without_operator(scenario: &Scenario, version: &str) -> Result<()> {
     let steps = steps("The operator went first")?;
     ensure!(steps.len() == 6, "{steps:#?}");
     let loaded = || scenario.nodes.iter().all(|node| scenario.driver(node).as_deref() == Some(version));
 
-    let refusal = run(scenario, DELETE_NAMESPACE, &[]).err().context("the namespace went, and its Modules with it")?;
+    let refusal = refused_deletion(scenario).await?;
     ensure!(refusal.to_string().contains("contains one or more Module"), "{refusal}");
     scenario.harness.delete_driver(DRIVER).await?;
     run(scenario, &steps[0], &[])?;
