@@ -1,7 +1,7 @@
 //! `cargo xtask test`
 
 use std::{
-    env,
+    env, fs,
     path::{Path, absolute},
 };
 
@@ -135,6 +135,27 @@ fn selection(name: &str) -> Result<Vec<String>> {
     Ok(["--", name, "--include-ignored"].map(str::to_owned).to_vec())
 }
 
+/// How many tests run at once, for `cargo test`.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+/// What a control plane and the nodes on it take at most, in bytes.
+const SCENARIO_MEMORY: u64 = 5 << 29;
+
+/// How many scenarios run at once where nobody has said: most of a scenario's time is waiting, so more than there are
+/// processors, but no more than there is memory for.
+fn at_once() -> u64 {
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_memory(&text));
+    (2 * processors).min(memory.map_or(processors, |bytes| bytes / SCENARIO_MEMORY)).max(1)
+}
+
+/// What `/proc/meminfo` says is left, in bytes.
+fn available_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 /// Runs the scenarios; all of them with the operator of the image.
 fn scenarios(steps: &mut Steps, name: Option<&str>, operator: Option<&Path>) -> Result<()> {
     let hint = "see the compiler's message above";
@@ -146,6 +167,9 @@ fn scenarios(steps: &mut Steps, name: Option<&str>, operator: Option<&Path>) -> 
         steps.call("the Operator Lifecycle Manager", || tools::ensure(&[Family::OlmChecks, Family::Olm]))?;
     }
     let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);
+    if env::var_os(THREADS).is_none() {
+        scenarios.env(THREADS, at_once().to_string());
+    }
     if let Some(name) = name {
         scenarios.args(selection(name)?);
         return steps.run("scenarios on the real control plane", &mut scenarios, FAILED);
@@ -181,4 +205,17 @@ fn runtime() -> Result<()> {
         );
     }
     tools::ensure(&[Family::Containerd]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::available_memory;
+
+    #[test]
+    fn memory_that_is_left() {
+        let text = "MemTotal:       24684144 kB\nMemAvailable:   1024 kB\nBuffers: 12 kB\n";
+        assert_eq!(available_memory(text), Some(1 << 20));
+        assert_eq!(available_memory("MemTotal:       24684144 kB\n"), None);
+        assert_eq!(available_memory("MemAvailable:   many kB\n"), None);
+    }
 }
