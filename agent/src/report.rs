@@ -21,6 +21,7 @@ mod looker;
 mod node;
 mod publisher;
 mod retry_handler;
+mod seen;
 
 use std::time::Duration;
 

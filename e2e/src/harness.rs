@@ -20,7 +20,7 @@ use crate::{
     client::{client, without_retries},
     driver_model::Registry,
     jobs::Jobs,
-    operator::{FAULTY, Operator, SHIPPED, log_tail},
+    operator::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE, FAULTY, Operator, SHIPPED, log_tail},
     planes::{Contents, Plane, Wanted},
     soft_node::{Pace, SoftCluster},
     table::table,
@@ -32,12 +32,6 @@ pub const REPOSITORY: &str = "registry.example/cxi-driver";
 
 /// KMM's worker image, as the control plane configures it.
 const WORKER_IMAGE: &str = "kmm-worker:test";
-
-/// Image of the device plugin, as the operator is told by its environment.
-pub const DEVICE_PLUGIN_IMAGE: &str = "registry.example/cxi-device-plugin:test";
-
-/// Image of the node agent.
-pub const AGENT_IMAGE: &str = "registry.example/cxi-agent:test";
 
 /// An image with a retry handler.
 pub const RETRY_HANDLER_IMAGE: &str = "registry.example/cxi-retry-handler:test";

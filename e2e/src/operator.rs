@@ -10,8 +10,6 @@ use std::{
 use anyhow::{Context, Result};
 use cxi_control_plane::Process;
 
-use crate::harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE};
-
 /// Names the operator's binary, if it is not beside the test's.
 pub const BINARY_ENV: &str = "CXI_OPERATOR_BIN";
 
@@ -20,6 +18,12 @@ pub const SHIPPED: &str = "cxi-operator";
 
 /// The operator that takes `--fault-write`.
 pub const FAULTY: &str = "cxi-operator-faults";
+
+/// Image of the device plugin, as the operator is told by its environment.
+pub const DEVICE_PLUGIN_IMAGE: &str = "registry.example/cxi-device-plugin:test";
+
+/// Image of the node agent.
+pub const AGENT_IMAGE: &str = "registry.example/cxi-agent:test";
 
 /// Exit status of an operator that died by its fault.
 pub const DIED: i32 = 86;

@@ -6,8 +6,9 @@ use cxi_api::Timestamp;
 use cxi_api::node_report::{self, LoadedModule, NodeReport, OpenFile};
 use cxi_hardware::{Link, StackModule};
 
-use crate::report::look::{Look, SeenNic};
+use crate::report::look::Look;
 use crate::report::node::Known;
+use crate::report::seen::SeenNic;
 
 /// The report of `look`, which was begun when `known` was known of the CXINode.
 ///

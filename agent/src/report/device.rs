@@ -6,7 +6,7 @@ use cxi_api::device::{CXIDeviceStatus, Function, Health, HealthStatus};
 use cxi_hardware::Link;
 
 use crate::report::content::{integer, link};
-use crate::report::look::SeenNic;
+use crate::report::seen::SeenNic;
 
 /// The status of `seen`, a NIC of `node` that runs `driver_version`.
 pub(super) fn status(node: &str, seen: &SeenNic, driver_version: Option<&str>) -> CXIDeviceStatus {

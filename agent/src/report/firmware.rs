@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cxi_hardware::{Firmware, Nic, NicName, PciAddress, Root};
 
-use crate::report::look::SeenNic;
+use crate::report::seen::SeenNic;
 
 /// How long firmware versions are believed. They change only when somebody flashes the NIC, and reading them may ask
 /// its microcontroller.

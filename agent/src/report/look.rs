@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cxi_hardware::{
-    AttributeError, Boot, Firmware, Nic, NicDetails, OpenFile, OpenFilesError, PciAddress, Root, ScanError, Stack,
-    StackError, open_files, scan,
+    AttributeError, Boot, NicDetails, OpenFile, OpenFilesError, PciAddress, Root, ScanError, Stack, StackError,
+    open_files, scan,
 };
 
 use crate::report::firmware::FirmwareCache;
-use crate::report::retry_handler::{SeenRetryHandler, StatisticsCache};
+use crate::report::retry_handler::StatisticsCache;
+use crate::report::seen::{SeenNic, SeenRetryHandler};
 
 /// What one look at the node saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,19 +27,6 @@ pub struct Look {
     pub unidentified: Vec<String>,
     /// What could not be read of devices that are there.
     pub problems: Vec<AttributeError>,
-}
-
-/// A NIC with everything that could be read of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenNic {
-    /// What decides whether a pod may have it.
-    pub nic: Nic,
-    /// What else it is.
-    pub details: NicDetails,
-    /// Its firmware.
-    pub firmware: Firmware,
-    /// Its retry handler, beyond whether there is one.
-    pub retry_handler: SeenRetryHandler,
 }
 
 /// What one look needs of those before it.
@@ -106,30 +94,5 @@ impl Look {
     /// part of the system that cannot be seen. Then its list of open files is no proof that nobody has one.
     pub fn misses_somebody(&self) -> bool {
         self.open_files.is_empty() && self.stack.references_to_devices() > 0
-    }
-}
-
-impl SeenNic {
-    /// What could not be read.
-    pub fn problems(&self) -> impl Iterator<Item = &AttributeError> {
-        let Self { nic, details, firmware, retry_handler } = self;
-        [
-            nic.id.as_ref().err(),
-            nic.function.as_ref().err(),
-            nic.numa_node.as_ref().err(),
-            nic.link.as_ref().err(),
-            nic.netdev.as_ref().err(),
-            nic.device_node.as_ref().err(),
-            details.link_speed.as_ref().err(),
-            details.nid.as_ref().err(),
-            details.retry_handler.as_ref().err(),
-            details.total_vfs.as_ref().err(),
-            details.mac.as_ref().err(),
-            details.mtu.as_ref().err(),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(&firmware.errors)
-        .chain(&retry_handler.problems)
     }
 }

@@ -11,7 +11,7 @@ use cxi_hardware::retry_handler::{
 use cxi_hardware::{AttributeError, AttributeErrorKind, Boot, NicName, PciAddress, Root};
 use jiff::Timestamp;
 
-use crate::report::look::SeenNic;
+use crate::report::seen::{SeenNic, SeenRetryHandler};
 
 /// How old statistics may be. They change all the time, and each change would be a write to the API server: with 1,000
 /// nodes of 8 NICs this makes 27 a second. Metrics are the place for what is more recent.
@@ -22,17 +22,6 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// How long a look waits for statistics.
 const LIMIT: Duration = Duration::from_millis(500);
-
-/// What is seen of a NIC's retry handler.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SeenRetryHandler {
-    /// What its supervisor says, if it has one.
-    pub record: Option<Record>,
-    /// What it counted, if it serves that.
-    pub statistics: Option<Statistics>,
-    /// What could not be read.
-    pub problems: Vec<AttributeError>,
-}
 
 /// A handler of a NIC: one that was started anew counts anew.
 type Key = (PciAddress, NicName, Option<Timestamp>);

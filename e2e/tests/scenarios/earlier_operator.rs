@@ -6,9 +6,10 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use anyhow::{Context, Result, ensure};
 use cxi_control_plane::{ControlPlane, NAMESPACE};
 use cxi_e2e::{
-    harness::{AGENT_IMAGE, Agents, DEVICE_PLUGIN_IMAGE, Harness, HarnessOptions, RETRY_HANDLER_IMAGE},
+    harness::{Agents, Harness, HarnessOptions, RETRY_HANDLER_IMAGE},
     jobs::NAMESPACE as JOBS,
     node_program::Exporter,
+    operator::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE},
     oracle::Oracle,
     planes::Contents,
     scrape::metrics,

@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use cxi_api::{CXIDriverSpec, driver::RetryHandlerMode, names::ORPHAN_ANNOTATION};
 use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
-    harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE, Harness, HarnessOptions, RETRY_HANDLER_IMAGE},
+    harness::{Harness, HarnessOptions, RETRY_HANDLER_IMAGE},
     jobs::{JobShape, NAMESPACE as JOBS},
+    operator::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE},
     oracle::Oracle,
     planes::Contents,
     soft_node::NodeShape,

@@ -16,7 +16,8 @@ use cxi_driver_image::{
 };
 use cxi_driver_images::KernelName;
 use cxi_e2e::{
-    harness::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE, REPOSITORY},
+    harness::REPOSITORY,
+    operator::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE},
     scenario::{NEW, OLD},
 };
 use cxi_guest::{

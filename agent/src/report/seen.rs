@@ -1,0 +1,53 @@
+//! A NIC as one look saw it.
+
+use cxi_hardware::retry_handler::{Record, Statistics};
+use cxi_hardware::{AttributeError, Firmware, Nic, NicDetails};
+
+/// A NIC with everything that could be read of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenNic {
+    /// What decides whether a pod may have it.
+    pub nic: Nic,
+    /// What else it is.
+    pub details: NicDetails,
+    /// Its firmware.
+    pub firmware: Firmware,
+    /// Its retry handler, beyond whether there is one.
+    pub retry_handler: SeenRetryHandler,
+}
+
+/// What is seen of a NIC's retry handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenRetryHandler {
+    /// What its supervisor says, if it has one.
+    pub record: Option<Record>,
+    /// What it counted, if it serves that.
+    pub statistics: Option<Statistics>,
+    /// What could not be read.
+    pub problems: Vec<AttributeError>,
+}
+
+impl SeenNic {
+    /// What could not be read.
+    pub fn problems(&self) -> impl Iterator<Item = &AttributeError> {
+        let Self { nic, details, firmware, retry_handler } = self;
+        [
+            nic.id.as_ref().err(),
+            nic.function.as_ref().err(),
+            nic.numa_node.as_ref().err(),
+            nic.link.as_ref().err(),
+            nic.netdev.as_ref().err(),
+            nic.device_node.as_ref().err(),
+            details.link_speed.as_ref().err(),
+            details.nid.as_ref().err(),
+            details.retry_handler.as_ref().err(),
+            details.total_vfs.as_ref().err(),
+            details.mac.as_ref().err(),
+            details.mtu.as_ref().err(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(&firmware.errors)
+        .chain(&retry_handler.problems)
+    }
+}
