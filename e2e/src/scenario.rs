@@ -29,7 +29,7 @@ pub const OLD: &str = "13.0.0";
 pub const NEW: &str = "13.1.0";
 
 /// Longest time that anything of a scenario may take. Generous: the machine may be busy.
-pub const LONG: Duration = Duration::from_mins(2);
+pub const LONG: Duration = Duration::from_mins(4);
 
 /// A running scenario.
 pub struct Scenario {

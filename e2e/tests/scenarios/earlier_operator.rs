@@ -16,15 +16,15 @@ use cxi_e2e::{
     soft_node::{HostDriver, NodeShape},
     wait::wait_for,
 };
-use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
+use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod, events::v1::Event};
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{ListParams, PostParams},
 };
 use serde_json::json;
 use tokio::task::block_in_place;
 
-const LONG: Duration = Duration::from_mins(2);
+const LONG: Duration = Duration::from_mins(4);
 
 /// The CXIDriver of its first steps.
 const FIRST_STEPS: &str = include_str!("fixtures/earlier-first-steps.yaml");
@@ -61,6 +61,7 @@ async fn what_the_earlier_operator_had_goes_on_with_this_one() -> Result<()> {
     harness.edit_driver(DRIVER, &image).await?;
     harness.wait_verified(DRIVER, 2, LONG).await?;
     kubectl_shows_the_driver_and_the_nics(&harness).await?;
+    its_pods_are_the_latest(&harness).await?;
     a_pod_gets_a_nic(&harness).await?;
     the_six_metrics_are_served(&harness).await?;
 
@@ -162,6 +163,24 @@ async fn kubectl_shows_the_driver_and_the_nics(harness: &Harness) -> Result<()> 
     let names: Vec<&str> = rows[1..].iter().map(|row| row[0].as_str()).collect();
     ensure!(names == ["n-01-cxi0", "n-01-cxi1", "n-02-cxi0", "n-02-cxi1"], "{names:?}");
     Ok(())
+}
+
+/// While a device plugin is replaced, its node refuses pods that ask for a NIC.
+async fn its_pods_are_the_latest(harness: &Harness) -> Result<()> {
+    let settled = async |harness: &Harness| {
+        let api: Api<DaemonSet> = Api::namespaced(harness.client.clone(), NAMESPACE);
+        let all = api.list(&ListParams::default()).await?.items;
+        let is_settled = |set: &DaemonSet| {
+            let status = set.status.clone().unwrap_or_default();
+            status.observed_generation == set.metadata.generation
+                && status.desired_number_scheduled == 2
+                && status.updated_number_scheduled == Some(2)
+                && status.number_ready == 2
+        };
+        // That of the retry handler came last.
+        Ok(all.iter().any(|set| set.name_any().contains("retry-handler")) && all.iter().all(is_settled))
+    };
+    harness.wait_until("every DaemonSet has its latest pods on both nodes", LONG, settled).await
 }
 
 /// The lines that `kubectl get` prints, in words.

@@ -21,7 +21,7 @@ use kube::{
 use serde_json::json;
 use tokio::task::block_in_place;
 
-const LONG: Duration = Duration::from_mins(2);
+const LONG: Duration = Duration::from_mins(4);
 
 const AGENT: &str = "cxi-agent-cxi";
 const PLUGIN: &str = "cxi-device-plugin-cxi";

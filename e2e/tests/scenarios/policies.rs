@@ -11,7 +11,7 @@ use cxi_e2e::planes::{Plane, Wanted};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
-const LONG: Duration = Duration::from_mins(2);
+const LONG: Duration = Duration::from_mins(4);
 
 /// A control plane with both policies; a namespace that asks for sidecars, and one that does not.
 async fn api_server() -> Result<Plane> {

@@ -17,7 +17,7 @@ use serde_json::json;
 /// The inventory of three nodes with two NICs each.
 const DEVICES: [&str; 6] = ["n-01-cxi0", "n-01-cxi1", "n-02-cxi0", "n-02-cxi1", "n-03-cxi0", "n-03-cxi1"];
 
-const LONG: Duration = Duration::from_mins(2);
+const LONG: Duration = Duration::from_mins(4);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {

@@ -14,8 +14,17 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_restarts_in_the_middle_delays_the_rollout_and_spoils_nothing() -> Result<()> {
-    // The Lease outlives the restart; what becomes of an operator without it is another scenario.
-    let operator_args = ["--lease-duration=90s", "--renew-deadline=80s"].map(str::to_owned).to_vec();
+    // The Lease outlives the restart; what becomes of an operator without it is another scenario. KMM waits longer with each
+    // request that fails, so that it needs a while afterwards.
+    let operator_args = [
+        "--lease-duration=90s",
+        "--renew-deadline=80s",
+        "--prefetch-timeout=3m",
+        "--unload-timeout=3m",
+        "--load-timeout=3m",
+        "--give-back-timeout=3m",
+    ];
+    let operator_args = operator_args.map(str::to_owned).to_vec();
     let options = HarnessOptions { operator_args, ..HarnessOptions::default() };
     let scenario = Scenario::start_with(options, 3, &NodeShape::default()).await?;
     scenario.install(|spec| spec.update_strategy.max_unavailable = IntOrString::Int(2)).await?;
