@@ -103,7 +103,9 @@ pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
         return close(ctx, next);
     }
     let drain = &ctx.strategy().drain;
-    if ctx.due(next.record.since, drain.wait_timeout.0) {
+    // Somebody may have changed the policy while the node waited; a node that was admitted with `Evict` does not come here.
+    let evicts = policy(ctx) == DrainPolicy::Evict;
+    if evicts || ctx.due(next.record.since, drain.wait_timeout.0) {
         if policy(ctx) == DrainPolicy::WaitForCompletion {
             return on_timeout(ctx, next, Reason::PodsRunning, &describe(&holders));
         }

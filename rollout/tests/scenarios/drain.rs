@@ -62,6 +62,26 @@ fn wait_then_evict_waits_first() {
     assert_eq!(evictions(&sim), 1);
 }
 
+/// An administrator who has waited long enough need not wait for the time limit too. A budget still keeps its pod, and the node
+/// its service.
+#[test]
+fn a_policy_changed_to_evict_holds_for_a_node_that_waits() {
+    let mut sim = with_policy(1, DrainPolicy::WaitForCompletion);
+    sim.start(Workload::job("db"));
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Waiting);
+    sim.budgets.push(Budget { name: "db".into(), workloads: vec!["db".into()], min_available: 1 });
+    sim.pass(60);
+    sim.edit(|spec| spec.update_strategy.drain.policy = DrainPolicy::Evict);
+    sim.pass(600);
+    assert_eq!((sim.phase("n1"), evictions(&sim)), (Some(Phase::Waiting), 0));
+    assert_eq!(reason(&sim, "n1"), Some(Reason::DisruptionBudget));
+    sim.budgets.clear();
+    sim.pass(900);
+    sim.assert_all_up_to_date();
+    assert_eq!(evictions(&sim), 1);
+}
+
 /// A pod that ignores SIGTERM, with a grace period beyond the time limit of evictions, which counts too.
 #[test]
 fn a_pod_that_ignores_sigterm_gets_its_grace_period() {
