@@ -131,7 +131,8 @@ impl Args {
         Ok(plugin?)
     }
 
-    fn into_config(self) -> Config {
+    /// The plugin that is asked for.
+    pub fn into_config(self) -> Config {
         let sharing = match self.sharing_mode {
             SharingMode::Shared => Sharing::Shared { capacity: self.shared_capacity },
             SharingMode::Exclusive => Sharing::Exclusive,

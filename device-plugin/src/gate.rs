@@ -1,5 +1,6 @@
 //! Turns what the node is to advertise into the set of ids that may be offered.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cxi_api::Advertise;
@@ -35,9 +36,8 @@ pub async fn run(
         let wanted = *advertise.borrow_and_update();
         match wanted {
             None => {}
-            Some(Advertise::All) => set(&gate, Gate::Open),
-            Some(Advertise::None) => set(&gate, Gate::Closed),
-            Some(Advertise::InUse) => {
+            Some(wanted @ (Advertise::All | Advertise::None)) => set(&gate, Gate::of(wanted, BTreeSet::new())),
+            Some(wanted @ Advertise::InUse) => {
                 let answer = tokio::select! {
                     answer = lister.in_use() => answer,
                     changed = advertise.changed() => { changed.map_err(|_| AdvertiseLost)?; continue }
@@ -46,7 +46,7 @@ pub async fn run(
                 match answer {
                     Ok(ids) => {
                         silent = false;
-                        set(&gate, Gate::InUse(ids));
+                        set(&gate, Gate::of(wanted, ids));
                     }
                     Err(error) => {
                         if !silent {

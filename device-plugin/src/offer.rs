@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cxi_api::Advertise;
+
 use crate::device_id::{DeviceId, Sharing};
 use crate::inventory::{Inventory, OfferedNic};
 use crate::proto::v1beta1::{Device, HEALTHY, NumaNode, TopologyInfo, UNHEALTHY};
@@ -21,6 +23,15 @@ pub enum Gate {
 }
 
 impl Gate {
+    /// The gate of a node that is to advertise `wanted`, where the ids `allocated` belong to pods.
+    pub fn of(wanted: Advertise, allocated: BTreeSet<DeviceId>) -> Self {
+        match wanted {
+            Advertise::All => Self::Open,
+            Advertise::InUse => Self::InUse(allocated),
+            Advertise::None => Self::Closed,
+        }
+    }
+
     fn admits(&self, id: DeviceId) -> bool {
         match self {
             Self::Open => true,

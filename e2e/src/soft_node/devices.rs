@@ -1,66 +1,94 @@
-//! The device manager of a soft kubelet: which NICs are offered, and which pods can be admitted.
+//! The device manager of a soft kubelet: which NICs are offered, and which of them a pod gets.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use cxi_api::Advertise;
+use cxi_device_plugin::{inventory::Inventory, scanner::SCAN_PERIOD};
+use cxi_hardware::scan;
 
 use super::{
     node::{Pods, Power, SoftNode},
     plan::{PluginPlan, PodPlan, Work},
+    plugin::{Allocation, Offer, too_few},
+    report,
 };
 
 impl SoftNode {
-    /// Ids that the kubelet knows and those of them that are offered, per resource.
-    pub(crate) fn resources(&self, pods: &Pods, now: Duration) -> BTreeMap<String, (i64, i64)> {
-        let mut resources: BTreeMap<String, (i64, i64)> =
-            self.capacity.iter().map(|(name, count)| (name.clone(), (*count, 0))).collect();
-        if self.power != Power::On || now < self.plugins_from {
-            return resources;
+    /// Takes in what the device plugins of the node send now. One that does not run or has not registered sends nothing.
+    pub(super) fn hear_plugins(&mut self, pods: &Pods, now: Duration) {
+        let plans = self.plugins(pods, now);
+        if plans.is_empty() {
+            self.offers.clear();
+            return;
         }
-        for plan in self.plugins(pods) {
-            let all = self.machine.bound_nics() * plan.per_nic;
-            let healthy = if self.machine.links_up(now) { all } else { 0 };
-            let offered = match self.advertise() {
-                Advertise::All => healthy,
-                Advertise::InUse => self.machine.allocated().min(healthy),
-                Advertise::None => 0,
-            };
-            let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-            resources.insert(plan.resource.clone(), (count(all), count(offered)));
+        self.inventory = self.look(now);
+        let mut earlier = std::mem::take(&mut self.offers);
+        for plan in plans {
+            let resource = plan.resource.as_str();
+            let (inventory, allocated) = (self.inventory.clone(), self.machine.allocated(resource));
+            let offer = Offer::new(&plan, inventory, self.advertise(), &allocated, earlier.remove(resource));
+            self.offers.insert(resource.to_owned(), offer);
         }
-        resources
+        self.capacity.extend(self.offers.iter().map(|(resource, offer)| (resource.clone(), offer.counts().0)));
     }
 
-    fn plugins<'a>(&'a self, pods: &'a Pods) -> impl Iterator<Item = &'a PluginPlan> {
-        pods.values().filter_map(|pod| match &pod.work {
+    /// When the plugins look at the node again; what they find may change without this process.
+    pub(super) fn next_look(&self, now: Duration) -> Option<Duration> {
+        (self.tree.is_some() && !self.offers.is_empty()).then_some(now + SCAN_PERIOD)
+    }
+
+    /// Ids that the kubelet knows and those of them that are healthy, per resource.
+    pub(super) fn resources(&self) -> BTreeMap<String, (i64, i64)> {
+        let known = self.capacity.iter().map(|(name, count)| (name.clone(), (*count, 0)));
+        known.chain(self.offers.iter().map(|(name, offer)| (name.clone(), offer.counts()))).collect()
+    }
+
+    /// Gives a pod what it asks for.
+    ///
+    /// # Errors
+    /// Why the kubelet cannot admit it.
+    pub(super) fn allocate(&self, pod: &PodPlan) -> Result<Vec<Allocation>, String> {
+        let allocations = pod.requests.iter().map(|(resource, wanted)| {
+            let wanted = usize::try_from(*wanted).unwrap_or(usize::MAX);
+            let offer = self.offers.get(resource).ok_or_else(|| too_few(resource, wanted, 0))?;
+            offer.allocate(resource, wanted, &self.machine.allocated(resource))
+        });
+        allocations.collect()
+    }
+
+    /// Whether a pod may be started again with the devices that it has.
+    pub(super) fn offers_what_it_has(&self, uid: &str) -> bool {
+        let healthy = |allocation: &Allocation| {
+            let offer = self.offers.get(&allocation.resource);
+            offer.is_some_and(|offer| allocation.ids.iter().all(|id| offer.is_healthy(id)))
+        };
+        self.machine.allocations.get(uid).is_some_and(|allocations| allocations.iter().all(healthy))
+    }
+
+    /// What a plugin finds on the node: in its files if it has any.
+    fn look(&self, now: Duration) -> Inventory {
+        let found = match &self.tree {
+            None => return Inventory::from_scan(&report::scan(&self.machine, now)),
+            Some(tree) => scan(&tree.root()),
+        };
+        found.map_or_else(|_| self.inventory.not_scanned(), |found| Inventory::from_scan(&found))
+    }
+
+    fn plugins(&self, pods: &Pods, now: Duration) -> Vec<PluginPlan> {
+        if self.power != Power::On || now < self.plugins_from {
+            return Vec::new();
+        }
+        let plans = pods.values().filter_map(|pod| match &pod.work {
             Work::Plugin(plan) if self.pods.get(&pod.uid).is_some_and(|r| r.is_running() && !pod.deleted) => Some(plan),
             _ => None,
-        })
+        });
+        plans.cloned().collect()
     }
 
     fn advertise(&self) -> Advertise {
         self.cxi.as_ref().map(|cxi| cxi.advertise).unwrap_or_default()
     }
-
-    /// Whether devices that a pod already has are still offered.
-    pub(super) fn offers_in_use(&self, pods: &Pods, pod: &PodPlan) -> bool {
-        self.advertise() != Advertise::None && self.plugins(pods).any(|plan| pod.requests.contains_key(&plan.resource))
-    }
-
-    /// Why the kubelet cannot admit a pod.
-    pub(super) fn refusal(&self, pods: &Pods, pod: &PodPlan, now: Duration) -> Option<String> {
-        let resources = self.resources(pods, now);
-        pod.requests.iter().find_map(|(name, wanted)| {
-            let offered = resources.get(name).map_or(0, |(_, offered)| *offered);
-            // What is in use is offered to those who use it, not to a new pod.
-            let in_use = i64::try_from(self.machine.allocated()).unwrap_or(i64::MAX);
-            let free = (offered - in_use).max(0);
-            (*wanted > free).then(|| {
-                format!(
-                    "Allocate failed due to requested number of devices unavailable for {name}. \
-                     Requested: {wanted}, Available: {free}"
-                )
-            })
-        })
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,14 +126,6 @@ impl SoftCluster {
         self.change(node, |node| node.machine.faults.slowness = factor.max(1))
     }
 
-    /// The agent does not report, or does so again.
-    ///
-    /// # Errors
-    /// If there is no such node.
-    pub fn silence_agent(&self, node: &str, silent: bool) -> Result<()> {
-        self.change(node, |node| node.machine.faults.agent_silent = silent)
-    }
-
     /// The kubelet starts again.
     ///
     /// # Errors

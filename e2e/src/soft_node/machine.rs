@@ -12,6 +12,7 @@ use crate::{
 
 use super::{
     plan::{ContainerPlan, PodPlan, Work, WorkerPlan},
+    plugin::Allocation,
     shape::{HostDriver, NodeShape, Pace},
 };
 
@@ -28,7 +29,6 @@ pub(crate) struct Faults {
     pub(crate) load: Option<LoadFault>,
     /// Releases with which the links do not come up.
     pub(crate) links_down: BTreeSet<String>,
-    pub(crate) agent_silent: bool,
     /// By how much everything takes longer.
     pub(crate) slowness: u32,
 }
@@ -53,8 +53,8 @@ pub(crate) struct Machine {
     links_up_at: Duration,
     /// Images that were pulled.
     images: BTreeSet<String>,
-    /// NIC of each device id that a pod has, by the pod's UID.
-    pub(crate) allocations: BTreeMap<String, Vec<usize>>,
+    /// What pods were given, by UID.
+    pub(crate) allocations: BTreeMap<String, Vec<Allocation>>,
     /// Pods whose process runs with devices open, by UID.
     pub(crate) open: BTreeMap<String, Process>,
     /// Processes outside Kubernetes with a device open.
@@ -153,27 +153,10 @@ impl Machine {
         (self.driver.bound().is_some() && self.links_up_at > now).then_some(self.links_up_at)
     }
 
-    /// Gives a pod `count` device ids, spread over the NICs with most of them free.
-    pub(crate) fn allocate(&mut self, uid: &str, count: usize) {
-        let mut used = vec![0_usize; self.nics];
-        for nic in self.allocations.values().flatten() {
-            if let Some(used) = used.get_mut(*nic) {
-                *used += 1;
-            }
-        }
-        let ids = (0..count)
-            .filter_map(|_| {
-                let nic = (0..used.len()).min_by_key(|nic| used[*nic])?;
-                used[nic] += 1;
-                Some(nic)
-            })
-            .collect();
-        self.allocations.insert(uid.to_owned(), ids);
-    }
-
-    /// Number of device ids that pods have.
-    pub(crate) fn allocated(&self) -> usize {
-        self.allocations.values().map(Vec::len).sum()
+    /// The device ids of a resource that pods have.
+    pub(crate) fn allocated(&self, resource: &str) -> BTreeSet<String> {
+        let allocations = self.allocations.values().flatten().filter(|allocation| allocation.resource == resource);
+        allocations.flat_map(|allocation| &allocation.ids).cloned().collect()
     }
 
     // === processes ===

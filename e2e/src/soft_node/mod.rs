@@ -10,6 +10,7 @@ mod faults;
 mod machine;
 mod node;
 mod plan;
+mod plugin;
 mod render;
 mod report;
 mod runtime;
@@ -97,7 +98,7 @@ impl SoftCluster {
     }
 
     /// Lets the real node agent report for every node that is added from now on, from files that show what the kernel
-    /// of that node would. `client` should not repeat requests by itself.
+    /// of that node would, and has the real device plugin's decisions made on what it finds there. `client` should not repeat requests by itself.
     ///
     /// # Errors
     /// If there is no room for the files.

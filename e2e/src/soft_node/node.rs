@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cxi_api::{Advertise, NodeReport, Timestamp};
+use cxi_device_plugin::inventory::Inventory;
 use serde_json::{Value, json};
 
 use crate::driver_model::Registry;
@@ -10,6 +11,7 @@ use crate::driver_model::Registry;
 use super::{
     machine::Machine,
     plan::PodPlan,
+    plugin::Offer,
     render::{self, NodeInfo, NodeReady},
     report,
     runtime::{Host, Moment, PodRuntime},
@@ -80,14 +82,18 @@ pub(crate) struct SoftNode {
     pub(super) plugins_from: Duration,
     /// Resources that were ever offered, with the number of ids: the kubelet remembers them.
     pub(super) capacity: BTreeMap<String, i64>,
+    /// What the device plugins that run have sent, by resource.
+    pub(super) offers: BTreeMap<String, Offer>,
+    /// What they found last on the node.
+    pub(super) inventory: Inventory,
     published_status: Option<Value>,
     published_report: Option<NodeReport>,
     report_due: Duration,
     lease_due: Duration,
     retry_at: Option<Duration>,
     sequence: i64,
-    /// What a real agent reads that reports in place of ours.
-    tree: Option<Tree>,
+    /// What the real programs of a node read, if they run in place of ours.
+    pub(super) tree: Option<Tree>,
 }
 
 impl SoftNode {
@@ -106,6 +112,8 @@ impl SoftNode {
             boots: 1,
             plugins_from: now.since_start,
             capacity: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            inventory: Inventory::default(),
             published_status: None,
             published_report: None,
             report_due: Duration::ZERO,
@@ -116,7 +124,7 @@ impl SoftNode {
         }
     }
 
-    /// Lets a real agent report, which reads `tree`.
+    /// Lets real programs report and offer, which read `tree`.
     pub(crate) fn read_by(mut self, tree: Tree) -> Self {
         self.tree = Some(tree);
         self
@@ -155,17 +163,16 @@ impl SoftNode {
             return (Vec::new(), Some(at));
         }
         self.retry_at = None;
+        self.hear_plugins(pods, now.since_start);
         let next = self.advance_pods(pods, registry, pace, now);
         let mut writes = self.pod_writes(pods);
-        writes.extend(self.status_write(pods, now));
         if self.tree.is_some() {
-            let speaks = !self.machine.faults.agent_silent;
-            let seen = || Seen {
-                report: report::observe(&self.machine, None, now.since_start),
-                retry_handler: self.machine.is_served(),
-            };
-            self.show(speaks.then(seen));
-        } else {
+            let report = report::observe(&self.machine, None, now.since_start);
+            self.show(Some(Seen { report, retry_handler: self.machine.is_served() }));
+        }
+        self.hear_plugins(pods, now.since_start);
+        writes.extend(self.status_write());
+        if self.tree.is_none() {
             writes.extend(self.report_write(pace, now));
         }
         if self.lease_due <= now.since_start {
@@ -173,10 +180,9 @@ impl SoftNode {
             self.lease_due = now.since_start + pace.lease;
         }
         let register = (self.plugins_from > now.since_start).then_some(self.plugins_from);
-        let wakes = [next, register, self.machine.links_due(now.since_start), Some(self.lease_due)];
-        let reports = self.tree.is_none() && self.cxi.is_some() && !self.machine.faults.agent_silent;
-        let report = reports.then_some(self.report_due);
-        let next = wakes.into_iter().chain([report]).flatten().min();
+        let report = (self.tree.is_none() && self.cxi.is_some()).then_some(self.report_due);
+        let (links, look) = (self.machine.links_due(now.since_start), self.next_look(now.since_start));
+        let next = [next, register, links, look, report, Some(self.lease_due)].into_iter().flatten().min();
         (writes, next)
     }
 
@@ -263,7 +269,7 @@ impl SoftNode {
                 !runtime.is_running()
                     && !runtime.has_ended()
                     && self.machine.allocations.contains_key(*uid)
-                    && !pods.get(*uid).is_some_and(|pod| self.offers_in_use(pods, pod))
+                    && !self.offers_what_it_has(uid)
             })
             .map(|(uid, _)| uid.clone())
             .collect();
@@ -312,7 +318,7 @@ impl SoftNode {
         let mut next: Option<Duration> = None;
         for (uid, pod) in pods {
             if !self.pods.contains_key(uid) {
-                let runtime = self.accept(pods, pod, pace, now);
+                let runtime = self.accept(pod, pace, now);
                 self.pods.insert(uid.clone(), runtime);
             }
             let mut host = Host { machine: &mut self.machine, registry, pace, now };
@@ -322,16 +328,16 @@ impl SoftNode {
         next
     }
 
-    fn accept(&mut self, pods: &Pods, pod: &PodPlan, pace: &Pace, now: Moment) -> PodRuntime {
+    fn accept(&mut self, pod: &PodPlan, pace: &Pace, now: Moment) -> PodRuntime {
         if pod.terminal {
             return PodRuntime::over(now);
         }
-        if let Some(message) = self.refusal(pods, pod, now.since_start) {
-            return PodRuntime::refused(now, message);
-        }
-        let count: i64 = pod.requests.values().sum();
-        if count > 0 {
-            self.machine.allocate(&pod.uid, usize::try_from(count).unwrap_or(0));
+        match self.allocate(pod) {
+            Err(message) => return PodRuntime::refused(now, message),
+            Ok(allocations) if allocations.is_empty() => {}
+            Ok(allocations) => {
+                self.machine.allocations.insert(pod.uid.clone(), allocations);
+            }
         }
         PodRuntime::accepted(now, pace.pull * self.machine.faults.slowness)
     }
@@ -357,12 +363,8 @@ impl SoftNode {
         writes
     }
 
-    fn status_write(&mut self, pods: &Pods, now: Moment) -> Option<Write> {
-        let resources = self.resources(pods, now.since_start);
-        for (name, (all, _)) in &resources {
-            self.capacity.insert(name.clone(), *all);
-        }
-        let body = self.status(NodeReady::Yes, resources);
+    fn status_write(&self) -> Option<Write> {
+        let body = self.status(NodeReady::Yes, self.resources());
         (self.published_status.as_ref() != Some(&body)).then_some(Write::NodeStatus(body))
     }
 
@@ -384,7 +386,7 @@ impl SoftNode {
     }
 
     fn report_write(&mut self, pace: &Pace, now: Moment) -> Option<Write> {
-        let cxi = self.cxi.as_ref().filter(|_| !self.machine.faults.agent_silent)?;
+        let cxi = self.cxi.as_ref()?;
         // `since` was read before the machine is looked at.
         let report = report::observe(&self.machine, cxi.since, now.since_start);
         if self.published_report.as_ref() == Some(&report) && now.since_start < self.report_due {

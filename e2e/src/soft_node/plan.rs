@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cxi_api::names::{DEFAULT_RESOURCE, ROLE_LABEL};
+use clap::Parser;
+use cxi_api::names::ROLE_LABEL;
+use cxi_device_plugin::{cli::Args, device_id::Sharing, resource_name::ResourceName};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::Deserialize;
 
@@ -90,9 +92,9 @@ pub(crate) enum Work {
 /// How a device plugin offers NICs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PluginPlan {
-    pub(crate) resource: String,
-    /// Ids per NIC: pods that can share one.
-    pub(crate) per_nic: usize,
+    pub(crate) resource: ResourceName,
+    /// Ids per NIC.
+    pub(crate) sharing: Sharing,
 }
 
 /// What a KMM worker is to do.
@@ -178,7 +180,7 @@ impl Work {
             return Self::Pull;
         }
         match label(ROLE_LABEL) {
-            Some("device-plugin") => return Self::Plugin(PluginPlan::read(first)),
+            Some("device-plugin") => return PluginPlan::read(first).map_or_else(Self::Broken, Self::Plugin),
             Some("prefetch") => {
                 return match containers.iter().find(|c| c.name == "manifest") {
                     Some(container) => Self::Prefetch { image: container.image.clone().unwrap_or_default() },
@@ -199,14 +201,20 @@ impl Work {
 }
 
 impl PluginPlan {
-    fn read(container: &Container) -> Self {
-        let variable =
-            |name: &str| container.env.iter().flatten().find(|v| v.name == name).and_then(|v| v.value.as_deref());
-        let per_nic = match variable("CXI_SHARING_MODE") {
-            Some("exclusive") => 1,
-            _ => variable("CXI_SHARED_CAPACITY").and_then(|c| c.parse().ok()).unwrap_or(100),
-        };
-        Self { resource: variable("CXI_RESOURCE_NAME").unwrap_or(DEFAULT_RESOURCE).to_owned(), per_nic }
+    /// What the plugin makes of its container's variables, which it is given as flags here; or why it does not start.
+    fn read(container: &Container) -> Result<Self, String> {
+        let flags = container.env.iter().flatten().filter_map(|variable| {
+            let flag = match variable.name.as_str() {
+                "CXI_RESOURCE_NAME" => "--resource-name",
+                "CXI_SHARING_MODE" => "--sharing-mode",
+                "CXI_SHARED_CAPACITY" => "--shared-capacity",
+                _ => return None,
+            };
+            Some(format!("{flag}={}", variable.value.as_ref()?))
+        });
+        let line = ["cxi-device-plugin", "--standalone"].map(str::to_owned).into_iter().chain(flags);
+        let config = Args::try_parse_from(line).map_err(|error| error.to_string())?.into_config();
+        Ok(Self { resource: config.resource, sharing: config.sharing })
     }
 }
 
@@ -276,7 +284,8 @@ mod tests {
         let env =
             json!([{ "name": "CXI_SHARED_CAPACITY", "value": "4" }, { "name": "CXI_SHARING_MODE", "value": "shared" }]);
         let pod = plan(&role("device-plugin"), &json!({}), &json!([{ "name": "p", "env": env }]));
-        assert_eq!(pod.work, Work::Plugin(PluginPlan { resource: "hpe.com/cxi".into(), per_nic: 4 }));
+        let shared = Sharing::Shared { capacity: 4.try_into().unwrap() };
+        assert_eq!(pod.work, Work::Plugin(PluginPlan { resource: "hpe.com/cxi".parse().unwrap(), sharing: shared }));
         let args = json!(["remove-modules", "--module", "cxi_eth", "--module=cxi_user"]);
         let pod = plan(&role("cleanup"), &json!({}), &json!([{ "name": "c", "args": args }]));
         assert_eq!(pod.work, Work::Cleanup { modules: vec!["cxi_eth".into(), "cxi_user".into()] });
@@ -299,8 +308,11 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_said() {
         let worker = json!({ "kmm.node.kubernetes.io/worker-action": "Load" });
-        for (labels, annotations) in [(worker, json!({})), (json!({}), json!({ RUN_FOR: "soon" }))] {
-            let pod = plan(&labels, &annotations, &json!([{ "name": "a" }]));
+        let plugin = json!({ "cxi.hpe.com/role": "device-plugin" });
+        let env = json!([{ "name": "CXI_SHARING_MODE", "value": "both" }]);
+        for (labels, annotations) in [(worker, json!({})), (plugin, json!({})), (json!({}), json!({ RUN_FOR: "soon" }))]
+        {
+            let pod = plan(&labels, &annotations, &json!([{ "name": "a", "env": env }]));
             assert!(matches!(pod.work, Work::Broken(_)), "{:?}", pod.work);
         }
     }

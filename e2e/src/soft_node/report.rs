@@ -1,4 +1,4 @@
-//! The agent's report of a soft node, in the operator's own types.
+//! What the programs of a node find on a soft node, in the types of the real ones.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -6,6 +6,7 @@ use cxi_api::{
     NodeReport, Timestamp,
     node_report::{Link, LoadedModule, Nic, OpenFile},
 };
+use cxi_hardware::{Function, NicName, PciId, Scan};
 
 use super::machine::Machine;
 
@@ -38,15 +39,33 @@ pub(crate) fn observe(machine: &Machine, acknowledged: Option<Timestamp>, now: D
     }
 }
 
+/// What a scan of the node finds at `now`.
+pub(crate) fn scan(machine: &Machine, now: Duration) -> Scan {
+    let link = if machine.links_up(now) { cxi_hardware::Link::Up } else { cxi_hardware::Link::Down };
+    let nics = (0..machine.bound_nics()).zip(0..).filter_map(|(nic, number)| {
+        Some(cxi_hardware::Nic {
+            name: NicName::new(number),
+            address: Machine::pci_address(nic).parse().ok()?,
+            id: Ok(PciId::CASSINI_1),
+            function: Ok(Function::Physical),
+            numa_node: Ok(Some(0)),
+            link: Ok(link),
+            netdev: Ok(None),
+            device_node: Ok(true),
+        })
+    });
+    Scan { nics: nics.collect(), unidentified: Vec::new() }
+}
+
 fn open_files(machine: &Machine) -> Vec<OpenFile> {
     let pods = machine.open.iter().flat_map(|(uid, process)| {
-        let nics: BTreeSet<usize> = match machine.allocations.get(uid) {
-            Some(ids) => ids.iter().copied().collect(),
+        let nodes: BTreeSet<String> = match machine.allocations.get(uid) {
+            Some(allocations) => allocations.iter().flat_map(|allocation| &allocation.nodes).cloned().collect(),
             // A retry handler has them all.
-            None => (0..machine.bound_nics()).collect(),
+            None => (0..machine.bound_nics()).map(|nic| format!("cxi{nic}")).collect(),
         };
-        nics.into_iter().map(|nic| OpenFile {
-            device: format!("cxi{nic}"),
+        nodes.into_iter().map(|device| OpenFile {
+            device,
             pid: process.pid,
             command: "app".into(),
             pod_uid: Some(uid.clone()),

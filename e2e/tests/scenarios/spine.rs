@@ -1,10 +1,10 @@
-//! The spine: installation, then an upgrade under load, with the real KMM, the operator as it ships, and the proofs of the real
-//! node agent.
+//! The spine: installation, then an upgrade under load, with the real KMM, the operator as it ships, the proofs of the real
+//! node agent, and NICs offered and given by the real device plugin's decisions.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use cxi_api::CXIDevice;
+use cxi_api::{CXIDevice, names::DEFAULT_RESOURCE};
 use cxi_e2e::{
     harness::{Agents, Harness, HarnessOptions},
     jobs::JobShape,
@@ -31,7 +31,7 @@ async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {
     harness.create_driver("cxi", "13.0.0", |_| ()).await?;
     harness.wait_verified("cxi", 3, LONG).await?;
 
-    harness.jobs.deployment("job", 2, &JobShape::default()).await?;
+    harness.jobs.deployment("job", 2, &JobShape { nics: 2, ..JobShape::default() }).await?;
     harness.wait_until("both pods run", LONG, async |h| Ok(h.jobs.running_on("job").await?.len() == 2)).await?;
     harness.edit_version("cxi", "13.1.0").await?;
     harness.wait_verified("cxi", 3, LONG).await?;
@@ -41,6 +41,7 @@ async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {
         let driver = harness.soft.truth(&name).and_then(|truth| truth.driver);
         ensure!(driver.is_some_and(|build| build.version == "13.1.0"), "{name} runs another driver");
     }
+    each_pod_has_two_nics_open(&harness).await?;
     let devices: Api<CXIDevice> = Api::all(harness.client.clone());
     let mut devices: Vec<_> = devices.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
     devices.sort();
@@ -52,9 +53,40 @@ async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {
     }
     ensure!(violations.is_empty(), "the oracle saw {} violations", violations.len());
 
+    a_nic_without_a_link_is_not_offered(&harness, "n-02").await?;
     the_oracle_is_not_blind(&harness, "n-01").await?;
     operator.stop()?;
     harness.give_back().await
+}
+
+/// The agent finds the devices open that the plugin chose: one id of each NIC for a pod that asks for two.
+async fn each_pod_has_two_nics_open(harness: &Harness) -> Result<()> {
+    let open = async |harness: &Harness| {
+        for node in harness.jobs.running_on("job").await? {
+            let report = harness.cxi_node(&node).await?.and_then(|cxi| cxi.status?.node).context("no report")?;
+            let devices: BTreeSet<&str> = report.open_files.iter().map(|open| open.device.as_str()).collect();
+            if devices != BTreeSet::from(["cxi0", "cxi1"]) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    harness.wait_until("both NICs of both pods are reported open", LONG, open).await
+}
+
+/// What is offered follows the file of the link, and not the model of the node, which has it up.
+async fn a_nic_without_a_link_is_not_offered(harness: &Harness, node: &str) -> Result<()> {
+    let offered = async |harness: &Harness| {
+        let allocatable = harness.node(node).await?.status.and_then(|status| status.allocatable).unwrap_or_default();
+        Ok::<_, anyhow::Error>(allocatable.get(DEFAULT_RESOURCE).map(|quantity| quantity.0.clone()))
+    };
+    let is = async |harness: &Harness, ids: &str| Ok(offered(harness).await?.as_deref() == Some(ids));
+    harness.wait_until("two NICs are offered", LONG, async |harness| is(harness, "200").await).await?;
+    let link = harness.soft.files(node)?.class_directory().join("cxi1/device/properties/link");
+    fs::write(&link, "0\n").context("take the link down")?;
+    harness.wait_until("one NIC is offered", LONG, async |harness| is(harness, "100").await).await?;
+    fs::write(&link, "1\n").context("bring the link up")?;
+    harness.wait_until("two NICs are offered again", LONG, async |harness| is(harness, "200").await).await
 }
 
 /// What an operator must not do, done by hand and not announced: the oracle must tell.

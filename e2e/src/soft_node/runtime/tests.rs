@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     driver_model::image_reference,
-    soft_node::{HostDriver, NodeShape},
+    soft_node::{HostDriver, NodeShape, plugin::Allocation},
     truth::Fact,
 };
 use serde_json::json;
@@ -35,6 +35,12 @@ impl Bench {
             pace: &self.pace,
             now: Moment { since_start: self.now, wall: Timestamp::UNIX_EPOCH },
         }
+    }
+
+    /// Gives a pod a device.
+    fn give(&mut self, uid: &str) {
+        let allocation = Allocation { nodes: vec!["cxi0".into()], ..Allocation::default() };
+        self.machine.allocations.insert(uid.to_owned(), vec![allocation]);
     }
 
     /// Starts a pod and lets it run for `time`.
@@ -99,7 +105,7 @@ fn a_worker_crash_loops_until_the_holder_is_gone_and_the_attempt_is_on_record() 
     let mut bench = Bench::new();
     bench.run(&worker("Load", "A", KERNEL), LONG);
     let holder = job("holder", false);
-    bench.machine.allocate("holder", 1);
+    bench.give("holder");
     let mut held = bench.run(&holder, LONG);
     let unload = worker("Unload", "A", KERNEL);
     let mut runtime = bench.run(&unload, LONG);
@@ -202,7 +208,7 @@ fn a_prefetch_hands_over_the_manifest_of_our_images_only() {
 #[test]
 fn a_reboot_restarts_workers_and_refuses_pods_with_devices() {
     let mut bench = Bench::new();
-    bench.machine.allocate("j", 1);
+    bench.give("j");
     let plan = job("j", false);
     let mut runtime = bench.run(&plan, LONG);
     bench.machine.boot("boot-2".into(), None);
