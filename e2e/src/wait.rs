@@ -7,7 +7,11 @@ use std::{
 
 use anyhow::{Result, bail};
 
+/// Shortest time between two looks.
 const POLL: Duration = Duration::from_millis(50);
+
+/// So many looks fit into a time limit: who has much time need not look so often.
+const LOOKS: u32 = 2_000;
 
 /// Polls `attempt` until it returns something and returns that.
 ///
@@ -31,7 +35,7 @@ where
         if since.elapsed() >= limit {
             bail!("within {} s it did not happen that {what}\n{}", limit.as_secs(), context().await);
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL.max(limit / LOOKS)).await;
     }
 }
 

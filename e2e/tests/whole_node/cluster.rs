@@ -80,16 +80,18 @@ impl Cluster {
     /// Two whole nodes that are Ready, and the operator, without a CXIDriver.
     pub async fn start() -> Result<Self> {
         let began = Instant::now();
-        let (kernel, images, disk, directory) = tokio::task::block_in_place(prepare)?;
-        say(began, "images and disk are made");
         let options = HarnessOptions {
             versions: [OLD, NEW].map(str::to_owned).to_vec(),
             operator_args: OPERATOR_ARGS.map(str::to_owned).to_vec(),
             ..HarnessOptions::default()
         };
+        // The one needs a processor, the other mostly time.
+        let prepared = tokio::task::spawn_blocking(prepare);
         let harness = Harness::start(options).await?;
         let scenario = Scenario::on(harness, 0, &NodeShape::default()).await?;
         say(began, "the control plane runs");
+        let (kernel, images, disk, directory) = prepared.await??;
+        say(began, "images and disk are made");
         let mut cluster = Self { scenario, guests: Vec::new(), images, restarts: 0, kernel, began, _disk: directory };
         cluster.boot(&disk).await?;
         cluster.scenario.start_operator(&[])?;

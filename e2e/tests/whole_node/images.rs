@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     env,
     path::{Path, PathBuf},
+    thread,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -34,10 +35,8 @@ if [ -e \"$1\" ]; then
     exec 3<>\"$1\" || exit 1
     echo \"holding $1\"
 fi
-while :; do
-    sleep 1 &
-    wait $!
-done
+sleep 1000000 3<&- &
+wait $!
 ";
 
 /// Images in archives.
@@ -57,8 +56,8 @@ impl Images {
         let mut all = vec![ours("cxi-agent", AGENT_IMAGE)?, ours("cxi-device-plugin", DEVICE_PLUGIN_IMAGE)?];
         all.extend(programs(&lab, kernel, toolbox, directory.path())?);
         let mut build_ids = BTreeMap::new();
-        for release in [OLD, NEW] {
-            let (image, manifest) = driver(&lab, kernel, release, directory.path())?;
+        for (release, built) in [OLD, NEW].into_iter().zip(drivers(&lab, kernel, directory.path())) {
+            let (image, manifest) = built?;
             all.push(image);
             build_ids.insert(release.to_owned(), manifest.build_ids());
         }
@@ -77,6 +76,14 @@ fn ours(name: &str, in_cluster: &str) -> Result<Image> {
     ensure!(archive.is_file(), "{} is missing: cargo xtask images build --profile image", archive.display());
     let name = format!("localhost/{name}:{}-{architecture}", env!("CARGO_PKG_VERSION"));
     Ok(Image { archive, name, more_names: vec![in_cluster.to_owned()] })
+}
+
+/// The driver images of both releases, built at the same time.
+fn drivers(lab: &Lab, kernel: &Kernel, directory: &Path) -> [Result<(Image, ImageManifest)>; 2] {
+    thread::scope(|scope| {
+        let builds = [OLD, NEW].map(|release| scope.spawn(move || driver(lab, kernel, release, directory)));
+        builds.map(|build| build.join().expect("building does not panic"))
+    })
 }
 
 /// A driver image of the pipeline, and its manifest.
