@@ -6,24 +6,18 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 #![allow(clippy::print_stdout, reason = "its result")]
 
-#[allow(dead_code, reason = "what tests need")]
-#[path = "../tests/lab/tree.rs"]
-mod tree;
+mod node;
 
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cxi_agent::exporter::{Collector, Format, STATISTICS_WAIT, Selection, default_counters};
-use tree::Tree;
-
-const NICS: usize = 8;
-/// Files in `telemetry/` of a Cassini 2.
-const FILES: usize = 1922;
+use cxi_agent::exporter::{Collector, Format, STATISTICS_WAIT, Selection};
+use node::{FILES, NICS};
 
 fn main() {
     let scrapes = std::env::args().nth(1).map_or(10_000, |count| count.parse().unwrap());
-    let tree = node();
+    let tree = node::node();
     let root = tree.root().with_run(tree.path("run"));
     let mut collector = Collector::new(root, "node-1".into(), Selection::default(), STATISTICS_WAIT).unwrap();
     let first = collector.collect();
@@ -50,41 +44,6 @@ fn round(collector: &mut Collector, name: &str, scrapes: usize) {
     times.sort_unstable();
     let at = |permille: usize| times[(times.len() - 1) * permille / 1000].as_secs_f64() * 1000.0;
     println!("{name:28} {scrapes:>9} {:>9.2} {:>9.2} {:>9.2} {:>11}", at(500), at(990), at(1000), resident());
-}
-
-fn node() -> Tree {
-    let tree = Tree::new();
-    for number in 0..NICS {
-        let (name, address) = (format!("cxi{number}"), format!("0000:c{number}:00.0"));
-        tree.add(&name, &address);
-        let device = format!("sys/devices/{address}");
-        let mut counters: Vec<_> = default_counters().collect();
-        counters.extend((counters.len()..FILES).map(|other| format!("lpe_other_{other}")));
-        for (value, counter) in counters.into_iter().enumerate() {
-            tree.write(&format!("{device}/telemetry/{counter}"), &format!("{}@1700000000.000000001\n", value << 40));
-        }
-        for (file, text) in [
-            ("net/hsn0/address", "02:00:00:00:00:01\n"),
-            ("net/hsn0/mtu", "9000\n"),
-            ("aer_dev_correctable", "RxErr 0\nBadTLP 0\nTOTAL_ERR_COR 0\n"),
-            ("aer_dev_nonfatal", "Undefined 0\nTOTAL_ERR_NONFATAL 0\n"),
-            ("aer_dev_fatal", "Undefined 0\nTOTAL_ERR_FATAL 0\n"),
-            ("properties/pcie_corr_err", "0\n"),
-            ("properties/pcie_uncorr_err", "0\n"),
-            ("properties/rgids_avail", "250\n"),
-            ("port/0/link/counters/link_down", "0\n"),
-            ("port/0/link/counters/link_up_fail", "0\n"),
-        ] {
-            tree.write(&format!("{device}/{file}"), text);
-        }
-        for slot in 0..10 {
-            tree.write(&format!("{device}/link_restarts/time_{slot}"), "0\n");
-        }
-        for (statistic, _) in cxi_hardware::retry_handler::STATISTICS {
-            tree.write(&format!("run/cxi/{name}/{statistic}"), "7\n");
-        }
-    }
-    tree
 }
 
 /// Memory of this process that is in RAM, in KiB.
