@@ -176,7 +176,8 @@ impl Prepared {
             } else {
                 Vec::new()
             };
-            let plane = ControlPlane::start(&toolbox, &Options { audit, apiserver_args, keep_data })?;
+            let services = contents == Contents::Olm;
+            let plane = ControlPlane::start(&toolbox, &Options { audit, apiserver_args, services, keep_data })?;
             if contents == Contents::Olm {
                 plane.start_olm()?;
                 return Ok((plane, None));

@@ -142,8 +142,14 @@ impl Scenario {
     /// # Errors
     /// If the API server does not come back.
     pub fn restart_api_server(&self, away: Duration) -> Result<()> {
-        self.oracle.iter().for_each(|oracle| oracle.operator_runs(false));
+        self.operator_changes();
         tokio::task::block_in_place(|| self.harness.plane.restart_api_server(away)).map_err(Into::into)
+    }
+
+    /// Announces that another takes the operator's place, until [`Scenario::operator_caught_up`]: what it must never do still
+    /// counts.
+    pub fn operator_changes(&self) {
+        self.oracle.iter().for_each(|oracle| oracle.operator_runs(false));
     }
 
     /// Announces that the operator has seen and written everything that it missed.

@@ -24,6 +24,8 @@ use kube::{
 use serde_json::json;
 use tokio::task::block_in_place;
 
+use crate::page::Shell;
+
 const LONG: Duration = Duration::from_mins(4);
 
 /// The CXIDriver of its first steps.
@@ -73,7 +75,7 @@ async fn what_the_earlier_operator_had_goes_on_with_this_one() -> Result<()> {
 
 /// What the earlier operator leaves in a cluster.
 fn the_earlier_one_ran_here(plane: &ControlPlane) -> Result<()> {
-    plane.kubectl(&["delete", "crd", "cxidrivers.cxi.hpe.com", "cxidevices.cxi.hpe.com"])?;
+    Shell::of(plane)?.run("kubectl delete crd cxidrivers.cxi.hpe.com cxidevices.cxi.hpe.com")?;
     // As Helm does it: whoever applies later finds the fields owned by somebody else.
     let create = ["create", "--field-manager=helm", "-f", "-"];
     plane.kubectl_with_input(&create, include_str!("fixtures/earlier-crds.yaml"))?;

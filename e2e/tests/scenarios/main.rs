@@ -1,15 +1,18 @@
 //! Everything that is asked of a real control plane. One program, so that its tests can hand on control planes.
 
 mod agent_policy;
+mod air_gap;
 mod cluster;
 mod earlier_operator;
 mod install;
 mod install_docs;
 mod olm;
 mod operands;
+mod page;
 mod planes;
 mod policies;
 mod refusals;
+mod releases;
 mod soft_nodes;
 mod spine;
 mod trouble;

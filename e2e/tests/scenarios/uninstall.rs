@@ -1,40 +1,30 @@
-//! `docs/uninstall.md`, command by command: the operator went before its CXIDriver. Nothing may be unloaded until somebody says so,
-//! and then in order.
+//! `docs/uninstall.md`, command by command. The ways down of [`teardown`](crate::cluster) are run here as they are written; then, the
+//! operator went before its CXIDriver: nothing may be unloaded until somebody says so, and then in order.
+//! [`install_docs`](crate::install_docs) and [`olm`](crate::olm) run what takes the operator away.
 
-use std::{env, fs, path::Path, process::Command, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cxi_api::names::KMM_VERSION_PREFIX;
-use cxi_control_plane::{Family, Progress, Tool, Toolbox};
 use cxi_e2e::{
     jobs::JobShape,
     scenario::{DRIVER, OLD, Scenario},
     truth::Fact,
 };
-use tokio::time::{Instant, sleep};
+
+use crate::page::{Page, Shell};
 
 const DELETE_NAMESPACE: &str = "kubectl delete namespace cxi-operator --wait=false";
 
-/// How long KMM's webhook may be out of reach.
-const WEBHOOK_WITHIN: Duration = Duration::from_secs(30);
-
-/// The numbered steps of the section, each from its comment to the next.
-pub(crate) fn steps(section: &str) -> Result<Vec<String>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/uninstall.md");
-    let text = fs::read_to_string(path)?;
-    let (_, rest) = text.split_once(&format!("\n## {section}\n")).context("the section is gone")?;
-    let section = rest.split("\n## ").next().unwrap_or_default();
+/// The numbered steps of a section, each from its comment to the next.
+fn steps(section: &str) -> Result<Vec<String>> {
     let mut steps: Vec<String> = Vec::new();
-    let mut inside = false;
-    for line in section.lines() {
-        if line.starts_with("```") {
-            inside = line == "```sh";
-        } else if inside && line.starts_with("# ") && line[2..].starts_with(|first: char| first.is_ascii_digit()) {
+    for line in Page::read("uninstall.md")?.section(section)?.blocks("sh").iter().flat_map(|block| block.lines()) {
+        if line.strip_prefix("# ").is_some_and(|text| text.starts_with(|first: char| first.is_ascii_digit())) {
             steps.push(String::new());
-        } else if inside {
+        } else {
             let step = steps.last_mut().context("a command before the first step")?;
-            step.push_str(line);
-            step.push('\n');
+            step.extend([line, "\n"]);
         }
     }
     Ok(steps)
@@ -42,20 +32,35 @@ pub(crate) fn steps(section: &str) -> Result<Vec<String>> {
 
 /// Runs a step as an administrator would, with names filled in.
 pub(crate) fn run(scenario: &Scenario, step: &str, names: &[(&str, &str)]) -> Result<String> {
-    let toolbox = Toolbox::ensure(&[Family::Kubernetes], &Progress::stderr())?;
-    let tools = toolbox.path(Tool::Kubectl)?.parent().context("a directory")?.display().to_string();
     let script = names.iter().fold(step.to_owned(), |script, (name, value)| script.replace(name, value));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let output = Command::new("timeout")
-        .args(["180", "sh", "-euxc", &script])
-        .current_dir(root)
-        .env("PATH", format!("{tools}:{}", env::var("PATH").unwrap_or_default()))
-        .env("KUBECONFIG", scenario.harness.plane.kubeconfig())
-        .output()?;
-    if !output.status.success() {
-        bail!("{script}\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?)
+    Shell::of(&scenario.harness.plane)?.run(&script)
+}
+
+/// The commands of a section's block. Those that do not end are left out.
+fn block(section: &str, number: usize) -> Result<String> {
+    let blocks = Page::read("uninstall.md")?.section(section)?.blocks("sh");
+    let block = blocks.get(number).with_context(|| format!("block {number} of {section}"))?;
+    Ok(block.lines().filter(|line| !line.contains("--watch")).collect::<Vec<_>>().join("\n"))
+}
+
+/// The section "With the drivers", up to where the operator is removed.
+pub(crate) fn delete_drivers(scenario: &Scenario) -> Result<()> {
+    run(scenario, &block("With the drivers", 0)?, &[]).map(drop)
+}
+
+/// The section "Without the drivers", up to where the operator is removed.
+pub(crate) fn orphan_drivers(scenario: &Scenario) -> Result<()> {
+    run(scenario, &block("Without the drivers", 0)?, &[]).map(drop)
+}
+
+/// The rest of it: what a removal takes along, and what brings it back.
+pub(crate) fn lose_the_account_and_put_it_back(scenario: &Scenario) -> Result<()> {
+    run(scenario, "kubectl -n cxi-operator delete serviceaccount cxi-module-loader", &[])?;
+    let back = block("Without the drivers", 1)?;
+    run(scenario, &back, &[])?;
+    // The next scenario on this control plane finds them as they were.
+    let note = "kubectl.kubernetes.io/last-applied-configuration";
+    run(scenario, &format!("kubectl -n cxi-operator annotate serviceaccounts --all {note}-"), &[]).map(drop)
 }
 
 async fn labels(scenario: &Scenario, node: &str) -> Result<Vec<String>> {
@@ -72,27 +77,13 @@ async fn an_operator_that_went_first_leaves_drivers_and_can_be_cleaned_up_after(
     clean_up_without_operator(&scenario, OLD).await
 }
 
-/// Why the namespace cannot be deleted. Where OLM writes KMM's webhook anew it cannot be reached for a moment, and that is another
-/// refusal than the one that counts.
-async fn refused_deletion(scenario: &Scenario) -> Result<anyhow::Error> {
-    let begin = Instant::now();
-    loop {
-        let refusal =
-            run(scenario, DELETE_NAMESPACE, &[]).err().context("the namespace went, and its Modules with it")?;
-        if !refusal.to_string().contains("failed calling webhook") || begin.elapsed() > WEBHOOK_WITHIN {
-            return Ok(refusal);
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
 /// The section "The operator went first", for nodes that all run a release and where somebody may have a NIC.
 pub(crate) async fn clean_up_without_operator(scenario: &Scenario, version: &str) -> Result<()> {
     let steps = steps("The operator went first")?;
     ensure!(steps.len() == 6, "{steps:#?}");
     let loaded = || scenario.nodes.iter().all(|node| scenario.driver(node).as_deref() == Some(version));
 
-    let refusal = refused_deletion(scenario).await?;
+    let refusal = run(scenario, DELETE_NAMESPACE, &[]).err().context("the namespace went, and its Modules with it")?;
     ensure!(refusal.to_string().contains("contains one or more Module"), "{refusal}");
     scenario.harness.delete_driver(DRIVER).await?;
     run(scenario, &steps[0], &[])?;
@@ -146,6 +137,16 @@ pub(crate) async fn clean_up_without_operator(scenario: &Scenario, version: &str
             Ok(left == 0)
         })
         .await
+}
+
+#[test]
+fn every_command_of_the_page_is_run_by_a_scenario() -> Result<()> {
+    let page = Page::read("uninstall.md")?;
+    let blocks = |section: &str| Ok::<_, anyhow::Error>(page.section(section)?.blocks("sh").len());
+    let sections = ["With the drivers", "Without the drivers", "The operator went first", "The namespace"];
+    let found = sections.map(blocks).into_iter().collect::<Result<Vec<_>>>()?;
+    ensure!(found == [2, 2, 3, 1] && page.blocks("sh").len() == 8, "tell a scenario of all commands: {found:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

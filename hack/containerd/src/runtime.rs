@@ -104,6 +104,16 @@ impl Containerd {
         assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), self.log());
     }
 
+    /// Fetches what an image's name stands for, on a node that is told of mirrors by the files of a directory such as
+    /// `/etc/containerd/certs.d`.
+    ///
+    /// # Errors
+    /// With what containerd says when nobody has it.
+    pub fn fetch(&self, hosts: &Path, image: &str) -> Result<(), String> {
+        let output = self.ctr(&["content", "fetch", "--hosts-dir"], &[&hosts.display().to_string(), image]);
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    }
+
     fn ctr(&self, command: &[&str], arguments: &[&str]) -> std::process::Output {
         let socket = self.directory.path().join("containerd.sock");
         let mut ctr = Command::new(&self.ctr);

@@ -22,6 +22,7 @@ use crate::{
     process::{Janitor, Process},
     request_log,
     servers::{self, Files, Ports},
+    services::Services,
     tools::{Tool, Toolbox},
 };
 
@@ -41,6 +42,8 @@ pub struct Options {
     pub audit: bool,
     /// More arguments of kube-apiserver, after ours.
     pub apiserver_args: Vec<String>,
+    /// Whether what answers for a Service can be told to the API server, for webhooks that somebody else registers.
+    pub services: bool,
     /// Whether the data directory with all logs stays after the end, to be looked at.
     pub keep_data: bool,
 }
@@ -55,6 +58,7 @@ pub struct ControlPlane {
     pub(crate) kmm: Mutex<Kmm>,
     pub(crate) olm: Mutex<Olm>,
     servers: Mutex<Vec<Process>>,
+    pub(crate) services: Option<Services>,
     /// How the API server is started, and its port.
     apiserver: (Vec<String>, u16),
     data: Data,
@@ -98,7 +102,9 @@ impl ControlPlane {
         let controller_manager = kubeconfig("system:kube-controller-manager", None)?;
         let scheduler = kubeconfig("system:kube-scheduler", None)?;
 
-        let apiserver = servers::apiserver(data.path(), &files, ports, options);
+        let services = options.services.then(|| Services::start(data.path())).transpose()?;
+        let mut apiserver = servers::apiserver(data.path(), &files, ports, options);
+        apiserver.extend(services.iter().map(Services::flag));
         let servers = vec![
             start(toolbox, data.path(), Tool::Etcd, &servers::etcd(&data.path().join("etcd"), ports))?,
             start(toolbox, data.path(), Tool::KubeApiserver, &apiserver)?,
@@ -107,6 +113,7 @@ impl ControlPlane {
             kmm: Mutex::new(Kmm::default()),
             olm: Mutex::new(Olm::default()),
             servers: Mutex::new(servers),
+            services,
             apiserver: (apiserver, ports.apiserver),
             toolbox: toolbox.clone(),
             authority,

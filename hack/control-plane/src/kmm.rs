@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     control_plane::{ControlPlane, port_was_taken},
     error::{Attempt, Error, Result},
+    pki::Pair,
     process::{Process, wait_until},
     servers::free_port,
     tools::Tool,
@@ -27,13 +28,13 @@ const CONFIG_MAP: &str = "kmm-config";
 const MANAGER_STARTED: &str = "Starting workers";
 
 /// How often the start of the webhook server is repeated because another process took its port in between.
-const START_ATTEMPTS: u32 = 5;
+pub(crate) const START_ATTEMPTS: u32 = 5;
 
 /// The processes of KMM.
 #[derive(Debug, Default)]
 pub(crate) struct Kmm {
     manager: Option<Process>,
-    webhook: Option<Process>,
+    pub(crate) webhook: Option<Process>,
 }
 
 impl Kmm {
@@ -62,34 +63,6 @@ impl ControlPlane {
         }
     }
 
-    /// Runs the webhook server of a KMM that the Operator Lifecycle Manager installed, and returns its URL, as in
-    /// `https://127.0.0.1:40123`. The caller lets the webhooks that OLM made point there: there is no network of Services here.
-    /// The manager starts with [`ControlPlane::start_kmm`].
-    ///
-    /// # Errors
-    /// If the API server or the webhook server fails.
-    pub fn adopt_kmm(&self) -> Result<String> {
-        let mut attempt = 1;
-        loop {
-            match self.adopt_kmm_once() {
-                Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    fn adopt_kmm_once(&self) -> Result<String> {
-        let port = free_port()?;
-        // The namespace is somebody else's, with labels that are to stay.
-        let objects = documents(objects(port).into_iter().filter(|object| object["kind"] != "Namespace"));
-        self.kubectl_with_input(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &objects)?;
-        let mut webhook = self.start_webhook_server()?;
-        self.wait_for_crds()?;
-        wait_until(&mut webhook, "KMM's webhook server", |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
-        self.kmm().webhook = Some(webhook);
-        Ok(format!("https://127.0.0.1:{port}"))
-    }
-
     fn install_kmm_once(&self) -> Result<()> {
         let manifests = self.toolbox.kmm_manifests()?;
         let port = free_port()?;
@@ -98,7 +71,7 @@ impl ControlPlane {
             &["apply", "--server-side", "--force-conflicts", "-f", &crds, "-f", "-"],
             &documents(objects(port).into_iter()),
         )?;
-        let mut webhook = self.start_webhook_server()?;
+        let mut webhook = self.start_webhook_server(&self.authority.server()?)?;
         // Meanwhile the webhook server starts: it needs none of the CRDs.
         self.wait_for_crds()?;
         wait_until(&mut webhook, "KMM's webhook server", |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
@@ -153,14 +126,13 @@ impl ControlPlane {
         self.kmm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start_webhook_server(&self) -> Result<Process> {
+    pub(crate) fn start_webhook_server(&self, pair: &Pair) -> Result<Process> {
         // A server from an earlier install listens on another port than the configuration now says.
         self.kmm().webhook = None;
         let temporary = self.data_dir().join("kmm-webhook");
         // Where controller-runtime looks when it is not told: under the temporary directory.
         let certificates = temporary.join("k8s-webhook-server/serving-certs");
         fs::create_dir_all(&certificates).attempt(|| format!("create {}", certificates.display()))?;
-        let pair = self.authority.server()?;
         for (name, text) in [("tls.crt", &pair.certificate), ("tls.key", &pair.key)] {
             let path = certificates.join(name);
             fs::write(&path, text).attempt(|| format!("write {}", path.display()))?;
@@ -191,12 +163,12 @@ impl ControlPlane {
 
 /// A stream of JSON documents. Not a List: kubectl would ask for another, slower schema to validate that, which takes the API
 /// server a second.
-fn documents(objects: impl Iterator<Item = Value>) -> String {
+pub(crate) fn documents(objects: impl Iterator<Item = Value>) -> String {
     objects.map(|object| object.to_string()).collect::<Vec<_>>().join("\n")
 }
 
 /// What KMM needs beside its own CRDs.
-fn objects(webhook_port: u16) -> [Value; 5] {
+pub(crate) fn objects(webhook_port: u16) -> [Value; 5] {
     let metadata = |name: &str| json!({ "name": name, "namespace": NAMESPACE });
     [
         stand_in("build.openshift.io", "Build", "build", "builds"),

@@ -28,8 +28,10 @@ mod olm;
 mod pki;
 mod process;
 mod progress;
+mod registry;
 mod request_log;
 mod servers;
+mod services;
 mod tools;
 
 pub use control_plane::{ControlPlane, Options};
@@ -38,6 +40,7 @@ pub use kmm::NAMESPACE;
 pub use olm::OLM_NAMESPACE;
 pub use process::Process;
 pub use progress::{Progress, Step};
+pub use registry::Registry;
 pub use request_log::{REQUEST_LOGS, request_logs};
 pub use servers::API_SERVICE;
 pub use tools::{Family, Tool, Toolbox, prometheus_crds};

@@ -1,21 +1,25 @@
 //! The real Operator Lifecycle Manager beside the control plane: its CRDs, both of its operators, and catalogs.
 //!
 //! There are no containers: what OLM would run in pods for itself runs here, and a catalog is reached by address. Its two
-//! operators listen on port 8080 where that is free, and do without where it is not.
+//! operators listen on port 8080 where that is free, and do without where it is not. KMM's webhook, which OLM installs with a
+//! Service and a certificate of its own making, is reached by that Service and proves itself with that certificate.
 
 use std::{
-    net::{Ipv4Addr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::Command,
     sync::{MutexGuard, PoisonError},
 };
 
-use serde_json::json;
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde_json::{Value, json};
 
 use crate::{
     command,
-    control_plane::ControlPlane,
-    error::Result,
+    control_plane::{ControlPlane, port_was_taken},
+    error::{Error, Result},
+    kmm::{self, NAMESPACE},
+    pki::Pair,
     process::{Process, wait_until},
     servers::free_port,
     tools::Tool,
@@ -26,6 +30,9 @@ pub const OLM_NAMESPACE: &str = "olm";
 
 /// What the operators log once their caches are filled.
 const SYNCED: &str = "starting workers";
+
+/// The Service that OLM makes for KMM's webhooks, and its port.
+const KMM_WEBHOOK: (&str, u16) = ("kmm-operator-webhook-service", 443);
 
 /// The processes of OLM.
 #[derive(Debug, Default)]
@@ -99,8 +106,65 @@ impl ControlPlane {
         Ok(format!("127.0.0.1:{port}"))
     }
 
+    /// Runs the webhook server of a KMM that OLM installed in [`NAMESPACE`], as the pod of its Deployment would, and lets the
+    /// API server reach it. The manager starts with [`ControlPlane::start_kmm`].
+    ///
+    /// # Errors
+    /// If OLM has not made Service and certificate, [`Options::services`](crate::Options::services) is not set, or the
+    /// webhook server fails.
+    pub fn adopt_kmm(&self) -> Result<()> {
+        let mut attempt = 1;
+        loop {
+            match self.adopt_kmm_once() {
+                Err(error) if attempt < kmm::START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn adopt_kmm_once(&self) -> Result<()> {
+        let (service, service_port) = KMM_WEBHOOK;
+        let address = SocketAddr::new(self.service_address(service)?, service_port);
+        let certificate = self.certificate_of_olm(service)?;
+        let port = free_port()?;
+        // The namespace is somebody else's, with labels that are to stay.
+        let objects = kmm::documents(kmm::objects(port).into_iter().filter(|object| object["kind"] != "Namespace"));
+        self.kubectl_with_input(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &objects)?;
+        let mut webhook = self.start_webhook_server(&certificate)?;
+        self.wait_for_crds()?;
+        wait_until(&mut webhook, "KMM's webhook server", |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+        self.kmm().webhook = Some(webhook);
+        let no_way = || unexpected(service, "this control plane was started without a way to Services".to_owned());
+        self.services.as_ref().ok_or_else(no_way)?.answer(address, port);
+        Ok(())
+    }
+
+    /// The address that a Service got.
+    fn service_address(&self, name: &str) -> Result<IpAddr> {
+        let address = ["get", "service", name, "--namespace", NAMESPACE, "--output=jsonpath={.spec.clusterIP}"];
+        let address = self.kubectl(&address)?;
+        address.parse().map_err(|_| unexpected(name, format!("its address is {address:?}")))
+    }
+
+    /// What OLM made for a Service to prove itself with.
+    fn certificate_of_olm(&self, service: &str) -> Result<Pair> {
+        let name = format!("{service}-cert");
+        let secret = self.kubectl(&["get", "secret", &name, "--namespace", NAMESPACE, "--output=jsonpath={.data}"])?;
+        let data: Value = serde_json::from_str(&secret).map_err(|error| unexpected(&name, error.to_string()))?;
+        let part = |key: &str| -> Result<String> {
+            let text = data[key].as_str().ok_or_else(|| unexpected(&name, format!("it has no {key}")))?;
+            let bytes = BASE64.decode(text).map_err(|error| unexpected(&name, error.to_string()))?;
+            String::from_utf8(bytes).map_err(|error| unexpected(&name, error.to_string()))
+        };
+        Ok(Pair { certificate: part("tls.crt")?, key: part("tls.key")? })
+    }
+
     pub(crate) fn olm(&self) -> MutexGuard<'_, Olm> {
         // Nothing that holds the lock leaves the list half changed.
         self.olm.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn unexpected(what: &str, why: String) -> Error {
+    Error::Unexpected { what: what.to_owned(), why }
 }

@@ -59,7 +59,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     // are gone, and for one that starts this in the background, where shells ignore SIGINT.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for Ctrl-C")?;
     let since = Instant::now();
-    let options = Options { audit: up.audit, keep_data: up.keep_data, apiserver_args: up.apiserver_args.clone() };
+    let apiserver_args = up.apiserver_args.clone();
+    let options = Options { audit: up.audit, keep_data: up.keep_data, apiserver_args, ..Options::default() };
     let plane = ControlPlane::start(&toolbox, &options)?;
     if !up.no_kmm {
         plane.install_kmm()?;

@@ -1,6 +1,8 @@
 //! `cargo xtask mirror-list`
 
-use anyhow::{Result, bail};
+use std::{fmt::Write as _, path::PathBuf, str::FromStr};
+
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use cxi_driver_images::{ImageTag, KernelName};
 use cxi_images::{FILE, Lock};
@@ -13,14 +15,18 @@ use crate::steps::root;
 /// as they are given. docs/air-gap.md has the whole way.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo xtask mirror-list --format skopeo --to registry.example.com/cxi \\
-           --driver-image registry.hpc.example/hpe/cxi-driver --driver-version 13.1.0 --kernel 5.14.0-570.12.1.el9_6.x86_64")]
+           --driver-image registry.hpc.example/hpe/cxi-driver --driver-version 13.1.0 --kernel 5.14.0-570.12.1.el9_6.x86_64\n\
+           By a disk: --format skopeo --to dir:/media/disk/cxi, then --format skopeo --from dir:/media/disk/cxi --to registry.example.com/cxi")]
 pub struct Arguments {
     /// What to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Registry and path that the site mirrors to
-    #[arg(long, value_name = "REGISTRY/PATH", required_if_eq("format", "skopeo"))]
-    to: Option<String>,
+    /// Registry and path that the site mirrors to, or a directory on the way there
+    #[arg(long, value_name = "REGISTRY/PATH|dir:DIRECTORY", required_if_eq("format", "skopeo"))]
+    to: Option<Place>,
+    /// Directory that the images were copied to before, instead of the registries that they come from
+    #[arg(long, value_name = "dir:DIRECTORY", requires = "to")]
+    from: Option<Place>,
     /// Repository of driver images, as in source.image of a CXIDriver
     #[arg(long, value_name = "REPOSITORY", requires = "driver_versions", requires = "kernels")]
     driver_image: Option<String>,
@@ -33,6 +39,9 @@ pub struct Arguments {
     /// Another image, as that of a retry handler; may be given several times
     #[arg(long = "also", value_name = "IMAGE")]
     others: Vec<String>,
+    /// images.lock of another release than that of this checkout
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
     /// Name our own images by tag: for a release whose digests are not in images.lock, such as one that was built here
     #[arg(long)]
     by_tag: bool,
@@ -49,19 +58,50 @@ enum Format {
     OcMirror,
 }
 
+/// Where images are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// Below a path of a registry, or below a registry.
+    Registry(String),
+    /// In a directory, each in one of its own.
+    Directory(String),
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (place, name): (fn(String) -> Self, _) = match text.strip_prefix("dir:") {
+            Some(directory) => (Self::Directory, directory),
+            None => (Self::Registry, text),
+        };
+        if name.contains("://") {
+            return Err("leave out the scheme: a registry is named as in registry.example.com/path".to_owned());
+        }
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "/.-_:@".contains(letter);
+        if name.is_empty() || !name.chars().all(plain) {
+            return Err("letters, digits and the characters / . - _ : are what a name may have".to_owned());
+        }
+        Ok(place(name.trim_end_matches('/').to_owned()))
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
-    print!("{}", text(arguments, &Lock::read(&root().join(FILE))?)?);
+    let lock = arguments.lock.clone().unwrap_or_else(|| root().join(FILE));
+    print!("{}", text(arguments, &Lock::read(&lock)?)?);
     Ok(())
 }
 
 fn text(arguments: &Arguments, lock: &Lock) -> Result<String> {
     let images = images(arguments, lock)?;
-    let to = arguments.to.as_deref().unwrap_or_default().trim_end_matches('/');
-    Ok(match arguments.format {
-        Format::List => images.iter().flat_map(|image| [image.reference.as_str(), "\n"]).collect(),
-        Format::Skopeo => images.iter().map(|image| skopeo(image, to)).collect(),
-        Format::OcMirror => oc_mirror(&images),
-    })
+    match (arguments.format, &arguments.from, &arguments.to) {
+        (Format::Skopeo, from, Some(to)) => skopeo(&images, from.as_ref(), to),
+        (_, Some(_), _) => bail!("--from is for --format skopeo"),
+        (Format::OcMirror, ..) => Ok(oc_mirror(&images)),
+        (Format::List | Format::Skopeo, ..) => {
+            Ok(images.iter().flat_map(|image| [image.reference.as_str(), "\n"]).collect())
+        }
+    }
 }
 
 /// An image to be copied, and the name with tag under which a mirror is to keep it.
@@ -74,6 +114,15 @@ impl Wanted {
     /// One that somebody names. A digest becomes a tag: registries clean up what has none.
     fn named(reference: String) -> Self {
         Self { kept_as: reference.replace("@sha256:", ":sha256-"), reference }
+    }
+
+    /// Where a copy of it is, as skopeo names it. In a registry it is the same path below another, which is where mirrors of
+    /// registries are looked for.
+    fn at(&self, place: &Place) -> String {
+        match place {
+            Place::Registry(registry) => format!("docker://{registry}/{}", path(&self.kept_as)),
+            Place::Directory(directory) => format!("dir:{directory}/{}", self.kept_as.replace(['/', ':'], "_")),
+        }
     }
 }
 
@@ -101,9 +150,23 @@ fn images(arguments: &Arguments, lock: &Lock) -> Result<Vec<Wanted>> {
     Ok(images)
 }
 
-/// Copies to the same path below another registry, which is where mirrors of registries are looked for.
-fn skopeo(Wanted { reference, kept_as }: &Wanted, to: &str) -> String {
-    format!("skopeo copy --all --preserve-digests docker://{reference} docker://{to}/{}\n", path(kept_as))
+/// Copies each image, with all architectures.
+fn skopeo(images: &[Wanted], from: Option<&Place>, to: &Place) -> Result<String> {
+    ensure!(!matches!(from, Some(Place::Registry(_))), "--from is a directory, as in dir:/media/disk/cxi");
+    let mut text = String::new();
+    if let Place::Directory(directory) = to {
+        ensure!(from.is_none(), "from one directory to another: copy it");
+        text = format!("mkdir -p {directory}\n");
+    }
+    for image in images {
+        let from = match from {
+            Some(place) => image.at(place),
+            None => format!("docker://{}", image.reference),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "skopeo copy --all --preserve-digests {from} {}", image.at(to));
+    }
+    Ok(text)
 }
 
 /// An image's name without the registry, which is a first part with a dot or a colon in it.
@@ -179,12 +242,35 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_is_written_on_one_side_and_read_on_the_other() {
+        let to = said(&["--format", "skopeo", "--to", "dir:/media/disk/cxi/"], true).unwrap();
+        let from = ["--format", "skopeo", "--from", "dir:/media/disk/cxi", "--to", "m.example/cxi"];
+        let from = said(&from, true).unwrap();
+        let (mkdir, to) = to.split_once('\n').unwrap();
+        assert_eq!(mkdir, "mkdir -p /media/disk/cxi");
+        assert_eq!(to.lines().count(), 3);
+        for (written, read) in to.lines().zip(from.lines()) {
+            let (_, written) = written.rsplit_once(' ').unwrap();
+            let words: Vec<_> = read.split(' ').collect();
+            assert_eq!(words[words.len() - 2], written);
+        }
+        let wanted = "skopeo copy --all --preserve-digests dir:/media/disk/cxi/ghcr.io_x_cxi-agent_1.2.3 docker://m.example/cxi/x/cxi-agent:1.2.3";
+        assert_eq!(from.lines().last(), Some(wanted));
+    }
+
+    #[test]
     fn says_what_is_missing() {
         for (flags, published, wanted) in [
             (&[][..], false, "--by-tag"),
             (&["--format", "skopeo"], true, "--to"),
             (&["--driver-image", "r"], true, "--kernel"),
             (&["--kernel", "6.1.0-56-amd64"], true, "--driver-image"),
+            (&["--from", "dir:d"], true, "--to"),
+            (&["--from", "dir:d", "--to", "m.example"], true, "--format skopeo"),
+            (&["--format", "skopeo", "--from", "m.example", "--to", "n.example"], true, "is a directory"),
+            (&["--format", "skopeo", "--from", "dir:d", "--to", "dir:e"], true, "copy it"),
+            (&["--format", "skopeo", "--to", "https://m.example"], true, "scheme"),
+            (&["--format", "skopeo", "--to", "dir:a b"], true, "a name may have"),
         ] {
             let error = format!("{:#}", said(flags, published).unwrap_err());
             assert!(error.contains(wanted), "{flags:?}: {error}");

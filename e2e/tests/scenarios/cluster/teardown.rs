@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use cxi_api::{
     kmm::Module,
-    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, KMM_VERSION_PREFIX, ORPHAN_ANNOTATION, device_plugin_gate},
+    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, KMM_VERSION_PREFIX, device_plugin_gate},
 };
 use cxi_e2e::{
     jobs::JobShape,
@@ -16,6 +16,9 @@ use cxi_e2e::{
 use k8s_openapi::api::apps::v1::DaemonSet;
 use kube::{Api, api::ListParams};
 use serde_json::json;
+use tokio::task::block_in_place;
+
+use crate::uninstall;
 
 /// Labels of ours and of KMM on a node.
 async fn labels(scenario: &Scenario, node: &str) -> Result<Vec<String>> {
@@ -74,8 +77,8 @@ async fn a_deleted_driver_takes_its_nodes_down_in_order_within_the_budget_and_le
     let scenario = Scenario::installed(3, |_| ()).await?;
     scenario.harness.jobs.batch("job", 1, &JobShape::default()).await?;
     scenario.until("the job runs", || async { Ok(scenario.harness.jobs.running_on("job").await?.len() == 1) }).await?;
-    scenario.harness.delete_driver(DRIVER).await?;
-    scenario.until("the CXIDriver is gone", || async { Ok(scenario.harness.driver(DRIVER).await?.is_none()) }).await?;
+    block_in_place(|| uninstall::delete_drivers(&scenario))?;
+    ensure!(scenario.harness.driver(DRIVER).await?.is_none(), "the command came back before the CXIDriver was gone");
     for node in &scenario.nodes {
         ensure!(scenario.driver(node).is_none(), "{node} has a driver");
         ensure!(scenario.unloads(node) == 1, "{node} was unloaded {} times", scenario.unloads(node));
@@ -103,10 +106,8 @@ async fn an_orphaned_driver_stays_loaded_and_is_taken_over_without_a_reload() ->
     for node in &scenario.nodes {
         scenario.allow(&Allowed::OurLabels(node.clone()), Duration::from_secs(10));
     }
-    let orphan = json!({ "metadata": { "annotations": { ORPHAN_ANNOTATION: "true" } } });
-    scenario.harness.edit_driver(DRIVER, &orphan).await?;
-    scenario.harness.delete_driver(DRIVER).await?;
-    scenario.until("the CXIDriver is gone", || async { Ok(scenario.harness.driver(DRIVER).await?.is_none()) }).await?;
+    block_in_place(|| uninstall::orphan_drivers(&scenario))?;
+    ensure!(scenario.harness.driver(DRIVER).await?.is_none(), "the command came back before the CXIDriver was gone");
     for node in &scenario.nodes {
         let labels = labels(&scenario, node).await?;
         ensure!(labels.iter().any(|key| key.starts_with(KMM_VERSION_PREFIX)), "{node} lost KMM's label");
@@ -118,6 +119,10 @@ async fn an_orphaned_driver_stays_loaded_and_is_taken_over_without_a_reload() ->
         Ok(loaded && modules(&scenario).await? == 1)
     };
     scenario.stays("the drivers are left alone", Duration::from_secs(4), loaded).await?;
+    block_in_place(|| uninstall::lose_the_account_and_put_it_back(&scenario))?;
+    scenario.harness.soft.reboot("n-01", None)?;
+    scenario.until("the node has lost its driver", || async { Ok(scenario.driver("n-01").is_none()) }).await?;
+    scenario.until("KMM has loaded it again", loaded).await?;
 
     scenario.install(|_| ()).await?;
     scenario.all_run(OLD).await?;

@@ -6,42 +6,28 @@
 
 mod package;
 mod timeline;
-mod webhooks;
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use cxi_api::{
-    GoDuration, Reason,
-    names::{OPERATOR, ROLE_LABEL},
-    strategy::DrainPolicy,
-};
+use cxi_api::{GoDuration, Reason, names::OPERATOR, strategy::DrainPolicy};
 use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
     audit::Requests,
     client::client,
     harness::{Harness, HarnessOptions},
-    jobs::{self, JobShape},
-    oracle::Allowed,
+    jobs::JobShape,
     planes::{Contents, Plane, Wanted},
-    scenario::{DRIVER, LONG, NEW, OLD, Scenario},
+    scenario::{DRIVER, NEW, OLD, Scenario},
     soft_node::NodeShape,
 };
-use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::Pod,
-    rbac::v1::{ClusterRoleBinding, RoleBinding, Subject},
-};
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, ListParams},
-};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, Subject};
+use kube::{Api, ResourceExt, api::ListParams};
 use tokio::task::block_in_place;
 
-use crate::uninstall;
+use crate::{air_gap, page::Page, releases, uninstall};
 use package::{KMM, Olm, THIS, csv, next};
 use timeline::Timeline;
-use webhooks::Webhooks;
 
 /// Driver release of the second rollout.
 const NEWEST: &str = "13.2.0";
@@ -58,7 +44,7 @@ async fn olm_installs_upgrades_and_removes_the_operator_and_no_job_is_hurt() -> 
     let client = client(plane.kubeconfig()).await?;
     let olm = block_in_place(|| Olm::start(&plane, client))?;
     timeline.note("two catalogs are served: ours with two releases, and KMM's");
-    let (mut scenario, _webhooks) = installed(plane, &olm, &mut timeline).await?;
+    let mut scenario = installed(plane, &olm, &mut timeline).await?;
 
     one_ordered_upgrade(&mut scenario, &mut timeline).await?;
     the_operator_is_upgraded_in_the_middle_of_a_rollout(&mut scenario, &olm, &mut timeline).await?;
@@ -75,7 +61,7 @@ async fn olm_installs_upgrades_and_removes_the_operator_and_no_job_is_hurt() -> 
 }
 
 /// Installs our package and nothing else, by OLM.
-async fn installed(plane: Plane, olm: &Olm, timeline: &mut Timeline) -> Result<(Scenario, Webhooks)> {
+async fn installed(plane: Plane, olm: &Olm, timeline: &mut Timeline) -> Result<Scenario> {
     block_in_place(|| Olm::subscribe(&plane))?;
     let mut installed = olm.approve(&csv(THIS)).await?;
     installed.sort();
@@ -94,12 +80,15 @@ async fn installed(plane: Plane, olm: &Olm, timeline: &mut Timeline) -> Result<(
         olm.succeeded(name).await?;
         timeline.note(&format!("{name} has succeeded"));
     }
-    let webhooks = Webhooks::reachable(&scenario.harness).await?;
-    block_in_place(|| scenario.harness.plane.start_kmm())?;
+    block_in_place(|| {
+        scenario.harness.plane.adopt_kmm()?;
+        scenario.harness.plane.start_kmm()
+    })?;
     only_olm_granted_rights(&scenario).await?;
+    block_in_place(|| air_gap::images_of_kmm(&scenario.harness.plane))?;
     start_operator(&mut scenario, olm, THIS).await?;
     timeline.note(&format!("operator {THIS} runs with the token of the account that OLM made"));
-    Ok((scenario, webhooks))
+    Ok(scenario)
 }
 
 /// Starts the operator as the Deployment of a release would.
@@ -183,45 +172,16 @@ async fn the_operator_is_upgraded_in_the_middle_of_a_rollout(
 
     let running = scenario.harness.jobs.running_on(JOB).await?;
     ensure!(running == ["n-01"] && scenario.driver("n-01").as_deref() == Some(NEW), "the job was disturbed");
-    end_job(scenario).await?;
+    releases::end_pod(scenario, JOB).await?;
     scenario.verified().await?;
     scenario.all_run(NEWEST).await?;
     for node in &scenario.nodes {
         ensure!(scenario.unloads(node) == 2, "{node} was unloaded {} times", scenario.unloads(node));
     }
     timeline.note(&format!("driver {NEWEST} on 3 nodes"));
-    operands_are_of(scenario, &version).await?;
+    releases::operands_are_of(scenario, &version).await?;
     timeline.note(&format!("operands of {version}"));
     Ok(())
-}
-
-/// The user of the job deletes it.
-async fn end_job(scenario: &Scenario) -> Result<()> {
-    scenario.allow(&Allowed::PodDeletion(format!("{}/{JOB}", jobs::NAMESPACE)), LONG);
-    let pods: Api<Pod> = Api::namespaced(scenario.harness.client.clone(), jobs::NAMESPACE);
-    pods.delete(JOB, &DeleteParams::default()).await.context("delete the job's pod")?;
-    Ok(())
-}
-
-/// Waits until the device plugin on every node is of a release.
-async fn operands_are_of(scenario: &Scenario, version: &str) -> Result<()> {
-    let daemonsets: Api<DaemonSet> = Api::namespaced(scenario.harness.client.clone(), NAMESPACE);
-    let plugins = ListParams::default().labels(&format!("{ROLE_LABEL}=device-plugin"));
-    let nodes = i32::try_from(scenario.nodes.len()).unwrap_or(i32::MAX);
-    scenario
-        .until("all device plugins are of the new release", || async {
-            let plugins = daemonsets.list(&plugins).await?.items;
-            let is_new = |plugin: &DaemonSet| {
-                let spec = plugin.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-                let image = spec.and_then(|spec| spec.containers.first()?.image.clone()).unwrap_or_default();
-                let ready = plugin.status.as_ref().is_some_and(|status| {
-                    status.updated_number_scheduled == Some(nodes) && status.number_ready == nodes
-                });
-                image.ends_with(&format!(":{version}")) && ready
-            };
-            Ok(plugins.len() == 1 && plugins.iter().all(is_new))
-        })
-        .await
 }
 
 /// Nothing that the operator asked of the API server was more than OLM granted.
@@ -239,11 +199,9 @@ async fn the_operator_is_removed_and_drivers_stay(
     olm: &Olm,
     timeline: &mut Timeline,
 ) -> Result<()> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/uninstall.md"))?;
-    let row = text.lines().find(|line| line.starts_with("| OLM |")).context("how OLM is told to remove it")?;
-    let commands: Vec<_> = row.split('`').skip(1).step_by(2).collect();
-    ensure!(commands.len() == 2, "{commands:?}");
-    for command in commands {
+    let page = Page::read("uninstall.md")?.section("With the drivers")?.after("\n| OLM |")?;
+    // The next row is Helm's.
+    for command in page.code().iter().take_while(|code| code.starts_with("kubectl ")) {
         uninstall::run(scenario, command, &[])?;
     }
     olm.without_operator().await?;
@@ -262,10 +220,9 @@ async fn the_operator_is_removed_and_drivers_stay(
 
 /// CRDs and namespace go when the drivers have gone.
 fn the_rest_goes(scenario: &Scenario) -> Result<()> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/uninstall.md"))?;
-    let (_, rest) = text.split_once("OLM and Helm leave CRDs and namespace").context("what OLM leaves")?;
-    let block = rest.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).context("its commands")?;
-    block_in_place(|| uninstall::run(scenario, block, &[]))?;
+    let rest = Page::read("uninstall.md")?.after("\nOLM and Helm leave CRDs and namespace")?;
+    let blocks = rest.blocks("sh");
+    block_in_place(|| uninstall::run(scenario, blocks.first().context("what takes away what OLM leaves")?, &[]))?;
     let all = "kubectl get crds,namespaces,clusterroles,clusterrolebindings,validatingadmissionpolicies -o name";
     let all = block_in_place(|| uninstall::run(scenario, all, &[]))?;
     // OLM makes roles for the users of a CRD, and lets them go with it in its own time.

@@ -20,8 +20,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-/// Longest time that OLM may take for anything. Generous: the machine may be busy.
-const LONG: Duration = Duration::from_mins(3);
+use crate::releases;
+
+/// Longest time that OLM may take for anything. Generous: it does one step of a plan after the other, all of them again after a
+/// conflict, and the machine may be busy.
+const LONG: Duration = Duration::from_mins(10);
 
 /// The ClusterServiceVersion in the bundle that comes with KMM's module.
 pub(crate) const KMM: &str = "kernel-module-management.v0.0.1";
@@ -152,16 +155,10 @@ impl Olm {
             Ok(container.filter(|c| c.image.as_deref().is_some_and(|image| image.ends_with(&format!(":{version}")))))
         };
         let container = self.wait(&format!("the Deployment runs {version}"), find).await?;
-        let value = |name: &str| {
-            let variable = container.env.iter().flatten().find(|variable| variable.name == name);
-            variable.and_then(|v| v.value.clone()).with_context(|| format!("the Deployment does not set {name}"))
-        };
-        ensure!(value("APPLY_AGENT_POLICY")? == "true", "nobody applies the policy for agents");
-        Ok(vec![
-            format!("--device-plugin-image={}", value("RELATED_IMAGE_DEVICE_PLUGIN")?),
-            format!("--agent-image={}", value("RELATED_IMAGE_AGENT")?),
-            "--apply-agent-policy".to_owned(),
-        ])
+        ensure!(releases::value(&container, "APPLY_AGENT_POLICY")? == "true", "nobody applies the policy for agents");
+        let mut flags = releases::flags(&container)?;
+        flags.push("--apply-agent-policy".to_owned());
+        Ok(flags)
     }
 
     /// Waits until OLM's Deployment of the operator is gone.

@@ -1,59 +1,15 @@
 //! Pushing to a registry and asking it: a real one, on a loopback port.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
-    path::Path,
-    process::{Child, Command, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path};
 
 use crate::lab::{StandIn, lab};
 use cxi_api::manifest::{ImageManifest, ManifestModule};
+use cxi_control_plane::Registry;
 use cxi_driver_image::{
     push::{Tls, push},
     registry::tags,
     storage::Use,
 };
-
-struct Registry {
-    process: Child,
-    port: u16,
-    _data: tempfile::TempDir,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let configuration = serde_json::json!({
-            "version": "0.1",
-            "storage": { "filesystem": { "rootdirectory": data.path() } },
-            "http": { "addr": format!("127.0.0.1:{port}") },
-        });
-        // JSON is YAML too.
-        let file = data.path().join("registry.yaml");
-        fs::write(&file, configuration.to_string()).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().expect("docker-registry runs: apt-get install docker-registry");
-        let since = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(since.elapsed() < Duration::from_secs(20), "the registry does not answer");
-            sleep(Duration::from_millis(50));
-        }
-        Self { process, port, _data: data }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // It ends, or has ended.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// An image without modules, whose manifest claims one.
 fn hollow(held: &Use, name: &str) {
@@ -80,8 +36,8 @@ fn build(held: &Use, context: &Path, text: &str, name: &str) {
 #[test]
 fn what_is_pushed_is_listed_and_what_is_not_right_is_not_pushed() {
     let lab = lab();
-    let registry = Registry::start();
-    let repository = format!("127.0.0.1:{}/hpe/cxi-driver", registry.port);
+    let registry = Registry::start().unwrap();
+    let repository = format!("{}/hpe/cxi-driver", registry.name());
     let insecure = Tls { insecure: true };
     assert!(tags(&repository, insecure).unwrap().is_empty(), "a repository that nobody pushed to");
 
