@@ -7,6 +7,7 @@ use cxi_api::{
     NodeRollout, Phase, Reason, RevisionId,
     driver_status::{InFlight, Rollout},
     names::{UPGRADE_LABEL, device_plugin_gate},
+    node_report::Link,
     strategy::UpdateType,
 };
 
@@ -43,19 +44,26 @@ pub fn admit(
 
     for member in order(scope, rollout, members) {
         let Some(record) = member.node.rollout() else { continue };
-        let in_service = is_in_service(scope, member.node, record);
+        let stake = stake(scope, member.node, record);
         let verdict = if drift::needs_repair(scope.world, member.node, record) && !closed {
             // Somebody changed our labels and KMM has acted on it: waiting helps nobody.
             None
         } else {
             blocked(scope, rollout, member, record, obstacle, closed, preflight.as_ref(), &allowance).or_else(|| {
-                let full =
-                    if in_service { unavailable >= budget } else { rollout.in_flight.len() >= budget.max(AT_ONCE) };
+                let in_flight = rollout.in_flight.len();
+                let full = match stake {
+                    Stake::Service { counted } => unavailable - usize::from(counted) >= budget,
+                    Stake::Jobs => in_flight >= budget,
+                    Stake::Nothing => in_flight >= budget.max(AT_ONCE),
+                };
                 // Numbers change all the time; the record should not.
-                let message = if in_service {
-                    "waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)"
-                } else {
-                    "waits until fewer nodes are in flight: KMM loads drivers on a few nodes at a time"
+                let message = match stake {
+                    Stake::Service { .. } | Stake::Jobs => {
+                        "waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)"
+                    }
+                    Stake::Nothing => {
+                        "waits until fewer nodes are in flight: KMM loads drivers on a few nodes at a time"
+                    }
                 };
                 full.then(|| (Reason::Budget, ("", String::new()), message.to_owned()))
             })
@@ -64,7 +72,7 @@ pub fn admit(
             verdicts.insert(member.node.name.clone(), verdict);
             continue;
         }
-        if in_service {
+        if stake == (Stake::Service { counted: false }) {
             unavailable += 1;
         }
         allowance.take(&scope.holders(member.node));
@@ -97,7 +105,7 @@ fn order<'m, 'a>(scope: &Scope<'_>, rollout: &Rollout, members: &'m [Member<'a>]
         let node = member.node;
         let asked = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request != "skip");
         let record = node.rollout();
-        let in_service = record.is_some_and(|record| is_in_service(scope, node, record));
+        let at_stake = record.is_some_and(|record| stake(scope, node, record) != Stake::Nothing);
         let homeless = record.and_then(|record| record.revision.as_ref()).is_some_and(|revision| {
             let known = scope.world.revisions.iter().find(|known| known.id == *revision);
             known.is_some_and(|known| !known.images.is_empty() && !known.images.contains_key(&node.kernel))
@@ -105,7 +113,7 @@ fn order<'m, 'a>(scope: &Scope<'_>, rollout: &Rollout, members: &'m [Member<'a>]
         let own = scope.world.own_node.as_ref() == Some(&node.name);
         // Nobody can hold these up, so they count before the budget is given to others.
         let repair = record.is_some_and(|record| drift::needs_repair(scope.world, node, record));
-        (!repair, own, in_service, !asked, !homeless, scope.holders(node).len(), node.created, node.name.clone())
+        (!repair, own, at_stake, !asked, !homeless, scope.holders(node).len(), node.created, node.name.clone())
     });
     candidates
 }
@@ -273,13 +281,41 @@ fn counts(scope: &Scope<'_>, rollout: &Rollout, member: &Member<'_>) -> bool {
     in_flight || !member.node.rollout().is_some_and(|record| is_in_service(scope, member.node, record))
 }
 
+/// What is lost for a while when a node is taken out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stake {
+    /// A place for jobs. `counted`: it counts as unavailable at this moment, because its device plugin is away, as while a
+    /// newer operator replaces it. It would be back by itself.
+    Service { counted: bool },
+    /// No place for jobs, but those that hold a NIC go on.
+    Jobs,
+    /// It has no driver yet, or is broken and empty.
+    Nothing,
+}
+
+fn stake(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> Stake {
+    if is_in_service(scope, node, record) {
+        return Stake::Service { counted: false };
+    }
+    let link_is_up = || node.report().is_some_and(|report| report.devices.iter().any(|nic| nic.link == Link::Up));
+    if rests_open(scope, node, record) && link_is_up() {
+        return Stake::Service { counted: true };
+    }
+    if record.revision.is_some() && !scope.holders(node).is_empty() { Stake::Jobs } else { Stake::Nothing }
+}
+
 /// Whether jobs can use a node's NICs: verified in this boot, Ready, not cordoned, and offered.
 pub fn is_in_service(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bool {
-    let Some(revision) = &record.revision else { return false };
     let plugin = &scope.driver.spec.device_plugin;
-    let gate = node.labels.get(&device_plugin_gate(&scope.driver.name)).map(String::as_str) == Some(revision.as_str());
     let offered = node.allocatable.get(&plugin.resource_name).is_some_and(|count| *count > 0);
+    rests_open(scope, node, record) && (!plugin.enabled || offered)
+}
+
+/// Whether nothing of ours keeps jobs from a node: verified in this boot, Ready, not cordoned, and with its device plugin.
+fn rests_open(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bool {
+    let Some(revision) = &record.revision else { return false };
+    let gate = node.labels.get(&device_plugin_gate(&scope.driver.name)).map(String::as_str) == Some(revision.as_str());
     let rests = matches!(record.phase, Phase::UpToDate | Phase::Pending | Phase::Admitted);
     let known = record.boot_id.as_ref() == Some(&node.boot_id);
-    rests && known && node.ready && !node.cordoned && (!plugin.enabled || (gate && offered))
+    rests && known && node.ready && !node.cordoned && (!scope.driver.spec.device_plugin.enabled || gate)
 }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rstest::rstest;
 
 use super::{reason, upgrade};
-use crate::sim::{Sim, build::spec};
+use crate::sim::{Sim, build::spec, jobs::Workload};
 
 fn most_in_flight(sim: &mut Sim) -> usize {
     let mut most = 0;
@@ -50,6 +50,58 @@ fn nodes_that_are_down_for_other_reasons_count() {
     assert_eq!(sim.driver().status.updated, 5);
     assert_eq!(reason(&sim, "n6"), Some(Reason::NotReady));
     sim.node_mut("n6").ready = true;
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+/// A newer operator replaces the device plugins while a rollout goes on: for a moment their nodes offer nothing, and are no freer
+/// to be taken than before.
+#[rstest]
+#[case::idle(false)]
+#[case::with_a_job(true)]
+fn a_device_plugin_that_is_being_replaced_makes_no_node_free_to_be_taken(#[case] job: bool) {
+    let mut sim = Sim::installed(8, spec("13.0.0"));
+    if job {
+        sim.start(Workload::job("a").on("n8"));
+        sim.settle();
+    }
+    sim.edit(|spec| spec.update_strategy.max_unavailable = IntOrString::Int(2));
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Verifying);
+    for node in sim.node_names() {
+        sim.machine_mut(&node).plugin_away = true;
+    }
+    let most = |sim: &mut Sim| {
+        let most = (0..6).map(|_| {
+            sim.round();
+            sim.driver().status.rollout.as_ref().map_or(0, |rollout| rollout.in_flight.len())
+        });
+        most.max().unwrap()
+    };
+    assert!(most(&mut sim) <= 2);
+    for node in sim.node_names() {
+        sim.machine_mut(&node).plugin_away = false;
+    }
+    assert_eq!(most_in_flight(&mut sim), 2);
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+/// Nodes whose links are down serve nobody new, but the jobs there are lost no faster than the budget allows.
+#[test]
+fn jobs_on_nodes_that_serve_nobody_new_are_within_the_budget() {
+    let mut sim = Sim::installed(4, spec("13.0.0"));
+    for node in sim.node_names() {
+        sim.start(Workload::job(&node).on(&node));
+    }
+    sim.settle();
+    for node in sim.node_names() {
+        sim.machine_mut(&node).dark_versions.insert("13.0.0".into());
+    }
+    sim.settle();
+    sim.edit(|spec| spec.update_strategy.max_unavailable = IntOrString::Int(1));
+    upgrade(&mut sim, "13.1.0");
+    assert_eq!(most_in_flight(&mut sim), 1);
     sim.settle();
     sim.assert_all_up_to_date();
 }

@@ -103,16 +103,18 @@ impl Sim {
             };
             let healthy = i64::try_from(machine.links_up(self.now)).unwrap() * each;
             let in_use = i64::try_from(self.pods.iter().filter(|pod| pod.node == name).count()).unwrap();
-            let offered =
-                if !running || machine.plugin_broken_with.is_some() && machine.plugin_broken_with == machine.loaded {
-                    0
-                } else {
-                    match machine.advertise {
-                        Advertise::All => healthy,
-                        Advertise::InUse => healthy.min(in_use),
-                        Advertise::None => 0,
-                    }
-                };
+            let offered = if !running
+                || machine.plugin_away
+                || machine.plugin_broken_with.is_some() && machine.plugin_broken_with == machine.loaded
+            {
+                0
+            } else {
+                match machine.advertise {
+                    Advertise::All => healthy,
+                    Advertise::InUse => healthy.min(in_use),
+                    Advertise::None => 0,
+                }
+            };
             let resource = resource.clone();
             self.api.nodes.get_mut(name).unwrap().allocatable.insert(resource, offered);
         }

@@ -52,6 +52,8 @@ pub struct Machine {
     pub cleanup_fails: bool,
     /// Release with which the device plugin offers nothing.
     pub plugin_broken_with: Option<String>,
+    /// Whether the device plugin is being replaced: its pod is not there.
+    pub plugin_away: bool,
     /// Whether the retry handler does not end when it is told to.
     pub services_stay: bool,
     /// Release that the host loads at boot.
@@ -98,6 +100,7 @@ impl Default for Machine {
             pull_fails: false,
             cleanup_fails: false,
             plugin_broken_with: None,
+            plugin_away: false,
             services_stay: false,
             host_driver: None,
             advertise: cxi_api::Advertise::All,
