@@ -50,6 +50,8 @@ pub enum Contents {
     WithoutKmm,
     /// The same, but for the policy that adds sidecars, on an API server that does not serve such policies.
     WithoutMutatingPolicies,
+    /// Nothing but KMM, which runs.
+    OnlyKmm,
     /// Nothing but the Operator Lifecycle Manager, which runs.
     Olm,
 }
@@ -182,10 +184,15 @@ impl Prepared {
                 plane.start_olm()?;
                 return Ok((plane, None));
             }
-            install(&plane, contents)?;
-            if contents == Contents::Everything {
+            if contents != Contents::OnlyKmm {
+                install(&plane, contents)?;
+            }
+            if matches!(contents, Contents::Everything | Contents::OnlyKmm) {
                 plane.install_kmm()?;
                 plane.start_kmm()?;
+            }
+            if contents == Contents::OnlyKmm {
+                return Ok((plane, None));
             }
             let operator = plane.service_account_kubeconfig(NAMESPACE, OPERATOR)?;
             Ok((plane, Some(operator)))

@@ -6,6 +6,7 @@ mod cluster;
 mod earlier_operator;
 mod install;
 mod install_docs;
+mod newer_release;
 mod olm;
 mod operands;
 mod page;
