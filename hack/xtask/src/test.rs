@@ -18,7 +18,8 @@ use crate::{
 /// Proves that this checkout is good: the one command of CI
 ///
 /// Formatting, clippy, dependencies, generated files in step, unit, property and model tests, the scenarios on a real
-/// control plane with the real KMM, and drivers on real kernels in QEMU. Some of them run containers, which needs root.
+/// control plane with the real KMM, drivers on real kernels in QEMU, and whole nodes there. Some of them run containers, which
+/// needs root.
 /// Installs and builds what it needs into the cache. Stops at the first step that fails.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -43,7 +44,15 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
     if arguments.whole_nodes {
-        whole_nodes(&mut steps, arguments.no_skips)?;
+        if let Some(why) = prepare_guests(&mut steps, arguments.no_skips)? {
+            steps.skip(WHOLE_NODES, &why);
+        } else {
+            steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
+            images::build_for_nodes(&mut steps)?;
+            let build = ["build", "--package", "cxi-operator", "--bins", "--locked"];
+            steps.run("the operator", &mut cargo(&build), "see the compiler's message above")?;
+            whole_nodes(&mut steps)?;
+        }
         steps.end();
         return Ok(());
     }
@@ -65,15 +74,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         operator = Some(images::build_for_tests(&mut steps)?.join("cxi-operator"));
         steps.run("containers of the images", cargo(&unit).args(["--test", "containers"]), FAILED)?;
     }
+    let mut have_guests = false;
     if arguments.no_guests {
         steps.note("what runs on real kernels was left out".to_owned());
     } else if arguments.scenario.is_none() {
-        guests(&mut steps, arguments.no_skips)?;
+        have_guests = guests(&mut steps, arguments.no_skips)?;
     }
     if arguments.no_scenarios {
-        steps.note("the scenarios were left out".to_owned());
+        steps.note("what runs on a control plane was left out".to_owned());
     } else {
         scenarios(&mut steps, arguments.scenario.as_deref(), operator.as_deref())?;
+        if have_guests {
+            whole_nodes(&mut steps)?;
+        }
     }
     steps.end();
     Ok(())
@@ -94,12 +107,14 @@ fn prepare_guests(steps: &mut Steps, no_skips: bool) -> Result<Option<String>> {
     })
 }
 
-/// Drivers on real kernels; skipped where this machine cannot have any, unless that counts as a failure.
-fn guests(steps: &mut Steps, no_skips: bool) -> Result<()> {
+/// Drivers on real kernels; skipped, and whole nodes with them, where this machine cannot have any, unless that counts as
+/// a failure. Returns whether it can.
+fn guests(steps: &mut Steps, no_skips: bool) -> Result<bool> {
     const NAME: &str = "drivers on real kernels in QEMU";
     if let Some(why) = prepare_guests(steps, no_skips)? {
         steps.skip(NAME, &why);
-        return Ok(());
+        steps.skip(WHOLE_NODES, &why);
+        return Ok(false);
     }
     steps.call("KMM's worker", || tools::ensure(&[Family::KmmWorker]))?;
     let build = ["build", "--workspace", "--bins", "--locked"];
@@ -107,19 +122,12 @@ fn guests(steps: &mut Steps, no_skips: bool) -> Result<()> {
     // All packages, of which only one has this test: with one package alone, its dependencies would be built again with
     // the features that it alone wants.
     let test = ["test", "--workspace", "--exclude", "cxi-e2e", "--test", "kernel", "--locked", "--no-fail-fast"];
-    steps.run(NAME, &mut cargo(&test), FAILED)
+    steps.run(NAME, &mut cargo(&test), FAILED)?;
+    Ok(true)
 }
 
-/// Whole nodes, with what they need.
-fn whole_nodes(steps: &mut Steps, no_skips: bool) -> Result<()> {
-    if let Some(why) = prepare_guests(steps, no_skips)? {
-        steps.skip(WHOLE_NODES, &why);
-        return Ok(());
-    }
-    steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
-    images::build_for_nodes(steps)?;
-    let build = ["build", "--package", "cxi-operator", "--bins", "--locked"];
-    steps.run("the operator", &mut cargo(&build), "see the compiler's message above")?;
+/// Whole nodes, when guests, our images and the operator are there.
+fn whole_nodes(steps: &mut Steps) -> Result<()> {
     steps.call("what makes a node", || tools::ensure(Family::NODE))?;
     // It says when it has done what: nothing else would for minutes.
     let test = ["test", "--package", "cxi-e2e", "--test", "whole_node", "--locked", "--", "--nocapture"];
