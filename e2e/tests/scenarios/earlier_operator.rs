@@ -1,7 +1,7 @@
 //! From the earlier slingshot-operator to this one as docs/migrate-from-slingshot-operator.md has it, on a cluster that ran the
 //! earlier one and has no KMM: its CXIDriver, what kubectl shows, a pod, the metrics.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use cxi_control_plane::{ControlPlane, NAMESPACE};
@@ -12,6 +12,7 @@ use cxi_e2e::{
     operator::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE},
     oracle::Oracle,
     planes::Contents,
+    scenario::LONG,
     scrape::metrics,
     soft_node::{HostDriver, NodeShape},
     wait::wait_for,
@@ -25,8 +26,6 @@ use serde_json::json;
 use tokio::task::block_in_place;
 
 use crate::page::Shell;
-
-const LONG: Duration = Duration::from_mins(4);
 
 /// The CXIDriver of its first steps.
 const FIRST_STEPS: &str = include_str!("fixtures/earlier-first-steps.yaml");

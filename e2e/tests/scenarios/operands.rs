@@ -1,6 +1,6 @@
 //! The DaemonSets of a CXIDriver: where their pods run, and that they are gone when it is.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use cxi_api::{CXIDriverSpec, driver::RetryHandlerMode, names::ORPHAN_ANNOTATION};
@@ -11,6 +11,7 @@ use cxi_e2e::{
     operator::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE},
     oracle::Oracle,
     planes::Contents,
+    scenario::LONG,
     soft_node::NodeShape,
 };
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod, events::v1::Event};
@@ -20,8 +21,6 @@ use kube::{
 };
 use serde_json::json;
 use tokio::task::block_in_place;
-
-const LONG: Duration = Duration::from_mins(4);
 
 const AGENT: &str = "cxi-agent-cxi";
 const PLUGIN: &str = "cxi-device-plugin-cxi";

@@ -7,11 +7,12 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use cxi_control_plane::ControlPlane;
-use cxi_e2e::planes::{Plane, Wanted};
+use cxi_e2e::{
+    planes::{Plane, Wanted},
+    scenario::LONG,
+};
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
-
-const LONG: Duration = Duration::from_mins(4);
 
 /// A control plane with both policies; a namespace that asks for sidecars, and one that does not.
 async fn api_server() -> Result<Plane> {

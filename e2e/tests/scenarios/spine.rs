@@ -1,7 +1,7 @@
 //! The spine: installation, then an upgrade under load, with the real KMM, the operator as it ships, the proofs of the real
 //! node agent, and NICs offered and given by the real device plugin's decisions.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context, Result, ensure};
 use cxi_api::{CXIDevice, names::DEFAULT_RESOURCE};
@@ -9,6 +9,7 @@ use cxi_e2e::{
     harness::{Agents, Harness, HarnessOptions},
     jobs::JobShape,
     oracle::{Invariant, Oracle},
+    scenario::LONG,
     soft_node::NodeShape,
 };
 use kube::{Api, ResourceExt, api::ListParams};
@@ -16,8 +17,6 @@ use serde_json::json;
 
 /// The inventory of three nodes with two NICs each.
 const DEVICES: [&str; 6] = ["n-01-cxi0", "n-01-cxi1", "n-02-cxi0", "n-02-cxi1", "n-03-cxi0", "n-03-cxi1"];
-
-const LONG: Duration = Duration::from_mins(4);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_are_installed_and_upgraded_under_a_job() -> Result<()> {
