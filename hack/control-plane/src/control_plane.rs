@@ -77,13 +77,7 @@ impl ControlPlane {
     /// If a tool is missing from `toolbox`, or a server ends or is not ready within two minutes. The error shows the
     /// end of that server's log.
     pub fn start(toolbox: &Toolbox, options: &Options) -> Result<Self> {
-        let mut attempt = 1;
-        loop {
-            match Self::start_once(toolbox, options) {
-                Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
-                outcome => return outcome,
-            }
-        }
+        on_free_ports(|| Self::start_once(toolbox, options))
     }
 
     fn start_once(toolbox: &Toolbox, options: &Options) -> Result<Self> {
@@ -302,8 +296,19 @@ fn start(toolbox: &Toolbox, data: &Path, tool: Tool, arguments: &[String]) -> Re
     })
 }
 
+/// Starts something on ports that were free a moment ago, again if another process took one in between.
+pub(crate) fn on_free_ports<T>(mut start: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut attempt = 1;
+    loop {
+        match start() {
+            Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Whether a server failed because its port had been taken since it was found free.
-pub(crate) fn port_was_taken(error: &Error) -> bool {
+fn port_was_taken(error: &Error) -> bool {
     matches!(error, Error::Ended { tail, .. } if tail.contains("address already in use"))
 }
 

@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
 use crate::{
-    control_plane::{ControlPlane, port_was_taken},
+    control_plane::{ControlPlane, on_free_ports},
     error::{Attempt, Error, Result},
     pki::Pair,
     process::{Process, wait_until},
@@ -26,9 +26,6 @@ const CONFIG_MAP: &str = "kmm-config";
 
 /// What the manager logs once for each controller when its caches are filled.
 const MANAGER_STARTED: &str = "Starting workers";
-
-/// How often the start of the webhook server is repeated because another process took its port in between.
-pub(crate) const START_ATTEMPTS: u32 = 5;
 
 /// The processes of KMM.
 #[derive(Debug, Default)]
@@ -54,13 +51,7 @@ impl ControlPlane {
     /// # Errors
     /// If KMM's family is not in the toolbox, or the API server or the webhook server fails.
     pub fn install_kmm(&self) -> Result<()> {
-        let mut attempt = 1;
-        loop {
-            match self.install_kmm_once() {
-                Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
-                outcome => return outcome,
-            }
-        }
+        on_free_ports(|| self.install_kmm_once())
     }
 
     fn install_kmm_once(&self) -> Result<()> {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     command,
-    control_plane::{ControlPlane, port_was_taken},
+    control_plane::{ControlPlane, on_free_ports},
     error::{Error, Result},
     kmm::{self, NAMESPACE},
     pki::Pair,
@@ -113,13 +113,7 @@ impl ControlPlane {
     /// If OLM has not made Service and certificate, [`Options::services`](crate::Options::services) is not set, or the
     /// webhook server fails.
     pub fn adopt_kmm(&self) -> Result<()> {
-        let mut attempt = 1;
-        loop {
-            match self.adopt_kmm_once() {
-                Err(error) if attempt < kmm::START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
-                outcome => return outcome,
-            }
-        }
+        on_free_ports(|| self.adopt_kmm_once())
     }
 
     fn adopt_kmm_once(&self) -> Result<()> {

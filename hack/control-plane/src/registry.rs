@@ -11,14 +11,11 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    control_plane::port_was_taken,
+    control_plane::on_free_ports,
     error::{Attempt, Result},
     process::{Process, wait_until},
     servers::free_port,
 };
-
-/// How often the start is repeated because another process took the port in between.
-const START_ATTEMPTS: u32 = 5;
 
 /// A running registry, which speaks HTTP without TLS and asks nobody who they are. It ends when this is dropped, and what was
 /// pushed with it.
@@ -36,13 +33,7 @@ impl Registry {
     /// # Errors
     /// If the program is missing or ends; the error shows the end of its log.
     pub fn start() -> Result<Self> {
-        let mut attempt = 1;
-        loop {
-            match Self::start_once() {
-                Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
-                outcome => return outcome,
-            }
-        }
+        on_free_ports(Self::start_once)
     }
 
     fn start_once() -> Result<Self> {
