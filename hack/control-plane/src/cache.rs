@@ -71,8 +71,9 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                progress.note(&format!("waiting for another process that holds {}", path.display()));
+                let step = progress.step(&format!("waiting for another process that holds {}", path.display()));
                 file.lock().attempt(|| format!("lock {}", path.display()))?;
+                step.done();
             }
             Err(TryLockError::Error(source)) => {
                 return Err(Error::Io { attempt: format!("lock {}", path.display()), source });

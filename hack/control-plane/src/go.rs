@@ -67,6 +67,9 @@ impl Go {
             .env("GOFLAGS", "-mod=readonly")
             .env("GOWORK", "off")
             .env("CGO_ENABLED", "0")
+            // A compiler's life is short: memory for a fifth of its time. The limit is per process.
+            .env("GOGC", "off")
+            .env("GOMEMLIMIT", "2GiB")
             .env_remove("GOROOT")
             .env_remove("GOOS")
             .env_remove("GOARCH");

@@ -1,9 +1,9 @@
 //! A child process that cannot outlive this one.
 //!
 //! Each child runs under a small shell whose standard input is a pipe that only this process holds open, the
-//! *lifeline*. When it closes, whether by [`Process::stop`], a panic, Ctrl-C or SIGKILL, the shell kills the child; a line
-//! on it is a signal for the child.
-//! The shell and the child have their own process group, so a Ctrl-C in the terminal reaches neither directly.
+//! *lifeline*. When it closes, whether by [`Process::stop`], a panic, Ctrl-C or SIGKILL, the shell kills the child and what
+//! the child has started; a line on it is a signal for the child alone.
+//! They have their own process group, so a Ctrl-C in the terminal reaches none of them directly.
 
 use std::{
     fs::{self, File},
@@ -30,12 +30,13 @@ const POLL: Duration = Duration::from_millis(50);
 /// short name of a signal for it.
 ///
 /// File descriptor 3 is the lifeline: the child must not hold it, and a background job's standard input would
-/// otherwise be /dev/null. KILL, because all data is thrown away and nothing is gained by a slow end.
+/// otherwise be /dev/null. KILL, because all data is thrown away and nothing is gained by a slow end; to the whole group (0),
+/// the shell included.
 const SUPERVISE: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
 child=$!
-{ while read -r signal <&3; do kill -s "$signal" "$child"; done; kill -s KILL "$child"; } 2>/dev/null &
+{ while read -r signal <&3; do kill -s "$signal" "$child"; done; kill -s KILL 0; } 2>/dev/null &
 watcher=$!
 wait "$child"
 status=$?
@@ -71,7 +72,7 @@ impl Process {
         let open = || File::options().create(true).append(true).open(log).attempt(|| format!("open {}", log.display()));
         let mut command = supervisor(SUPERVISE, name);
         command.arg(program).stdout(open()?).stderr(open()?);
-        // All of them are Go programs that live for minutes; half of an API server's start is the garbage collector.
+        // Most are Go programs that live for minutes; half of an API server's start is the garbage collector.
         command.env("GOGC", "500");
         configure(&mut command);
         let mut supervisor = command.spawn().attempt(|| format!("start {name}"))?;
@@ -240,6 +241,17 @@ mod tests {
         assert!(process.is_running() && alive(&pid));
         process.stop();
         assert!(!process.is_running() && !alive(&pid));
+    }
+
+    #[test]
+    fn what_it_has_started_is_gone_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = start(directory.path(), &["sleep 1000 & echo $!; wait"]);
+        wait_for(|| process.log_text().ends_with('\n'));
+        let pid = process.log_text().trim().to_owned();
+        assert!(alive(&pid));
+        process.stop();
+        wait_for(|| !alive(&pid));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::Args;
 use cxi_control_plane::Family;
 
 use crate::{
-    steps::{Steps, cargo},
+    steps::{Steps, built, cargo},
     tools,
 };
 
@@ -52,7 +52,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
     // The development profile: it builds in half the time, and a demo waits for nodes, not for the operator.
     steps.run("build", &mut cargo(&["build", "--workspace", "--bins"]), "see the compiler's message above")?;
-    let mut command = cargo(&["run", "--quiet", "--package", "cxi-e2e", "--bin", "demo", "--"]);
+    // Not by `cargo run`: for one package alone its dependencies would be built again, with the features that it wants.
+    let mut command = built("demo");
     // In place of this process, so that Ctrl-C and the exit status are the demo's own.
     Err(command.args(arguments.forward()).exec()).context("cannot start the demo")
 }

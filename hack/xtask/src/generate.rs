@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
-use crate::steps::{Steps, cargo};
+use crate::steps::{Steps, built, cargo};
 
 /// What to do when generated files differ.
 pub const HINT: &str = "run `cargo xtask gen` and commit what changes";
@@ -54,8 +54,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// The check of what is generated, by the generator that was built with all targets.
+pub fn check() -> Command {
+    let mut command = built("examples/gen");
+    command.arg("--check");
+    command
+}
+
 /// The generator; it needs the API types, which would make xtask slow to build.
-pub fn command(check: bool) -> Command {
+fn command(check: bool) -> Command {
     let mut command = cargo(&["run", "--quiet", "--package", "cxi-packaging", "--example", "gen", "--"]);
     command.args(check.then_some("--check"));
     command

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use cxi_images::{Archive, Image, MAX_BYTES};
 
-use crate::steps::{Steps, built_with_tests, cargo};
+use crate::steps::{Steps, built, cargo};
 use architecture::Architecture;
 
 /// Profile of programs that are built for tests only.
@@ -76,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Builds all images for this machine, after unit tests. Returns the directory that the programs are in.
 pub fn build_for_tests(steps: &mut Steps) -> Result<PathBuf> {
     let which = Which { images: vec![], arch: Architecture::default() };
-    build(steps, &Build { which, profile: QUICK.to_owned() }, built_with_tests("cxi-sbom"))
+    build(steps, &Build { which, profile: QUICK.to_owned() }, built("cxi-sbom"))
 }
 
 /// Builds the images that run on nodes, for this machine.

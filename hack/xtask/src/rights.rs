@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::steps::{Steps, built_with_tests, cargo, finish, target};
+use crate::steps::{Steps, built, cargo, finish, target};
 
 /// Prints who may do what in a cluster, and why
 ///
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Compares after scenarios have left logs.
 pub fn compare(steps: &mut Steps, logs: &Path) -> Result<()> {
-    let mut command = built_with_tests("rights");
+    let mut command = built("rights");
     steps.run("rights granted and used", command.arg("--logs").arg(logs), "the table is operator/src/rbac.rs")
 }
 

@@ -27,9 +27,9 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// A program of this repository that was built with the tests of its package, as it lies there. Running it by cargo would
-/// build it again with other features of what it needs.
-pub fn built_with_tests(name: &str) -> Command {
+/// A program of this repository that was built with the workspace, as it lies there. Running it by cargo would build it again
+/// with other features of what it needs.
+pub fn built(name: &str) -> Command {
     let mut command = Command::new(target().join("debug").join(name));
     command.current_dir(root());
     command

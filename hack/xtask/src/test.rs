@@ -1,5 +1,8 @@
 //! `cargo xtask test`
 
+mod beside;
+mod compile;
+
 use std::{
     env, fs,
     path::{Path, absolute},
@@ -14,6 +17,8 @@ use crate::{
     steps::{Steps, cargo},
     tools,
 };
+use beside::ToolsBeside;
+use compile::Suite;
 
 /// Proves that this checkout is good: the one command of CI
 ///
@@ -44,52 +49,62 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
     if arguments.whole_nodes {
-        if let Some(why) = prepare_guests(&mut steps, arguments.no_skips)? {
-            steps.skip(WHOLE_NODES, &why);
-        } else {
-            steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
-            images::build_for_nodes(&mut steps)?;
-            let build = ["build", "--package", "cxi-operator", "--bins", "--locked"];
-            steps.run("the operator", &mut cargo(&build), "see the compiler's message above")?;
-            whole_nodes(&mut steps)?;
-        }
-        steps.end();
-        return Ok(());
-    }
-    if arguments.scenario.is_none() {
-        lint::source(&mut steps)?;
-        lint::dependencies(&mut steps)?;
-        steps.run("generated files in step", &mut generate::command(true), generate::HINT)?;
-    }
-    steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
-    let mut operator = None;
-    if arguments.scenario.is_none() {
-        steps.call("container runtime for the tests", runtime)?;
-        steps.call("what checks the packages", || tools::ensure(Family::PACKAGES))?;
-        let unit = ["test", "--workspace", "--exclude", "cxi-e2e", "--locked"];
-        // What needs images comes when they are built.
-        let mut without_images = cargo(&unit);
-        without_images.args(["--", "--skip", "built_images_"]);
-        steps.run("unit, property and model tests", &mut without_images, FAILED)?;
-        operator = Some(images::build_for_tests(&mut steps)?.join("cxi-operator"));
-        steps.run("containers of the images", cargo(&unit).args(["--test", "containers"]), FAILED)?;
-    }
-    let mut have_guests = false;
-    if arguments.no_guests {
-        steps.note("what runs on real kernels was left out".to_owned());
-    } else if arguments.scenario.is_none() {
-        have_guests = guests(&mut steps, arguments.no_skips)?;
-    }
-    if arguments.no_scenarios {
-        steps.note("what runs on a control plane was left out".to_owned());
+        only_whole_nodes(&mut steps, arguments.no_skips)?;
+    } else if arguments.scenario.is_some() {
+        scenarios(&mut steps, arguments.scenario.as_deref(), None)?;
     } else {
-        scenarios(&mut steps, arguments.scenario.as_deref(), operator.as_deref())?;
-        if have_guests {
-            whole_nodes(&mut steps)?;
-        }
+        everything(&mut steps, arguments)?;
     }
     steps.end();
     Ok(())
+}
+
+fn everything(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
+    let mut wanted = [Family::CONTROL_PLANE, &[Family::Containerd], Family::PACKAGES].concat();
+    if !arguments.no_guests {
+        wanted.extend(Family::NODE);
+    }
+    // First all that compiles, with the tools beside it; then all that runs.
+    let tools_beside = ToolsBeside::start(&wanted)?;
+    lint::source(steps)?;
+    lint::dependencies(steps)?;
+    compile::everything(steps)?;
+    steps.run("generated files in step", &mut generate::check(), generate::HINT)?;
+    let operator = images::build_for_tests(steps)?.join("cxi-operator");
+    if !arguments.no_scenarios {
+        compile::faulty_operator(steps)?;
+    }
+    steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
+    steps.call("container runtime for the tests", runtime)?;
+    steps.call("what checks the packages", || tools::ensure(Family::PACKAGES))?;
+    drop(tools_beside);
+    steps.run("unit, property and model tests", &mut cargo(&["test", "--workspace", "--locked"]), FAILED)?;
+    let mut have_guests = false;
+    if arguments.no_guests {
+        steps.note("what runs on real kernels was left out".to_owned());
+    } else {
+        have_guests = guests(steps, arguments.no_skips)?;
+    }
+    if arguments.no_scenarios {
+        steps.note("what runs on a control plane was left out".to_owned());
+        return Ok(());
+    }
+    scenarios(steps, None, Some(&operator))?;
+    if have_guests {
+        whole_nodes(steps)?;
+    }
+    Ok(())
+}
+
+fn only_whole_nodes(steps: &mut Steps, no_skips: bool) -> Result<()> {
+    if let Some(why) = prepare_guests(steps, no_skips)? {
+        steps.skip(WHOLE_NODES, &why);
+        return Ok(());
+    }
+    steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
+    images::build_for_nodes(steps)?;
+    compile::suite(steps, Suite::WholeNode)?;
+    whole_nodes(steps)
 }
 
 /// Where scenarios look for the operator first (`e2e/src/operator.rs`).
@@ -117,12 +132,7 @@ fn guests(steps: &mut Steps, no_skips: bool) -> Result<bool> {
         return Ok(false);
     }
     steps.call("KMM's worker", || tools::ensure(&[Family::KmmWorker]))?;
-    let build = ["build", "--workspace", "--bins", "--locked"];
-    steps.run("programs of a node", &mut cargo(&build), "see the compiler's message above")?;
-    // All packages, of which only one has this test: with one package alone, its dependencies would be built again with
-    // the features that it alone wants.
-    let test = ["test", "--workspace", "--exclude", "cxi-e2e", "--test", "kernel", "--locked", "--no-fail-fast"];
-    steps.run(NAME, &mut cargo(&test), FAILED)?;
+    steps.run(NAME, Suite::Kernel.command().arg("--no-fail-fast"), FAILED)?;
     Ok(true)
 }
 
@@ -130,13 +140,12 @@ fn guests(steps: &mut Steps, no_skips: bool) -> Result<bool> {
 fn whole_nodes(steps: &mut Steps) -> Result<()> {
     steps.call("what makes a node", || tools::ensure(Family::NODE))?;
     // It says when it has done what: nothing else would for minutes.
-    let test = ["test", "--package", "cxi-e2e", "--test", "whole_node", "--locked", "--", "--nocapture"];
-    steps.run(WHOLE_NODES, &mut cargo(&test), FAILED)
+    steps.run(WHOLE_NODES, Suite::WholeNode.command().args(["--", "--nocapture"]), FAILED)
 }
 
 /// What selects scenarios by name, for `cargo test`.
 fn selection(name: &str) -> Result<Vec<String>> {
-    let list = cargo(&["test", "--package", "cxi-e2e", "--locked", "--quiet", "--", "--list", name]).output()?;
+    let list = Suite::Scenarios.command().args(["--quiet", "--", "--list", name]).output()?;
     let found = String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test"));
     ensure!(!list.status.success() || found, "no scenario has {name:?} in its name; look into e2e/tests/scenarios");
     // Those that a run of everything leaves out are run when they are asked for.
@@ -166,15 +175,16 @@ fn available_memory(meminfo: &str) -> Option<u64> {
 
 /// Runs the scenarios; all of them with the operator of the image.
 fn scenarios(steps: &mut Steps, name: Option<&str>, operator: Option<&Path>) -> Result<()> {
-    let hint = "see the compiler's message above";
-    steps.run("programs under test", &mut cargo(&["build", "--workspace", "--bins", "--locked"]), hint)?;
-    let faulty =
-        ["build", "--package", "cxi-operator", "--features", "faults", "--bin", "cxi-operator-faults", "--locked"];
-    steps.run("the operator that dies at a write", &mut cargo(&faulty), hint)?;
+    if name.is_some() {
+        steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
+        compile::suite(steps, Suite::Scenarios)?;
+        compile::faulty_operator(steps)?;
+    }
     if name.is_some_and(|name| name.contains("olm")) {
         steps.call("the Operator Lifecycle Manager", || tools::ensure(&[Family::OlmChecks, Family::Olm]))?;
     }
-    let mut scenarios = cargo(&["test", "--package", "cxi-e2e", "--locked", "--no-fail-fast"]);
+    let mut scenarios = Suite::Scenarios.command();
+    scenarios.arg("--no-fail-fast");
     if env::var_os(THREADS).is_none() {
         scenarios.env(THREADS, at_once().to_string());
     }

@@ -18,8 +18,9 @@ pub struct Arguments {
     paths: bool,
 }
 
+/// A family as it is called on a command line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Name {
+pub enum Name {
     /// The store of the API server
     Etcd,
     /// kube-apiserver, kube-controller-manager, kube-scheduler, kubectl
@@ -42,25 +43,31 @@ enum Name {
     Helm,
 }
 
-impl From<Name> for Family {
-    fn from(name: Name) -> Self {
-        match name {
-            Name::Etcd => Self::Etcd,
-            Name::Kubernetes => Self::Kubernetes,
-            Name::Kmm => Self::Kmm,
-            Name::Kubelet => Self::Kubelet,
-            Name::KmmWorker => Self::KmmWorker,
-            Name::Containerd => Self::Containerd,
-            Name::Cni => Self::Cni,
-            Name::OlmChecks => Self::OlmChecks,
-            Name::Olm => Self::Olm,
-            Name::Helm => Self::Helm,
+impl Name {
+    fn family(self) -> Family {
+        match self {
+            Self::Etcd => Family::Etcd,
+            Self::Kubernetes => Family::Kubernetes,
+            Self::Kmm => Family::Kmm,
+            Self::Kubelet => Family::Kubelet,
+            Self::KmmWorker => Family::KmmWorker,
+            Self::Containerd => Family::Containerd,
+            Self::Cni => Family::Cni,
+            Self::OlmChecks => Family::OlmChecks,
+            Self::Olm => Family::Olm,
+            Self::Helm => Family::Helm,
         }
+    }
+
+    /// The name on a command line, as [`tools`](run) takes it.
+    pub fn of(family: Family) -> Option<String> {
+        let name = Self::value_variants().iter().find(|name| name.family() == family)?;
+        Some(name.to_possible_value()?.get_name().to_owned())
     }
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let families: Vec<Family> = arguments.families.iter().map(|name| Family::from(*name)).collect();
+    let families: Vec<Family> = arguments.families.iter().map(|name| name.family()).collect();
     let toolbox = ensure(if families.is_empty() { Family::CONTROL_PLANE } else { &families })?;
     if arguments.paths {
         for (_, path) in toolbox.iter() {

@@ -29,7 +29,9 @@ pub(super) fn flags(module: &str) -> Vec<String> {
             linker.push_str(value);
         }
     }
-    let mut flags = vec!["-trimpath".to_owned(), "-buildvcs=false".to_owned(), "-ldflags".to_owned(), linker];
+    // The linker leaves debug information out, so the compiler need not make it: a tenth of its time.
+    let compiler = "-gcflags=all=-dwarf=false".to_owned();
+    let mut flags = vec!["-trimpath".to_owned(), "-buildvcs=false".to_owned(), compiler, "-ldflags".to_owned(), linker];
     if module.contains("github.com/operator-framework/operator-registry/cmd/opm") {
         flags.extend(["-tags".to_owned(), OLM_TAGS.to_owned()]);
     }
