@@ -1,11 +1,13 @@
-//! Driver images, as text: how they are named, in which image a kernel's modules are built, and the Containerfiles that build
-//! them, here and in a cluster. Pure; the shell scripts that do the work lie beside it in `scripts/`.
+//! Driver images, as text: how they are named, in which image a kernel's modules are built, the Containerfiles that build
+//! them, here and in a cluster, and the manifest by which they say what is in them. Pure; the shell scripts that do the work lie beside it in `scripts/`.
 #![forbid(unsafe_code)]
 
 pub mod base;
 pub mod containerfile;
 pub mod kernel;
+pub mod manifest;
 mod script;
 
 pub use base::Base;
 pub use kernel::{ImageTag, KernelName};
+pub use manifest::ImageManifest;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cxi_api::manifest::ImageManifest;
+use cxi_driver_images::manifest::ImageManifest;
 use cxi_driver_images::{
     Base, ImageTag, KernelName,
     base::Distribution,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use cxi_api::manifest::ImageManifest;
+use cxi_driver_images::manifest::ImageManifest;
 
 use crate::{buildah::Image, unpack::Contents};
 

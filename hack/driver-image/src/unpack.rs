@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use cxi_api::manifest::MANIFEST_PATH;
+use cxi_driver_images::manifest::MANIFEST_PATH;
 use serde_json::Value;
 
 use crate::{

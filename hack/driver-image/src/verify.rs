@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use cxi_api::manifest::{ImageManifest, ManifestModule};
+use cxi_driver_images::manifest::{ImageManifest, ManifestModule};
 
 use crate::{
     symvers::Symbols,

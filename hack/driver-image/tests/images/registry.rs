@@ -3,13 +3,13 @@
 use std::{fs, path::Path};
 
 use crate::lab::{StandIn, lab};
-use cxi_api::manifest::{ImageManifest, ManifestModule};
 use cxi_control_plane::Registry;
 use cxi_driver_image::{
     push::{Tls, push},
     registry::tags,
     storage::Use,
 };
+use cxi_driver_images::manifest::{ImageManifest, ManifestModule};
 
 /// An image without modules, whose manifest claims one.
 fn hollow(held: &Use, name: &str) {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use crate::lab::{StandIn, lab};
-use cxi_api::manifest::ImageManifest;
 use cxi_driver_image::{
     Error,
     build::{BUILD_ID_LABEL, Built, Inputs},
@@ -15,6 +14,7 @@ use cxi_driver_image::{
     verify::{Expected, Lie, verify},
 };
 use cxi_driver_images::containerfile::LABEL_PREFIX;
+use cxi_driver_images::manifest::ImageManifest;
 
 const STACK: [&str; 5] = ["cxi_eth", "cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user"];
 
