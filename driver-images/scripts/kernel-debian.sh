@@ -25,9 +25,10 @@ for package in *.deb; do
     [ -e "$package" ] || continue
     case $(dpkg-deb --field "$package" Package) in
         linux-image-* | linux-modules-*)
-            dpkg-deb --fsys-tarfile "$package" | tar -x -C /cxi/host --wildcards "*lib/modules/*" ;;
+            # On Ubuntu the one has no modules, which are in the others.
+            dpkg-deb --fsys-tarfile "$package" | tar -x -C /cxi/host --exclude="./boot" --exclude="./usr/share" ;;
         *) dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C / ;;
     esac
 done
 rm -rf /var/lib/apt/lists/*
-check
+check "/usr/src/linux-headers-$kernel"

@@ -33,9 +33,11 @@ pub const LABEL_PREFIX: &str = "cxi.hpe.com/";
 pub fn from_context() -> String {
     let secrets = SIGNING_SECRETS.map(|id| format!("--mount=type=secret,id={id} "));
     let driver = [
-        format!("COPY {SOURCES} /cxi/sources\nCOPY {DIGESTS} /cxi/digests\nCOPY {FIRMWARE} /cxi/firmware\n"),
+        format!("COPY {SOURCES} /cxi/sources\n"),
         write(&[BUILD, COLLECT]),
         run(BUILD, VERSIONS),
+        // Other firmware does not compile the modules again. Its digest is among those of the sources.
+        format!("COPY {DIGESTS} /cxi/digests\nCOPY {FIRMWARE} /cxi/firmware\n"),
         // Secrets are not part of what makes a cached layer another one; this is.
         format!("ARG {SIGNER}\nRUN {}sh /cxi/bin/{}{VERSIONS}\n", secrets.concat(), COLLECT.name),
     ];

@@ -60,18 +60,6 @@ depends) printf "  Depends: linux-headers-6.8.0-45\n  Depends: libc6\n" ;;
 esac
 "#;
 
-/// The tar of busybox, without options that it does not have.
-const TAR: &str = r#"
-for argument; do
-    shift
-    case $argument in
-    --wildcards | --keep-directory-symlink | "*lib/modules/*") ;;
-    *) set -- "$@" "$argument" ;;
-    esac
-done
-exec busybox tar "$@"
-"#;
-
 /// The packages here are archives of cpio and tar.
 const DPKG_DEB: &str = r#"
 case $1 in
@@ -116,7 +104,6 @@ impl Builder {
             ("apt-get", APT_GET),
             ("apt-cache", APT_CACHE),
             ("dpkg-deb", DPKG_DEB),
-            ("tar", TAR),
             ("rpm2cpio", "cat \"$1\""),
             ("rpm", "echo \"rpm $*\" >> /calls; exit 1"),
         ];
@@ -125,6 +112,8 @@ impl Builder {
             fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
+        // That of busybox has other options, and does not mind what it does not find.
+        this.program("/bin/tar");
         for entry in fs::read_dir(scripts()).unwrap() {
             let script = entry.unwrap().path();
             fs::copy(&script, this.path("cxi/bin").join(script.file_stem().unwrap())).unwrap();
@@ -134,6 +123,16 @@ impl Builder {
 
     fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
+    }
+
+    /// Brings a program of this machine, with its libraries.
+    fn program(&self, file: &str) {
+        let libraries = String::from_utf8(Command::new("ldd").arg(file).output().unwrap().stdout).unwrap();
+        for file in libraries.split_whitespace().filter(|word| word.starts_with('/')).chain([file]) {
+            let to = self.path(file.trim_start_matches('/'));
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(file, to).unwrap();
+        }
     }
 
     /// Puts a package with these files into `place`.
@@ -225,12 +224,16 @@ fn ubuntu_asks_for_headers_what_they_need_and_the_modules() {
     builder.package("repository", "linux-headers-6.8.0-45.deb", &["usr/src/linux-headers-6.8.0-45/Makefile"]);
     let module = format!("lib/modules/{kernel}/kernel/configfs.ko");
     builder.package("repository", &format!("linux-modules-{kernel}.deb"), &[&module]);
+    // It has the kernel and no module.
+    let kernels_own = [format!("boot/vmlinuz-{kernel}"), "usr/share/doc/copyright".to_owned()];
+    let kernels_own = kernels_own.each_ref().map(String::as_str);
+    builder.package("repository", &format!("linux-image-{kernel}.deb"), &kernels_own);
 
     builder.run("kernel-debian", &[kernel]).unwrap();
     assert!(builder.reads(&format!("/{makefile}")).starts_with("linux-headers"));
     assert!(builder.path("usr/src/linux-headers-6.8.0-45/Makefile").is_file());
     assert!(builder.path("cxi/host").join(module).is_file());
-    let wanted = format!("linux-headers-{kernel} linux-headers-6.8.0-45 linux-modules-{kernel}");
+    let wanted = format!("linux-headers-{kernel} linux-headers-6.8.0-45 linux-image-{kernel} linux-modules-{kernel}");
     assert_eq!(builder.calls(), format!("apt-get update -qq\napt-get download -qq {wanted}\n"));
 }
 
