@@ -49,6 +49,11 @@ impl Default for Machine {
     }
 }
 
+/// Everything that QEMU emulates, but for what it emulates slowly: moving memory byte by byte, which kernels do where a
+/// processor says that it is good at it (a copied page takes four times as long), and a fifth level of page tables. Without
+/// them a node takes a fifth less of this machine's time.
+const PROCESSOR: &str = "max,-erms,-fsrm,-la57";
+
 /// Where QEMU is.
 ///
 /// # Errors
@@ -70,7 +75,7 @@ impl Machine {
 
     pub(crate) fn arguments(&self, kernel: &Kernel, initrd: &Path) -> Vec<String> {
         let mut words: Vec<String> =
-            ["-accel", "tcg", "-M", "pc", "-cpu", "max", "-nodefaults", "-no-user-config", "-display", "none"]
+            ["-accel", "tcg", "-M", "pc", "-cpu", PROCESSOR, "-nodefaults", "-no-user-config", "-display", "none"]
                 .map(str::to_owned)
                 .to_vec();
         let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
