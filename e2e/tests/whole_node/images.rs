@@ -11,10 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use cxi_api::manifest::ImageManifest;
 use cxi_control_plane::{Progress, Tool, Toolbox};
-use cxi_driver_image::{
-    lab::{Lab, StandIn},
-    unpack,
-};
+use cxi_driver_image::{lab::Lab, unpack};
 use cxi_driver_images::KernelName;
 use cxi_e2e::{
     harness::REPOSITORY,
@@ -88,11 +85,9 @@ fn drivers(lab: &Lab, kernel: &Kernel, directory: &Path) -> [Result<(Image, Imag
 
 /// A driver image of the pipeline, and its manifest.
 fn driver(lab: &Lab, kernel: &Kernel, release: &str, directory: &Path) -> Result<(Image, ImageManifest)> {
-    let sources = StandIn::generate(release)?;
-    let recipe = lab.recipe(sources.inputs()?, "cxi-whole-node", &directory.join("logs"));
     let kernel: KernelName = kernel.release.parse()?;
     let step = Progress::stderr().step(&format!("driver image {release} for {kernel}"));
-    let built = recipe.build(&lab.buildah, release, &kernel)?;
+    let built = lab.stand_in(release, &kernel, &directory.join("logs"))?;
     step.done();
     let contents = unpack::image(&lab.buildah, &built.reference)?;
     let manifest = ImageManifest::parse(&contents.manifest.context("an image of the pipeline has a manifest")?)?;

@@ -14,7 +14,8 @@ use cxi_driver_images::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    buildah::{Buildah, Failed},
+    architecture::Architecture,
+    buildah::{Buildah, Failed, lacks_ids},
     error::{Attempt, Error, Result},
     stage::{self, Context},
     storage::Use,
@@ -43,8 +44,8 @@ pub struct Recipe {
     pub builder_image: Option<String>,
     /// Image that the driver image is made on, instead of the distribution's own.
     pub runtime_image: Option<String>,
-    /// Architecture as OCI spells it, when it is not this machine's.
-    pub arch: Option<String>,
+    /// What it is for, when the kernel's name does not tell and it is not what this machine is.
+    pub arch: Option<Architecture>,
     /// Key and certificate to sign the modules with.
     pub signing: Option<(PathBuf, PathBuf)>,
     /// Modules that must come out, as in `/sys/module`; whatever comes out when empty.
@@ -106,6 +107,7 @@ impl Recipe {
     pub fn build(&self, buildah: &Buildah, version: &str, kernel: &KernelName) -> Result<Built> {
         let reference = self.reference(version, kernel)?;
         self.find(buildah, version, kernel)?;
+        let arch = Architecture::to_build(self.arch, kernel)?;
         let bases = self.bases(kernel)?;
         let context = stage::stage(&self.inputs.of_release(version))?;
         let logs = self.logs.join(ImageTag::new(version, kernel).map_err(|e| Error::Input(e.to_string()))?.as_str());
@@ -117,12 +119,13 @@ impl Recipe {
         let file = context.path().join("Containerfile");
         fs::write(&file, containerfile::from_context()).attempt(|| format!("write {}", file.display()))?;
         let held = Use::begin(buildah)?;
-        let unnamed = self.run(&held, &context, &file, &bases, (version, kernel), epoch, &logs)?;
+        let unnamed = self.run(&held, &context, &file, &bases, (version, kernel, arch), epoch, &logs)?;
 
         let contents = unpack::image(buildah, &unnamed)?;
         let expected = Expected {
             kernel_in_tag: Some(kernel.in_tag()),
             driver_version: Some(version.to_owned()),
+            arch: Some(arch),
             modules: self.modules.clone(),
             kernel_symbols: None,
         };
@@ -163,7 +166,7 @@ impl Recipe {
         context: &Context,
         file: &Path,
         bases: &Bases,
-        (version, kernel): (&str, &KernelName),
+        (version, kernel, arch): (&str, &KernelName, Architecture),
         epoch: u64,
         logs: &Path,
     ) -> Result<String> {
@@ -191,7 +194,7 @@ impl Recipe {
             let signer = tree::file_digest(key)? + &tree::file_digest(certificate)?;
             arguments.push(format!("--build-arg={SIGNER}={:x}", Sha256::digest(signer)));
         }
-        if let Some(arch) = &self.arch {
+        if arch != Architecture::HERE {
             arguments.push(format!("--arch={arch}"));
         }
         if self.no_cache {
@@ -279,6 +282,8 @@ pub fn explain(output: &str, builder: &str) -> String {
             .to_owned()
     } else if let Some(reason) = reason {
         reason.to_owned()
+    } else if let Some(why) = lacks_ids(output) {
+        why.to_owned()
     } else if let Some(image) = output.lines().rev().find_map(not_here) {
         format!(
             "the image {image} is not here and may not be pulled: leave --offline out, bring the image here, or name another \
@@ -316,6 +321,10 @@ mod tests {
         "the builder image debian cannot be had"
     )]
     #[case("Error: creating build container: r/micro:1: image not known", "the image r/micro:1 is not here")]
+    #[case(
+        "error: finding newgidmap: exec: \"newgidmap\": executable file not found in $PATH",
+        "buildah has no user ids"
+    )]
     #[case("whatever\nerror building: exit status 7\n", "buildah failed: error building: exit status 7")]
     #[case("", "buildah failed: it printed nothing")]
     fn failures_are_one_sentence(#[case] output: &str, #[case] begins: &str) {

@@ -111,9 +111,21 @@ pub fn said(command: &mut Command, program: &'static str, package: &'static str)
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if let Some(why) = lacks_ids(&text) {
+        return Err(Error::Input(why.to_owned()));
+    }
     // What comes before the last line are warnings, and tries that were repeated.
     let last = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it printed nothing");
     Err(Error::Program { what: program.to_owned(), said: last.to_owned() })
+}
+
+/// What a user who is not root lacks to build images, if that is why buildah failed.
+pub(crate) fn lacks_ids(output: &str) -> Option<&'static str> {
+    const SIGNS: [&str; 4] = ["newuidmap", "newgidmap", "insufficient UIDs or GIDs", "Error during unshare"];
+    SIGNS.iter().any(|sign| output.contains(sign)).then_some(
+        "buildah has no user ids to build with, which a user other than root needs: install the package uidmap and give the \
+         user some (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER), or build as root",
+    )
 }
 
 fn not_started(program: &'static str, package: &'static str, error: std::io::Error) -> Error {

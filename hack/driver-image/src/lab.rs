@@ -8,10 +8,11 @@ use std::{
 };
 
 use cxi_control_plane::{Progress, cache};
+use cxi_driver_images::KernelName;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    build::{Inputs, Recipe},
+    build::{Built, Inputs, Recipe},
     buildah::{Buildah, said},
     error::{Attempt, Error, Result},
     source::Source,
@@ -31,6 +32,9 @@ const SOURCES: &str = "deb http://deb.debian.org/debian bookworm main\n\
 
 /// Trees with modules, each after those that it needs.
 const TREES: [&str; 3] = ["cray-slingshot-base-link", "sl-driver", "cray-cxi-driver"];
+
+/// Modules that come out of them, sorted.
+pub const STACK: [&str; 5] = ["cxi_eth", "cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user"];
 
 /// Where such images are built.
 #[derive(Debug)]
@@ -77,6 +81,18 @@ impl Lab {
             logs: logs.to_owned(),
             ..Recipe::default()
         }
+    }
+
+    /// The image of a release of the stand-in. Whoever asks a second time for the same kernel, in whichever test, gets what was
+    /// built the first time, in seconds.
+    ///
+    /// # Errors
+    /// If it cannot be built.
+    pub fn stand_in(&self, release: &str, kernel: &KernelName, logs: &Path) -> Result<Built> {
+        let sources = StandIn::generate(release)?;
+        let recipe =
+            Recipe { modules: STACK.map(str::to_owned).into(), ..self.recipe(sources.inputs()?, "cxi-test", logs) };
+        recipe.build(&self.buildah, release, kernel)
     }
 }
 

@@ -19,12 +19,16 @@ pub struct Tls {
 /// # Errors
 /// If it is not there, not right, or cannot be pushed.
 pub fn push(buildah: &Buildah, image: &str, to: Option<&str>, tls: Tls) -> Result<String> {
-    if buildah.inspect(image)?.is_none() {
+    let Some(found) = buildah.inspect(image)? else {
         return Err(Error::Input(format!(
             "there is no image {image} here: build it first; `buildah images` lists what is here"
         )));
-    }
-    let expected = Expected { kernel_in_tag: crate::verify::kernel_in_tag(image), ..Expected::default() };
+    };
+    let expected = Expected {
+        kernel_in_tag: crate::verify::kernel_in_tag(image),
+        arch: found.arch.parse().ok(),
+        ..Expected::default()
+    };
     let lies: Vec<String> =
         verify(&unpack::image(buildah, image)?, &expected).iter().map(ToString::to_string).collect();
     if !lies.is_empty() {

@@ -102,6 +102,8 @@ pub fn prune(buildah: &Buildah, keep: usize) -> Result<Pruned> {
 /// Where a storage is, and whose.
 struct Place {
     root: PathBuf,
+    /// How layers are kept: overlay, or vfs where a user who is not root has nothing better.
+    driver: String,
     /// Nothing is in it but what this pipeline made.
     ours: bool,
 }
@@ -112,13 +114,15 @@ impl Place {
         #[serde(rename_all = "PascalCase")]
         struct Store {
             graph_root: PathBuf,
+            graph_driver_name: String,
         }
         #[derive(Deserialize)]
         struct Info {
             store: Store,
         }
         let info: Info = told(buildah, &["info"])?;
-        Ok(Self { root: info.store.graph_root, ours: buildah.storage.is_some() })
+        let Store { graph_root: root, graph_driver_name: driver } = info.store;
+        Ok(Self { root, driver, ours: buildah.storage.is_some() })
     }
 
     fn lock(&self) -> PathBuf {
@@ -141,6 +145,12 @@ impl Place {
                 Err(Error::Io { attempt: format!("lock {}", self.lock().display()), source })
             }
         }
+    }
+
+    /// When an image came into the storage. The date that is in it is the one that it was given.
+    fn made(&self, id: &str) -> SystemTime {
+        let path = self.root.join(format!("{}-images", self.driver)).join(id);
+        fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     fn free(&self) -> Result<u64> {
@@ -179,7 +189,7 @@ fn remove(buildah: &Buildah, place: &Place, keep: usize) -> Result<(usize, usize
     } else {
         ours(buildah, "--filter=dangling=true")?
     };
-    let mut ends: Vec<(SystemTime, String)> = ends.into_iter().map(|id| (made(&place.root, &id), id)).collect();
+    let mut ends: Vec<(SystemTime, String)> = ends.into_iter().map(|id| (place.made(&id), id)).collect();
     ends.sort();
     ends.truncate(ends.len().saturating_sub(keep));
     let ends: Vec<String> = ends.into_iter().map(|(_, id)| id).collect();
@@ -201,12 +211,6 @@ fn ours(buildah: &Buildah, option: &str) -> Result<HashSet<String>> {
 /// An id without its algorithm, as the storage has it.
 fn bare(id: &str) -> String {
     id.trim_start_matches("sha256:").to_owned()
-}
-
-/// When an image came into the storage. The date that is in it is the one that it was given.
-fn made(root: &Path, id: &str) -> SystemTime {
-    let path = root.join("overlay-images").join(id);
-    fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Calls buildah with so many names that no command line is too long.

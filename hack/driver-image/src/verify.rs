@@ -8,6 +8,7 @@ use std::{
 use cxi_driver_images::manifest::{ImageManifest, ManifestModule};
 
 use crate::{
+    architecture::Architecture,
     symvers::Symbols,
     unpack::{Contents, Module, PROGRAMS},
 };
@@ -19,6 +20,8 @@ pub struct Expected {
     pub kernel_in_tag: Option<String>,
     /// Driver version.
     pub driver_version: Option<String>,
+    /// Architecture.
+    pub arch: Option<Architecture>,
     /// Modules that must be there, as in `/sys/module`.
     pub modules: Vec<String>,
     /// The kernel's `Module.symvers`; what the image itself tells is used without it.
@@ -98,6 +101,10 @@ fn identity(manifest: &ImageManifest, expected: &Expected) -> Vec<Lie> {
     if let Some(version) = expected.driver_version.as_ref().filter(|version| **version != manifest.driver_version) {
         let said = &manifest.driver_version;
         lies.push(Lie::OtherImage(format!("it is to be release {version}, its manifest says {said}")));
+    }
+    let said = &manifest.arch;
+    if let Some(arch) = expected.arch.filter(|arch| !said.is_empty() && arch.machine() != said) {
+        lies.push(Lie::OtherImage(format!("it is to be for {arch}, and was built by programs for {said}")));
     }
     lies
 }

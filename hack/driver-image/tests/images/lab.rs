@@ -23,6 +23,13 @@ impl Deref for Lab {
     }
 }
 
+impl Lab {
+    /// A text without the kernel's name, which is another one next month.
+    pub fn without_kernel(&self, text: &str) -> String {
+        text.replace(self.kernel.as_str(), "KERNEL").replace(&self.kernel.in_tag(), "KERNEL")
+    }
+}
+
 /// The lab; made when first asked for.
 pub fn lab() -> &'static Lab {
     static LAB: OnceLock<Lab> = OnceLock::new();
@@ -34,10 +41,11 @@ pub fn lab() -> &'static Lab {
     })
 }
 
-/// Debian keeps only the last few kernels, so which there are is asked anew each time.
+/// Debian keeps only the last few kernels, so which there are is asked anew each time. Of the line and flavour that guests load
+/// such images on, so that they are built once for all tests.
 fn newest_kernel(buildah: &Buildah, builder: &str) -> KernelName {
     let container = buildah.run(["from", "--pull-never", builder]).unwrap().trim().to_owned();
-    let ask = "apt-get update -qq >&2 && apt-cache depends linux-headers-cloud-$(dpkg --print-architecture)";
+    let ask = "apt-get update -qq >&2 && apt-cache depends linux-headers-6.12-cloud-$(dpkg --print-architecture)";
     let answer = buildah.run(["run", "--isolation", "chroot", &container, "--", "sh", "-c", ask]);
     buildah.run(["rm", &container]).unwrap();
     let answer = answer.expect("the builder asks Debian's mirror which kernels there are");

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::lab::{StandIn, lab};
+use crate::{lab::lab, stand_in::first};
 use cxi_control_plane::Registry;
 use cxi_driver_image::{
     push::{Tls, push},
@@ -41,11 +41,8 @@ fn what_is_pushed_is_listed_and_what_is_not_right_is_not_pushed() {
     let insecure = Tls { insecure: true };
     assert!(tags(&repository, insecure).unwrap().is_empty(), "a repository that nobody pushed to");
 
-    let sources = StandIn::generate("13.0.0").unwrap();
-    let logs = tempfile::tempdir().unwrap();
-    let recipe = lab.recipe(sources.inputs().unwrap(), "cxi-test-push", logs.path());
-    let built = recipe.build(&lab.buildah, "13.0.0", &lab.kernel).unwrap();
-    let to = built.reference.replace("localhost/cxi-test-push", &repository);
+    let built = first();
+    let to = built.reference.replace("localhost/cxi-test", &repository);
     assert_eq!(push(&lab.buildah, &built.reference, Some(&to), insecure).unwrap(), to);
     let tag = format!("13.0.0-{}", lab.kernel.in_tag());
     assert_eq!(tags(&repository, insecure).unwrap(), [tag].into());
@@ -60,6 +57,6 @@ fn what_is_pushed_is_listed_and_what_is_not_right_is_not_pushed() {
         push(&lab.buildah, &built.reference, None, insecure).unwrap_err().to_string(),
         push(&lab.buildah, "localhost/nothing:1", None, insecure).unwrap_err().to_string(),
     ];
-    let said = refusals.join("\n").replace(lab.kernel.as_str(), "KERNEL");
+    let said = lab.without_kernel(&refusals.join("\n"));
     insta::assert_snapshot!("refusals", said);
 }

@@ -57,13 +57,14 @@ pub struct Verify {
 
 impl Verify {
     pub fn run(&self, buildah: &Buildah) -> Result<()> {
-        have(buildah, &self.image)?;
+        let image = have(buildah, &self.image)?;
         let symbols = self.symvers.as_ref().map(std::fs::read_to_string).transpose();
         let symbols =
             symbols.with_context(|| format!("cannot read {}", self.symvers.clone().unwrap_or_default().display()))?;
         let expected = Expected {
             kernel_in_tag: kernel_in_tag(&self.image),
             driver_version: self.driver_version.clone(),
+            arch: image.arch.parse().ok(),
             modules: self.modules.iter().map(|name| name.replace('-', "_")).collect(),
             kernel_symbols: symbols.map(|text| symvers::parse(&text)),
         };

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use cxi_control_plane::cache;
 use cxi_driver_image::{
+    architecture::Architecture,
     build::{Inputs, Recipe},
     source::Source,
 };
@@ -37,9 +38,10 @@ pub struct Options {
     /// Whose kernel it is; told by the kernel's name when left out
     #[arg(long, value_enum)]
     distro: Option<Distro>,
-    /// Architecture, as in linux/ARCH; this machine's when left out. Another one needs qemu-user-static
+    /// Architecture, amd64 or arm64; what the kernel's name tells when left out, else this machine's. Another one than this
+    /// machine's needs qemu-user-static
     #[arg(long, value_name = "ARCH")]
-    arch: Option<String>,
+    arch: Option<Architecture>,
     /// Image to build in, with the distribution's compiler; the distribution's public image when left out
     #[arg(long, value_name = "IMAGE")]
     builder_image: Option<String>,
@@ -114,7 +116,7 @@ impl Options {
             }),
             builder_image: self.builder_image.clone(),
             runtime_image: self.runtime_image.clone(),
-            arch: self.arch.clone(),
+            arch: self.arch,
             signing: self.signing_key.clone().zip(self.signing_certificate.clone()),
             modules: self.modules.iter().map(|name| name.replace('-', "_")).collect(),
             epoch: self.timestamp,
