@@ -65,8 +65,17 @@ fn built(name: &str) -> PathBuf {
     file
 }
 
-/// The root of a node with everything that a test may want, but for what `more` adds.
+/// The root of a node with everything that a test may want.
 pub fn tree(kernel: &Kernel) -> Tree {
+    tree_with(kernel, &[A, B])
+}
+
+/// The same without the usual driver images.
+pub fn tree_without_images(kernel: &Kernel) -> Tree {
+    tree_with(kernel, &[])
+}
+
+fn tree_with(kernel: &Kernel, releases: &[&str]) -> Tree {
     let worker = Toolbox::ensure(&[Family::KmmWorker], &Progress::stderr()).unwrap();
     let programs = vec![
         built("cxi-agent"),
@@ -74,7 +83,8 @@ pub fn tree(kernel: &Kernel) -> Tree {
         built("cxi-cdi-generator"),
         worker.path(Tool::KmmWorker).unwrap().to_path_buf(),
     ];
-    Node { releases: vec![A.to_owned(), B.to_owned()], programs }.tree(kernel, &Progress::stderr()).unwrap()
+    let releases = releases.iter().map(|&release| release.to_owned()).collect();
+    Node { releases, programs }.tree(kernel, &Progress::stderr()).unwrap()
 }
 
 /// The initrds of this run, which many tests share.

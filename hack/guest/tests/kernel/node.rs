@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cxi_api::{CXIDriverSpec, CXINode, RevisionId, Timestamp, manifest::ImageManifest, node_report::NodeReport};
+use cxi_api::{CXIDriverSpec, CXINode, RevisionId, Timestamp, node_report::NodeReport};
 use cxi_guest::{Guest, Kernel, Machine, Output};
 use kube::{
     Api,
@@ -16,7 +16,10 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::lab::{self, Slot};
+use crate::{
+    images::Images,
+    lab::{self, Slot},
+};
 
 /// All modules, sorted.
 pub const STACK: [&str; 5] = ["cxi_eth", "cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user"];
@@ -35,6 +38,7 @@ pub struct Node {
     pub guest: Guest,
     kernel: Kernel,
     name: String,
+    images: Images,
     runtime: Runtime,
     nodes: Api<CXINode>,
     // Last: another guest may only begin when this one has ended.
@@ -47,8 +51,18 @@ impl Node {
         Self::boot_with(machine, kernel, &lab::initrd(kernel))
     }
 
-    /// The same with another root.
+    /// The same with another root, which has the usual images.
     pub fn boot_with(machine: &Machine, kernel: &Kernel, initrd: &Path) -> Self {
+        Self::boot_from(machine, kernel, initrd, Images::by_make(kernel))
+    }
+
+    /// The same with these images instead of the usual ones.
+    pub fn boot_with_images(machine: &Machine, kernel: &Kernel, images: Images) -> Self {
+        let initrd = images.initrd(kernel);
+        Self::boot_from(machine, kernel, &initrd, images)
+    }
+
+    fn boot_from(machine: &Machine, kernel: &Kernel, initrd: &Path, images: Images) -> Self {
         let slot = Slot::take();
         let name = machine.name.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -66,7 +80,7 @@ impl Node {
                 "KUBECONFIG=/etc/kubeconfig exec cxi-agent report --node-name {name} --interval 500ms >/run/agent.log 2>&1"
             ))
             .unwrap();
-        Self { guest, kernel: kernel.clone(), name, runtime, nodes, _slot: slot }
+        Self { guest, kernel: kernel.clone(), name, images, runtime, nodes, _slot: slot }
     }
 
     /// What the init container of KMM's worker pod does: copies the modules for this kernel, and firmware, out of the image.
@@ -76,6 +90,19 @@ impl Node {
                 "rm -rf /tmp/opt; mkdir -p /tmp/opt/lib/modules; \
                  cp -R {image}/opt/lib/modules/$(uname -r) /tmp/opt/lib/modules && \
                  mkdir -p /tmp/opt/lib/firmware && cp -R {image}/opt/lib/firmware/* /tmp/opt/lib/firmware"
+            ))
+            .unwrap()
+    }
+
+    /// The same with the programs of the image and nothing else, as in a container of it; without firmware.
+    fn extract_inside(&mut self, image: &str) -> Output {
+        let kernel = &self.kernel.release;
+        self.guest
+            .run(&format!(
+                "rm -rf /tmp/opt; mkdir -p {image}/tmp; mount -o bind /tmp {image}/tmp; \
+                 PATH=/bin chroot {image} /bin/sh -c \
+                 'mkdir -p /tmp/opt/lib/modules; cp -R /opt/lib/modules/{kernel} /tmp/opt/lib/modules'; \
+                 status=$?; umount {image}/tmp; exit $status"
             ))
             .unwrap()
     }
@@ -110,7 +137,8 @@ impl Node {
 
     /// Extracts and loads a release, which must work.
     pub fn install(&mut self, release: &str) {
-        let output = self.extract(&format!("/images/{release}"));
+        let image = format!("/images/{release}");
+        let output = if self.images.have_programs() { self.extract_inside(&image) } else { self.extract(&image) };
         assert_eq!(output.status, 0, "{}", output.text());
         let output = self.load();
         assert_eq!(output.status, 0, "{}", output.text());
@@ -124,10 +152,7 @@ impl Node {
 
     /// Build-ids of a release by the manifest in its image.
     pub fn build_ids(&self, release: &str) -> BTreeMap<String, String> {
-        let file = lab::driver(&self.kernel, release).root().join("opt/cxi/manifest.json");
-        let manifest = ImageManifest::parse(&fs::read_to_string(file).unwrap()).unwrap();
-        assert_eq!(manifest.kernel, self.kernel.release);
-        manifest.build_ids()
+        self.images.build_ids(&self.kernel, release)
     }
 
     /// Asks the agent as the operator does at the beginning of a phase, saying which release is expected, and waits for the

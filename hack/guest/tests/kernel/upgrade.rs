@@ -1,20 +1,26 @@
 //! An upgrade and the way back, with everything that a node proves on the way.
 
 use cxi_api::node_report::Link;
-use cxi_guest::{Flavour, Line, Machine};
+use cxi_guest::{Flavour, Kernel, Line, Machine};
 use rstest::rstest;
 
 use crate::{
+    images::Images,
     lab::{self, A, B, KERNELS},
     node::{Node, STACK, proves},
 };
 
 #[rstest]
-#[case::the_older_kernel("node-6-1", KERNELS[0])]
-#[case::the_newer_kernel("node-6-12", KERNELS[1])]
-fn a_driver_is_swapped_and_swapped_back(#[case] name: &str, #[case] kernel: (Line, Flavour)) {
+#[case::the_older_kernel("node-6-1", KERNELS[0], Images::by_make)]
+#[case::the_newer_kernel_and_images_of_the_pipeline("node-6-12", KERNELS[1], Images::by_pipeline)]
+fn a_driver_is_swapped_and_swapped_back(
+    #[case] name: &str,
+    #[case] kernel: (Line, Flavour),
+    #[case] images: fn(&Kernel) -> Images,
+) {
     let kernel = lab::kernel(kernel);
-    let mut node = Node::boot(&Machine { name: name.into(), nics: 3, ..Machine::default() }, &kernel);
+    let machine = Machine { name: name.into(), nics: 3, ..Machine::default() };
+    let mut node = Node::boot_with_images(&machine, &kernel, images(&kernel));
     let (a, b) = (node.build_ids(A), node.build_ids(B));
     assert!(a.iter().all(|(module, id)| b[module] != *id), "two releases have no module in common");
 
