@@ -30,10 +30,11 @@ const AUTHORED: [(&str, &str); 9] = [
 ];
 
 /// Files of the chart that are those of `deploy/monitoring`.
-const MONITORING: [(&str, &str); 3] = [
+const MONITORING: [(&str, &str); 4] = [
     ("files/alerts.yaml", include_str!("../../deploy/monitoring/alerts.yaml")),
     ("files/dashboard.json", include_str!("../../deploy/monitoring/dashboard.json")),
     ("files/podmonitor.yaml", include_str!("../../deploy/monitoring/podmonitor.yaml")),
+    ("files/servicemonitor.yaml", include_str!("../../deploy/monitoring/servicemonitor.yaml")),
 ];
 
 /// Path below the chart's directory and text of every file.

@@ -233,12 +233,20 @@ fn values_reach_the_objects() -> Result<()> {
     Ok(())
 }
 
+/// What the chart has for the Prometheus operator and Grafana.
+fn monitoring(values: &str) -> Result<Objects> {
+    let mut with = helmed(&["--set", values])?;
+    for key in installed()?.keys() {
+        with.remove(key);
+    }
+    Ok(with)
+}
+
 #[test]
 fn monitoring_is_that_of_deploy_monitoring() -> Result<()> {
-    let values =
+    ensure!(monitoring("replicas=1")?.is_empty(), "there is monitoring that nobody asked for");
+    let pods =
         "monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true";
-    let mut with = helmed(&["--set", values])?;
-    with.retain(|key, _| ["PodMonitor", "PrometheusRule", "ConfigMap"].iter().any(|kind| key.starts_with(kind)));
     let trimmed = |objects: Objects| {
         changed(objects, |key, object| {
             if key.starts_with("ConfigMap") {
@@ -248,7 +256,26 @@ fn monitoring_is_that_of_deploy_monitoring() -> Result<()> {
             }
         })
     };
-    same(&trimmed(with), &trimmed(kustomized("monitoring")?))
+    same(&trimmed(monitoring(pods)?), &trimmed(kustomized("monitoring")?))?;
+    let services = objects(&std::fs::read_to_string(deploy().join("monitoring/servicemonitor.yaml"))?)?;
+    same(&monitoring("monitoring.serviceMonitor.enabled=true")?, &services)
+}
+
+#[test]
+fn values_reach_what_is_scraped() -> Result<()> {
+    for (kind, endpoints) in [("podMonitor", "podMetricsEndpoints"), ("serviceMonitor", "endpoints")] {
+        let values =
+            ["enabled=true", "interval=1m", "scrapeTimeout=50s"].map(|value| format!("monitoring.{kind}.{value}"));
+        let objects = monitoring(&format!("{},monitoring.labels.release=prometheus", values.join(",")))?;
+        let monitors: Vec<_> = objects.values().filter(|object| object["kind"] != "Service").collect();
+        ensure!(monitors.len() == 2, "{kind}: {monitors:#?}");
+        for monitor in monitors {
+            let endpoint = &monitor["spec"][endpoints][0];
+            ensure!(endpoint["interval"] == "1m" && endpoint["scrapeTimeout"] == "50s", "{monitor:#}");
+            ensure!(monitor["metadata"]["labels"]["release"] == "prometheus", "{monitor:#}");
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -263,6 +290,8 @@ fn nonsense_in_values_is_refused_by_name() -> Result<()> {
         ("openshift=perhaps", "openshift"),
         ("networkPolicy.apiServerPorts={0}", "apiServerPorts"),
         ("monitoring.podMonitor.interval=often", "interval"),
+        ("monitoring.serviceMonitor.scrapeTimeout=10", "scrapeTimeout"),
+        ("monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true", "enable one of them"),
         ("kmm.required=true", "Kernel Module Management is not installed"),
     ] {
         let refusal = helm(&["--set", value]).err().with_context(|| format!("{value} was accepted"))?;

@@ -176,31 +176,38 @@ fn bundle_as_olm_installs_it() -> Result<Vec<Value>> {
 /// The types in the Prometheus operator's own CRDs, nobody of whom acts on them.
 fn what_is_for_the_prometheus_operator_is_what_its_crds_want(plane: &ControlPlane) -> Result<()> {
     let crds = prometheus_crds(&Progress::stderr())?;
-    for plural in ["podmonitors", "prometheusrules"] {
+    for plural in ["podmonitors", "servicemonitors", "prometheusrules"] {
         apply(plane, &crds.join(format!("monitoring.coreos.com_{plural}.yaml")).display().to_string())?;
     }
     plane.wait_for_crds()?;
     let kustomization = root().join("deploy/monitoring").display().to_string();
     plane.kubectl(&["apply", "--server-side", "--dry-run=server", "-k", &kustomization])?;
+    accepts(plane, &text("deploy/monitoring/servicemonitor.yaml")?)?;
 
     let helm = Toolbox::ensure(&[Family::Helm], &Progress::stderr())?.path(Tool::Helm)?.to_owned();
-    let mut template = Command::new(helm);
-    template.args(["template", "cxi-operator"]).arg(root().join("deploy/helm/cxi-operator"));
-    template.args(["--namespace", NAMESPACE, "--set", "monitoring.podMonitor.enabled=true"]);
-    template.args(["--set", "monitoring.prometheusRule.enabled=true", "--set", "monitoring.dashboard.enabled=true"]);
-    let output = template.output().context("run helm")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let objects = String::from_utf8(output.stdout)?;
-    for kind in ["PodMonitor", "PrometheusRule"] {
-        ensure!(objects.contains(&format!("\nkind: {kind}\n")), "the chart has no {kind}");
+    for (value, kind) in [("podMonitor", "PodMonitor"), ("serviceMonitor", "ServiceMonitor")] {
+        let mut template = Command::new(&helm);
+        template.args(["template", "cxi-operator"]).arg(root().join("deploy/helm/cxi-operator"));
+        template.args(["--namespace", NAMESPACE, "--set", &format!("monitoring.{value}.enabled=true")]);
+        template.args(["--set", "monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true"]);
+        let output = template.output().context("run helm")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let objects = String::from_utf8(output.stdout)?;
+        for kind in [kind, "PrometheusRule"] {
+            ensure!(objects.contains(&format!("\nkind: {kind}\n")), "the chart has no {kind}");
+        }
+        accepts(plane, &objects)?;
     }
-    accepts(plane, &objects)?;
 
     let mut rule = documents("deploy/monitoring/alerts.yaml")?.remove(0);
     let alert = rule.pointer_mut("/spec/groups/0/rules/0").and_then(Value::as_object_mut).context("an alert")?;
     alert.remove("expr");
     let refusal = accepts(plane, &rule.to_string()).err().context("an alert without expression was accepted")?;
     ensure!(refusal.to_string().contains("expr"), "{refusal}");
+    let mut monitor = documents("deploy/monitoring/servicemonitor.yaml")?.remove(1);
+    monitor["spec"].as_object_mut().context("spec")?.remove("endpoints");
+    let refusal = accepts(plane, &monitor.to_string()).err().context("a ServiceMonitor of nothing was accepted")?;
+    ensure!(refusal.to_string().contains("endpoints"), "{refusal}");
     Ok(())
 }
 
