@@ -127,10 +127,13 @@ fn schemas(bundle: &Bundle) -> Vec<String> {
     for example in bundle.examples() {
         let crds = bundle.of_kind("CustomResourceDefinition");
         let Some(crd) = crds.into_iter().find(|crd| crd["spec"]["names"]["kind"] == example["kind"]) else { continue };
-        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-        let fields = example["spec"].as_object().into_iter().flatten().map(|(field, _)| field);
-        let unknown = fields.filter(|field| schema[field.as_str()].is_null());
-        findings.extend(unknown.map(|field| format!("spec.{field} of {} has no schema", example["kind"])));
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        for part in ["spec", "status"] {
+            let known = &schema[part]["properties"];
+            let fields = example[part].as_object().into_iter().flatten().map(|(field, _)| field);
+            let unknown = fields.filter(|field| known[field.as_str()].is_null());
+            findings.extend(unknown.map(|field| format!("{part}.{field} of {} has no schema", example["kind"])));
+        }
     }
     findings
 }

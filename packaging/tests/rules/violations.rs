@@ -82,6 +82,7 @@ pub fn all() -> Vec<(&'static str, Spoil)> {
             }),
         ),
         ("schemas", example(|example| example["spec"]["novel"] = json!(1))),
+        ("schemas", example(|example| example["status"] = json!({ "novel": 1 }))),
         ("install modes", csv("/spec/installModes/0/supported", json!(true))),
         ("install modes", csv("/spec/installModes", json!([{ "type": "AllNamespaces", "supported": true }]))),
         ("no webhooks", csv("/spec/webhookdefinitions", json!([{ "type": "ValidatingAdmissionWebhook" }]))),
