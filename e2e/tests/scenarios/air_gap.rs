@@ -30,14 +30,14 @@ const NOT_HERE: &str = "oc mirror ";
 const MIRROR: &str = "mirror.site.example";
 
 /// The page's blocks of commands.
-fn blocks() -> Result<[String; 6]> {
+fn blocks() -> Result<[String; 7]> {
     let blocks = Page::read(PAGE)?.blocks("sh");
     blocks.try_into().map_err(|blocks: Vec<_>| anyhow::anyhow!("tell this test of all commands: {blocks:#?}"))
 }
 
 /// The command that lists KMM's images, where OLM has installed KMM.
 pub(crate) fn images_of_kmm(plane: &ControlPlane) -> Result<()> {
-    let [_, kmm, ..] = blocks()?;
+    let [_, _, kmm, ..] = blocks()?;
     let listed = Shell::of(plane)?.run(&kmm)?;
     let listed: Vec<_> = listed.lines().collect();
     for part in ["operator", "webhook-server", "worker"] {
@@ -105,11 +105,13 @@ fn program(name: &str) -> Result<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn images_reach_a_site_without_internet_as_the_page_says() -> Result<()> {
     let site = block_in_place(Site::new)?;
-    let [list, _kmm, direct, disk, oc_mirror, see] = blocks()?;
+    let [list, resolve, _kmm, direct, disk, oc_mirror, see] = blocks()?;
     block_in_place(|| the_page_lists_kernels_and_images(&site, &list))?;
 
     let mirror = site.mirror()?;
     block_in_place(|| {
+        let resolved = site.run(&resolve, &mirror)?;
+        ensure!(resolved.lines().eq(site.internet.with_digests()), "{resolved}");
         site.run(&direct, &mirror)?;
         site.internet.is_mirrored(&site.shell, &format!("{}/cxi", mirror.name())).context("copied directly")?;
         let other = site.mirror()?;

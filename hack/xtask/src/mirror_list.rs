@@ -1,18 +1,22 @@
 //! `cargo xtask mirror-list`
 
-use std::{fmt::Write as _, path::PathBuf, str::FromStr};
+mod place;
+mod resolve;
+
+use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use cxi_driver_images::{ImageTag, KernelName};
-use cxi_images::{FILE, Lock};
+use cxi_images::{Digest, FILE, Lock};
 
 use crate::steps::root;
+use place::Place;
 
 /// Prints every image that a site without a way to the registry has to bring in
 ///
-/// Our own images by digest, from images.lock; images of the driver by the tag that KMM asks for on nodes of each kernel; others
-/// as they are given. docs/air-gap.md has the whole way.
+/// Our own images by digest, from images.lock; images of the driver by the tag that KMM asks for on nodes of each kernel, and with
+/// --resolve by their digests, too; others as they are given. docs/air-gap.md has the whole way.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo xtask mirror-list --format skopeo --to registry.example.com/cxi \\
            --driver-image registry.hpc.example/hpe/cxi-driver --driver-version 13.1.0 --kernel 5.14.0-570.12.1.el9_6.x86_64\n\
@@ -45,6 +49,9 @@ pub struct Arguments {
     /// Name our own images by tag: for a release whose digests are not in images.lock, such as one that was built here
     #[arg(long)]
     by_tag: bool,
+    /// Ask registries, by skopeo, for the digests of images that are named by tag; fails for one that is not there
+    #[arg(long)]
+    resolve: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -58,81 +65,79 @@ enum Format {
     OcMirror,
 }
 
-/// Where images are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// Below a path of a registry, or below a registry.
-    Registry(String),
-    /// In a directory, each in one of its own.
-    Directory(String),
-}
-
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (place, name): (fn(String) -> Self, _) = match text.strip_prefix("dir:") {
-            Some(directory) => (Self::Directory, directory),
-            None => (Self::Registry, text),
-        };
-        if name.contains("://") {
-            return Err("leave out the scheme: a registry is named as in registry.example.com/path".to_owned());
-        }
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || "/.-_:@".contains(letter);
-        if name.is_empty() || !name.chars().all(plain) {
-            return Err("letters, digits and the characters / . - _ : are what a name may have".to_owned());
-        }
-        Ok(place(name.trim_end_matches('/').to_owned()))
-    }
-}
-
 pub fn run(arguments: &Arguments) -> Result<()> {
     let lock = arguments.lock.clone().unwrap_or_else(|| root().join(FILE));
-    print!("{}", text(arguments, &Lock::read(&lock)?)?);
+    let images = images(arguments, &Lock::read(&lock)?, resolve::digest)?;
+    print!("{}", text(arguments, &images)?);
+    if let Some(note) = without_digest(arguments, &images) {
+        eprintln!("{note}");
+    }
     Ok(())
 }
 
-fn text(arguments: &Arguments, lock: &Lock) -> Result<String> {
-    let images = images(arguments, lock)?;
+fn text(arguments: &Arguments, images: &[Wanted]) -> Result<String> {
     match (arguments.format, &arguments.from, &arguments.to) {
-        (Format::Skopeo, from, Some(to)) => skopeo(&images, from.as_ref(), to),
+        (Format::Skopeo, from, Some(to)) => skopeo(images, from.as_ref(), to),
         (_, Some(_), _) => bail!("--from is for --format skopeo"),
-        (Format::OcMirror, ..) => Ok(oc_mirror(&images)),
-        (Format::List | Format::Skopeo, ..) => {
-            Ok(images.iter().flat_map(|image| [image.reference.as_str(), "\n"]).collect())
-        }
+        (Format::OcMirror, ..) => Ok(oc_mirror(images)),
+        (Format::List | Format::Skopeo, ..) => Ok(images.iter().map(|image| image.full() + "\n").collect()),
     }
+}
+
+/// What to know of images that are named by tag alone, where they are copied from a registry.
+fn without_digest(arguments: &Arguments, images: &[Wanted]) -> Option<String> {
+    let count = images.iter().filter(|image| !image.has_digest()).count();
+    let all = images.len();
+    (count > 0 && arguments.from.is_none()).then(|| {
+        format!("{count} of {all} images are named by tag, which may be pushed again: --resolve adds their digests")
+    })
 }
 
 /// An image to be copied, and the name with tag under which a mirror is to keep it.
 struct Wanted {
     reference: String,
     kept_as: String,
+    /// What its registry has for the tag.
+    resolved: Option<Digest>,
 }
 
 impl Wanted {
     /// One that somebody names. A digest becomes a tag: registries clean up what has none.
     fn named(reference: String) -> Self {
-        Self { kept_as: reference.replace("@sha256:", ":sha256-"), reference }
+        Self { kept_as: reference.replace("@sha256:", ":sha256-"), reference, resolved: None }
     }
 
-    /// Where a copy of it is, as skopeo names it. In a registry it is the same path below another, which is where mirrors of
-    /// registries are looked for.
-    fn at(&self, place: &Place) -> String {
-        match place {
-            Place::Registry(registry) => format!("docker://{registry}/{}", path(&self.kept_as)),
-            Place::Directory(directory) => format!("dir:{directory}/{}", self.kept_as.replace(['/', ':'], "_")),
+    fn has_digest(&self) -> bool {
+        self.resolved.is_some() || self.reference.contains('@')
+    }
+
+    /// All that is known of it, as container runtimes take it.
+    fn full(&self) -> String {
+        match &self.resolved {
+            Some(digest) => format!("{}@{digest}", self.reference),
+            None => self.reference.clone(),
         }
+    }
+
+    /// As skopeo takes it, which wants either tag or digest.
+    fn source(&self) -> String {
+        let by_digest = self.resolved.as_ref().map(|digest| {
+            let name = self.reference.rsplit_once('/').map_or(0, |(path, _)| path.len());
+            let tag = self.reference[name..].find(':').map_or(self.reference.len(), |at| name + at);
+            format!("{}@{digest}", &self.reference[..tag])
+        });
+        format!("docker://{}", by_digest.as_ref().unwrap_or(&self.reference))
     }
 }
 
-fn images(arguments: &Arguments, lock: &Lock) -> Result<Vec<Wanted>> {
+/// All images; `digest` asks a registry.
+fn images(arguments: &Arguments, lock: &Lock, digest: impl Fn(&str) -> Result<Digest>) -> Result<Vec<Wanted>> {
     let mut images = Vec::new();
     for (image, entry) in lock.entries() {
         let kept_as = entry.by_tag();
         match entry.by_digest() {
             _ if arguments.by_tag => images.push(Wanted::named(kept_as)),
-            Some(reference) => images.push(Wanted { reference, kept_as }),
+            Some(reference) => images.push(Wanted { reference, kept_as, resolved: None }),
             None => bail!(
                 "{FILE} has no digest of {image} {}: it was not published; --by-tag names it by tag, for images of your own",
                 entry.version
@@ -147,6 +152,12 @@ fn images(arguments: &Arguments, lock: &Lock) -> Result<Vec<Wanted>> {
         }
     }
     images.extend(arguments.others.iter().cloned().map(Wanted::named));
+    // What comes from a directory was resolved when it was copied there.
+    if arguments.resolve && arguments.from.is_none() {
+        for image in images.iter_mut().filter(|image| !image.has_digest()) {
+            image.resolved = Some(digest(&image.reference)?);
+        }
+    }
     Ok(images)
 }
 
@@ -160,21 +171,13 @@ fn skopeo(images: &[Wanted], from: Option<&Place>, to: &Place) -> Result<String>
     }
     for image in images {
         let from = match from {
-            Some(place) => image.at(place),
-            None => format!("docker://{}", image.reference),
+            Some(place) => place.of(&image.kept_as),
+            None => image.source(),
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "skopeo copy --all --preserve-digests {from} {}", image.at(to));
+        let _ = writeln!(text, "skopeo copy --all --preserve-digests {from} {}", to.of(&image.kept_as));
     }
     Ok(text)
-}
-
-/// An image's name without the registry, which is a first part with a dot or a colon in it.
-fn path(name: &str) -> &str {
-    match name.split_once('/') {
-        Some((registry, path)) if registry.contains(['.', ':']) || registry == "localhost" => path,
-        _ => name,
-    }
 }
 
 fn oc_mirror(images: &[Wanted]) -> String {
@@ -184,6 +187,10 @@ fn oc_mirror(images: &[Wanted]) -> String {
     for image in images {
         text.push_str("  - name: ");
         text.push_str(&image.reference);
+        if let Some(digest) = &image.resolved {
+            // For who reads it: by digest alone oc-mirror would leave the tag behind, by which KMM asks.
+            let _ = write!(text, " # {digest}");
+        }
         text.push('\n');
     }
     text
@@ -211,7 +218,13 @@ mod tests {
             entry.version = "1.2.3".to_owned();
             entry.digest = if published { Some(format!("sha256:{}", "0".repeat(64)).parse()?) } else { None };
         }
-        text(&line.arguments, &lock)
+        let digest = |image: &str| {
+            ensure!(!image.contains("absent"), "no digest of {image}");
+            Ok(format!("sha256:{}", "2".repeat(64)).parse()?)
+        };
+        let images = images(&line.arguments, &lock, digest)?;
+        let note = without_digest(&line.arguments, &images).map(|note| note + "\n").unwrap_or_default();
+        text(&line.arguments, &images).map(|text| text + &note)
     }
 
     #[test]
@@ -221,17 +234,43 @@ mod tests {
             ["--kernel", "6.12.1+deb12-amd64", "--kernel", "5.14.0-570.el9.x86_64", "--also", "r.example/rh:1"];
         let text = said(&[&flags[..], &kernels[..]].concat(), true).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 3 + 4 + 1, "{text}");
+        assert_eq!(lines.len(), 3 + 4 + 1 + 1, "{text}");
         assert_eq!(lines[0], format!("ghcr.io/x/cxi-operator@sha256:{}", "0".repeat(64)));
         assert_eq!(lines[3], "r.example/cxi:13.0.0-6.12.1_deb12-amd64");
         assert_eq!(lines[7], "r.example/rh:1");
+        assert!(lines[8].starts_with("5 of 8 images are named by tag"), "{text}");
+    }
+
+    #[test]
+    fn what_is_named_by_tag_gets_the_digest_that_its_registry_has() {
+        let driver =
+            ["--driver-image", "r.example:5000/cxi", "--driver-version", "13.0.0", "--kernel", "6.1.0-56-amd64"];
+        let with = |flags: &[&str]| said(&[&driver[..], &["--resolve"], flags].concat(), true).unwrap();
+        let digest = format!("sha256:{}", "2".repeat(64));
+
+        let list = with(&[]);
+        assert_eq!(list.lines().last(), Some(format!("r.example:5000/cxi:13.0.0-6.1.0-56-amd64@{digest}").as_str()));
+        assert_eq!(list.lines().filter(|line| line.contains("@sha256:")).count(), 4, "{list}");
+        // The tag stays on the mirror: KMM asks by it.
+        let copy = with(&["--format", "skopeo", "--to", "m.example"]);
+        let wanted = format!("docker://r.example:5000/cxi@{digest} docker://m.example/cxi:13.0.0-6.1.0-56-amd64");
+        assert!(copy.lines().last().unwrap().ends_with(&wanted), "{copy}");
+        let set = with(&["--format", "oc-mirror"]);
+        assert!(set.ends_with(&format!("  - name: r.example:5000/cxi:13.0.0-6.1.0-56-amd64 # {digest}\n")), "{set}");
+        let disk = with(&["--format", "skopeo", "--from", "dir:d", "--to", "m.example"]);
+        assert!(!disk.contains(&digest), "{disk}");
+
+        let error = said(&["--resolve", "--also", "r.example/absent:1"], true).unwrap_err().to_string();
+        assert!(error.contains("r.example/absent:1"), "{error}");
+        let built_here = said(&["--resolve", "--by-tag"], false).unwrap();
+        assert_eq!(built_here.lines().next(), Some(format!("ghcr.io/x/cxi-operator:1.2.3@{digest}").as_str()));
     }
 
     #[test]
     fn forms_are_those_of_the_tools() {
         let skopeo = said(&["--format", "skopeo", "--to", "m.example/cxi/", "--by-tag"], false).unwrap();
         let wanted = "skopeo copy --all --preserve-digests docker://ghcr.io/x/cxi-agent:1.2.3 docker://m.example/cxi/x/cxi-agent:1.2.3";
-        assert_eq!(skopeo.lines().last(), Some(wanted));
+        assert_eq!(skopeo.lines().nth(2), Some(wanted));
         let also = format!("localhost/rh@sha256:{}", "1".repeat(64));
         let skopeo = said(&["--format", "skopeo", "--to", "m.example", "--also", &also], true).unwrap();
         assert!(skopeo.lines().next().unwrap().ends_with(" docker://m.example/x/cxi-operator:1.2.3"), "{skopeo}");

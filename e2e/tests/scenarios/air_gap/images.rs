@@ -96,6 +96,15 @@ impl Internet {
         self.images.iter().map(|image| image.reference.as_str()).collect()
     }
 
+    /// All images, as the page lists them when registries were asked for digests.
+    pub(super) fn with_digests(&self) -> Vec<String> {
+        let full = |image: &Image| {
+            let by_digest = image.reference.contains('@');
+            if by_digest { image.reference.clone() } else { format!("{}@{}", image.reference, image.digest) }
+        };
+        self.images.iter().map(full).collect()
+    }
+
     /// Lets skopeo copy to a registry without TLS.
     pub(super) fn trust(&self, registry: &Registry) -> Result<()> {
         let mut file = File::options().append(true).open(&self.configuration)?;
