@@ -36,7 +36,7 @@ pub fn from_context() -> String {
         format!("COPY {SOURCES} /cxi/sources\n"),
         write(&[BUILD, COLLECT]),
         run(BUILD, VERSIONS),
-        // Other firmware does not compile the modules again. Its digest is among those of the sources.
+        // Other firmware does not compile the modules again.
         format!("COPY {DIGESTS} /cxi/digests\nCOPY {FIRMWARE} /cxi/firmware\n"),
         // Secrets are not part of what makes a cached layer another one; this is.
         format!("ARG {SIGNER}\nRUN {}sh /cxi/bin/{}{VERSIONS}\n", secrets.concat(), COLLECT.name),

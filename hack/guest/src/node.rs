@@ -90,6 +90,10 @@ pub fn programs() -> Result<()> {
 /// [`Error::Missing`] when this machine has not what it takes, or Debian cannot be reached and nothing is in the cache.
 pub fn prepare(progress: &Progress) -> Result<()> {
     programs()?;
+    // Some of the images are made by the pipeline.
+    for name in ["buildah", "mmdebstrap"] {
+        program::need(name, name)?;
+    }
     for (line, flavour) in TESTED_KERNELS {
         let kernel = Kernel::ensure(line, flavour, progress)?;
         nics(&kernel, progress)?;

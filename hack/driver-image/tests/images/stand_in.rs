@@ -25,14 +25,37 @@ fn built(release: &str) -> Built {
     lab.stand_in(release, &lab.kernel, logs.path()).unwrap()
 }
 
-/// The same from trees elsewhere, with nothing taken from the first build.
+/// The same from trees elsewhere, with nothing taken from the first build, and with the kernel's packages brought along as where
+/// there is no network.
 fn built_again(release: &str) -> Built {
     let lab = lab();
     let sources = StandIn::generate(release).unwrap();
-    let logs = tempfile::tempdir().unwrap();
-    let mut recipe = lab.recipe(sources.inputs().unwrap(), "cxi-test-again", logs.path());
+    let (logs, packages) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut inputs = sources.inputs().unwrap();
+    inputs.kernel_headers = kernel_packages(packages.path());
+    let mut recipe = lab.recipe(inputs, "cxi-test-again", logs.path());
     recipe.no_cache = true;
     recipe.build(&lab.buildah, release, &lab.kernel).unwrap()
+}
+
+/// Fetches the packages of the kernel and of its headers.
+fn kernel_packages(place: &Path) -> Vec<PathBuf> {
+    let lab = lab();
+    let container = lab.buildah.run(["from", "--pull-never", &lab.builder]).unwrap().trim().to_owned();
+    let script = format!(
+        "set -e; cd /packages; apt-get update -qq; headers=linux-headers-{kernel}; \
+         apt-get download -qq linux-image-{kernel} $headers \
+         $(apt-cache depends $headers | sed -n 's/^ *Depends: \\(linux-.*\\(headers\\|kbuild\\)-.*\\)$/\\1/p')",
+        kernel = lab.kernel
+    );
+    let volume = format!("--volume={}:/packages", place.display());
+    let run = ["run", "--isolation", "chroot", &volume, &container, "--", "sh", "-c", &script];
+    let outcome = lab.buildah.run(run);
+    lab.buildah.run(["rm", &container]).unwrap();
+    outcome.unwrap();
+    let packages: Vec<PathBuf> = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(packages.len() >= 4, "{packages:?}");
+    packages
 }
 
 /// The image that most tests look at.
