@@ -115,7 +115,8 @@ pub fn daemonset(operand: Operand<'_>, namespace: &str) -> DaemonSet {
                     labels: Some(pod_labels),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod),
+                // Nothing of ours finds Services by variables, and other packages have Services in this namespace.
+                spec: Some(PodSpec { enable_service_links: Some(false), ..pod }),
             },
             update_strategy: Some(if on_delete {
                 DaemonSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }

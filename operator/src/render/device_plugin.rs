@@ -14,7 +14,7 @@ use crate::render::{
     Images,
     daemonset::{HostDirectory, Operand, daemonset, field, gate, mounts, requests, variable, volumes},
     images,
-    security::no_capabilities,
+    security::{no_capabilities, seccomp},
 };
 
 /// Annotation with the resource that the pods offer.
@@ -71,6 +71,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
                 capabilities: Some(no_capabilities()),
                 read_only_root_filesystem: Some(true),
                 run_as_user: Some(0),
+                seccomp_profile: Some(seccomp()),
                 ..SecurityContext::default()
             }),
             volume_mounts: Some(mounts(&host)),

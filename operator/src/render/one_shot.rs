@@ -132,6 +132,7 @@ pub fn host_driver(wanted: &HostDriver<'_>, spec: &CXIDriverSpec, namespace: &st
 fn on_node(node: &str) -> PodSpec {
     PodSpec {
         automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
         node_name: Some(node.to_owned()),
         restart_policy: Some("Never".to_owned()),
         service_account_name: Some("cxi-agent".to_owned()),

@@ -21,7 +21,7 @@ use crate::render::{
     Images,
     daemonset::{HostDirectory, Operand, daemonset, gate, mounts, requests, volumes},
     images,
-    security::no_capabilities,
+    security::{no_capabilities, seccomp},
 };
 
 /// What the retry handler needs of the host: `/dev`, because NICs come later, and the place where it mounts its statistics.
@@ -131,6 +131,7 @@ fn install(agent: &str, shared: VolumeMount) -> Container {
             capabilities: Some(no_capabilities()),
             read_only_root_filesystem: Some(true),
             run_as_user: Some(0),
+            seccomp_profile: Some(seccomp()),
             ..SecurityContext::default()
         }),
         volume_mounts: Some(vec![shared]),

@@ -168,6 +168,23 @@ fn exporter_daemonset() {
 }
 
 #[test]
+fn operands_get_no_variables_for_services_and_run_under_the_runtimes_filter() {
+    let mut spec = spec();
+    spec.retry_handler.image = Some(CXI_RH.into());
+    for name in [AGENT, PLUGIN, EXPORTER, RETRY] {
+        let pod = pod(&spec, name);
+        assert_eq!(pod.enable_service_links, Some(false), "{name}");
+        for container in pod.init_containers.into_iter().flatten().chain(pod.containers) {
+            let security = container.security_context.unwrap_or_default();
+            let filter = security.seccomp_profile.map(|profile| profile.type_);
+            // What is privileged has none.
+            let filtered = security.privileged == Some(true) || filter.as_deref() == Some("RuntimeDefault");
+            assert!(filtered, "{name}: {}", container.name);
+        }
+    }
+}
+
+#[test]
 fn the_device_plugin_is_told_what_else_to_mount() {
     let mut spec = spec();
     let mount = |host: &str, container: Option<&str>, writable| ExtraMount {
