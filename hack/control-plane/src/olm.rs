@@ -95,6 +95,8 @@ impl ControlPlane {
         let port = free_port()?;
         let log = self.data_dir().join("catalog.log");
         let mut server = Process::start("opm", self.toolbox.path(Tool::Opm)?, &log, |command| {
+            // It makes a directory for its cache, and would leave it behind when it is killed.
+            command.env("TMPDIR", self.data_dir());
             command.arg("serve").arg(catalog).arg(format!("--port={port}")).args([
                 "--cache-dir=",
                 "--termination-log=",

@@ -55,7 +55,11 @@ async fn olm_installs_upgrades_and_removes_the_operator_and_no_job_is_hurt() -> 
     the_operator_is_removed_and_drivers_stay(&mut scenario, &olm, &mut timeline).await?;
     uninstall::clean_up_without_operator(&scenario, NEWEST).await?;
     timeline.note("the commands of docs/uninstall.md have unloaded the drivers");
-    the_rest_goes(&scenario)?;
+    // Once for each of the two upgrades, and now.
+    for node in &scenario.nodes {
+        ensure!(scenario.unloads(node) == 3, "{node} was unloaded {} times", scenario.unloads(node));
+    }
+    the_rest_goes(&scenario, &mut timeline)?;
     timeline.note("CRDs and namespace are gone");
     Ok(())
 }
@@ -63,20 +67,24 @@ async fn olm_installs_upgrades_and_removes_the_operator_and_no_job_is_hurt() -> 
 /// Installs our package and nothing else, by OLM.
 async fn installed(plane: Plane, olm: &Olm, timeline: &mut Timeline) -> Result<Scenario> {
     block_in_place(|| Olm::subscribe(&plane))?;
-    let mut installed = olm.approve(&csv(THIS)).await?;
-    installed.sort();
-    ensure!(installed == [csv(THIS), KMM.to_owned()], "the plan has {installed:?}");
-    timeline.note(&format!("InstallPlan complete: {}", installed.join(", ")));
-    let packages = olm.subscriptions().await?;
-    ensure!(packages == ["cxi-operator", "kernel-module-management"], "{packages:?}");
+    let mut plan = olm.approve(&csv(THIS)).await?;
+    plan.installs.sort();
+    ensure!(plan.installs == [csv(THIS), KMM.to_owned()], "the plan has {:?}", plan.installs);
+    timeline.note("the dependency is resolved and the InstallPlan approved");
 
-    // What watches our objects begins when their types are there.
+    // Types come first in a plan. Nodes are there when the first pods come, as on a user's cluster.
+    olm.types().await?;
     block_in_place(|| plane.wait_for_crds())?;
     let image = |version: &str| format!("ghcr.io/cxi-operator/cxi-agent:{version}");
     let images = vec![image(THIS), image(&next()?)];
     let harness = Harness::on(plane, HarnessOptions { images, ..HarnessOptions::default() }).await?;
     let mut scenario = Scenario::on(harness, 3, &NodeShape::default()).await?;
-    for name in &installed {
+    timeline.note("our types are there, and nodes");
+    olm.complete(&plan).await?;
+    timeline.note(&format!("InstallPlan complete: {}", plan.installs.join(", ")));
+    let packages = olm.subscriptions().await?;
+    ensure!(packages == ["cxi-operator", "kernel-module-management"], "{packages:?}");
+    for name in &plan.installs {
         olm.succeeded(name).await?;
         timeline.note(&format!("{name} has succeeded"));
     }
@@ -159,7 +167,9 @@ async fn the_operator_is_upgraded_in_the_middle_of_a_rollout(
     timeline.note(&format!("rollout of driver {NEWEST}: n-01 waits for a job"));
 
     let version = next()?;
-    olm.approve(&csv(&version)).await?;
+    let plan = olm.approve(&csv(&version)).await?;
+    timeline.note(&format!("InstallPlan of {version} approved"));
+    olm.complete(&plan).await?;
     timeline.note(&format!("InstallPlan of {version} complete"));
     olm.flags(&version).await?;
     scenario.stop_operator()?;
@@ -210,19 +220,17 @@ async fn the_operator_is_removed_and_drivers_stay(
     let no_account = || async { Ok(scenario.harness.plane.operator_kubeconfig().is_err()) };
     scenario.until("the operator's account is gone", no_account).await?;
     ensure!(scenario.harness.driver(DRIVER).await?.is_some(), "the CXIDriver went, too");
-    olm.succeeded(KMM).await?;
-    scenario
-        .stays("drivers stay loaded", Duration::from_secs(5), || async {
-            Ok(scenario.nodes.iter().all(|node| scenario.driver(node).as_deref() == Some(NEWEST)))
-        })
-        .await
+    olm.succeeded(KMM).await
 }
 
 /// CRDs and namespace go when the drivers have gone.
-fn the_rest_goes(scenario: &Scenario) -> Result<()> {
+fn the_rest_goes(scenario: &Scenario, timeline: &mut Timeline) -> Result<()> {
     let rest = Page::read("uninstall.md")?.after("\nOLM and Helm leave CRDs and namespace")?;
     let blocks = rest.blocks("sh");
-    block_in_place(|| uninstall::run(scenario, blocks.first().context("what takes away what OLM leaves")?, &[]))?;
+    for command in blocks.first().context("what takes away what OLM leaves")?.lines() {
+        block_in_place(|| uninstall::run(scenario, command, &[]))?;
+        timeline.note(command.split('#').next().unwrap_or_default().trim_end());
+    }
     let all = "kubectl get crds,namespaces,clusterroles,clusterrolebindings,validatingadmissionpolicies -o name";
     let all = block_in_place(|| uninstall::run(scenario, all, &[]))?;
     // OLM makes roles for the users of a CRD, and lets them go with it in its own time.

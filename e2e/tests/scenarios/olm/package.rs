@@ -7,15 +7,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use cxi_api::crds::crds;
 use cxi_control_plane::{ControlPlane, Family, NAMESPACE, OLM_NAMESPACE, Progress, Toolbox};
 use cxi_e2e::{operator::log_tail, wait::wait_for};
 use cxi_packaging::{
     olm::{self, CHANNEL, Flavour, PACKAGE, Release, catalog},
     release::unpublished,
 };
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::{
+    api::apps::v1::Deployment, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -45,6 +48,13 @@ pub(crate) fn csv(version: &str) -> String {
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// An `InstallPlan` that OLM works on.
+pub(crate) struct Approved {
+    name: String,
+    /// ClusterServiceVersions.
+    pub(crate) installs: Vec<String>,
 }
 
 /// OLM's view of the cluster.
@@ -101,8 +111,8 @@ impl Olm {
         Ok(())
     }
 
-    /// Approves the `InstallPlan` with a ClusterServiceVersion, waits until it is complete, and returns what it installed.
-    pub(crate) async fn approve(&self, csv: &str) -> Result<Vec<String>> {
+    /// Approves the `InstallPlan` with a ClusterServiceVersion, and says what it is.
+    pub(crate) async fn approve(&self, csv: &str) -> Result<Approved> {
         let plans = self.api("InstallPlan", "installplans");
         let names = |plan: &DynamicObject| -> Vec<String> {
             serde_json::from_value(plan.data["spec"]["clusterServiceVersionNames"].clone()).unwrap_or_default()
@@ -117,12 +127,27 @@ impl Olm {
         let name = plan.metadata.name.clone().context("the name of the InstallPlan")?;
         let approved = json!({ "spec": { "approved": true } });
         plans.patch(&name, &PatchParams::default(), &Patch::Merge(&approved)).await.context("approve")?;
+        Ok(Approved { name, installs: names(&plan) })
+    }
+
+    /// Waits until OLM has installed our types.
+    pub(crate) async fn types(&self) -> Result<()> {
+        let types: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        for name in crds().iter().map(ResourceExt::name_any) {
+            let there = || async { Ok(types.get_metadata_opt(&name).await?.map(drop)) };
+            self.wait(&format!("there is a type {name}"), there).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until an `InstallPlan` is complete.
+    pub(crate) async fn complete(&self, plan: &Approved) -> Result<()> {
+        let plans = self.api("InstallPlan", "installplans");
         let complete = || async {
-            let plan = plans.get(&name).await.context("read the InstallPlan")?;
+            let plan = plans.get(&plan.name).await.context("read the InstallPlan")?;
             Ok((plan.data["status"]["phase"] == "Complete").then_some(()))
         };
-        self.wait(&format!("{name} is complete"), complete).await?;
-        Ok(names(&plan))
+        self.wait(&format!("{} is complete", plan.name), complete).await
     }
 
     /// Waits until a ClusterServiceVersion has succeeded.
