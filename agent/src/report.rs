@@ -22,6 +22,7 @@ mod node;
 mod publisher;
 mod retry_handler;
 mod seen;
+mod services;
 
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ pub async fn run(config: Config, client: kube::Client, shutdown: CancellationTok
     let root = config.root.clone();
     let mut remembered = look::Remembered::default();
     let looker = Looker { interval: config.interval, view: view.clone(), looks: look_sender };
-    tasks.spawn(looker.run(move || Look::take(&root, &mut remembered)));
+    tasks.spawn(looker.run(move |view| Look::take(&root, &mut remembered, view.may_unload())));
     tasks.spawn(publisher::run(nodes, config.node.clone(), config.heartbeat, looks.clone()));
     tasks.spawn(inventory::run(devices, config.node.clone(), device_events, looks));
     tokio::select! {

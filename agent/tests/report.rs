@@ -96,6 +96,12 @@ impl Agent {
         self.server.writes()[count..].iter().map(|(verb, object, _)| format!("{verb} {object}")).collect()
     }
 
+    /// The operator has the node enter a phase.
+    fn enter(&self, phase: &str, since: &str) {
+        let rollout = json!({"driver": "d", "phase": phase, "since": since});
+        self.server.edit("cxinodes", "n1", |node| node["status"]["rollout"] = rollout);
+    }
+
     /// Nothing is written for a while.
     async fn is_silent(&self) {
         let before = self.server.writes().len();
@@ -378,4 +384,38 @@ async fn a_hung_retry_handler_keeps_no_report() {
     agent.until("the report goes on", PROMPT, |agent| agent.report()["openFiles"].is_array()).await;
     // Let the thread go.
     fs::write(pipe, "1\n").unwrap();
+}
+
+const SERVICES: &str = "Resources\n  Max  2\n  Res  0\nAlloc  1\nAvail  1\n\nRgroups:\nID: 1\n  Name:default\n  State:Disabled\n\
+    Alloc  0\n\nID: 2\n  Name:user\n  State:Enabled\nAlloc  1\n\nRX profiles:\n";
+
+#[tokio::test]
+async fn services_are_read_while_nobody_unloads_the_driver() {
+    let agent = Agent::started().await;
+    let shown = |agent: &Agent| agent.device().unwrap()["status"].get("services").cloned();
+    agent.tree.add("cxi1", "0000:c2:00.0");
+    agent.tree.write("sys/kernel/debug/cxi/cxi0/services", SERVICES);
+    agent.tree.write("sys/kernel/debug/cxi/cxi1/services", "as in a release to come\n");
+    let complete =
+        |agent: &Agent| agent.server.get("cxidevices", "n1-cxi1").is_some_and(|device| device["status"].is_object());
+    agent.until("the other NIC", PROMPT, complete).await;
+    assert_eq!(shown(&agent), None, "the node is being emptied");
+
+    agent.enter("UpToDate", "2026-01-01T00:00:07Z");
+    let services = json!({"total": 2, "inUse": 1, "enabled": 1, "default": "Disabled"});
+    agent.until("the services", PROMPT, |agent| shown(agent).as_ref() == Some(&services)).await;
+    let other = agent.server.get("cxidevices", "n1-cxi1").unwrap()["status"].clone();
+    assert_eq!(other["health"], json!({"status": "Healthy"}), "pods need no services to be shown");
+    assert_eq!(other.get("services"), None);
+
+    // Whoever opens this would hang in it, and hold the driver.
+    let path = agent.tree.path("sys/kernel/debug/cxi/cxi0/services");
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let closing = "2026-01-01T00:00:08Z";
+    agent.enter("Closing", closing);
+    agent.until("the answer", PROMPT, |agent| agent.report()["acknowledged"] == closing).await;
+    agent.until("none are told", PROMPT, |agent| shown(agent).is_none()).await;
+    agent.tree.open(4321, "cxi0");
+    agent.until("the report goes on", PROMPT, |agent| agent.report()["openFiles"].is_array()).await;
 }

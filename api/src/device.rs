@@ -103,6 +103,10 @@ pub struct CXIDeviceStatus {
     /// The NIC's retry handler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_handler: Option<RetryHandler>,
+    /// The NIC's CXI services, up to a minute ago. Absent where the driver's debugfs does not show them, and while the driver may
+    /// be unloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Services>,
     /// Whether pods can use the NIC.
     pub health: Health,
 }
@@ -115,6 +119,32 @@ pub enum Function {
     Pf,
     /// Virtual function.
     Vf,
+}
+
+/// The CXI services of a NIC: who may use which VNIs on it, and how much of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Services {
+    /// How many there are, the driver's default service among them.
+    pub total: i32,
+    /// How many of them have something allocated.
+    pub in_use: i32,
+    /// How many of them let in anybody; absent where the driver does not say, as in 12.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<i32>,
+    /// The driver's default service. Enabled it lets every pod that has the NIC use its VNIs, so that these isolate nobody. Absent
+    /// where the driver does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<DefaultService>,
+}
+
+/// Whether the driver's default service lets in everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DefaultService {
+    /// It lets in everybody.
+    Enabled,
+    /// It lets in nobody.
+    Disabled,
 }
 
 /// The retry handler of a NIC.
@@ -264,6 +294,7 @@ mod tests {
             firmware: BTreeMap::new(),
             driver_version: None,
             retry_handler: Some(RetryHandler::default()),
+            services: None,
             health: Health { status: HealthStatus::Healthy, message: None },
         }
     }

@@ -22,6 +22,7 @@ mod open_files;
 mod pci;
 pub mod retry_handler;
 mod root;
+mod services;
 mod stack;
 mod telemetry;
 
@@ -35,5 +36,6 @@ pub use nic::{Function, Link, Nic, NicName, NicNameError};
 pub use open_files::{OpenFile, OpenFilesError, open_files};
 pub use pci::{PciAddress, PciAddressError, PciId};
 pub use root::Root;
+pub use services::{MAX_SERVICES_BYTES, Service, Services};
 pub use stack::{STACK, Stack, StackError, StackModule};
 pub use telemetry::{Telemetry, TelemetryDirectory};

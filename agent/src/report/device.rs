@@ -7,10 +7,11 @@ use cxi_hardware::Link;
 
 use crate::report::content::{integer, link};
 use crate::report::seen::SeenNic;
+use crate::report::services;
 
 /// The status of `seen`, a NIC of `node` that runs `driver_version`.
 pub(super) fn status(node: &str, seen: &SeenNic, driver_version: Option<&str>) -> CXIDeviceStatus {
-    let SeenNic { nic, details, firmware, retry_handler } = seen;
+    let SeenNic { nic, details, firmware, services, retry_handler } = seen;
     let id = nic.id.as_ref().ok();
     CXIDeviceStatus {
         node: node.to_owned(),
@@ -33,6 +34,7 @@ pub(super) fn status(node: &str, seen: &SeenNic, driver_version: Option<&str>) -
         firmware: firmware.versions.iter().map(|(name, version)| ((*name).to_owned(), version.clone())).collect(),
         driver_version: driver_version.map(str::to_owned),
         retry_handler: details.retry_handler.as_ref().ok().map(|attached| retry_handler.status(*attached)),
+        services: services.as_ref().ok().and_then(Option::as_ref).map(services::status),
         health: health(seen),
     }
 }

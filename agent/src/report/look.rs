@@ -11,6 +11,7 @@ use cxi_hardware::{
 use crate::report::firmware::FirmwareCache;
 use crate::report::retry_handler::StatisticsCache;
 use crate::report::seen::{SeenNic, SeenRetryHandler};
+use crate::report::services::ServicesCache;
 
 /// What one look at the node saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub struct Look {
 #[derive(Debug, Default)]
 pub struct Remembered {
     firmware: FirmwareCache,
+    services: ServicesCache,
     statistics: StatisticsCache,
 }
 
@@ -54,12 +56,13 @@ pub enum LookError {
 }
 
 impl Look {
-    /// Looks at the node under `root`. May wait for the driver as long as that takes.
+    /// Looks at the node under `root`. May wait for the driver as long as that takes. Where the driver may be unloaded
+    /// meanwhile (`unloads`), nothing is looked at that would keep it for a moment.
     ///
     /// # Errors
     /// When something could not be looked at as a whole; a single attribute that cannot be read is a problem in the
     /// look.
-    pub fn take(root: &Root, remembered: &mut Remembered) -> Result<Self, LookError> {
+    pub fn take(root: &Root, remembered: &mut Remembered, unloads: bool) -> Result<Self, LookError> {
         let boot = Boot::read(root).map_err(LookError::Boot)?;
         let mut stack = Stack::read(root)?;
         let open_files = open_files(root)?;
@@ -81,12 +84,15 @@ impl Look {
         for nic in scan.nics {
             let Some(details) = NicDetails::read(root, &nic) else { continue };
             let Some(firmware) = remembered.firmware.read(root, &nic, now) else { continue };
-            let seen = SeenNic { nic, details, firmware, retry_handler: SeenRetryHandler::default() };
+            let Some(services) = remembered.services.read(root, &nic, now, unloads) else { continue };
+            let seen = SeenNic { nic, details, firmware, services, retry_handler: SeenRetryHandler::default() };
             look.nics.insert(seen.nic.address, seen);
         }
         remembered.firmware.keep(&look.nics);
+        remembered.services.keep(&look.nics);
         remembered.statistics.look_at(root, &look.boot, &mut look.nics, now);
         look.problems.extend(look.nics.values().flat_map(SeenNic::problems).cloned());
+        look.problems.extend(look.nics.values().filter_map(|seen| seen.services.as_ref().err()).cloned());
         Ok(look)
     }
 

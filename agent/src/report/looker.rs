@@ -39,15 +39,16 @@ pub(super) struct Looker {
 }
 
 impl Looker {
-    /// Looks with `look` until nobody listens any more or nobody says any more what is known of the CXINode.
-    pub(super) async fn run(mut self, mut look: impl FnMut() -> Result<Look, LookError> + Send + 'static) {
+    /// Looks with `look`, which is told what is known, until nobody listens any more or nobody says any more what is known of the CXINode.
+    pub(super) async fn run(mut self, mut look: impl FnMut(&NodeView) -> Result<Look, LookError> + Send + 'static) {
         let mut said = Said::default();
         loop {
             let began = Instant::now();
             let view = self.view.borrow_and_update().clone();
             let at = Timestamp::now();
+            let known = view.clone();
             let mut looking = spawn_blocking(move || {
-                let result = look();
+                let result = look(&known);
                 (look, result)
             });
             let finished = if let Ok(finished) = timeout(LOOK_LIMIT, &mut looking).await {
@@ -155,7 +156,7 @@ mod tests {
         let (began_sender, mut began) = tokio::sync::mpsc::unbounded_channel();
         let (finish, may_finish) = mpsc::channel();
         let looker = Looker { interval: Duration::from_hours(1), view, looks: look_sender };
-        let running = tokio::spawn(looker.run(move || {
+        let running = tokio::spawn(looker.run(move |_| {
             began_sender.send(()).unwrap();
             may_finish.recv().unwrap();
             Ok(nothing())

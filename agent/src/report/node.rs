@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cxi_api::Timestamp;
+use cxi_api::{Phase, Timestamp};
 use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::{self, Event};
 use serde::Deserialize;
@@ -30,6 +30,8 @@ pub(super) struct Known {
     pub(super) uid: String,
     /// `status.rollout.since`: when the node's present phase began.
     pub(super) since: Option<Timestamp>,
+    /// `status.rollout.phase`; `None` for one that this agent does not know.
+    pub(super) phase: Option<Phase>,
     /// What the modules of a known driver release are.
     pub(super) expected: Option<ExpectedDriver>,
     /// `status.node.sequence`: of the last report written; 0 before the first.
@@ -54,6 +56,17 @@ impl NodeView {
         match self {
             Self::Present(known) => Some((&known.uid, known.since)),
             Self::Unknown | Self::Absent => None,
+        }
+    }
+
+    /// Whether the driver may be unloaded before a look that begins now is over. In the phases in which it may not be, the
+    /// operator has taken nothing away yet; before it unloads it waits for a report that answers a later phase.
+    pub(super) fn may_unload(&self) -> bool {
+        match self {
+            Self::Present(Known { phase: Some(phase), .. }) => {
+                !matches!(phase, Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting)
+            }
+            Self::Present(_) | Self::Unknown | Self::Absent => true,
         }
     }
 }
@@ -101,6 +114,7 @@ fn known(node: &DynamicObject) -> Known {
     Known {
         uid: node.metadata.uid.clone().unwrap_or_default(),
         since,
+        phase: status("/status/rollout/phase").and_then(|phase| serde_json::from_value(phase).ok()),
         expected: status("/status/rollout/expected").and_then(|expected| serde_json::from_value(expected).ok()),
         sequence: status("/status/node/sequence").and_then(|sequence| sequence.as_i64()).unwrap_or_default(),
     }
@@ -130,10 +144,20 @@ mod tests {
         }));
         assert_eq!(known.since, Some("2026-01-01T00:00:00.5Z".parse().unwrap()));
         assert_eq!(known.sequence, 41);
+        assert_eq!(known.phase, None);
         assert_eq!(known.expected.unwrap().driver_version.as_deref(), Some("13.0.0"));
         let nothing = Known { uid: "u".into(), ..Known::default() };
         for status in [json!(null), json!({}), json!({"rollout": null}), json!({"rollout": {"since": "soon"}})] {
             assert_eq!(read(&status), nothing);
         }
+    }
+
+    #[test]
+    fn only_a_phase_before_the_node_is_closed_keeps_the_driver() {
+        let keeps = |phase: &str| !NodeView::Present(read(&json!({"rollout": {"phase": phase}}))).may_unload();
+        let kept: Vec<_> = Phase::ALL.iter().map(Phase::to_string).filter(|phase| keeps(phase)).collect();
+        assert_eq!(kept, ["UpToDate", "Pending", "Admitted", "Waiting"]);
+        assert!(!keeps("PhaseOfTheFuture"));
+        assert!(NodeView::Unknown.may_unload() && NodeView::Absent.may_unload());
     }
 }

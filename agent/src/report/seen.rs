@@ -1,7 +1,7 @@
 //! A NIC as one look saw it.
 
 use cxi_hardware::retry_handler::{Record, Statistics};
-use cxi_hardware::{AttributeError, Firmware, Nic, NicDetails};
+use cxi_hardware::{AttributeError, Firmware, Nic, NicDetails, Services};
 
 /// A NIC with everything that could be read of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct SeenNic {
     pub details: NicDetails,
     /// Its firmware.
     pub firmware: Firmware,
+    /// Its services; `None` where they cannot be had, or are not asked for at present.
+    pub services: Result<Option<Services>, AttributeError>,
     /// Its retry handler, beyond whether there is one.
     pub retry_handler: SeenRetryHandler,
 }
@@ -28,9 +30,10 @@ pub struct SeenRetryHandler {
 }
 
 impl SeenNic {
-    /// What could not be read.
+    /// What could not be read, except services: they come from a file for debugging, of which each release may make another,
+    /// and no pod needs what it says.
     pub fn problems(&self) -> impl Iterator<Item = &AttributeError> {
-        let Self { nic, details, firmware, retry_handler } = self;
+        let Self { nic, details, firmware, services: _, retry_handler } = self;
         [
             nic.id.as_ref().err(),
             nic.function.as_ref().err(),
