@@ -1,5 +1,7 @@
 //! The DaemonSets of a CXIDriver: where their pods run, and that they are gone when it is.
 
+mod modes;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
