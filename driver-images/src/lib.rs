@@ -1,5 +1,6 @@
 //! Driver images, as text: how they are named, in which image a kernel's modules are built, the Containerfiles that build
-//! them, here and in a cluster, and the manifest by which they say what is in them. Pure; the shell scripts that do the work lie beside it in `scripts/`.
+//! them, here and in a cluster, and the manifest by which they say what is in them. Pure; the shell scripts that do the work lie
+//! beside it in `scripts/`.
 #![forbid(unsafe_code)]
 
 pub mod base;

@@ -39,7 +39,8 @@ pub(super) struct Looker {
 }
 
 impl Looker {
-    /// Looks with `look`, which is told what is known, until nobody listens any more or nobody says any more what is known of the CXINode.
+    /// Looks with `look`, which is told what is known, until nobody listens any more or nobody says any more what is known of
+    /// the CXINode.
     pub(super) async fn run(mut self, mut look: impl FnMut(&NodeView) -> Result<Look, LookError> + Send + 'static) {
         let mut said = Said::default();
         loop {

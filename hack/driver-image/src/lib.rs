@@ -1,8 +1,9 @@
 //! Builds driver images from DKMS sources, looks into them and proves them right: the work behind
 //! `cargo xtask driver-image`.
 //!
-//! `source` and `stage` bring what an image is built from, `architecture` says for which machines, `build` has buildah build it, `unpack` and `verify` look into the
-//! result before it gets its name. `storage` removes what builds leave. `matrix` builds many; `cluster` and `registry` say which there should be and which are.
+//! `source` and `stage` bring what an image is built from, `architecture` says for which machines, `build` has buildah build it,
+//! `unpack` and `verify` look into the result before it gets its name. `storage` removes what builds leave. `matrix` builds many;
+//! `cluster` and `registry` say which there should be and which are.
 #![forbid(unsafe_code)]
 
 pub mod architecture;
