@@ -14,7 +14,6 @@ mod content;
 mod delay;
 mod device;
 mod events;
-mod firmware;
 mod inventory;
 mod look;
 mod looker;
@@ -22,6 +21,7 @@ mod node;
 mod publisher;
 mod retry_handler;
 mod seen;
+mod seldom;
 mod services;
 
 use std::time::Duration;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cxi_hardware::{
-    AttributeError, Boot, NicDetails, OpenFile, OpenFilesError, PciAddress, Root, ScanError, Stack, StackError,
-    open_files, scan,
+    AttributeError, Boot, Firmware, NicDetails, OpenFile, OpenFilesError, PciAddress, Root, ScanError, Stack,
+    StackError, open_files, scan,
 };
 
-use crate::report::firmware::FirmwareCache;
 use crate::report::retry_handler::StatisticsCache;
 use crate::report::seen::{SeenNic, SeenRetryHandler};
-use crate::report::services::ServicesCache;
+use crate::report::seldom::Seldom;
+use crate::report::services::{self, SeenServices};
 
 /// What one look at the node saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +33,9 @@ pub struct Look {
 /// What one look needs of those before it.
 #[derive(Debug, Default)]
 pub struct Remembered {
-    firmware: FirmwareCache,
-    services: ServicesCache,
+    /// Changes only when somebody flashes the NIC, and reading it may ask its microcontroller.
+    firmware: Seldom<Firmware>,
+    services: Seldom<SeenServices>,
     statistics: StatisticsCache,
 }
 
@@ -83,8 +84,8 @@ impl Look {
         // Of two NICs that name one address the later in the list is the younger; the other is on its way out.
         for nic in scan.nics {
             let Some(details) = NicDetails::read(root, &nic) else { continue };
-            let Some(firmware) = remembered.firmware.read(root, &nic, now) else { continue };
-            let Some(services) = remembered.services.read(root, &nic, now, unloads) else { continue };
+            let Some(firmware) = remembered.firmware.read(&nic, now, || Firmware::read(root, &nic)) else { continue };
+            let Some(services) = services::read(&mut remembered.services, root, &nic, now, unloads) else { continue };
             let seen = SeenNic { nic, details, firmware, services, retry_handler: SeenRetryHandler::default() };
             look.nics.insert(seen.nic.address, seen);
         }

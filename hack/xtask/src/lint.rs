@@ -4,7 +4,9 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    advisories, deny,
+    advisories,
+    compile::Suite,
+    deny,
     steps::{Steps, cargo},
 };
 
@@ -38,10 +40,9 @@ pub fn source(steps: &mut Steps) -> Result<()> {
     steps.run("formatting", &mut cargo(&["fmt", "--all", "--check"]), "run `cargo fmt --all`")?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
     steps.run("clippy", &mut cargo(&clippy), HINT)?;
-    // Not among all targets, because it does not run with all tests.
-    let kernels =
-        ["clippy", "--workspace", "--test", "kernel", "--test", "whole_node", "--locked", "--", "--deny", "warnings"];
-    steps.run("clippy of the tests on real kernels", &mut cargo(&kernels), HINT)
+    let mut suites = cargo(&["clippy", "--workspace", "--locked"]);
+    suites.args(Suite::all()).args(["--", "--deny", "warnings"]);
+    steps.run("clippy of the tests on a control plane and on real kernels", &mut suites, HINT)
 }
 
 /// Bans, licences, sources, and advisories where their database can be reached.

@@ -2,6 +2,7 @@
 
 mod advisories;
 mod bench;
+mod compile;
 mod control_plane;
 mod demo;
 mod deny;

@@ -1,7 +1,6 @@
 //! `cargo xtask test`
 
 mod beside;
-mod compile;
 
 use std::{
     env, fs,
@@ -13,12 +12,12 @@ use clap::Args;
 use cxi_control_plane::{Family, Progress, REQUEST_LOGS};
 
 use crate::{
+    compile::{self, Suite},
     generate, images, lint, rights,
     steps::{Steps, cargo},
     tools,
 };
 use beside::ToolsBeside;
-use compile::Suite;
 
 /// Proves that this checkout is good: the one command of CI
 ///

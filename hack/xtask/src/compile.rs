@@ -23,8 +23,13 @@ pub enum Suite {
 impl Suite {
     const ALL: [Self; 3] = [Self::Kernel, Self::Scenarios, Self::WholeNode];
 
+    /// Arguments that choose all of them: by name, because they are not among all targets.
+    pub fn all() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().flat_map(|suite| ["--test", suite.name()])
+    }
+
     /// The name of the test target.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
             Self::Scenarios => "scenarios",
@@ -41,8 +46,7 @@ impl Suite {
 /// All programs and tests.
 pub fn everything(steps: &mut Steps) -> Result<()> {
     let mut suites = cargo(&["build", "--workspace", "--locked"]);
-    suites.args(Suite::ALL.iter().flat_map(|suite| ["--test", suite.name()]));
-    // By name, because they are not among all targets.
+    suites.args(Suite::all());
     steps.run("programs and tests", &mut cargo(&["build", "--workspace", "--all-targets", "--locked"]), HINT)?;
     steps.run("tests on a control plane and on real kernels", &mut suites, HINT)
 }
