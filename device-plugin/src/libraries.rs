@@ -139,18 +139,22 @@ fn in_directory(root: &HostRoot, directory: &Path, stem: &str, notes: &mut Vec<S
 }
 
 /// The library at `path` on the host, if it is one for this machine.
+///
+/// What its links lead to is only looked at. The container gets the path with the links in it: an update of the host's
+/// package removes the file of the old version, and runtimes follow links each time they make a container.
 fn library(root: &HostRoot, path: &Path, notes: &mut Vec<String>) -> Option<Bind> {
     let checked = root
         .resolve(path)
         .map_err(|error| error.to_string())
-        .and_then(|real| elf::check(&root.seen(&real)).map(|()| real).map_err(|error| error.to_string()))
-        .and_then(|real| match (real.to_str(), path.to_str()) {
-            (Some(host), Some(container)) => {
-                Ok(Bind { host: host.into(), container: container.into(), read_only: true })
-            }
-            _ => Err("its path is not text".into()),
-        });
-    checked.inspect_err(|error| notes.push(format!("{} is passed over: {error}", path.display()))).ok()
+        .and_then(|real| elf::check(&root.seen(&real)).map_err(|error| error.to_string()))
+        .and_then(|()| path.to_str().ok_or_else(|| "its path is not text".into()));
+    match checked {
+        Ok(path) => Some(Bind { host: path.into(), container: path.into(), read_only: true }),
+        Err(error) => {
+            notes.push(format!("{} is passed over: {error}", path.display()));
+            None
+        }
+    }
 }
 
 /// Whether `name` is `<stem>.so.<number>`: what a program asks for. `<stem>.so` is for compilers and longer names are
@@ -194,12 +198,14 @@ mod tests {
         }
     }
 
-    fn pairs(libraries: &Libraries) -> Vec<(&str, &str)> {
-        libraries.binds.iter().map(|bind| (bind.host.as_str(), bind.container.as_str())).collect()
+    /// The paths, which are the same on the host and in the container.
+    fn paths(libraries: &Libraries) -> Vec<&str> {
+        assert!(libraries.binds.iter().all(|bind| bind.host == bind.container && bind.read_only));
+        libraries.binds.iter().map(|bind| bind.host.as_str()).collect()
     }
 
     #[test]
-    fn links_lead_to_files_and_programs_find_them_by_soname() {
+    fn links_are_checked_and_left_to_the_runtime() {
         let host = Host::new();
         host.library("opt/cray/libfabric/2.3.1/lib64/libfabric.so.1.30.0");
         host.link("libfabric.so.1.30.0", "opt/cray/libfabric/2.3.1/lib64/libfabric.so.1");
@@ -210,13 +216,17 @@ mod tests {
         host.library("usr/lib64/libcxiutils.so.0");
         host.library("usr/lib64/libcxi2.so.1");
         let found = host.find();
-        let expected = [
-            ("/opt/cray/libfabric/2.3.1/lib64/libfabric.so.1.30.0", "/opt/cray/lib64/libfabric.so.1"),
-            ("/usr/lib64/libcxi.so.1.5.0", "/usr/lib64/libcxi.so.1"),
-            ("/usr/lib64/libcxiutils.so.0", "/usr/lib64/libcxiutils.so.0"),
-        ];
-        assert_eq!(pairs(&found), expected);
+        let expected = ["/opt/cray/lib64/libfabric.so.1", "/usr/lib64/libcxi.so.1", "/usr/lib64/libcxiutils.so.0"];
+        assert_eq!(paths(&found), expected);
         assert_eq!(found.notes, Vec::<String>::new());
+
+        // An update of the package: the paths that containers were given go on to lead somewhere.
+        fs::remove_file(host.0.path().join("usr/lib64/libcxi.so.1.5.0")).unwrap();
+        fs::remove_file(host.0.path().join("usr/lib64/libcxi.so.1")).unwrap();
+        host.library("usr/lib64/libcxi.so.1.5.1");
+        host.link("libcxi.so.1.5.1", "usr/lib64/libcxi.so.1");
+        assert!(found.binds.iter().all(|bind| HostRoot::new(host.0.path()).resolve(Path::new(&bind.host)).is_ok()));
+        assert_eq!(host.find(), found);
     }
 
     #[test]
@@ -226,11 +236,7 @@ mod tests {
         host.library("usr/lib64/libcxi.so.1");
         host.library("usr/lib64/libcxiutils.so.0");
         let found = host.find();
-        let expected = [
-            ("/opt/new/libcxi.so.1", "/opt/new/libcxi.so.1"),
-            ("/usr/lib64/libcxiutils.so.0", "/usr/lib64/libcxiutils.so.0"),
-        ];
-        assert_eq!(pairs(&found), expected);
+        assert_eq!(paths(&found), ["/opt/new/libcxi.so.1", "/usr/lib64/libcxiutils.so.0"]);
         assert!(found.notes[0].contains("libfabric.so is neither in /opt/cray/lib64"), "{:?}", found.notes);
     }
 
@@ -243,11 +249,7 @@ mod tests {
             [("libfabric.so.1", "/opt/gone/libfabric.so.1"), ("libfabric.so.1", "/opt/vendor/libfabric.so.1")];
         host.write("etc/ld.so.cache", &ld_cache::tests::cache(&entries));
         let found = host.find();
-        let expected = [
-            ("/opt/vendor/libfabric.so.1", "/opt/vendor/libfabric.so.1"),
-            ("/usr/local/lib64/libcxi.so.1", "/usr/local/lib64/libcxi.so.1"),
-        ];
-        assert_eq!(pairs(&found), expected);
+        assert_eq!(paths(&found), ["/opt/vendor/libfabric.so.1", "/usr/local/lib64/libcxi.so.1"]);
         assert!(found.notes[0].starts_with("/opt/gone/libfabric.so.1 is passed over"), "{:?}", found.notes);
     }
 
