@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::access::{self, AccessError};
 use crate::cdi::{self, Change, Destination, FileError, Format, GENERATOR_KIND, Spec, SpecError, Subject};
 use crate::host_args::HostArgs;
-use crate::provision::Sources;
+use crate::provision::{Note, Sources};
 use cxi_program::log::chain;
 
 pub use environment::{EnvironmentError, FileOfVariables};
@@ -103,7 +103,7 @@ pub enum GeneratorError {
 struct Look {
     spec: Option<Spec>,
     nics: Vec<(PciAddress, NicName)>,
-    notes: BTreeSet<String>,
+    notes: BTreeSet<Note>,
 }
 
 /// What does not change while the program runs.
@@ -145,7 +145,7 @@ impl Args {
 }
 
 impl Generator {
-    async fn watch(&self, destination: &Destination, mut told: BTreeSet<String>) -> Result<(), GeneratorError> {
+    async fn watch(&self, destination: &Destination, mut told: BTreeSet<Note>) -> Result<(), GeneratorError> {
         let mut terminate = signal(SignalKind::terminate()).map_err(GeneratorError::Signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(GeneratorError::Signals)?;
         let mut ticks = interval(LOOK_PERIOD);
@@ -202,11 +202,11 @@ impl Generator {
 }
 
 /// NICs that a container can be given, and why not others. Of two that name one address the younger counts.
-fn usable(scan: &Scan) -> (Vec<(PciAddress, NicName)>, BTreeSet<String>) {
-    let mut notes: BTreeSet<_> = scan
-        .unidentified
-        .iter()
+fn usable(scan: &Scan) -> (Vec<(PciAddress, NicName)>, BTreeSet<Note>) {
+    let unidentified = scan.unidentified.iter();
+    let mut notes: BTreeSet<_> = unidentified
         .map(|entry| format!("{} cannot be identified and is left out: {}", entry.name, entry.reason))
+        .map(Note::Warning)
         .collect();
     let mut nics = std::collections::BTreeMap::new();
     for nic in &scan.nics {
@@ -215,10 +215,11 @@ fn usable(scan: &Scan) -> (Vec<(PciAddress, NicName)>, BTreeSet<String>) {
                 nics.insert(nic.address, nic.name);
             }
             Ok(false) => {
-                notes.insert(format!("{} has no device node and is left out: is cxi_user loaded?", nic.name));
+                let note = format!("{} has no device node and is left out: is cxi_user loaded?", nic.name);
+                notes.insert(Note::Warning(note));
             }
             Err(error) => {
-                notes.insert(format!("{} is left out: {error}", nic.name));
+                notes.insert(Note::Warning(format!("{} is left out: {error}", nic.name)));
             }
         }
     }
@@ -253,9 +254,12 @@ async fn keep(
     Ok(())
 }
 
-fn tell(told: &BTreeSet<String>, notes: &BTreeSet<String>) {
+fn tell(told: &BTreeSet<Note>, notes: &BTreeSet<Note>) {
     for note in notes.difference(told) {
-        eprintln!("warning: {note}");
+        match note {
+            Note::Info(text) => eprintln!("note: {text}"),
+            Note::Warning(text) => eprintln!("warning: {text}"),
+        }
     }
 }
 

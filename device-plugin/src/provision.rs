@@ -43,12 +43,21 @@ pub struct Sources {
     pub host: HostRoot,
     /// Where libraries are looked for; `None` for no libraries.
     pub libraries: Option<Places>,
-    /// Binds of the administrator. At the same place in the container they win over a library.
+    /// Binds of the administrator. At the same place in the container, or above it, they win over a library.
     pub extra_mounts: Vec<Bind>,
     /// Names of device nodes, given where they exist.
     pub extra_devices: Vec<DeviceName>,
     /// Where this process has the host's device nodes.
     pub dev: PathBuf,
+}
+
+/// What is worth telling of a look at the host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Note {
+    /// As it may well be meant.
+    Info(String),
+    /// Something is missing or wrong.
+    Warning(String),
 }
 
 /// Name of a node in `/dev`, without directories.
@@ -99,15 +108,27 @@ impl FromStr for DeviceName {
     }
 }
 
+impl Bind {
+    /// Whether its place in the container is that of `other` or below it.
+    fn is_within(&self, other: &Self) -> bool {
+        Path::new(&self.container).starts_with(&other.container)
+    }
+}
+
 impl Sources {
-    /// Looks at the host. The second part says what is missing or wrong.
-    pub fn find(&self) -> (Provision, Vec<String>) {
+    /// Looks at the host. The second part says what is worth telling.
+    pub fn find(&self) -> (Provision, Vec<Note>) {
         let found = self.libraries.as_ref().map(|places| libraries::find(&self.host, places)).unwrap_or_default();
-        let mut notes = found.notes;
+        let mut notes: Vec<_> = found.notes.into_iter().map(Note::Warning).collect();
         let mut binds = self.extra_mounts.clone();
         for bind in found.binds {
-            if !binds.iter().any(|extra| extra.container == bind.container) {
-                binds.push(bind);
+            match self.extra_mounts.iter().find(|extra| bind.is_within(extra)) {
+                // In a directory that is mounted read-only, no runtime can make the place for another mount.
+                Some(extra) => notes.push(Note::Info(format!(
+                    "the host's {} is left out: {} in containers is an extra mount",
+                    bind.host, extra.container
+                ))),
+                None => binds.push(bind),
             }
         }
         let mut devices = Vec::new();
@@ -115,8 +136,13 @@ impl Sources {
             let path = self.dev.join(name);
             match path.try_exists() {
                 Ok(true) => devices.push(name.clone()),
-                Ok(false) => notes.push(format!("{} does not exist and is not given to containers", path.display())),
-                Err(error) => notes.push(format!("{}: {error}; it is not given to containers", path.display())),
+                // Asked for on every node, whether it has the module or not.
+                Ok(false) => {
+                    notes.push(Note::Info(format!("{} does not exist and is not given to containers", path.display())));
+                }
+                Err(error) => {
+                    notes.push(Note::Warning(format!("{}: {error}; it is not given to containers", path.display())))
+                }
             }
         }
         devices.dedup();
@@ -133,7 +159,7 @@ impl Sources {
 ///
 /// # Errors
 /// When the look panics.
-pub async fn first(sources: &Sources) -> Result<(Arc<Provision>, Vec<String>), JoinError> {
+pub async fn first(sources: &Sources) -> Result<(Arc<Provision>, Vec<Note>), JoinError> {
     let sources = sources.clone();
     let (provision, notes) = spawn_blocking(move || sources.find()).await?;
     report(&Provision::default(), &[], &provision, &notes);
@@ -146,7 +172,7 @@ pub async fn first(sources: &Sources) -> Result<(Arc<Provision>, Vec<String>), J
 /// When a look panics.
 pub async fn run(
     sources: Sources,
-    mut told: Vec<String>,
+    mut told: Vec<Note>,
     provision: watch::Sender<Arc<Provision>>,
 ) -> Result<(), JoinError> {
     loop {
@@ -168,12 +194,15 @@ pub async fn run(
     }
 }
 
-fn report(before: &Provision, told: &[String], after: &Provision, notes: &[String]) {
+fn report(before: &Provision, told: &[Note], after: &Provision, notes: &[Note]) {
     for bind in after.binds.iter().filter(|bind| !before.binds.contains(bind)) {
         info!(host = bind.host, container = bind.container, "containers with a NIC get");
     }
     for note in notes.iter().filter(|note| !told.contains(note)) {
-        warn!("{note}");
+        match note {
+            Note::Info(text) => info!("{text}"),
+            Note::Warning(text) => warn!("{text}"),
+        }
     }
 }
 
@@ -229,7 +258,35 @@ mod tests {
         let (provision, notes) = sources.find();
         assert_eq!(provision.binds, sources.extra_mounts);
         assert_eq!(provision.nodes, ["kdreg2"]);
-        assert!(notes[0].contains("xpmem does not exist"), "{notes:?}");
+        assert!(matches!(&notes[..], [Note::Info(note)] if note.contains("xpmem does not exist")), "{notes:?}");
+    }
+
+    #[test]
+    fn a_library_in_a_directory_of_the_administrator_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        for library in ["opt/cray/lib64/libfabric.so.1", "usr/lib64/libcxi.so.1", "usr/lib64/libcxiutils.so.0"] {
+            let path = directory.path().join(library);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::copy(std::env::current_exe().unwrap(), path).unwrap();
+        }
+        let left = |extra: &str| {
+            let sources = Sources {
+                host: HostRoot::new(directory.path()),
+                libraries: Some(Places { ofi: vec!["/opt/cray/lib64".into()], cxi: vec!["/usr/lib64".into()] }),
+                extra_mounts: vec![extra.parse().unwrap()],
+                ..Sources::default()
+            };
+            let (provision, notes) = sources.find();
+            assert_eq!(provision.binds[0], sources.extra_mounts[0]);
+            assert_eq!(provision.binds.len() - 1 + notes.len(), 3, "{extra}: {notes:?}");
+            provision.binds[1..].iter().map(|bind| bind.container.clone()).collect::<Vec<_>>()
+        };
+        let all = ["/opt/cray/lib64/libfabric.so.1", "/usr/lib64/libcxi.so.1", "/usr/lib64/libcxiutils.so.0"];
+        assert_eq!(left("/opt/mine:/opt/cray/lib64"), all[1..]);
+        assert_eq!(left("/opt/mine:/opt"), all[1..]);
+        assert_eq!(left("/opt/mine:/usr//lib64/:rw"), all[..1]);
+        assert_eq!(left("/opt/mine/libcxi.so.1:/usr/lib64/libcxi.so.1"), [all[0], all[2]]);
+        assert_eq!(left("/opt/mine:/opt/cray/lib"), all, "another directory whose name begins alike");
     }
 
     #[test]
