@@ -5,8 +5,8 @@
 //! /run/cxi ──► statistics (thread) ───┘
 //! ```
 //!
-//! A scrape reads the node, so a value is as old as its scrape; only retry handlers, which may hang, are read on a thread
-//! of their own. What is not there or cannot be read is absent from the answer, never 0; what cannot be read is counted
+//! A scrape reads the node, so a value is as old as its scrape, or a second older where several ask; only retry handlers,
+//! which may hang, are read on a thread of their own. What is not there or cannot be read is absent from the answer, never 0; what cannot be read is counted
 //! and logged. It holds no device open and talks to nobody but those who ask.
 
 mod args;
@@ -20,6 +20,7 @@ mod problems;
 #[cfg(test)]
 mod published;
 mod retry;
+mod scraper;
 mod selection;
 mod server;
 mod statistics;
@@ -29,11 +30,13 @@ mod tls;
 #[allow(dead_code, reason = "what other tests need")]
 #[path = "../tests/lab/tree.rs"]
 mod tree;
+mod visitors;
 
 pub use args::Args;
 pub use collector::{Collector, STATISTICS_WAIT};
 pub use counters::default_counters;
 pub use exposition::{Exposition, Format};
+pub use scraper::Scraper;
 pub use selection::{Selection, Term, TermError};
 pub use server::serve;
 pub use tls::{Tls, TlsError};

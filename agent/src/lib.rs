@@ -6,8 +6,11 @@ pub mod install;
 mod interval;
 pub mod load_modules;
 mod module_name;
+mod nic_health;
 mod node_root;
 mod removal_plan;
 pub mod remove_modules;
 pub mod report;
 pub mod retry_handler;
+
+pub use nic_health::Expectation;

@@ -34,6 +34,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::nic_health::Expectation;
+
 pub use args::Args;
 pub use look::{Look, LookError};
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub interval: Duration,
     /// Time after which a report is written although nothing changed.
     pub heartbeat: Duration,
+    /// What is expected of the NICs' retry handlers.
+    pub retry_handler: Expectation,
 }
 
 /// The report cannot go on.
@@ -86,7 +90,7 @@ pub async fn run(config: Config, client: kube::Client, shutdown: CancellationTok
     let looker = Looker { interval: config.interval, view: view.clone(), looks: look_sender };
     tasks.spawn(looker.run(move |view| Look::take(&root, &mut remembered, view.may_unload())));
     tasks.spawn(publisher::run(nodes, config.node.clone(), config.heartbeat, looks.clone()));
-    tasks.spawn(inventory::run(devices, config.node.clone(), device_events, looks));
+    tasks.spawn(inventory::run(devices, config.node.clone(), config.retry_handler, device_events, looks));
     tokio::select! {
         () = shutdown.cancelled() => {
             info!(node = config.node, "ending");

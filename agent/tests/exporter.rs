@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cxi_agent::Expectation;
 use cxi_agent::exporter::{Collector, Format, Selection};
 use cxi_hardware::Root;
 use serde_json::Value;
@@ -190,18 +191,63 @@ fn health_is_what_pods_can_rely_on() {
     assert_eq!(health(), Some(0.0));
 }
 
+/// What a supervisor says of the retry handler of the NIC at c1.
+fn record(tree: &Tree, state: &str, boot: &str, instance: u64) {
+    let text = format!(
+        "{{\"device\":\"cxi0\",\"pciAddress\":\"0000:c1:00.0\",\"state\":\"{state}\",\
+         \"since\":\"2026-01-01T00:00:00Z\",\"bootID\":\"{boot}\",\"instance\":{instance}}}"
+    );
+    tree.write("run/cxi/retry-handler/0000:c1:00.0.json", &text);
+}
+
+const BOOT: &str = "0f6cb5d2-6b7d-4bd6-9c6c-6f1f1e1b2a3c";
+
+fn instance(tree: &Tree) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&fs::metadata(tree.path("sys/class/cxi/cxi0")).unwrap())
+}
+
+#[test]
+fn a_nic_is_healthy_where_its_cxidevice_says_so() {
+    let tree = Tree::new();
+    tree.add("cxi0", "0000:c1:00.0");
+    let mut collector = patient(&tree);
+    let mut told = |state: &str, queue: &str| {
+        record(&tree, state, BOOT, instance(&tree));
+        tree.write("sys/devices/0000:c1:00.0/properties/pct_eq", queue);
+        let text = scrape(&mut collector);
+        let sample = |name: &str| value(&text, &format!("{name}{{{NIC},netdev=\"\"}}"));
+        (sample("cxi_device_health_status"), sample("cxi_retry_handler_running"))
+    };
+    assert_eq!(told("Running", "12\n"), (Some(1.0), Some(1.0)));
+    assert_eq!(told("Running", "0\n"), (Some(0.0), Some(0.0)), "not attached any more");
+    assert_eq!(told("Starting", "0\n"), (Some(0.0), Some(0.0)));
+    assert_eq!(told("Stopping", "12\n"), (Some(0.0), Some(1.0)));
+    assert_eq!(told("Host", "0\n"), (Some(0.0), Some(0.0)));
+    assert_eq!(told("Host", "12\n"), (Some(1.0), Some(1.0)));
+}
+
+#[test]
+fn a_retry_handler_is_missed_only_where_one_has_to_be() {
+    let tree = Tree::new();
+    tree.add("cxi0", "0000:c1:00.0");
+    let told = |expected| {
+        let text = scrape(&mut patient(&tree).expecting(expected));
+        let sample = |name: &str| value(&text, &format!("{name}{{{NIC},netdev=\"\"}}"));
+        (sample("cxi_device_health_status"), sample("cxi_retry_handler_running"))
+    };
+    assert_eq!(told(Expectation::Ignore), (Some(1.0), None));
+    assert_eq!(told(Expectation::Stay), (Some(1.0), Some(0.0)));
+    assert_eq!(told(Expectation::Attached), (Some(0.0), Some(0.0)));
+    tree.write("sys/devices/0000:c1:00.0/properties/pct_eq", "12\n");
+    for expected in [Expectation::Ignore, Expectation::Stay, Expectation::Attached] {
+        assert_eq!(told(expected), (Some(1.0), Some(1.0)), "{expected:?}");
+    }
+}
+
 #[test]
 fn a_failed_retry_handler_is_told_until_the_device_comes_back() {
     let tree = Tree::new();
     tree.add("cxi0", "0000:c1:00.0");
-    let instance = std::os::unix::fs::MetadataExt::ino(&fs::metadata(tree.path("sys/class/cxi/cxi0")).unwrap());
-    let record = |instance: u64| {
-        let text = format!(
-            "{{\"device\":\"cxi0\",\"pciAddress\":\"0000:c1:00.0\",\"state\":\"Failed\",\
-             \"since\":\"2026-01-01T00:00:00Z\",\"bootID\":\"b\",\"instance\":{instance}}}"
-        );
-        tree.write("run/cxi/retry-handler/0000:c1:00.0.json", &text);
-    };
     let mut collector = patient(&tree);
     let mut told = || {
         let text = scrape(&mut collector);
@@ -209,10 +255,12 @@ fn a_failed_retry_handler_is_told_until_the_device_comes_back() {
         (sample("cxi_retry_handler_failed"), sample("cxi_device_health_status"))
     };
     assert_eq!(told(), (None, Some(1.0)));
-    record(instance);
+    record(&tree, "Failed", BOOT, instance(&tree));
     assert_eq!(told(), (Some(1.0), Some(0.0)));
-    record(instance + 1);
+    record(&tree, "Failed", BOOT, instance(&tree) + 1);
     assert_eq!(told(), (None, Some(1.0)));
+    record(&tree, "Failed", "another", instance(&tree));
+    assert_eq!(told(), (None, Some(1.0)), "before the node was started anew");
 }
 
 #[test]
@@ -414,6 +462,33 @@ fn the_program_serves_both_formats_and_ends_when_asked() {
     }
     assert!(program.end() < Duration::from_secs(10));
     drop(silent);
+}
+
+#[test]
+fn who_says_nothing_keeps_nobody_out() {
+    let tree = Tree::new();
+    let program = Program::start(&tree, &[]);
+    let silent: Vec<_> = (0..16).map(|_| program.connect()).collect();
+    let began = Instant::now();
+    // One more from there is turned away at once.
+    let mut rest = Vec::new();
+    let _ = program.connect().read_to_end(&mut rest);
+    assert!(rest.is_empty() && began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // A kubelet's probe comes from an address of its own, and gets through.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let other = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        socket.connect(program.address).await.unwrap().into_std().unwrap()
+    });
+    other.set_nonblocking(false).unwrap();
+    assert!(converse(other, "GET /healthz HTTP/1.1\r\n").starts_with("HTTP/1.1 200 "));
+    for mut stream in silent {
+        let _ = stream.read_to_end(&mut rest);
+    }
+    // Not the half minute that one may be silent between two scrapes.
+    assert!(rest.is_empty() && began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(program.ask("GET /metrics HTTP/1.1\r\n").starts_with("HTTP/1.1 200 "));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod tree;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use cxi_agent::Expectation;
 use cxi_agent::report::{Config, ReportError, run};
 use cxi_hardware::retry_handler::{Attachment, Exit, Record, State};
 use serde_json::{Value, json};
@@ -34,6 +35,7 @@ struct Agent {
     server: Server,
     client: kube::Client,
     heartbeat: Duration,
+    retry_handler: Expectation,
     running: Option<(JoinHandle<Result<(), ReportError>>, CancellationToken)>,
 }
 
@@ -43,7 +45,8 @@ impl Agent {
         server.node("n1", SINCE);
         let tree = Tree::new();
         tree.add("cxi0", ADDRESS);
-        Self { tree, server, client, heartbeat: Duration::from_mins(5), running: None }
+        let (heartbeat, retry_handler) = (Duration::from_mins(5), Expectation::Ignore);
+        Self { tree, server, client, heartbeat, retry_handler, running: None }
     }
 
     async fn started() -> Self {
@@ -60,6 +63,7 @@ impl Agent {
             root: self.tree.root(),
             interval: Duration::from_secs(1),
             heartbeat: self.heartbeat,
+            retry_handler: self.retry_handler,
         };
         let shutdown = CancellationToken::new();
         self.running = Some((tokio::spawn(run(config, self.client.clone(), shutdown.clone())), shutdown));
@@ -367,6 +371,18 @@ async fn a_retry_handler_is_shown_with_its_supervisor_and_statistics() {
     Record { instance: failed.instance + 1, ..failed }.write(&agent.tree.root()).unwrap();
     agent.until("history", PROMPT, is("Healthy", Value::Null)).await;
     assert_eq!(agent.device().unwrap()["status"]["retryHandler"], json!({"enabled": false}));
+}
+
+#[tokio::test]
+async fn a_nic_without_the_retry_handler_that_it_should_have_is_unhealthy() {
+    let mut agent = Agent::new().await;
+    agent.retry_handler = Expectation::Attached;
+    agent.start();
+    let health = |agent: &Agent| agent.device().map(|device| device["status"]["health"].clone());
+    let none = json!({"status": "Unhealthy", "message": "no retry handler is attached"});
+    agent.until("none", SOON, |agent| health(agent).as_ref() == Some(&none)).await;
+    attach(&agent, "12\n");
+    agent.until("one", PROMPT, |agent| health(agent) == Some(json!({"status": "Healthy"}))).await;
 }
 
 #[tokio::test]

@@ -97,6 +97,23 @@ fn service_monitors_scrape_the_same_by_services() -> Result<()> {
     Ok(())
 }
 
+/// A job is called as the Service, or by a PodMonitor as that in its namespace; queries are anchored. One that is asked for by
+/// anything else never alerts, or for ever.
+#[test]
+fn alerts_ask_for_the_jobs_that_there_are() -> Result<()> {
+    let alerts = documents("alerts.yaml")?.remove(0);
+    let groups = alerts["spec"]["groups"].as_array().context("groups")?;
+    let rules = groups.iter().filter_map(|group| group["rules"].as_array()).flatten();
+    let mut asked = Vec::new();
+    for query in rules.filter_map(|rule| rule["expr"].as_str()).filter(|query| query.contains("up{")) {
+        let job = query.split_once("up{job=~\"(.+/)?").and_then(|(_, rest)| rest.split_once("\"}"));
+        asked.push(job.with_context(|| format!("by its name: {query}"))?.0.to_owned());
+    }
+    let there: Vec<_> = scraped().into_iter().map(|(name, _)| name).collect();
+    ensure!(asked == there, "{asked:?}");
+    Ok(())
+}
+
 #[test]
 fn a_selector_that_finds_nothing_or_too_much_is_noticed() -> Result<()> {
     ensure!(found(&json!({ "cxi.hpe.com/role": "exporter" }), &json!("metrics"))?.is_empty(), "a role that is none");

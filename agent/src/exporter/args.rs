@@ -5,15 +5,19 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use cxi_api::GoDuration;
 use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::exporter::collector::{Collector, STATISTICS_WAIT};
+use crate::exporter::scraper::Scraper;
 use crate::exporter::selection::{Selection, Term};
 use crate::exporter::server;
 use crate::exporter::tls::Tls;
+use crate::nic_health::Expectation;
 use crate::node_root::NodeRoot;
 use cxi_program::log::{self, Format};
 
@@ -43,12 +47,28 @@ pub struct Args {
     #[arg(long, env = "CXI_COUNTERS", value_delimiter = ',', default_value = "default")]
     counters: Vec<Term>,
 
+    /// How old a reading of the node may be that a scrape is answered with; 0s reads it each time.
+    #[arg(long, env = "CXI_EXPORTER_MAX_AGE", default_value = "1s", value_parser = age)]
+    max_age: Duration,
+
+    /// What is expected of the NICs' retry handlers; a NIC without what is expected is unhealthy.
+    #[arg(long, env = "CXI_RETRY_HANDLER", value_enum, default_value_t = Expectation::Ignore)]
+    retry_handler: Expectation,
+
     #[command(flatten)]
     root: NodeRoot,
 
     /// Form of the log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Json)]
     log_format: Format,
+}
+
+/// The longest time between two scrapes of which each is to see something new.
+const OLDEST: Duration = Duration::from_secs(10);
+
+fn age(text: &str) -> Result<Duration, String> {
+    let GoDuration(age) = text.parse().map_err(|error| format!("{error}"))?;
+    if age > OLDEST { Err(format!("must be at most {}", GoDuration(OLDEST))) } else { Ok(age) }
 }
 
 /// Where to listen.
@@ -120,10 +140,11 @@ impl Args {
         };
         let selection = Selection::new(self.counters);
         let collector = Collector::new(self.root.into(), self.node_name, selection, STATISTICS_WAIT)
-            .context("start reading statistics")?;
+            .context("start reading statistics")?
+            .expecting(self.retry_handler);
         let listener = self.listen.bind().await.with_context(|| format!("listen on {}", self.listen))?;
         info!(address = %listener.local_addr().context("tell where it listens")?, tls = tls.is_some(), "serving /metrics");
-        server::serve(listener, tls, collector, shutdown).await;
+        server::serve(listener, tls, Scraper::new(collector, self.max_age), shutdown).await;
         Ok(())
     }
 }
@@ -151,6 +172,7 @@ mod tests {
         let args = parse("--node-name n1").unwrap();
         assert_eq!(args.listen, Listen::Everywhere(9090));
         assert_eq!(Selection::new(args.counters), Selection::default());
+        assert_eq!((args.max_age, args.retry_handler), (Duration::from_secs(1), Expectation::Ignore));
         assert_eq!(Root::from(args.root), Root::default());
     }
 
@@ -167,6 +189,9 @@ mod tests {
             ("--node-name n1 --listen 9090", "10.0.0.1:9090"),
             ("--node-name n1 --listen :65536", "10.0.0.1:9090"),
             ("--node-name n1 --listen localhost:1", "10.0.0.1:9090"),
+            ("--node-name n1 --max-age 11s", "at most 10s"),
+            ("--node-name n1 --max-age=-1s", "--max-age"),
+            ("--node-name n1 --retry-handler yes", "ignore, stay, attached"),
             ("--node-name n1 --counters HNI", "\"HNI\" is not a counter"),
             ("--node-name n1 --counters default,,x", "is not a counter"),
             ("--node-name n1 --tls-cert a.pem", "--tls-key"),

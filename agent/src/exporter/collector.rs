@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cxi_hardware::{Function, ModuleState, Nic, PciAddress, Root, STACK, is_present, modules, scan};
+use cxi_hardware::{Boot, Function, ModuleState, Nic, PciAddress, Root, STACK, is_present, modules, scan};
 
 use crate::exporter::device;
 use crate::exporter::exposition::{Exposition, Labels};
@@ -13,6 +13,7 @@ use crate::exporter::problems::{History, Problems, Subject};
 use crate::exporter::selection::Selection;
 use crate::exporter::statistics::Background;
 use crate::exporter::telemetry::Counters;
+use crate::nic_health::Expectation;
 
 /// How long a scrape waits for statistics of retry handlers that are being read, from its beginning. Reading the rest
 /// takes about as long, so that one that hangs costs a scrape hardly anything.
@@ -23,6 +24,7 @@ pub const STATISTICS_WAIT: Duration = Duration::from_millis(20);
 pub struct Collector {
     root: Root,
     node: String,
+    retry_handler: Expectation,
     counters: Counters,
     statistics: Background,
     statistics_wait: Duration,
@@ -41,11 +43,18 @@ impl Collector {
             statistics: Background::start(root.clone())?,
             root,
             node,
+            retry_handler: Expectation::Ignore,
             counters: Counters::new(selection),
             statistics_wait,
             netdevs: BTreeMap::new(),
             history: History::default(),
         })
+    }
+
+    /// The same where this is expected of the NICs' retry handlers, instead of nothing.
+    #[must_use]
+    pub fn expecting(self, retry_handler: Expectation) -> Self {
+        Self { retry_handler, ..self }
     }
 
     /// Reads the node. May wait for the driver as long as that takes, and never for a retry handler.
@@ -97,6 +106,7 @@ impl Collector {
         self.counters.retain(|address| nics.contains_key(&address));
         self.netdevs.retain(|address, _| nics.contains_key(address));
 
+        let boot = Boot::read(&self.root).inspect_err(|error| problems.add(Subject::Attribute, "", error)).ok();
         // A virtual function has no retry handler of its own.
         let physical = nics.values().filter(|nic| nic.function == Ok(Function::Physical));
         let asked = self.statistics.ask(physical.map(|nic| nic.name).collect());
@@ -105,7 +115,8 @@ impl Collector {
             let labels = self.labels(node, &nic);
             let mut own = (Exposition::default(), Problems::default());
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-            if device::add(&self.root, &nic, &labels, now, &mut own.0, &mut own.1).is_none() {
+            let node = device::Node { root: &self.root, boot: boot.as_ref(), retry_handler: self.retry_handler, now };
+            if device::add(node, &nic, &labels, &mut own.0, &mut own.1).is_none() {
                 continue;
             }
             for error in self.counters.add(&self.root, &nic, &labels, &mut own.0) {

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn the_default_list_has_as_many_counters_as_a_cassini_2() {
         let names: BTreeSet<_> = default_counters().collect();
-        assert_eq!(names.len(), 147);
+        assert_eq!(names.len(), 157);
         assert!(names.iter().all(|name| known(name).is_some()));
     }
 

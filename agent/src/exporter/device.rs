@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use cxi_hardware::retry_handler::{Attachment, Record, State, StatisticsError};
-use cxi_hardware::{AttributeError, ErrorCounts, Function, Link, Nic, NicDetails, Root};
+use cxi_hardware::retry_handler::{Attachment, State, StatisticsError};
+use cxi_hardware::{AttributeError, Boot, ErrorCounts, Function, Link, Nic, NicDetails, Root};
 
 use crate::exporter::exposition::{Exposition, Labels, Metric, Value};
 use crate::exporter::metrics::{
@@ -14,6 +14,7 @@ use crate::exporter::metrics::{
 use crate::exporter::problems::{Problems, Subject};
 use crate::exporter::retry;
 use crate::exporter::statistics::Known;
+use crate::nic_health::{Expectation, Health, RetryHandler, judge, record_of_now};
 
 /// Age at which statistics of a retry handler that hangs say nothing any more.
 const OLDEST_STATISTICS: Duration = Duration::from_mins(5);
@@ -21,16 +22,28 @@ const OLDEST_STATISTICS: Duration = Duration::from_mins(5);
 /// Windows of the restarts that the vendor's health check counts (more than 5 within an hour, 10 within ten).
 const RESTART_WINDOWS: [(&str, u64); 2] = [("1h", 3600), ("10h", 36_000)];
 
-/// Adds what `nic` is and what went wrong on it; `None` when it is gone by the end of reading. `now` is in seconds since
-/// 1970.
+/// The node that a NIC is read on.
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'a> {
+    /// Where it is read.
+    pub root: &'a Root,
+    /// Its boot; `None` where that is not known, so that nobody's word about a retry handler can be believed.
+    pub boot: Option<&'a Boot>,
+    /// What is expected of retry handlers.
+    pub retry_handler: Expectation,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+/// Adds what `nic` is and what went wrong on it; `None` when it is gone by the end of reading.
 pub fn add(
-    root: &Root,
+    node: Node<'_>,
     nic: &Nic,
     labels: &Labels,
-    now: u64,
     exposition: &mut Exposition,
     problems: &mut Problems,
 ) -> Option<()> {
+    let Node { root, now, .. } = node;
     let details = NicDetails::read(root, nic)?;
     let counts = ErrorCounts::read(root, nic)?;
     let attachment = Attachment::read(root, nic)?;
@@ -62,32 +75,8 @@ pub fn add(
     let last = |times: &Option<Vec<u64>>| times.as_ref().and_then(|times| times.iter().max().copied());
     samples.add(&LINK_LAST_RESTART, restarts.map(last));
 
-    let mut failed = None;
-    if nic.function == Ok(Function::Physical) {
-        samples.add(&RETRY_HANDLER_RUNNING, attachment.attached.as_ref().map(|attached| Some(*attached)));
-        match Record::read(root, nic.address) {
-            // One of an earlier life of the device says nothing about this one.
-            Ok(Some(record)) if record.instance == attachment.instance => failed = Some(record.state == State::Failed),
-            Ok(_) => {}
-            Err(error) => samples.problem(Subject::RetryHandler, &error),
-        }
-        samples.add(&RETRY_HANDLER_FAILED, Ok(failed));
-    }
-    match health(nic, failed == Some(true)) {
-        Ok(healthy) => samples.add(&HEALTH_STATUS, Ok(Some(healthy))),
-        Err(error) => samples.problem(Subject::Attribute, error),
-    }
+    samples.health(node, nic, &attachment);
     Some(())
-}
-
-/// Whether pods can use `nic`, judged as for its CXIDevice. One thing that is certainly wrong is enough.
-fn health(nic: &Nic, retry_handler_failed: bool) -> Result<bool, &AttributeError> {
-    match (&nic.device_node, &nic.link) {
-        (Ok(false), _) | (_, Ok(Link::Down)) => Ok(false),
-        _ if retry_handler_failed => Ok(false),
-        (Err(error), _) | (_, Err(error)) => Err(error),
-        (Ok(true), Ok(Link::Up)) => Ok(true),
-    }
 }
 
 /// Adds what is known of the retry handler of `nic`.
@@ -152,6 +141,32 @@ impl Samples<'_> {
 
     fn problem(&mut self, subject: Subject, error: &AttributeError) {
         self.problems.add(subject, &self.device, error);
+    }
+
+    /// Whether pods can use the NIC, and how its retry handler stands.
+    fn health(&mut self, node: Node<'_>, nic: &Nic, attachment: &Attachment) {
+        let Attachment { instance, attached } = attachment;
+        let record = match node.boot.map(|boot| record_of_now(node.root, boot, nic.address, || Some(*instance))) {
+            Some(Ok(record)) => record,
+            Some(Err(error)) => {
+                self.problem(Subject::RetryHandler, &error);
+                None
+            }
+            None => None,
+        };
+        if nic.function == Ok(Function::Physical) {
+            // None where none is to be is nothing to tell: 0 would be an alert that nobody can end.
+            let told = |attached: bool| attached || record.is_some() || node.retry_handler != Expectation::Ignore;
+            let running = attached.as_ref().map(|attached| Some(*attached).filter(|attached| told(*attached)));
+            self.add(&RETRY_HANDLER_RUNNING, running);
+            self.add(&RETRY_HANDLER_FAILED, Ok(record.as_ref().map(|record| record.state == State::Failed)));
+        }
+        let retry_handler = RetryHandler { attached, record: record.as_ref(), expected: node.retry_handler };
+        match judge(nic, retry_handler) {
+            Health::Usable => self.add(&HEALTH_STATUS, Ok(Some(true))),
+            Health::Unusable(_) => self.add(&HEALTH_STATUS, Ok(Some(false))),
+            Health::Unknown(error) => self.problem(Subject::Attribute, &error),
+        }
     }
 
     /// One sample whose labels say what the NIC is. A label without a value is one that Prometheus does not keep.

@@ -16,7 +16,7 @@ pub const DEVICE_COUNT: Metric = gauge("cxi_device_count", "NICs that the driver
 pub const LINK_STATE: Metric = gauge("cxi_device_link_state", "State of the link: 1 up, 0 down; absent when not known");
 pub const HEALTH_STATUS: Metric = gauge(
     "cxi_device_health_status",
-    "Whether pods can use the NIC: 1 healthy, 0 unhealthy (link down, device node missing, retry handler failed); absent when not known",
+    "Whether pods can use the NIC: 1 healthy, 0 unhealthy (link down, device node missing, retry handler failed or missing); absent when not known",
 );
 pub const DEVICE_INFO: Metric = gauge("cxi_device_info", "What a NIC is; always 1");
 pub const NUMA_NODE: Metric = gauge("cxi_device_numa_node", "NUMA node of a NIC; absent where the platform names none");
@@ -46,8 +46,10 @@ pub const PCIE_ERRORS: Metric = counter(
     "cxi_device_pcie_errors_total",
     "PCIe errors that the NIC has counted itself, corrected or not; looked at by the driver every minute",
 );
-pub const RETRY_HANDLER_RUNNING: Metric =
-    gauge("cxi_retry_handler_running", "Whether a retry handler is attached to the NIC: 1 yes, 0 no");
+pub const RETRY_HANDLER_RUNNING: Metric = gauge(
+    "cxi_retry_handler_running",
+    "Whether a retry handler is attached to the NIC: 1 yes, 0 no; absent where none is and none has to be",
+);
 pub const RETRY_HANDLER_FAILED: Metric = gauge(
     "cxi_retry_handler_failed",
     "Whether the retry handler ended unasked and has not been replaced: 1 yes, 0 no; absent where it is not supervised by this product",

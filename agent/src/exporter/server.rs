@@ -1,7 +1,7 @@
 //! HTTP: `/metrics` and `/healthz`.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -19,31 +19,30 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::exporter::collector::Collector;
-use crate::exporter::exposition::Format;
 use crate::exporter::negotiation::negotiate;
+use crate::exporter::scraper::Scraper;
 use crate::exporter::tls::Tls;
+use crate::exporter::visitors::Visitors;
 
 /// Connections at a time; more wait. Prometheus keeps one open.
 const CONNECTIONS: usize = 64;
 /// How long a connection may be silent: between two scrapes, or in the middle of a request. Prometheus connects again
 /// without a word where it scrapes less often.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a scrape may take, waiting for others included: the time that Prometheus gives it unless told otherwise.
-const SCRAPE: Duration = Duration::from_secs(10);
+/// How long a connection may take for its first request, a TLS handshake included: who says nothing keeps a place.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// How long requests may go on after the end was asked for.
 const GRACE: Duration = Duration::from_secs(3);
 /// Pause after a connection could not be accepted, as when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves what `collector` reads until `shutdown`.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, collector: Collector, shutdown: CancellationToken) {
-    let scraper = Arc::new(Scraper::new(collector, SCRAPE));
+/// Serves what `scraper` reads until `shutdown`.
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, scraper: Scraper, shutdown: CancellationToken) {
+    let scraper = Arc::new(scraper);
     let tls = tls.map(Arc::new);
     let followed = tls.clone().map(|tls| tokio::spawn(async move { tls.follow().await }));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let visitors = Visitors::default();
     let graceful = GracefulShutdown::new();
     loop {
         let next = async {
@@ -54,24 +53,35 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, collector: Collector
             () = shutdown.cancelled() => break,
             next = next => next,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 warn!("accept a connection: {error}");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let (tls, scraper, watcher) = (tls.clone(), Arc::clone(&scraper), graceful.watcher());
+        let Some(visit) = visitors.admit(peer.ip()) else {
+            debug!(%peer, "too many connections from there");
+            continue;
+        };
+        let (tls, watcher) = (tls.clone(), graceful.watcher());
+        let visitor = Visitor { scraper: Arc::clone(&scraper), asked: CancellationToken::new() };
         tokio::spawn(async move {
-            let _place = place;
-            match tls {
-                None => connection(stream, scraper, watcher).await,
-                Some(tls) => match timeout(HANDSHAKE, tls.acceptor().accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, scraper, watcher).await,
-                    Ok(Err(error)) => debug!("TLS handshake: {error}"),
-                    Err(_) => debug!("the TLS handshake took too long"),
-                },
+            let _kept = (place, visit);
+            let asked = visitor.asked.clone();
+            let served = async {
+                match tls {
+                    None => connection(stream, visitor, watcher).await,
+                    Some(tls) => match tls.acceptor().accept(stream).await {
+                        Ok(stream) => connection(stream, visitor, watcher).await,
+                        Err(error) => debug!("TLS handshake: {error}"),
+                    },
+                }
+            };
+            tokio::select! {
+                () = served => {}
+                () = silence(&asked) => debug!(%peer, "it asked for nothing"),
             }
         });
     }
@@ -84,13 +94,28 @@ pub async fn serve(listener: TcpListener, tls: Option<Tls>, collector: Collector
     }
 }
 
+/// One connection's part in what all have.
+struct Visitor {
+    scraper: Arc<Scraper>,
+    /// Cancelled by its first request.
+    asked: CancellationToken,
+}
+
+/// Comes back when nothing was asked for in time, and else never.
+async fn silence(asked: &CancellationToken) {
+    if timeout(FIRST_REQUEST, asked.cancelled()).await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    scraper: Arc<Scraper>,
+    visitor: Visitor,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     let service = service_fn(move |request| {
-        let scraper = Arc::clone(&scraper);
+        visitor.asked.cancel();
+        let scraper = Arc::clone(&visitor.scraper);
         async move { Ok::<_, Infallible>(answer(&request, &scraper).await) }
     });
     let connection = http1::Builder::new()
@@ -114,7 +139,7 @@ async fn answer<T>(request: &Request<T>, scraper: &Scraper) -> Response<Full<Byt
             let accept = request.headers().get_all(ACCEPT).into_iter();
             let format = negotiate(accept.filter_map(|header| header.to_str().ok()));
             match scraper.scrape(format).await {
-                Some(body) => respond(StatusCode::OK, format.content_type(), body.into()),
+                Some(body) => respond(StatusCode::OK, format.content_type(), body),
                 None => text(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "the node could not be read in time; an earlier scrape may hang in the driver\n",
@@ -137,71 +162,27 @@ fn respond(status: StatusCode, content_type: &'static str, body: Bytes) -> Respo
     response
 }
 
-/// One scrape at a time. One that hangs keeps its turn, so that there are never two.
-struct Scraper {
-    collector: Arc<Mutex<Collector>>,
-    turn: Arc<Semaphore>,
-    limit: Duration,
-}
-
-impl Scraper {
-    fn new(collector: Collector, limit: Duration) -> Self {
-        Self { collector: Arc::new(Mutex::new(collector)), turn: Arc::new(Semaphore::new(1)), limit }
-    }
-
-    /// The node in this format; `None` when it took too long.
-    async fn scrape(&self, format: Format) -> Option<String> {
-        let scrape = async {
-            let turn = Arc::clone(&self.turn).acquire_owned().await.ok()?;
-            let collector = Arc::clone(&self.collector);
-            let read = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                let exposition = collector.lock().unwrap_or_else(PoisonError::into_inner).collect();
-                exposition.text(format)
-            });
-            read.await.inspect_err(|error| warn!("a scrape was lost: {error}")).ok()
-        };
-        timeout(self.limit, scrape).await.ok().flatten()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::exporter::collector::STATISTICS_WAIT;
+    use crate::exporter::collector::{Collector, STATISTICS_WAIT};
     use crate::exporter::selection::Selection;
     use crate::exporter::tree::Tree;
 
     #[tokio::test]
-    async fn a_driver_that_hangs_costs_an_answer_and_one_thread() {
+    async fn a_node_that_cannot_be_read_is_no_reason_to_restart() {
         let tree = Tree::new();
         tree.add("cxi0", "0000:c1:00.0");
         fs::create_dir(tree.path("sys/devices/0000:c1:00.0/telemetry")).unwrap();
-        // A named pipe without a writer: opening it takes for ever.
         let pipe = tree.path("sys/devices/0000:c1:00.0/telemetry/hni_rx_jabber");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let collector = Collector::new(tree.root(), "n1".into(), Selection::default(), STATISTICS_WAIT).unwrap();
-        let scraper = Scraper::new(collector, Duration::from_millis(20));
-        let metrics = async || answer(&Request::get("/metrics").body(()).unwrap(), &scraper).await.status();
-        let threads = || fs::read_dir("/proc/self/task").unwrap().count();
-
-        assert_eq!(metrics().await, StatusCode::SERVICE_UNAVAILABLE);
-        let before = threads();
-        for _ in 0..40 {
-            assert_eq!(metrics().await, StatusCode::SERVICE_UNAVAILABLE);
-        }
-        // The tests beside this one have some of their own.
-        assert!(threads() < before + 20, "{} threads after {before}", threads());
-        let healthy = answer(&Request::get("/healthz").body(()).unwrap(), &scraper).await;
-        assert_eq!(healthy.status(), StatusCode::OK, "restarting would not help");
-
-        // The driver answers again.
+        let scraper = Scraper::new(collector, Duration::ZERO).with_limit(Duration::from_millis(20));
+        let asked = async |path| answer(&Request::get(path).body(()).unwrap(), &scraper).await.status();
+        assert_eq!(asked("/metrics").await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(asked("/healthz").await, StatusCode::OK);
         fs::write(&pipe, "1@1.000000000\n").unwrap();
-        fs::remove_file(&pipe).unwrap();
-        let scraper = Scraper { limit: Duration::from_secs(30), ..scraper };
-        let answered = answer(&Request::get("/metrics").body(()).unwrap(), &scraper).await;
-        assert_eq!(answered.status(), StatusCode::OK);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 use crate::interval::at_least_a_moment;
+use crate::nic_health::Expectation;
 use crate::node_root::NodeRoot;
 use crate::report::{Config, run};
 use cxi_program::log::{self, Format};
@@ -28,6 +29,10 @@ pub struct Args {
     /// Time after which a report is written although nothing changed.
     #[arg(long, env = "CXI_REPORT_HEARTBEAT", default_value = "20s", value_parser = at_least_a_moment)]
     heartbeat: Duration,
+
+    /// What is expected of the NICs' retry handlers; a NIC without what is expected is unhealthy.
+    #[arg(long, env = "CXI_RETRY_HANDLER", value_enum, default_value_t = Expectation::Ignore)]
+    retry_handler: Expectation,
 
     /// Form of the log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Json)]
@@ -62,7 +67,8 @@ impl Args {
     }
 
     fn into_config(self) -> Config {
-        Config { node: self.node_name, root: self.root.into(), interval: self.interval, heartbeat: self.heartbeat }
+        let Self { node_name: node, root, interval, heartbeat, retry_handler, log_format: _ } = self;
+        Config { node, root: root.into(), interval, heartbeat, retry_handler }
     }
 }
 
@@ -89,9 +95,12 @@ mod tests {
         let config = parse("--node-name n1").unwrap();
         assert_eq!(config.root, Root::default());
         assert_eq!((config.interval, config.heartbeat), (Duration::from_secs(1), Duration::from_secs(20)));
-        let config = parse("--node-name n1 --procfs-root /host/proc --interval 1500ms").unwrap();
+        assert_eq!(config.retry_handler, Expectation::Ignore);
+        let config =
+            parse("--node-name n1 --procfs-root /host/proc --interval 1500ms --retry-handler attached").unwrap();
         assert_eq!(config.root.proc(), "/host/proc");
         assert_eq!(config.interval, Duration::from_millis(1500));
+        assert_eq!(config.retry_handler, Expectation::Attached);
     }
 
     #[test]
@@ -100,6 +109,7 @@ mod tests {
             ("", "--node-name"),
             ("--node-name n1 --interval 0s", "at least 100ms"),
             ("--node-name n1 --interval 5", "--interval"),
+            ("--node-name n1 --retry-handler yes", "ignore, stay, attached"),
         ] {
             let error = parse(flags).unwrap_err();
             assert!(error.contains(said), "{flags}: {error}");

@@ -3,14 +3,19 @@
 use std::fmt::Display;
 
 use cxi_api::device::{CXIDeviceStatus, Function, Health, HealthStatus};
-use cxi_hardware::Link;
 
+use crate::nic_health::{self, Expectation, RetryHandler, judge};
 use crate::report::content::{integer, link};
 use crate::report::seen::SeenNic;
 use crate::report::services;
 
-/// The status of `seen`, a NIC of `node` that runs `driver_version`.
-pub(super) fn status(node: &str, seen: &SeenNic, driver_version: Option<&str>) -> CXIDeviceStatus {
+/// The status of `seen`, a NIC of `node` that runs `driver_version` and has the retry handler that is `expected`.
+pub(super) fn status(
+    node: &str,
+    seen: &SeenNic,
+    driver_version: Option<&str>,
+    expected: Expectation,
+) -> CXIDeviceStatus {
     let SeenNic { nic, details, firmware, services, retry_handler } = seen;
     let id = nic.id.as_ref().ok();
     CXIDeviceStatus {
@@ -35,7 +40,7 @@ pub(super) fn status(node: &str, seen: &SeenNic, driver_version: Option<&str>) -
         driver_version: driver_version.map(str::to_owned),
         retry_handler: details.retry_handler.as_ref().ok().map(|attached| retry_handler.status(*attached)),
         services: services.as_ref().ok().and_then(Option::as_ref).map(services::status),
-        health: health(seen),
+        health: health(seen, expected),
     }
 }
 
@@ -43,19 +48,16 @@ fn known<T: Clone, E>(attribute: &Result<Option<T>, E>) -> Option<T> {
     attribute.as_ref().ok().cloned().flatten()
 }
 
-/// The device node first: without it there is nothing to hand out, whatever the link says. The device plugin judges by
-/// the same two. Then the retry handler, where the node has a supervisor for it.
-fn health(seen: &SeenNic) -> Health {
-    let attached = seen.details.retry_handler.as_ref().ok().copied();
-    let obstacle = seen.retry_handler.record.as_ref().and_then(|record| record.obstacle(attached));
-    let (status, message) = match (&seen.nic.device_node, &seen.nic.link) {
-        (Ok(false), _) => (HealthStatus::Unhealthy, Some("device node is missing".to_owned())),
-        (Ok(true), Ok(Link::Down)) => (HealthStatus::Unhealthy, Some("link is down".to_owned())),
-        (Err(error), _) | (_, Err(error)) => (HealthStatus::Unknown, Some(error.to_string())),
-        (Ok(true), Ok(Link::Up)) => match (obstacle, list(seen.problems())) {
-            (Some(obstacle), _) => (HealthStatus::Unhealthy, Some(obstacle)),
-            (None, None) => (HealthStatus::Healthy, None),
-            (None, problems) => (HealthStatus::Degraded, problems),
+/// Pods can use it, and what could not be read is said all the same.
+fn health(seen: &SeenNic, expected: Expectation) -> Health {
+    let record = seen.retry_handler.record.as_ref();
+    let retry_handler = RetryHandler { attached: &seen.details.retry_handler, record, expected };
+    let (status, message) = match judge(&seen.nic, retry_handler) {
+        nic_health::Health::Unusable(reason) => (HealthStatus::Unhealthy, Some(reason)),
+        nic_health::Health::Unknown(error) => (HealthStatus::Unknown, Some(error.to_string())),
+        nic_health::Health::Usable => match list(seen.problems()) {
+            None => (HealthStatus::Healthy, None),
+            problems => (HealthStatus::Degraded, problems),
         },
     };
     Health { status, message }

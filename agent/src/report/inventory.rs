@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::nic_health::Expectation;
 use crate::report::content;
 use crate::report::delay::{Delay, REQUEST_LIMIT};
 use crate::report::device;
@@ -49,6 +50,8 @@ enum WriteError {
 /// What is in the API server, as far as events and answers to own writes tell.
 #[derive(Debug, Default)]
 struct Inventory {
+    /// What is expected of the NICs' retry handlers.
+    retry_handler: Expectation,
     stored: BTreeMap<String, Stored>,
     /// Whether a list was complete: before that nothing can be said to be missing.
     synced: bool,
@@ -72,10 +75,11 @@ pub(super) async fn follow(api: Api<DynamicObject>, node: String, events: mpsc::
 pub(super) async fn run(
     api: Api<DynamicObject>,
     node: String,
+    retry_handler: Expectation,
     mut events: mpsc::UnboundedReceiver<Event<DynamicObject>>,
     mut looks: watch::Receiver<Option<Arc<Taken>>>,
 ) {
-    let mut inventory = Inventory::default();
+    let mut inventory = Inventory { retry_handler, ..Inventory::default() };
     let mut delay = Delay::default();
     loop {
         while let Ok(event) = events.try_recv() {
@@ -145,7 +149,7 @@ impl Inventory {
         let mut kept: BTreeSet<String> =
             taken.look.unidentified.iter().map(|device| device_name(node, device)).collect();
         for nic in taken.look.nics.values() {
-            let status = device::status(node, nic, version.as_deref());
+            let status = device::status(node, nic, version.as_deref(), self.retry_handler);
             let name = device_name(node, &status.device);
             let labels = [node_label_value(node), status.device.clone()];
             let wanted = Content { owner: known.uid.clone(), labels, status: Some(status) };

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use cxi_api::device;
 use cxi_hardware::retry_handler::{
-    Attachment, Exit, Record, State, Statistics, StatisticsError, StatisticsReader, statistics_directory,
+    Attachment, Exit, State, Statistics, StatisticsError, StatisticsReader, statistics_directory,
 };
 use cxi_hardware::{AttributeError, AttributeErrorKind, Boot, NicName, PciAddress, Root};
 use jiff::Timestamp;
 
+use crate::nic_health::record_of_now;
 use crate::report::seen::{SeenNic, SeenRetryHandler};
 
 /// How old statistics may be. They change all the time, and each change would be a write to the API server: with 1,000
@@ -37,7 +38,8 @@ impl StatisticsCache {
     /// Looks at the retry handlers of `nics`.
     pub(super) fn look_at(&mut self, root: &Root, boot: &Boot, nics: &mut BTreeMap<PciAddress, SeenNic>, now: Instant) {
         for seen in nics.values_mut() {
-            match record(root, boot, seen) {
+            let instance = || Attachment::read(root, &seen.nic).map(|attachment| attachment.instance);
+            match record_of_now(root, boot, seen.nic.address, instance) {
                 Ok(record) => seen.retry_handler.record = record,
                 Err(error) => seen.retry_handler.problems.push(error),
             }
@@ -67,14 +69,6 @@ impl StatisticsCache {
             now.duration_since(*at) >= period
         })
     }
-}
-
-/// What the supervisor says of this NIC as it is bound now; what it said of one before is history.
-fn record(root: &Root, boot: &Boot, seen: &SeenNic) -> Result<Option<Record>, AttributeError> {
-    let Some(record) = Record::read(root, seen.nic.address)? else { return Ok(None) };
-    let instance = Attachment::read(root, &seen.nic).map(|attachment| attachment.instance);
-    let is_of_now = record.boot_id == boot.boot_id && Some(record.instance) == instance;
-    Ok(Some(record).filter(|_| is_of_now))
 }
 
 fn key(seen: &SeenNic) -> Key {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use cxi_agent::report;
+use cxi_agent::{Expectation, report};
 use cxi_hardware::Root;
 use kube::Client;
 use tempfile::TempDir;
@@ -43,6 +43,7 @@ impl Agents {
             root: tree.root(),
             interval: INTERVAL,
             heartbeat: self.heartbeat,
+            retry_handler: Expectation::Ignore,
         };
         let stop = stop.child_token();
         let (client, stopped, name) = (self.client.clone(), stop.clone(), node.name.clone());

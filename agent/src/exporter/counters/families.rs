@@ -13,6 +13,11 @@ const fn table(name: &'static str, help: &'static str) -> Family {
     Family { name, label: None, behaviour: Behaviour::Level, help, exported: Exported::Default(why) }
 }
 
+/// Errors that a unit of the NIC finds in its own memory; exported, all for the same reason.
+const fn memory(name: &'static str, help: &'static str) -> Family {
+    counts(name, None, help, "A NIC to be replaced")
+}
+
 /// A family of [`Behaviour::Counts`] that is exported on request.
 const fn on_request(name: &'static str, label: Option<&'static str>, help: &'static str, why: &'static str) -> Family {
     Family { name, label, behaviour: Behaviour::Counts, help, exported: Exported::OnRequest(why) }
@@ -120,6 +125,12 @@ pub const FAMILIES: &[Family] = &[
         "As hni_rx_paused, and present where that counts nothing",
     ),
     counts(
+        "hni_pause_sent",
+        None,
+        "Pause frames sent",
+        "Whether this NIC asks for pauses at all, of a priority or of the link",
+    ),
+    counts(
         "hni_rx_stall_ixe_pktbuf",
         TC,
         "Cycles in which receiving waited for packet buffer, by traffic class",
@@ -184,7 +195,6 @@ pub const FAMILIES: &[Family] = &[
         "Repeated requests dropped because the first was still being worked on",
         "Peers give up too early, or this host is too slow",
     ),
-    counts("pct_mem_ucor_err_cntr", None, "Uncorrectable memory errors in the transport unit", "A NIC to be replaced"),
     table("pct_prf_spt_status_spt_in_use", "Packets that wait for their response"),
     table("pct_prf_smt_status_smt_in_use", "Messages being sent"),
     table("pct_prf_sct_status_sct_in_use", "Connections as a source"),
@@ -192,6 +202,17 @@ pub const FAMILIES: &[Family] = &[
     table("pct_prf_trs_status_trs_in_use", "Results kept for peers"),
     table("pct_prf_mst_status_mst_in_use", "Messages being received"),
     table("pct_prf_tct_status_tct_in_use", "Connections as a target"),
+    // Memory of the NIC: each unit counts its own.
+    memory("pct_mem_ucor_err_cntr", "Uncorrectable memory errors in the transport unit"),
+    memory("atu_mem_ucor_err_cntr", "Uncorrectable memory errors in the address translation unit"),
+    memory("cq_mem_ucor_err_cntr", "Uncorrectable memory errors in the command queues"),
+    memory("ee_mem_ucor_err_cntr", "Uncorrectable memory errors in the event engine"),
+    memory("ixe_mem_ucor_err_cntr", "Uncorrectable memory errors in the engine that receives"),
+    memory("lpe_mem_ucor_err_cntr", "Uncorrectable memory errors in the unit that matches messages"),
+    memory("mst_mem_ucor_err_cntr", "Uncorrectable memory errors in the table of messages"),
+    memory("oxe_mem_ucor_err_cntr", "Uncorrectable memory errors in the engine that sends"),
+    memory("rmu_mem_ucor_err_cntr", "Uncorrectable memory errors in the resource unit"),
+    memory("hni_ucor_ecc_err_cntr", "Uncorrectable memory errors in the network interface"),
     // Isolation.
     counts(
         "rmu_ptl_invld_vni_cntr",

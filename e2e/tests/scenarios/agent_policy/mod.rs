@@ -9,7 +9,7 @@ use std::{fs, time::Duration};
 use self::cluster::{agent, cluster, node_with_a_nic, program};
 use self::writes::{Write, api, cxi, device, device_status, phase_of, report_of};
 use anyhow::{Context, Result, ensure};
-use cxi_agent::report;
+use cxi_agent::{Expectation, report};
 use cxi_api::Advertise;
 use cxi_control_plane::NAMESPACE;
 use cxi_device_plugin::advertise;
@@ -163,7 +163,8 @@ async fn the_real_one_gets_along(admin: &Client, own: Client) -> Result<()> {
     let tree = tempfile::tempdir()?;
     let root = node_with_a_nic(tree.path())?;
     let (interval, heartbeat) = (Duration::from_millis(200), Duration::from_secs(20));
-    let config = report::Config { node: "n1".to_owned(), root, interval, heartbeat };
+    let retry_handler = Expectation::Ignore;
+    let config = report::Config { node: "n1".to_owned(), root, interval, heartbeat, retry_handler };
     let stop = CancellationToken::new();
     let running = tokio::spawn(report::run(config, own, stop.clone()));
     let devices = api(admin, &cxi("CXIDevice", ""));
