@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     helm,
     install::{self, Manifest},
-    kustomize,
+    kustomize, nfd,
     olm::{self, Flavour, Release},
     yaml,
 };
@@ -18,8 +18,16 @@ use crate::{
 const NETWORKS: usize = 4;
 
 /// Directories in which every file is generated: what else lies there is left over.
-pub const WHOLLY_GENERATED: [&str; 7] =
-    ["deploy/crds", "deploy/rbac", "deploy/policy", "deploy/operator", "deploy/kustomize", "deploy/helm", "bundle"];
+pub const WHOLLY_GENERATED: [&str; 8] = [
+    "deploy/crds",
+    "deploy/rbac",
+    "deploy/policy",
+    "deploy/operator",
+    "deploy/kustomize",
+    "deploy/helm",
+    "deploy/nfd",
+    "bundle",
+];
 
 /// Everything that is generated.
 ///
@@ -49,6 +57,7 @@ fn deploy(manifests: &[Manifest], images: &Lock) -> Result<Vec<(PathBuf, String)
         add(path, text);
     }
     add("install.yaml".to_owned(), yaml::documents(&install::objects(images)?)?);
+    add("nfd/nodefeaturerule.yaml".to_owned(), yaml::documents(&[nfd::rule()])?);
     add("multus/policy.yaml".to_owned(), yaml::documents(&mutating(&policy::networks()))?);
     for (kind, definition) in policy::DEFINITIONS {
         let networks: Vec<_> = (0..NETWORKS).map(definition).collect();

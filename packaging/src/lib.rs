@@ -7,6 +7,7 @@ pub mod files;
 pub mod helm;
 pub mod install;
 pub mod kustomize;
+pub mod nfd;
 pub mod olm;
 pub mod operator;
 pub mod release;
