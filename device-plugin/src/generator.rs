@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Arg, ArgAction, Parser, value_parser};
 use cxi_hardware::{NicName, PciAddress, Scan, ScanError, scan};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, spawn_blocking};
@@ -26,12 +26,14 @@ const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
 /// Writes the CDI file that tells container runtimes what belongs to this node's CXI NICs
 ///
-/// Afterwards a runtime with CDI gives NICs to containers by name: hpe.com/cxi=cxi0 (the name that the NIC has now),
-/// hpe.com/cxi=0000:c1:00.0 (its PCI address, which stays when the driver is reloaded), or hpe.com/cxi=all.
+/// Afterwards a runtime with CDI gives NICs to containers by name: hpe.com/cxi=cxi0 or hpe.com/cxi=0 (the name that the
+/// NIC has now), hpe.com/cxi=0000:c1:00.0 (its PCI address, which stays when the driver is reloaded), or
+/// hpe.com/cxi=all.
 ///
 /// Without NICs the file is removed, which is no error. Not needed where the CXI device plugin runs.
 #[derive(Debug, Parser)]
 #[command(name = "cxi-cdi-generator", version, after_help = EXAMPLES)]
+#[command(disable_version_flag = true, args = flags_of_hpe())]
 pub struct Args {
     /// Directory that the runtime reads; /etc/cdi and /var/run/cdi are usual
     #[arg(long, env = "CXI_CDI_DIR", default_value = "/etc/cdi", value_name = "DIR")]
@@ -64,6 +66,17 @@ pub struct Args {
 
     #[command(flatten)]
     host: HostArgs,
+}
+
+/// Flags that mean what they mean to HPE's generator. `-V`, which is the version elsewhere, is how much it says: a command
+/// line of HPE's would print the version, and write no file without a word about it.
+fn flags_of_hpe() -> [Arg; 2] {
+    let verbose = Arg::new("verbose").short('V').long("verbose").value_name("LEVEL").num_args(0..=1);
+    let verbose = verbose
+        .value_parser(value_parser!(u8))
+        .help("Has no effect, and is taken for HPE's command lines: all is always said");
+    let version = Arg::new("version").short('v').long("version").action(ArgAction::Version).help("Print version");
+    [verbose, version]
 }
 
 const EXAMPLES: &str = "\
@@ -282,6 +295,23 @@ mod tests {
         assert_eq!(args.host.ofi_root, [PathBuf::from("/opt/cray/lib64")]);
         assert_eq!(args.host.cxi_root, [PathBuf::from("/usr/lib64")]);
         assert_eq!(args.variables, ["FI_PROVIDER=cxi"]);
+    }
+
+    #[test]
+    fn command_lines_of_hpe_mean_the_same() {
+        for flags in ["-V 5", "-V5", "-V=5", "-V", "--verbose 0", "--verbose=3", "--verbose"] {
+            let args = parse(&format!("{flags} --cdi-dir=/run/cdi --env-vars /etc/cdi.env -n")).unwrap();
+            assert_eq!((args.cdi_dir, args.env_vars), (PathBuf::from("/run/cdi"), Some(PathBuf::from("/etc/cdi.env"))));
+            assert!(args.dry_run);
+        }
+        for flags in ["-v", "--version"] {
+            assert_eq!(parse(flags).unwrap_err().kind(), clap::error::ErrorKind::DisplayVersion);
+        }
+        // Refused in words, not passed over.
+        for (flags, said) in [("-V many", "--verbose"), ("--dry-run=true", "--dry-run"), ("0", "'0'")] {
+            let error = parse(flags).unwrap_err();
+            assert!(error.use_stderr() && error.to_string().contains(said), "{flags}: {error}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What stands in the file: a device per NIC, by two names, and one for all of them.
+//! What stands in the file: a device per NIC, by each of its names, and one for all of them.
 
 use std::path::Path;
 
@@ -45,11 +45,16 @@ pub fn spec(kind: &str, subject: Subject<'_>) -> Result<Option<Spec>, SpecError>
     let edits = |nodes| ContainerEdits { device_nodes: nodes, ..ContainerEdits::default() };
     let mut nics = subject.nics.to_vec();
     nics.sort_by_key(|(_, name)| *name);
-    let mut devices = Vec::with_capacity(2 * nics.len() + 1);
+    let mut devices = Vec::with_capacity(3 * nics.len() + 1);
     for (address, name) in &nics {
-        for name_of_device in [address.to_string(), name.to_string()] {
-            devices.push(Device { name: name_of_device, container_edits: edits(vec![node(*name)]) });
+        let mut names = vec![address.to_string(), name.to_string()];
+        if kind == GENERATOR_KIND {
+            // The only names that HPE's generator has.
+            names.push(name.number().to_string());
         }
+        devices.extend(
+            names.into_iter().map(|of_device| Device { name: of_device, container_edits: edits(vec![node(*name)]) }),
+        );
     }
     let every = nics.iter().map(|(_, name)| node(*name)).collect();
     devices.push(Device { name: ALL.into(), container_edits: edits(every) });
@@ -109,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_per_nic_by_two_names_and_all_of_them() {
+    fn a_device_per_nic_by_three_names_and_all_of_them() {
         let nics = [nic("0000:c1:00.0", 10), nic("0000:21:00.0", 9)];
         let provision = provision();
         let env = ["FI_PROVIDER=cxi".to_owned()];
@@ -127,8 +132,10 @@ mod tests {
         let expected = [
             ("0000:21:00.0", vec!["/dev/cxi9"]),
             ("cxi9", vec!["/dev/cxi9"]),
+            ("9", vec!["/dev/cxi9"]),
             ("0000:c1:00.0", vec!["/dev/cxi10"]),
             ("cxi10", vec!["/dev/cxi10"]),
+            ("10", vec!["/dev/cxi10"]),
             ("all", vec!["/dev/cxi9", "/dev/cxi10"]),
         ];
         assert_eq!(devices, expected);
@@ -146,6 +153,8 @@ mod tests {
         let spec = spec(PLUGIN_KIND, subject).unwrap().unwrap();
         let node = &spec.devices[0].container_edits.device_nodes[0];
         assert_eq!((node.path.as_str(), node.host_path.as_deref()), ("/dev/cxi0", Some("/tmp/x/dev/cxi0")));
+        let names: Vec<_> = spec.devices.iter().map(|device| device.name.as_str()).collect();
+        assert_eq!(names, ["0000:21:00.0", "cxi0", ALL], "nobody asks the plugin for numbers");
         assert_eq!(kubelet_name(nics[0].0), "device-plugin.cxi.hpe.com/nic=0000:21:00.0");
     }
 

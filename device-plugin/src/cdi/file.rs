@@ -207,8 +207,10 @@ mod tests {
         assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec);
         let yaml = Format::Yaml.text(&spec).unwrap();
         assert_eq!(serde_saphyr::from_str::<Spec>(&yaml).unwrap(), spec);
-        // A YAML 1.1 reader would take a bare one for a number of base 60.
-        assert!(yaml.contains("\"0000:01:00.0\"") || yaml.contains("'0000:01:00.0'"), "{yaml}");
+        // A reader would take a bare one for a number, of base 60 the first.
+        for name in ["0000:01:00.0", "3"] {
+            assert!(yaml.contains(&format!("\"{name}\"")) || yaml.contains(&format!("'{name}'")), "{yaml}");
+        }
     }
 
     #[test]
