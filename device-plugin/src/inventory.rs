@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use cxi_hardware::{AttributeError, Link, Nic, NicName, PciAddress, Scan};
+use cxi_hardware::{AttributeError, AttributeErrorKind, Function, Link, Nic, NicName, PciAddress, Scan};
 
 /// NICs by PCI address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,12 @@ impl From<&Nic> for OfferedNic {
             (Ok(false), _) => Err(Unhealthy::NoDeviceNode),
             (Ok(true), Ok(Link::Up)) => Ok(()),
             (Ok(true), Ok(Link::Down)) => Err(Unhealthy::LinkDown),
+            // Inside a virtual machine nobody ever says how the link is, and nothing else could make it healthy.
+            (Ok(true), Err(AttributeError { kind: AttributeErrorKind::Missing, .. }))
+                if nic.function == Ok(Function::Virtual) =>
+            {
+                Ok(())
+            }
             (Err(error), _) | (_, Err(error)) => Err(Unhealthy::Unknown(error.clone())),
         };
         Self { name: nic.name, numa_node: nic.numa_node.clone().ok().flatten(), health }
@@ -86,7 +92,7 @@ impl From<&Nic> for OfferedNic {
 
 #[cfg(test)]
 mod tests {
-    use cxi_hardware::{AttributeErrorKind, Function, PciId};
+    use cxi_hardware::PciId;
 
     use super::*;
 
@@ -120,6 +126,20 @@ mod tests {
         ] {
             assert_eq!(OfferedNic::from(&nic).health, health);
         }
+    }
+
+    #[test]
+    fn a_virtual_function_whose_link_nobody_tells_is_offered() {
+        let unreadable = AttributeError { kind: AttributeErrorKind::Empty, ..broken() };
+        let of = |function, link, device_node| {
+            OfferedNic::from(&Nic { function, link, device_node, ..nic(0, "0000:c1:00.0") }).health
+        };
+        let (physical, virtual_) = (Ok(Function::Physical), Ok(Function::Virtual));
+        assert_eq!(of(virtual_.clone(), Err(broken()), Ok(true)), Ok(()));
+        assert_eq!(of(virtual_.clone(), Err(broken()), Ok(false)), Err(Unhealthy::NoDeviceNode));
+        assert_eq!(of(virtual_.clone(), Ok(Link::Down), Ok(true)), Err(Unhealthy::LinkDown));
+        assert_eq!(of(virtual_, Err(unreadable.clone()), Ok(true)), Err(Unhealthy::Unknown(unreadable)));
+        assert_eq!(of(physical, Err(broken()), Ok(true)), Err(Unhealthy::Unknown(broken())));
     }
 
     #[test]

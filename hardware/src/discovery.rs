@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::attribute;
-use crate::{AttributeError, AttributeErrorKind, Function, Nic, NicName, PciAddress, PciId, Root};
+use crate::{AttributeError, AttributeErrorKind, Function, Link, Nic, NicName, PciAddress, PciId, Root};
 
 /// Everything that the class directory lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,13 +72,14 @@ fn read_entry(root: &Root, entry: &Path) -> Result<Option<Nic>, AttributeError> 
     let name = name(entry)?;
     let device = entry.join("device");
     let id = pci_id(&device);
+    let function = function(&device, id.as_ref().ok().copied());
     let nic = Nic {
         name,
         address,
-        function: function(&device, id.as_ref().ok().copied()),
+        link: link(&device, &function),
+        function,
         id,
         numa_node: attribute::read(&device.join("numa_node"), attribute::numa_node),
-        link: attribute::read(&device.join("properties/link"), attribute::link),
         netdev: netdev(&device),
         device_node: device_node(&root.device_node(name)),
     };
@@ -153,6 +154,14 @@ fn function(device: &Path, id: Option<PciId>) -> Result<Function, AttributeError
         Some(PciId::CASSINI_2_VF) => Ok(Function::Virtual),
         _ => attribute::read(&device.join("resource"), attribute::cassini_1_function),
     }
+}
+
+/// The state of the port's link. The driver starts a port only with its physical function, and of a virtual one says that it
+/// is down, whatever the port does: the physical one is asked. Inside a virtual machine there is none, and the answer is
+/// that the attribute is missing: nobody knows.
+fn link(device: &Path, function: &Result<Function, AttributeError>) -> Result<Link, AttributeError> {
+    let owner = if *function == Ok(Function::Virtual) { device.join("physfn") } else { device.to_owned() };
+    attribute::read(&owner.join("properties/link"), attribute::link)
 }
 
 /// The first of the interfaces under `net`, by name; the driver creates one per NIC.

@@ -18,7 +18,7 @@ pub struct Nic {
     pub function: Result<Function, AttributeError>,
     /// NUMA node it is attached to, `None` where the platform names none.
     pub numa_node: Result<Option<u32>, AttributeError>,
-    /// State of the physical link.
+    /// State of the physical link; of a virtual function that of its physical one, missing inside a virtual machine.
     pub link: Result<Link, AttributeError>,
     /// Name of its network interface, `None` while it has none or the interface is in another network namespace
     /// (sysfs shows only the reader's).

@@ -125,6 +125,30 @@ fn functions_that_share_an_id_are_told_apart() {
 }
 
 #[test]
+fn a_virtual_function_has_the_link_of_its_physical_one() {
+    let tree = Tree::new();
+    let physical = tree.add("cxi0", "0000:c1:00.0");
+    let on_the_host = tree.add("cxi1", "0000:c1:00.1");
+    let in_a_machine = tree.add("cxi2", "0000:00:05.0");
+    symlink("../0000:c1:00.0", on_the_host.join("physfn")).unwrap();
+    fs::write(in_a_machine.join("device"), "0x0372\n").unwrap();
+    // What the driver says of every virtual function.
+    for device in [&on_the_host, &in_a_machine] {
+        fs::write(device.join("properties/link"), "0\n").unwrap();
+    }
+    for (text, expected) in [("1\n", Link::Up), ("0\n", Link::Down)] {
+        fs::write(physical.join("properties/link"), text).unwrap();
+        let nics = tree.scan().nics;
+        assert_eq!((&nics[0].link, &nics[1].link), (&Ok(expected), &Ok(expected)));
+        assert_eq!(nics[2].function, Ok(Function::Virtual));
+        assert_eq!(nics[2].link.as_ref().unwrap_err().kind, AttributeErrorKind::Missing, "neither up nor down");
+    }
+    // As while the driver lets the physical one go.
+    fs::remove_file(physical.join("properties/link")).unwrap();
+    assert_eq!(tree.scan().nics[1].link.as_ref().unwrap_err().kind, AttributeErrorKind::Missing);
+}
+
+#[test]
 fn entries_without_an_identity_are_named_and_do_not_hide_others() {
     let tree = Tree::new();
     tree.add("cxi10", "0000:c1:00.0");
