@@ -1,6 +1,6 @@
 //! What a container gets for the ids that the kubelet chose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cxi_hardware::PciAddress;
 
@@ -38,6 +38,35 @@ const PROVIDER: (&str, &str) = ("FI_PROVIDER", "cxi");
 /// device nodes than it was given, as privileged ones do.
 const DEVICES: &str = "FI_CXI_DEVICE_NAME";
 
+/// The same for programs made for the slingshot-operator: how many NICs the container has, and which where it is one. That
+/// one gave every NIC where they are shared, and named none then.
+const COUNT: &str = "CXI_DEVICE_COUNT";
+const DEVICE: &str = "CXI_DEVICE";
+
+/// What one container gets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Allocation {
+    /// The answer to the kubelet.
+    pub response: ContainerAllocateResponse,
+    /// How many different NICs are in it.
+    pub nics: usize,
+    /// How many the container asked for: one with each id.
+    pub asked: usize,
+}
+
+impl Allocation {
+    /// What is worth telling an administrator: ids of a shared NIC are not NICs, and a pod may ask for more than the node has.
+    pub fn shortage(&self) -> Option<String> {
+        let Self { nics, asked, .. } = self;
+        (nics < asked).then(|| {
+            format!(
+                "a container asked for {asked} NICs and gets {nics}: this node has no more that it could be given, \
+                and a shared NIC has several ids"
+            )
+        })
+    }
+}
+
 /// The ids of one container to what it gets: one device node per NIC, however many ids of it are among them, with what
 /// libfabric needs. The environment is the kubelet's to set, also with CDI, so that a pod can say otherwise.
 ///
@@ -51,7 +80,7 @@ const DEVICES: &str = "FI_CXI_DEVICE_NAME";
 ///
 /// # Errors
 /// When one of the ids cannot be given. Nothing is given then.
-pub fn allocate(published: &Published, ids: &[String]) -> Result<ContainerAllocateResponse, AllocateError> {
+pub fn allocate(published: &Published, ids: &[String]) -> Result<Allocation, AllocateError> {
     if published.gate == Gate::Closed {
         return Err(AllocateError::Closed);
     }
@@ -73,7 +102,7 @@ pub fn allocate(published: &Published, ids: &[String]) -> Result<ContainerAlloca
     }
     let names: Vec<_> = nics.keys().map(ToString::to_string).collect();
     let mut response = ContainerAllocateResponse {
-        envs: [(PROVIDER.0.to_owned(), PROVIDER.1.to_owned()), (DEVICES.to_owned(), names.join(","))].into(),
+        envs: environment(&names),
         devices: names.iter().map(|name| device_node(name)).collect(),
         ..Default::default()
     };
@@ -83,7 +112,16 @@ pub fn allocate(published: &Published, ids: &[String]) -> Result<ContainerAlloca
         response.devices.extend(published.provision.nodes.iter().map(|name| device_node(name)));
         response.mounts = published.provision.binds.iter().map(mount).collect();
     }
-    Ok(response)
+    Ok(Allocation { response, nics: names.len(), asked: ids.len() })
+}
+
+fn environment(names: &[String]) -> HashMap<String, String> {
+    let mut variables =
+        vec![(PROVIDER.0, PROVIDER.1.to_owned()), (DEVICES, names.join(",")), (COUNT, names.len().to_string())];
+    if let [name] = names {
+        variables.push((DEVICE, name.clone()));
+    }
+    variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The paths are the host's: the kubelet reads them, wherever this process sees the host's /dev.
@@ -115,7 +153,7 @@ mod tests {
 
     fn paths(published: &Published, ids: &[&str]) -> Result<Vec<String>, AllocateError> {
         let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-        let devices = allocate(published, &ids)?.devices;
+        let devices = allocate(published, &ids)?.response.devices;
         assert!(devices.iter().all(|node| node.permissions == "rw" && node.host_path == node.container_path));
         Ok(devices.into_iter().map(|node| node.host_path).collect())
     }
@@ -166,6 +204,35 @@ mod tests {
     }
 
     #[test]
+    fn more_ids_than_nics_are_said() {
+        let shared = published(shared(10));
+        let allocation = |ids: &[&str]| {
+            let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+            allocate(&shared, &ids).unwrap()
+        };
+        let (a, b) = (["0000:01:00.0-0", "0000:01:00.0-1"], ["0000:c1:00.0-0", "0000:c1:00.0-1"]);
+        let said = allocation(&[a[0], a[1], b[0], b[1]]).shortage().unwrap();
+        assert!(said.contains("asked for 4 NICs and gets 2"), "{said}");
+        assert_eq!(allocation(&[a[0], b[1]]).shortage(), None);
+        assert_eq!(allocation(&[a[1]]).shortage(), None);
+    }
+
+    #[test]
+    fn one_nic_is_named_and_several_are_counted() {
+        let variable = |sharing: Sharing, ids: &[&str], name: &str| {
+            let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+            allocate(&published(sharing), &ids).unwrap().response.envs.get(name).cloned()
+        };
+        let one_of_shared = ["0000:c1:00.0-0", "0000:c1:00.0-1"];
+        for (sharing, ids) in [(Sharing::Exclusive, &[B][..]), (shared(10), &one_of_shared)] {
+            assert_eq!(variable(sharing, ids, "CXI_DEVICE").unwrap(), "cxi1");
+            assert_eq!(variable(sharing, ids, "CXI_DEVICE_COUNT").unwrap(), "1");
+        }
+        assert_eq!(variable(Sharing::Exclusive, &[A, B], "CXI_DEVICE"), None);
+        assert_eq!(variable(Sharing::Exclusive, &[A, B], "CXI_DEVICE_COUNT").unwrap(), "2");
+    }
+
+    #[test]
     fn what_libfabric_needs_comes_with_the_nics() {
         let provision = Provision {
             binds: vec!["/usr/lib64/libcxi.so.1.5:/usr/lib64/libcxi.so.1".parse().unwrap()],
@@ -173,18 +240,18 @@ mod tests {
         };
         let plain = Published { provision: provision.into(), ..published(shared(10)) };
         let ids = ["0000:c1:00.0-3".to_owned(), "0000:01:00.0-0".to_owned()];
-        let response = allocate(&plain, &ids).unwrap();
+        let response = allocate(&plain, &ids).unwrap().response;
         let nodes = |response: &ContainerAllocateResponse| {
             response.devices.iter().map(|node| node.container_path.clone()).collect::<Vec<_>>()
         };
-        let environment = [("FI_PROVIDER", "cxi"), ("FI_CXI_DEVICE_NAME", "cxi0,cxi1")];
+        let environment = [("FI_PROVIDER", "cxi"), ("FI_CXI_DEVICE_NAME", "cxi0,cxi1"), ("CXI_DEVICE_COUNT", "2")];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         assert_eq!(response.envs, environment);
         assert_eq!(nodes(&response), ["/dev/cxi0", "/dev/cxi1", "/dev/kdreg2"]);
         assert_eq!(response.mounts[0].container_path, "/usr/lib64/libcxi.so.1");
         assert!(response.mounts[0].read_only && response.cdi_devices.is_empty());
 
-        let response = allocate(&Published { cdi: true, ..plain }, &ids).unwrap();
+        let response = allocate(&Published { cdi: true, ..plain }, &ids).unwrap().response;
         assert_eq!(response.envs, environment);
         assert_eq!(nodes(&response), ["/dev/cxi0", "/dev/cxi1"], "also for a runtime that does not know the names");
         assert!(response.mounts.is_empty());

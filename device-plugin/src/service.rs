@@ -118,9 +118,13 @@ impl DevicePlugin for Service {
         let mut container_responses = Vec::with_capacity(requests.len());
         for container in requests {
             let ids = container.devices_ids;
-            let response = allocate(&published, &ids).inspect_err(|error| {
+            let allocation = allocate(&published, &ids).inspect_err(|error| {
                 warn!(?ids, %error, "allocation refused");
             })?;
+            if let Some(shortage) = allocation.shortage() {
+                warn!(?ids, "{shortage}");
+            }
+            let response = allocation.response;
             let nodes: Vec<_> = response.devices.iter().map(|node| node.host_path.as_str()).collect();
             info!(?ids, ?nodes, "allocated");
             container_responses.push(response);
