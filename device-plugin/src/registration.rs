@@ -1,5 +1,7 @@
 //! Registers the plugin with the kubelet, and notices when the kubelet has lost interest.
 
+use std::error::Error;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,10 +40,37 @@ pub struct RegistrationRefused {
     pub message: String,
 }
 
-enum Attempt {
-    Refused(String),
-    /// The kubelet cannot be reached now.
-    Unreachable(String),
+/// Why the kubelet cannot be reached.
+struct Unreachable {
+    reason: String,
+    /// What connecting to it failed with, where it came to that.
+    kind: Option<io::ErrorKind>,
+}
+
+impl Unreachable {
+    /// Connecting failed with `error`.
+    fn connecting(error: &(dyn Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        let mut kind = None;
+        while let (None, Some(error)) = (kind, cause) {
+            kind = error.downcast_ref().map(io::Error::kind);
+            cause = error.source();
+        }
+        Self { reason: cxi_program::log::chain(error), kind }
+    }
+
+    fn remedy(&self) -> &'static str {
+        match self.kind {
+            Some(io::ErrorKind::PermissionDenied) => {
+                "this process may not open the kubelet's socket: run it as root, and under SELinux as spc_t \
+                (securityContext.seLinuxOptions.type)"
+            }
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                "is the kubelet running? (systemctl status kubelet)"
+            }
+            _ => "is the kubelet running and answering? (systemctl status kubelet)",
+        }
+    }
 }
 
 /// Registers `resource`, served on the socket called `endpoint` in `directory`. Tries until the kubelet can be reached.
@@ -50,14 +79,22 @@ enum Attempt {
 /// When the kubelet refuses again and again.
 pub async fn register(directory: &Path, endpoint: &str, resource: &ResourceName) -> Result<(), RegistrationRefused> {
     let (mut delay, mut refusals) = (MIN_DELAY, 0);
+    let mut said = false;
     loop {
         match attempt(directory, endpoint, resource).await {
-            Ok(()) => {
-                info!(%resource, endpoint, "registered with the kubelet");
-                return Ok(());
+            Err(why) if said => debug!(why.reason, "kubelet cannot be reached"),
+            Err(why) => {
+                warn!(why.reason, remedy = why.remedy(), "kubelet cannot be reached; trying until it can");
+                said = true;
             }
-            Err(Attempt::Unreachable(reason)) => debug!(reason, "kubelet cannot be reached"),
-            Err(Attempt::Refused(message)) => {
+            Ok(answer) => {
+                if std::mem::take(&mut said) {
+                    info!("kubelet can be reached again");
+                }
+                let Err(message) = answer else {
+                    info!(%resource, endpoint, "registered with the kubelet");
+                    return Ok(());
+                };
                 warn!(%resource, message, "kubelet refused the registration");
                 refusals += 1;
                 if refusals == MAX_REFUSALS {
@@ -70,7 +107,8 @@ pub async fn register(directory: &Path, endpoint: &str, resource: &ResourceName)
     }
 }
 
-async fn attempt(directory: &Path, endpoint: &str, resource: &ResourceName) -> Result<(), Attempt> {
+/// The kubelet's answer: an error is its refusal in its own words.
+async fn attempt(directory: &Path, endpoint: &str, resource: &ResourceName) -> Result<Result<(), String>, Unreachable> {
     let kubelet = unix_endpoint();
     let connecting = kubelet.connect_with_connector(unix_connector(directory.join(KUBELET_SOCKET)));
     let request = RegisterRequest {
@@ -80,14 +118,18 @@ async fn attempt(directory: &Path, endpoint: &str, resource: &ResourceName) -> R
         options: Some(service::options()),
     };
     let call = async {
-        let channel = connecting.await.map_err(|error| Attempt::Unreachable(cxi_program::log::chain(&error)))?;
-        let answer = RegistrationClient::new(channel).register(request).await;
-        answer.map(drop).map_err(|status| match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Attempt::Unreachable(status.to_string()),
-            _ => Attempt::Refused(status.message().to_owned()),
-        })
+        let channel = connecting.await.map_err(|error| Unreachable::connecting(&error))?;
+        match RegistrationClient::new(channel).register(request).await {
+            Ok(_) => Ok(Ok(())),
+            Err(status) => match status.code() {
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+                    Err(Unreachable { reason: status.to_string(), kind: None })
+                }
+                _ => Ok(Err(status.message().to_owned())),
+            },
+        }
     };
-    timeout(LIMIT, call).await.unwrap_or_else(|_| Err(Attempt::Unreachable("no answer".into())))
+    timeout(LIMIT, call).await.unwrap_or_else(|_| Err(Unreachable { reason: "no answer".into(), kind: None }))
 }
 
 /// Waits until no `ListAndWatch` stream has been open for [`ABANDONED`]. Never returns when nobody counts any more.
@@ -103,9 +145,78 @@ pub async fn abandoned(mut streams: watch::Receiver<usize>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::net::UnixListener;
     use tokio::time::Instant;
+    use tokio_stream::wrappers::UnixListenerStream;
+    use tonic::transport::Server;
+    use tonic::{Request, Response, Status};
 
     use super::*;
+    use crate::proto::v1beta1::Empty;
+    use crate::proto::v1beta1::registration_server::{Registration, RegistrationServer};
+
+    /// Accepts everybody.
+    struct Kubelet;
+
+    #[tonic::async_trait]
+    impl Registration for Kubelet {
+        async fn register(&self, _: Request<RegisterRequest>) -> Result<Response<Empty>, Status> {
+            Ok(Response::new(Empty {}))
+        }
+    }
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kubelet_that_cannot_be_reached_is_said_once_and_so_is_its_return() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join(KUBELET_SOCKET);
+        // As after a kubelet that was killed: the file is there, and nobody listens.
+        drop(UnixListener::bind(&socket).unwrap());
+        let kubelet = async {
+            sleep(MIN_DELAY * 5).await;
+            std::fs::remove_file(&socket).unwrap();
+            let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
+            Server::builder().add_service(RegistrationServer::new(Kubelet)).serve_with_incoming(listener).await
+        };
+        let resource = "hpe.com/cxi".parse().unwrap();
+        tokio::select! {
+            registered = register(directory.path(), "cxi.sock", &resource) => registered.unwrap(),
+            served = kubelet => panic!("{served:?}"),
+        }
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let said = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+        assert_eq!(said(" WARN "), 1, "{log}");
+        assert_eq!(said("is the kubelet running? ("), 1, "{log}");
+        assert_eq!((said("can be reached again"), said("registered with")), (1, 1), "{log}");
+    }
+
+    #[test]
+    fn what_helps_depends_on_what_is_wrong() {
+        let remedy = |kind: io::ErrorKind| Unreachable::connecting(&io::Error::from(kind)).remedy();
+        assert!(remedy(io::ErrorKind::PermissionDenied).contains("SELinux"));
+        assert!(remedy(io::ErrorKind::ConnectionRefused).contains("running?"));
+        assert!(remedy(io::ErrorKind::NotFound).contains("running?"));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_never_comes_or_goes_for_good_is_noticed_and_a_short_gap_is_not() {
