@@ -17,8 +17,14 @@ pub enum Expectation {
     #[default]
     Ignore,
     /// One that was attached stays attached.
+    ///
+    /// Known is what was attached since this process began: a NIC whose retry handler ended counts as healthy again when
+    /// the plugin starts anew.
     Stay,
     /// One is attached.
+    ///
+    /// This is read each time, so that a start of the plugin makes no NIC healthy. Only whether it ever had a retry handler
+    /// is forgotten, which is in the reason that is given.
     Attached,
 }
 
@@ -28,7 +34,7 @@ pub fn read(root: &Root, scan: &Scan) -> BTreeMap<PciAddress, Attachment> {
     physical.filter_map(|nic| Some((nic.address, Attachment::read(root, nic)?))).collect()
 }
 
-/// Remembers which NICs had a retry handler.
+/// Remembers which NICs had a retry handler, for as long as this process lives.
 #[derive(Debug, Default)]
 pub struct Attachments {
     expectation: Expectation,
@@ -110,6 +116,18 @@ mod tests {
         let none = Err(Unhealthy::NoRetryHandler);
         assert_eq!(story(Expectation::Attached, &readings), [none, Ok(()), ended.clone(), ended, Ok(())]);
         assert!(story(Expectation::Ignore, &readings).iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn a_start_of_the_plugin_forgets_what_was_attached() {
+        let crashed = [(1, Ok(true)), (1, Ok(false))];
+        let ended = Err(Unhealthy::RetryHandlerEnded);
+        for (expectation, after_a_start) in
+            [(Expectation::Stay, Ok(())), (Expectation::Attached, Err(Unhealthy::NoRetryHandler))]
+        {
+            assert_eq!(story(expectation, &crashed)[1], ended);
+            assert_eq!(story(expectation, &crashed[1..]), [after_a_start]);
+        }
     }
 
     #[test]
