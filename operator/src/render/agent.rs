@@ -19,7 +19,8 @@ use crate::render::{
 
 /// What the agent reads of the host. `/proc` is the host's because the proof that nobody has a device open is made of the open
 /// files of every process. It comes as a directory and not with the host's process ids (`hostPID`): like this the agent sees
-/// all processes and can send a signal to none.
+/// all processes and has no number to send a signal to. That is against mistakes. It is no wall: whoever may see open files
+/// comes to the host's own files by `/proc/<pid>/root`, as root.
 const HOST: [HostDirectory; 4] = [
     HostDirectory::read("sys", "/sys", "/host/sys"),
     HostDirectory::read("dev", "/dev", "/host/dev"),

@@ -38,17 +38,19 @@ pub struct HostDirectory {
     pub create: bool,
     /// Who sees what is mounted below it later, as Kubernetes spells it; nobody when empty.
     pub propagation: Option<&'static str>,
+    /// Whether `read_only` holds for the directory only, and not for what is mounted below it.
+    pub shallow: bool,
 }
 
 impl HostDirectory {
     /// One that is only read.
     pub const fn read(name: &'static str, host: &'static str, container: &'static str) -> Self {
-        Self { name, host, container, read_only: true, create: false, propagation: None }
+        Self { name, host, container, read_only: true, create: false, propagation: None, shallow: false }
     }
 
     /// One that is written to.
     pub const fn write(name: &'static str, host: &'static str, container: &'static str) -> Self {
-        Self { name, host, container, read_only: false, create: false, propagation: None }
+        Self { name, host, container, read_only: false, create: false, propagation: None, shallow: false }
     }
 
     /// Made when the host has none.
@@ -59,6 +61,11 @@ impl HostDirectory {
     /// The container sees what the host mounts below it later.
     pub const fn with_later_mounts(self) -> Self {
         Self { propagation: Some("HostToContainer"), ..self }
+    }
+
+    /// What is mounted below it stays as writable as the host has it.
+    pub const fn shallow(self) -> Self {
+        Self { shallow: true, ..self }
     }
 
     /// The host sees what the container mounts below it.
@@ -145,6 +152,10 @@ pub fn mounts(directories: &[HostDirectory]) -> Vec<VolumeMount> {
         name: directory.name.to_owned(),
         mount_path: directory.container.to_owned(),
         read_only: Some(directory.read_only),
+        // Otherwise what is mounted below, as /sys/fs/cgroup, could be written to. Runtimes know how to since containerd 2.0
+        // and runc 1.1 on Linux 5.12; Kubernetes allows it without propagation only.
+        recursive_read_only: (directory.read_only && directory.propagation.is_none() && !directory.shallow)
+            .then(|| "IfPossible".to_owned()),
         mount_propagation: directory.propagation.map(str::to_owned),
         ..VolumeMount::default()
     };

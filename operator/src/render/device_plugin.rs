@@ -14,7 +14,7 @@ use crate::render::{
     Images,
     daemonset::{HostDirectory, Operand, daemonset, field, gate, mounts, requests, variable, volumes},
     images,
-    security::{no_capabilities, seccomp},
+    security::{no_capabilities, of_the_host, seccomp},
 };
 
 /// Annotation with the resource that the pods offer.
@@ -71,6 +71,8 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
                 capabilities: Some(no_capabilities()),
                 read_only_root_filesystem: Some(true),
                 run_as_user: Some(0),
+                // The kubelet's sockets are connected to, and one of ours and CDI files are made beside them.
+                se_linux_options: Some(of_the_host()),
                 seccomp_profile: Some(seccomp()),
                 ..SecurityContext::default()
             }),

@@ -18,7 +18,7 @@ use crate::render::{
     Images,
     daemonset::{HostDirectory, Operand, daemonset, field, mounts, requests, variable, volumes},
     images,
-    security::{no_capabilities, seccomp},
+    security::{no_capabilities, of_the_host, seccomp},
 };
 
 /// What the exporter reads of the host: NICs and counters, whether their devices exist, and the statistics that retry handlers
@@ -92,6 +92,8 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
             run_as_user: Some(NONROOT),
+            // Devices of the host are asked for, and what retry handlers write below /run is read.
+            se_linux_options: Some(of_the_host()),
             seccomp_profile: Some(seccomp()),
             ..SecurityContext::default()
         }),

@@ -70,8 +70,10 @@ pub struct Cleanup<'a> {
     pub modules: &'a [String],
 }
 
-/// A pod that takes out what a failed load left in the kernel. It sees the host's processes, because it must not remove a
-/// module whose device somebody has open.
+/// Where the clean-up sees the host's processes, for it must not remove a module whose device somebody has open.
+const PROCESSES: [HostDirectory; 1] = [HostDirectory::read("proc", "/proc", "/host/proc")];
+
+/// A pod that takes out what a failed load left in the kernel.
 pub fn cleanup(wanted: &Cleanup<'_>, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Pod {
     let name = format!("cxi-cleanup-{}", short_hash(&[wanted.node_uid]));
     let modules = wanted.modules.iter().flat_map(|module| ["--module".to_owned(), module.clone()]);
@@ -80,13 +82,14 @@ pub fn cleanup(wanted: &Cleanup<'_>, spec: &CXIDriverSpec, namespace: &str, imag
         image: Some(images::agent(spec, images)),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["cxi-agent".to_owned()]),
-        args: Some(std::iter::once("remove-modules".to_owned()).chain(modules).collect()),
+        args: Some(["remove-modules", "--proc", "/host/proc"].map(str::to_owned).into_iter().chain(modules).collect()),
         resources: Some(requests("1m", "8Mi")),
         security_context: Some(sees_open_files(&["SYS_MODULE"])),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(mounts(&PROCESSES)),
         ..Container::default()
     };
-    let spec = PodSpec { containers: vec![container], host_pid: Some(true), ..on_node(wanted.node) };
+    let spec = PodSpec { containers: vec![container], volumes: Some(volumes(&PROCESSES)), ..on_node(wanted.node) };
     let labels = pod_labels(wanted.driver, Role::Cleanup);
     Pod { metadata: metadata(name, namespace, labels), spec: Some(spec), status: None }
 }
@@ -103,8 +106,8 @@ pub struct HostDriver<'a> {
 }
 
 /// The host's files, for its own `modprobe`: which modules there are, and with which parameters they are loaded, is the host's
-/// affair.
-const HOST_FILES: [HostDirectory; 1] = [HostDirectory::read("host", "/", "/host")];
+/// affair. So are commands that its configuration has `modprobe` run: they may write to `/run` or `/var`.
+const HOST_FILES: [HostDirectory; 1] = [HostDirectory::read("host", "/", "/host").shallow()];
 
 /// A pod that has the host load the driver that it brings. It runs the host's `modprobe` in the host's files; no container
 /// that stays may load modules.
@@ -152,6 +155,8 @@ fn unprivileged(name: &str, image: &str, script: &str) -> Container {
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(no_capabilities()),
+            // What it writes goes to the file of its last words, which the kubelet mounts.
+            read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
             run_as_user: Some(NOBODY),
             seccomp_profile: Some(seccomp()),

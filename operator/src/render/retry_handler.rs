@@ -93,7 +93,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
                 timeout_seconds: Some(5),
                 ..Probe::default()
             }),
-            resources: Some(settings.resources.unwrap_or_else(guaranteed)),
+            resources: Some(settings.resources.unwrap_or_else(resources)),
             // It maps registers of the NIC and creates a system service (CAP_SYS_ADMIN in the host's user namespace), pins
             // memory, opens devices that come later, and mounts what others are to see: Kubernetes allows mount propagation
             // to the host to privileged containers only.
@@ -125,7 +125,7 @@ fn install(agent: &str, shared: VolumeMount) -> Container {
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["cxi-agent".to_owned()]),
         args: Some(vec!["install".to_owned(), SUPERVISOR.to_owned()]),
-        resources: Some(guaranteed()),
+        resources: Some(resources()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(no_capabilities()),
@@ -139,9 +139,10 @@ fn install(agent: &str, shared: VolumeMount) -> Container {
     }
 }
 
-/// As much memory as is asked for is also the limit, and CPU too: the last to go when a node has none left.
-fn guaranteed() -> ResourceRequirements {
-    let limits =
-        [("cpu", "100m"), ("memory", "128Mi")].map(|(name, value)| (name.to_owned(), Quantity(value.to_owned())));
-    ResourceRequirements { limits: Some(limits.into()), ..requests("100m", "128Mi") }
+/// As much memory as is asked for is also the limit: nobody else's need can take it away. That the kernel takes others first
+/// when a node has none left is the doing of the pod's priority, `system-node-critical`. CPU has no limit: all the `cxi_rh` of a
+/// node share it, and would be held back just when many packets are lost.
+fn resources() -> ResourceRequirements {
+    let limit = ("memory".to_owned(), Quantity("128Mi".to_owned()));
+    ResourceRequirements { limits: Some([limit].into()), ..requests("100m", "128Mi") }
 }

@@ -16,6 +16,12 @@ pub fn seccomp() -> SeccompProfile {
     SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }
 }
 
+/// `SELinux`'s type of containers that are part of the host. That of ordinary ones (`container_t`) may not touch what the host has
+/// labelled: each use says what of that it needs.
+pub fn of_the_host() -> SELinuxOptions {
+    SELinuxOptions { type_: Some("spc_t".to_owned()), ..SELinuxOptions::default() }
+}
+
 /// For a container that runs the host's `modprobe` in the host's files.
 pub fn loads_modules() -> SecurityContext {
     let add = ["SYS_CHROOT", "SYS_MODULE"].map(str::to_owned).to_vec();
@@ -25,8 +31,8 @@ pub fn loads_modules() -> SecurityContext {
         capabilities: Some(Capabilities { add: Some(add), ..no_capabilities() }),
         read_only_root_filesystem: Some(true),
         run_as_user: Some(0),
-        // Where SELinux is on, the type of ordinary containers may neither read the host's files nor load modules.
-        se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".to_owned()), ..SELinuxOptions::default() }),
+        // The host's files are read, and modules loaded.
+        se_linux_options: Some(of_the_host()),
         // The filter of containerd and CRI-O lets the calls that load modules pass with the capability.
         seccomp_profile: Some(seccomp()),
         ..SecurityContext::default()
@@ -43,8 +49,8 @@ pub fn sees_open_files(more: &[&str]) -> SecurityContext {
         capabilities: Some(Capabilities { add: Some(capabilities), ..no_capabilities() }),
         read_only_root_filesystem: Some(true),
         run_as_user: Some(0),
-        // Where SELinux is on, the type of ordinary containers may not look at processes of others either.
-        se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".to_owned()), ..SELinuxOptions::default() }),
+        // Processes of others are looked at.
+        se_linux_options: Some(of_the_host()),
         seccomp_profile: Some(seccomp()),
         ..SecurityContext::default()
     }

@@ -1,3 +1,5 @@
+mod rights;
+
 use super::*;
 use cxi_api::driver::{
     Dkms, DkmsRepositories, ExtraMount, GitReference, KernelMapping, Modprobe, RegistryTls, RetryHandler,
