@@ -141,7 +141,7 @@ impl Sources {
                     notes.push(Note::Info(format!("{} does not exist and is not given to containers", path.display())));
                 }
                 Err(error) => {
-                    notes.push(Note::Warning(format!("{}: {error}; it is not given to containers", path.display())))
+                    notes.push(Note::Warning(format!("{}: {error}; it is not given to containers", path.display())));
                 }
             }
         }
