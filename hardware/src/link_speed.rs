@@ -5,8 +5,9 @@
 use crate::AttributeErrorKind;
 use crate::attribute::{decimal, text};
 
-/// What the link libraries print instead of a speed while there is none.
-const NO_SPEED: [&str; 7] = ["na", "unknown", "error", "io-error", "no-link", "none", "--"];
+/// What the releases of the link libraries print instead of a speed while there is none.
+const NO_SPEED: [&str; 11] =
+    ["na", "unknown", "unrecognized", "invalid", "error", "io-error", "no-link", "no_link", "not up", "none", "--"];
 
 /// `port/speed` of a Cassini 1 (`BS_200G`, from `sbl_misc.c`) and `port/0/link/speed` of a Cassini 2 (`ck400G`, from
 /// `sl_lgrp.c`; older releases print `CK_400G`), in Gb/s. `None` while the link has no speed.
@@ -55,6 +56,10 @@ mod tests {
     #[case("NA", None)]
     #[case("unknown\n", None)]
     #[case("no-link", None)]
+    #[case("no_link", None)]
+    #[case("not up\n", None)]
+    #[case("unrecognized\n", None)]
+    #[case("INVALID", None)]
     #[case("--", None)]
     fn accepts_port(#[case] text: &str, #[case] speed: Option<u32>) {
         assert_eq!(port(text.as_bytes()), Ok(speed));
@@ -95,7 +100,7 @@ mod tests {
 
     #[test]
     fn any_input_is_the_speed_of_a_port_or_refused() {
-        cxi_any_input::bytes(&[b"BS_200G\n", b"ck400G", b"CK_400G\n", b"no-link\n", b"NA"], &|bytes| {
+        cxi_any_input::bytes(&[b"BS_200G\n", b"ck400G", b"CK_400G\n", b"no-link\n", b"not up\n", b"NA"], &|bytes| {
             let speed = port(bytes);
             if let Ok(speed) = &speed {
                 assert_eq!(digits(bytes), speed.map(u64::from));

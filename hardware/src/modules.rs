@@ -38,6 +38,14 @@ pub enum ModuleState {
 #[error("cannot make sense of the line {0:?} in the list of modules")]
 pub struct ModuleLineError(String);
 
+impl LoadedModule {
+    /// References that no module accounts for; each module that uses this one is one reference.
+    pub fn references_of_others(&self) -> u32 {
+        let holders = u32::try_from(self.holders.len()).unwrap_or(u32::MAX);
+        self.references.saturating_sub(holders)
+    }
+}
+
 impl FromStr for LoadedModule {
     type Err = ModuleLineError;
 
@@ -48,13 +56,18 @@ impl FromStr for LoadedModule {
             let mut fields = line.split_ascii_whitespace();
             let (name, _size) = (fields.next()?, fields.next()?);
             // A kernel that cannot unload modules writes `-` here; the number then fails to parse, as it should.
-            let references = fields.next()?.parse().ok()?;
+            let references: i64 = fields.next()?.parse().ok()?;
             let holders: Vec<_> = fields.next()?.split(',').filter(|holder| !matches!(*holder, "" | "-")).collect();
             let state = match fields.next()? {
                 "Live" => ModuleState::Live,
                 "Loading" => ModuleState::Loading,
                 "Unloading" => ModuleState::Unloading,
                 _ => return None,
+            };
+            // The kernel counts one below nothing from the moment at which nobody can use the module any more.
+            let references = match state {
+                ModuleState::Unloading if references < 0 => 0,
+                _ => u32::try_from(references).ok()?,
             };
             let permanent = holders.contains(&"[permanent]");
             let holders = holders.into_iter().filter(|holder| *holder != "[permanent]").map(str::to_owned);
@@ -92,7 +105,8 @@ mod tests {
         let text = "cxi_user 139264 0 - Live 0x0000000000000000 (OE)\n\
                     cxi_ss1 1089536 2 cxi_user,cxi_eth, Live 0xffffffffc0a00000 (OE)\n\
                     cxi_eth 1 1 - Loading 0x0\n\
-                    x 1 0 [permanent], Unloading 0x0\n";
+                    x 1 0 [permanent], Unloading 0x0\n\
+                    nls_utf8 16384 -1 - Unloading 0x0\n";
         let modules = parse(text).unwrap();
         assert_eq!(modules[0].name, "cxi_user");
         assert!(modules[0].holders.is_empty());
@@ -102,6 +116,7 @@ mod tests {
         );
         assert_eq!(modules[2].state, ModuleState::Loading);
         assert!(modules[3].permanent && modules[3].holders.is_empty());
+        assert_eq!((modules[4].references, modules[4].state), (0, ModuleState::Unloading));
         assert!(parse("").unwrap().is_empty());
     }
 
@@ -115,6 +130,8 @@ mod tests {
             "cxi_user 1 - - Live 0x0",
             "a 1 0 - Alive 0x0",
             "a 1 -1 - Live 0",
+            "a 1 -1 - Loading 0",
+            "a 1 4294967296 - Unloading 0",
         ] {
             assert!(line.parse::<LoadedModule>().is_err(), "{line:?}");
         }
@@ -123,16 +140,19 @@ mod tests {
     #[test]
     fn any_input_is_a_list_of_modules_or_refused() {
         let one = "cxi_user 139264 0 - Live 0x0000000000000000 (OE)\n";
-        let three = "cxi_ss1 1089536 2 cxi_user,cxi_eth, Live 0xffffffffc0a00000 (OE)\ncxi_eth 1 1 - Loading 0x0\n\
-                     x 1 0 [permanent], Unloading 0x0\n";
-        cxi_any_input::text(&[one, three], &|text| {
+        let four = "cxi_ss1 1089536 2 cxi_user,cxi_eth, Live 0xffffffffc0a00000 (OE)\ncxi_eth 1 1 - Loading 0x0\n\
+                     x 1 0 [permanent], Unloading 0x0\nnls_utf8 16384 -1 - Unloading 0x0\n";
+        cxi_any_input::text(&[one, four], &|text| {
             let modules = parse(text);
             if let Ok(modules) = &modules {
                 let words = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
                 let lines: Vec<_> = text.lines().map(words).collect();
                 assert_eq!(lines.len(), modules.len());
                 for (line, module) in lines.iter().zip(modules) {
-                    assert_eq!((&line[0], line[2].parse()), (&module.name, Ok(module.references)));
+                    assert_eq!(line[0], module.name);
+                    let count: i64 = line[2].parse().unwrap();
+                    assert_eq!(count.max(0), i64::from(module.references));
+                    assert!(count >= 0 || module.state == ModuleState::Unloading);
                     assert!(module.holders.iter().all(|holder| line[3].split(',').any(|other| other == holder)));
                 }
             }
