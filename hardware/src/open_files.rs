@@ -1,24 +1,20 @@
 //! Who has a CXI device open, from `/proc/<pid>/fd`.
 //!
-//! Devices are recognised by path, and under any other name in a `/dev` by device number. Files elsewhere are never
-//! touched, only their names are read: asking a file of a network file system what it is can hang for ever. A process
-//! that has a device under a name elsewhere, or mapped without an open file, still counts: it is in the reference count
-//! of `cxi_user`, see [`crate::Stack::references_to_devices`].
+//! Devices are recognised by device number: what has a device's name in any `/dev`, and everything in `/dev` itself. Where
+//! nobody says a number, the name counts. Files elsewhere are never touched, only their names are read: asking a file system
+//! whose server hangs can hang for ever, and not every one knows how to answer from memory. A process that has a device under
+//! a name elsewhere, or mapped without an open file, still counts: it is in the reference count of `cxi_user`, see
+//! [`crate::Stack::references_to_devices`].
 
-use std::collections::BTreeMap;
+mod search;
+
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::{AttributeErrorKind, NicName, Root, attribute, cgroup};
+use search::Search;
 
-/// Longest command name: `TASK_COMM_LEN` of the kernel is 16, names of kernel threads may have 64.
-const MAX_COMMAND_BYTES: usize = 64;
-
-/// ESRCH, what a read in the directory of an ended process gives. The number is the same on every architecture of Linux.
-const NO_SUCH_PROCESS: i32 = 3;
+use crate::{NicName, Root};
 
 /// A process that has a device open.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,92 +50,22 @@ pub struct OpenFilesError {
 /// # Errors
 /// When a living process cannot be looked at.
 pub fn open_files(root: &Root) -> Result<Vec<OpenFile>, OpenFilesError> {
-    let proc = root.proc();
-    let numbers = device_numbers(root).map_err(failed(root.dev()))?;
-    let mut found = Vec::new();
-    for entry in fs::read_dir(proc).map_err(failed(proc))? {
-        let entry = entry.map_err(failed(proc))?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let process = entry.path();
-        let devices = devices(&process.join("fd"), &numbers)?;
-        if devices.is_empty() {
-            continue;
-        }
-        let path = process.join("cgroup");
-        let Some(cgroups) = unless_gone(attribute::read_bytes(&path, cgroup::MAX_BYTES)).map_err(failed(&path))? else {
-            continue;
-        };
-        let pod_uid = cgroup::pod_uid(&String::from_utf8_lossy(&cgroups));
-        let command = command(&process.join("comm"));
-        let file = |device| OpenFile { pid, command: command.clone(), device, pod_uid: pod_uid.clone() };
-        found.extend(devices.into_iter().map(file));
+    open_files_behind(root, 0)
+}
+
+/// The same, where the driver counts `references` to its devices. When fewer are found, threads are looked at as well: a
+/// process whose first thread has ended shows no files, and its other threads do.
+///
+/// # Errors
+/// When a living process cannot be looked at.
+pub fn open_files_behind(root: &Root, references: u32) -> Result<Vec<OpenFile>, OpenFilesError> {
+    let mut search = Search::new(root)?;
+    search.processes()?;
+    if search.descriptors < references {
+        search.threads()?;
     }
-    found.sort();
-    Ok(found)
-}
-
-fn failed(path: &Path) -> impl Fn(io::Error) -> OpenFilesError {
-    let path = path.to_owned();
-    move |source| OpenFilesError { path: path.clone(), source }
-}
-
-/// The devices that a process has open, each once.
-fn devices(directory: &Path, numbers: &BTreeMap<u64, NicName>) -> Result<Vec<NicName>, OpenFilesError> {
-    let mut devices = Vec::new();
-    let Some(files) = unless_gone(fs::read_dir(directory)).map_err(failed(directory))? else { return Ok(devices) };
-    for file in files {
-        let Some(file) = unless_gone(file).map_err(failed(directory))? else { continue };
-        let path = file.path();
-        let Some(target) = unless_gone(fs::read_link(&path)).map_err(failed(&path))? else { continue };
-        let target = target.to_string_lossy();
-        let device = match device(&target) {
-            None if target.contains("/dev/") && !numbers.is_empty() => {
-                let Some(number) = unless_gone(number(&path)).map_err(failed(&path))? else { continue };
-                number.and_then(|number| numbers.get(&number).copied())
-            }
-            device => device,
-        };
-        devices.extend(device.filter(|device| !devices.contains(device)));
-    }
-    Ok(devices)
-}
-
-/// The devices under the root's `/dev` by device number.
-fn device_numbers(root: &Root) -> io::Result<BTreeMap<u64, NicName>> {
-    let mut numbers = BTreeMap::new();
-    for entry in fs::read_dir(root.dev())? {
-        let entry = entry?;
-        let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if let Some(number) = unless_gone(number(&entry.path()))?.flatten() {
-            numbers.insert(number, name);
-        }
-    }
-    Ok(numbers)
-}
-
-/// The device number of a character device.
-fn number(path: &Path) -> io::Result<Option<u64>> {
-    let metadata = fs::metadata(path)?;
-    Ok(metadata.file_type().is_char_device().then(|| metadata.rdev()))
-}
-
-fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NO_SUCH_PROCESS) => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// What a process calls itself, as one line of printable text.
-fn command(path: &Path) -> String {
-    let text = attribute::read_at_most(path, MAX_COMMAND_BYTES, |bytes| {
-        Ok::<_, AttributeErrorKind>(String::from_utf8_lossy(bytes).trim().to_owned())
-    });
-    let printable = |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
-    text.unwrap_or_default().chars().map(printable).collect()
+    search.found.sort();
+    Ok(search.found)
 }
 
 /// The device that an open file's target is, in whichever directory its process sees it; a node that was removed
@@ -152,6 +78,7 @@ fn device(target: &str) -> Option<NicName> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -230,6 +157,57 @@ mod tests {
         symlink("/dev/null", tree.root().dev().join("cxi7")).unwrap();
         tree.process(20, "app", "/", &["/dev/zero", "/dev/../dev/null"]);
         assert_eq!(tree.found(), ["process 20 (app) has /dev/cxi7 open, pod \"\""]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_device_is_none_whatever_its_name() {
+        let tree = Tree::new();
+        let file = tree.0.path().join("home/dev/cxi0");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "").unwrap();
+        tree.process(20, "app", "/", &[file.to_str().unwrap()]);
+        assert!(tree.found().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_nobody_may_ask_about_is_no_device_and_hides_none() {
+        let tree = Tree::new();
+        symlink("/dev/null", tree.root().dev().join("cxi7")).unwrap();
+        let elsewhere = tree.0.path().join("file");
+        fs::write(&elsewhere, "").unwrap();
+        // Asking what these are fails, as it does where a file system in user space serves its owner alone.
+        let elsewhere = format!("{}/dev/x", elsewhere.display());
+        assert_ne!(fs::metadata(&elsewhere).unwrap_err().kind(), io::ErrorKind::NotFound);
+        tree.process(20, "app", "/", &["/dev/null/x", &elsewhere, "/dev/null"]);
+        assert_eq!(tree.found(), ["process 20 (app) has /dev/cxi7 open, pod \"\""]);
+    }
+
+    #[test]
+    fn threads_of_a_process_without_files_are_looked_at_when_somebody_is_missing() {
+        let tree = Tree::new();
+        let pod = "/kubepods/pod0f6cb5d2-6b7d-4bd6-9c6c-6f1f1e1b2a3c/ab";
+        let process = tree.process(20, "app", "/", &[]);
+        for thread in [20, 21, 22] {
+            let files = process.join(format!("task/{thread}/fd"));
+            fs::create_dir_all(&files).unwrap();
+            // The first thread has ended, and is in no control group any more.
+            fs::write(process.join(format!("task/{thread}/cgroup")), format!("0::{pod}\n")).unwrap();
+            if thread != 20 {
+                symlink("/dev/cxi1", files.join("3")).unwrap();
+            }
+        }
+        tree.process(30, "other", "/", &["/dev/cxi0", "/dev/cxi0"]);
+        let found = |references| {
+            let files = open_files_behind(&tree.root(), references).unwrap();
+            files.into_iter().map(|file| (file.pid, file.pod_uid.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(found(2), [(30, false)], "each of them is known");
+        assert_eq!(found(3), [(20, true), (30, false)]);
+        fs::remove_dir_all(process.join("task/21/fd")).unwrap();
+        fs::write(process.join("task/21/fd"), "").unwrap();
+        assert!(open_files_behind(&tree.root(), 3).unwrap_err().to_string().ends_with("task/21/fd"));
+        fs::remove_dir_all(process.join("task")).unwrap();
+        assert_eq!(found(3), [(30, false)], "it has ended");
     }
 
     #[test]

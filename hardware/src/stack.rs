@@ -95,12 +95,14 @@ impl Stack {
     /// References to the character devices' module that no module accounts for: open files, and what else keeps a
     /// device in use. Not a number of processes, which share files.
     pub fn references_to_devices(&self) -> u32 {
-        let user = self.modules.iter().find(|module| module.module.name == CHARACTER_DEVICES);
-        user.map_or(0, |user| {
-            let holders = u32::try_from(user.module.holders.len()).unwrap_or(u32::MAX);
-            user.module.references.saturating_sub(holders)
-        })
+        references_to_devices(self.modules.iter().map(|module| &module.module))
     }
+}
+
+/// [`Stack::references_to_devices`] by a list of modules.
+pub fn references_to_devices<'a>(modules: impl IntoIterator<Item = &'a LoadedModule>) -> u32 {
+    let user = modules.into_iter().find(|module| module.name == CHARACTER_DEVICES);
+    user.map_or(0, LoadedModule::references_of_others)
 }
 
 /// Whether there is a file at `path`. Where not even the directory of all modules is, nothing can be said.
