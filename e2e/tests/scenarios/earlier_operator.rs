@@ -1,7 +1,7 @@
 //! From the earlier slingshot-operator to this one as docs/migrate-from-slingshot-operator.md has it, on a cluster that ran the
 //! earlier one and has no KMM: its CXIDriver, what kubectl shows, a pod, the metrics.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use cxi_control_plane::{ControlPlane, NAMESPACE};
@@ -25,7 +25,7 @@ use kube::{
 use serde_json::json;
 use tokio::task::block_in_place;
 
-use crate::page::Shell;
+use crate::page::{Page, Shell};
 
 /// The CXIDriver of its first steps.
 const FIRST_STEPS: &str = include_str!("fixtures/earlier-first-steps.yaml");
@@ -41,6 +41,7 @@ async fn what_the_earlier_operator_had_goes_on_with_this_one() -> Result<()> {
     let options = HarnessOptions { agents: Agents::Real, contents: Contents::WithoutKmm, ..HarnessOptions::default() };
     let harness = Harness::start(options).await?;
     block_in_place(|| the_earlier_one_ran_here(&harness.plane))?;
+    block_in_place(|| it_still_runs(&harness.plane))?;
     block_in_place(|| before(&harness.plane))?;
 
     let oracle = Oracle::start(&harness.client, &harness.soft);
@@ -110,14 +111,62 @@ fn the_earlier_one_ran_here(plane: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-/// What the page says under "Before".
+/// What of the earlier operator is still at work when its successor comes, in both of its namespaces.
+fn it_still_runs(plane: &ControlPlane) -> Result<()> {
+    let name = json!({ "app.kubernetes.io/name": "slingshot-operator" });
+    let managed = json!({ "app.kubernetes.io/managed-by": "slingshot-operator" });
+    let pod = json!({
+        "metadata": { "labels": name },
+        "spec": { "containers": [{ "name": "manager", "image": format!("{EARLIER_IMAGES}manager:latest") }] },
+    });
+    let spec = json!({ "selector": { "matchLabels": name }, "template": pod });
+    let mut objects = Vec::new();
+    for namespace in ["slingshot-system", "slingshot-operator-system"] {
+        objects.push(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }));
+        for (kind, labels) in [("Deployment", &name), ("DaemonSet", &managed)] {
+            let metadata = json!({ "name": "earlier", "namespace": namespace, "labels": labels });
+            objects.push(json!({ "apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec }));
+        }
+    }
+    // One as Helm names and labels it, the other as kustomize does. Nobody answers them.
+    let webhook = json!({
+        "name": "validate-cxidriver.slingshot.hpe.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "failurePolicy": "Fail",
+        "clientConfig": { "service": { "name": "webhook-service", "namespace": "slingshot-operator-system" } },
+        "rules": [{
+            "apiGroups": ["cxi.hpe.com"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+            "resources": ["cxidrivers"],
+        }],
+    });
+    for metadata in [
+        json!({ "name": "slingshot-operator-cxidriver", "labels": name }),
+        json!({ "name": "slingshot-operator-validating-webhook-configuration" }),
+    ] {
+        objects.push(json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": metadata, "webhooks": [webhook],
+        }));
+    }
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+    plane.kubectl_with_input(&["create", "-f", "-"], &list.to_string())?;
+    Ok(())
+}
+
+/// What the page says under "Before", as it is written, up to the installation: but for the CRDs it is there.
 fn before(plane: &ControlPlane) -> Result<()> {
-    let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds").display().to_string();
-    plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &crds])?;
+    let shell = Shell::of(plane)?;
+    let blocks = Page::read("migrate-from-slingshot-operator.md")?.section("Before")?.blocks("sh");
+    let [stop, free, crds, _install] = &blocks[..] else { anyhow::bail!("four blocks: {blocks:#?}") };
+    shell.run(stop)?;
+    let left =
+        "kubectl get -A deployments,daemonsets,validatingwebhookconfigurations,mutatingwebhookconfigurations -o name";
+    let left = shell.run(left)?;
+    ensure!(!left.contains("earlier") && !left.contains("slingshot"), "the earlier operator is still there: {left}");
+    shell.run(free)?;
+    shell.run(crds)?;
     plane.wait_for_crds()?;
-    plane.kubectl(&["delete", "cxidevices", "--all"])?;
-    let none = json!({ "metadata": { "finalizers": null } }).to_string();
-    plane.kubectl(&["patch", "cxidriver", DRIVER, "--type=merge", "-p", &none])?;
+    let drivers = shell.run("kubectl get cxidrivers,cxidevices -o yaml")?;
+    ensure!(drivers.contains(DRIVER) && !drivers.contains("finalizers") && !drivers.contains("CXIDevice"), "{drivers}");
     // Applying it again is what somebody does who begins at the top of the earlier README.
     plane.kubectl_with_input(&["apply", "-f", "-"], FIRST_STEPS)?;
     plane.kubectl_with_input(&["apply", "--validate=strict", "--dry-run=server", "-f", "-"], FIRST_STEPS)?;
