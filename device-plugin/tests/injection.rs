@@ -106,6 +106,16 @@ async fn by_the_generator(node: &Node, runtime: &mut Containerd) {
         assert!(runtime.shell(&two, &write).await.contains("Read-only file system"), "{path}");
     }
 
+    // An update of the host's package, which the CDI file knows nothing of.
+    fs::write(node.path("ofi/2.3.1/libfabric.so.1.30.1"), library()).unwrap();
+    fs::remove_file(node.path("ofi/libfabric.so.1")).unwrap();
+    fs::remove_file(node.path("ofi/2.3.1/libfabric.so.1.30.0")).unwrap();
+    std::os::unix::fs::symlink("2.3.1/libfabric.so.1.30.1", node.path("ofi/libfabric.so.1")).unwrap();
+    let updated = runtime.run(named(&["hpe.com/cxi=1"])).await.unwrap();
+    assert_eq!(runtime.shell(&updated, NODES).await, "cxi1 1:5\n", "by the name that HPE's generator has");
+    let magic = runtime.shell(&updated, &format!("head -c 4 {}", node.path("ofi/libfabric.so.1").display())).await;
+    assert_eq!(magic, "\u{7f}ELF");
+
     let refused = runtime.run(named(&["hpe.com/cxi=cxi7"])).await.unwrap_err();
     assert!(refused.message().contains("unresolvable CDI devices"), "{refused}");
 
