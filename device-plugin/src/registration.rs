@@ -82,9 +82,9 @@ pub async fn register(directory: &Path, endpoint: &str, resource: &ResourceName)
     let mut said = false;
     loop {
         match attempt(directory, endpoint, resource).await {
-            Err(why) if said => debug!(why.reason, "kubelet cannot be reached"),
+            Err(why) if said => debug!(reason = why.reason, "kubelet cannot be reached"),
             Err(why) => {
-                warn!(why.reason, remedy = why.remedy(), "kubelet cannot be reached; trying until it can");
+                warn!(reason = why.reason, remedy = why.remedy(), "kubelet cannot be reached; trying until it can");
                 said = true;
             }
             Ok(answer) => {
