@@ -88,9 +88,7 @@ fn obstacles_of(name: ModuleName, module: &LoadedModule, wanted: &BTreeSet<Modul
     }
     let foreign = module.holders.iter().filter(|holder| !wanted.iter().any(|wanted| wanted.as_str() == *holder));
     obstacles.extend(foreign.map(|holder| Obstacle::UsedByModule { module: name, holder: holder.clone() }));
-    // Each module that uses this one accounts for one reference.
-    let accounted = u32::try_from(module.holders.len()).unwrap_or(u32::MAX);
-    let count = module.references.saturating_sub(accounted);
+    let count = module.references_of_others();
     if count > 0 {
         obstacles.push(Obstacle::Referenced { module: name, count });
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use cxi_hardware::{LoadedModule, OpenFile, Root, modules, open_files};
+use cxi_hardware::{LoadedModule, ModuleState, OpenFile, Root, modules, open_files_behind, references_to_devices};
 
 use crate::module_name::ModuleName;
 use crate::removal_plan::{Obstacle, plan};
@@ -50,8 +50,9 @@ trait Kernel {
     fn loaded(&self) -> anyhow::Result<Vec<LoadedModule>>;
     /// Every process with a device open.
     fn holders(&self) -> anyhow::Result<Vec<OpenFile>>;
-    /// The reference count of a loaded module by a second source; `None` when it is gone.
-    fn references(&self, module: ModuleName) -> anyhow::Result<Option<u32>>;
+    /// The reference count of a loaded module by a second source, negative while it is being unloaded; `None` when it is
+    /// gone.
+    fn references(&self, module: ModuleName) -> anyhow::Result<Option<i64>>;
     /// Unloads a module that nothing uses, else fails at once.
     fn delete(&self, module: ModuleName) -> io::Result<()>;
 }
@@ -71,7 +72,12 @@ fn remove(kernel: &impl Kernel, wanted: &BTreeSet<ModuleName>, say: &mut impl Fn
                 continue;
             }
             Some(0) => {}
-            Some(count) => return Err(refusal(&[Obstacle::Referenced { module, count }])),
+            Some(count) => {
+                let state = ModuleState::Unloading;
+                let obstacle = u32::try_from(count)
+                    .map_or(Obstacle::Changing { module, state }, |count| Obstacle::Referenced { module, count });
+                return Err(refusal(&[obstacle]));
+            }
         }
         match kernel.delete(module) {
             Ok(()) => say(format!("{module}: removed")),
@@ -116,10 +122,11 @@ impl Kernel for Host {
     }
 
     fn holders(&self) -> anyhow::Result<Vec<OpenFile>> {
-        Ok(open_files(&self.0)?)
+        let references = references_to_devices(&self.loaded()?);
+        Ok(open_files_behind(&self.0, references)?)
     }
 
-    fn references(&self, module: ModuleName) -> anyhow::Result<Option<u32>> {
+    fn references(&self, module: ModuleName) -> anyhow::Result<Option<i64>> {
         let path = self.0.sys().join("module").join(module.as_str()).join("refcnt");
         match fs::read_to_string(&path) {
             Ok(text) => {
@@ -151,6 +158,8 @@ mod tests {
         modules: RefCell<Vec<LoadedModule>>,
         holders: RefCell<Vec<OpenFile>>,
         deleted: RefCell<Vec<String>>,
+        /// What the second source says, where it is not the same.
+        count: Option<i64>,
         /// What happens at a deletion besides the deletion.
         at_delete: fn(&Fake, ModuleName) -> io::Result<()>,
     }
@@ -161,6 +170,7 @@ mod tests {
                 modules: RefCell::new(modules::parse(modules).unwrap()),
                 holders: RefCell::default(),
                 deleted: RefCell::default(),
+                count: None,
                 at_delete: |_, _| Ok(()),
             }
         }
@@ -185,9 +195,10 @@ mod tests {
             Ok(self.holders.borrow().clone())
         }
 
-        fn references(&self, module: ModuleName) -> anyhow::Result<Option<u32>> {
+        fn references(&self, module: ModuleName) -> anyhow::Result<Option<i64>> {
             let modules = self.modules.borrow();
-            Ok(modules.iter().find(|loaded| loaded.name == module.as_str()).map(|loaded| loaded.references))
+            let found = modules.iter().find(|loaded| loaded.name == module.as_str());
+            Ok(found.map(|loaded| self.count.unwrap_or(loaded.references.into())))
         }
 
         fn delete(&self, module: ModuleName) -> io::Result<()> {
@@ -236,6 +247,19 @@ mod tests {
             said,
             "nothing more was removed: module cxi_user is in use by something other than a module (reference count 1)"
         );
+        assert!(kernel.deleted.borrow().is_empty());
+    }
+
+    #[test]
+    fn leaves_alone_what_somebody_else_is_unloading() {
+        let mut kernel = Fake::new(STACK);
+        kernel.count = Some(-1);
+        assert_eq!(
+            kernel.refuses(&[ModuleName::CxiUser]),
+            "nothing more was removed: module cxi_user is being unloaded"
+        );
+        kernel.count = Some(2);
+        assert!(kernel.refuses(&[ModuleName::CxiUser]).ends_with("(reference count 2)"));
         assert!(kernel.deleted.borrow().is_empty());
     }
 
@@ -297,6 +321,8 @@ mod tests {
         assert!(host.holders().unwrap().is_empty());
         assert_eq!(host.references(ModuleName::CxiUser).unwrap(), Some(3));
         assert_eq!(host.references(ModuleName::CxiSl).unwrap(), None);
+        fs::write(path("sys/module/cxi_user/refcnt"), "-1\n").unwrap();
+        assert_eq!(host.references(ModuleName::CxiUser).unwrap(), Some(-1));
         fs::write(path("sys/module/cxi_user/refcnt"), "many").unwrap();
         assert!(host.references(ModuleName::CxiUser).is_err());
     }
