@@ -1,5 +1,7 @@
 //! Names of labels, annotations, taints, finalizers and objects: everything that is matched by string somewhere else.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::revision::RevisionId;
 
 /// API group of every kind of this operator.
@@ -137,7 +139,7 @@ pub fn device_plugin_gate(driver: &str) -> String {
 pub const SERVICES_GATE_PREFIX: &str = "cxi.hpe.com/services.";
 
 /// Node label that opens the gate of what works on the device for as long as a driver is loaded, which is the retry handler;
-/// its value is the revision verified on the node. It is closed when no pod holds a NIC, which may be later than the device
+/// its value stands for the retry handler's image ([`services_value`]). It is closed when no pod holds a NIC, which may be later than the device
 /// plugin's: pods that still run need their retry handler.
 pub fn services_gate(driver: &str) -> String {
     format!("{SERVICES_GATE_PREFIX}{driver}")
@@ -158,9 +160,18 @@ pub fn metrics_exporter_daemonset(driver: &str) -> String {
     format!("cxi-metrics-exporter-{driver}")
 }
 
-/// Name of the retry handler's DaemonSet.
-pub fn retry_handler_daemonset(driver: &str) -> String {
-    format!("cxi-retry-handler-{driver}")
+/// Label of a retry handler's pods: the value of the gate that they belong to.
+pub const SERVICES_LABEL: &str = "cxi.hpe.com/services";
+
+/// Value of the label [`services_gate`] where `image` runs: ten hexadecimal digits.
+pub fn services_value(image: &str) -> String {
+    format!("{:x}", Sha256::digest(image.as_bytes()))[..10].to_owned()
+}
+
+/// Name of the DaemonSet of a retry handler, by the value of its gate. There is one for each image in use: while a driver is
+/// upgraded there may be two.
+pub fn retry_handler_daemonset(driver: &str, value: &str) -> String {
+    format!("cxi-retry-handler-{driver}-{value}")
 }
 
 /// Turns any text into a label value: at most 63 characters of `[A-Za-z0-9._-]` with an alphanumeric at both ends.

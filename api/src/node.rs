@@ -128,6 +128,9 @@ pub struct NodeRollout {
     /// What the image of `goal` says its modules are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
+    /// Images of the retry handler by the revision that they ran with last on this node, newest last, at most three.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Served>,
     /// Pods that this transaction set out to evict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evictions: Vec<EvictionRecord>,
@@ -203,6 +206,8 @@ pub enum Cause {
     Rollback,
     /// Labels on the node were changed by somebody else.
     Repair,
+    /// Another retry handler is wanted; the driver stays loaded.
+    Services,
     /// The driver is taken off the node.
     Teardown,
 }
@@ -236,6 +241,15 @@ pub struct Expected {
     /// Build-id by module name; empty for a foreign image without a manifest.
     #[serde(rename = "buildIDs", default)]
     pub build_ids: BTreeMap<String, String>,
+}
+
+/// The retry handler that ran with a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Served {
+    /// Revision.
+    pub revision: RevisionId,
+    /// Image.
+    pub image: String,
 }
 
 /// A pod that a transaction set out to evict.

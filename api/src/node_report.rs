@@ -83,6 +83,9 @@ pub struct Nic {
     pub pci_address: String,
     /// Whether the link is up.
     pub link: Link,
+    /// How the NIC's retry handler ended although nobody asked it to, in one line; absent while none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_handler_failed: Option<String>,
 }
 
 /// State of a link.

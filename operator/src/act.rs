@@ -36,7 +36,6 @@ use crate::{
     memory::Memory,
     metrics::Metrics,
     observe::{Caches, Identity, Snapshot},
-    render::images::replaced,
 };
 use ledger::{Ledger, Turn};
 pub use record::created_by_us as record_parameters;
@@ -64,6 +63,14 @@ pub enum Error {
     /// The API server said no, or could not be reached.
     #[error("{}", words(.0))]
     Api(#[from] kube::Error),
+    /// An operand is not valid, because something of the CXIDriver is not.
+    #[error("the API server refuses DaemonSet {name}: {why}")]
+    Refused {
+        /// Its name.
+        name: String,
+        /// The API server's words.
+        why: String,
+    },
     /// No answer in time; nobody knows whether it was carried out.
     #[error("no answer within {} s", REQUEST.as_secs())]
     TimedOut,
@@ -186,25 +193,15 @@ impl Actor {
             if let Some(result) = &result {
                 report(&Context::of(&action, &seen), result);
             }
-            if let (Action::ApplyOperands { driver }, Some(Ok(()))) = (&action, &result) {
-                actor.tell_replaced(driver, &seen);
+            if let (Action::ApplyOperands { driver }, Some(Err(Error::Refused { name, why }))) = (&action, &result) {
+                let message = format!("the API server refuses DaemonSet {name}: {why}");
+                let (driver, reason) = (driver.clone(), "OperandRefused".to_owned());
+                let about = Announcement { driver, node: None, warning: true, reason, message };
+                actor.0.parts.events.publish(&about, &seen, &actor.0.tasks);
             }
             actor.ledger().end(&target, &action, result.as_ref(), Instant::now());
             actor.0.parts.finished.notify_one();
         });
-    }
-
-    /// Says which images of a spec cannot work, and what runs instead.
-    fn tell_replaced(&self, driver: &str, seen: &Arc<Snapshot>) {
-        let Some(spec) = seen.driver(driver).map(|object| &object.spec) else { return };
-        for (field, image, ours) in replaced(spec, &self.0.parts.identity.images) {
-            let message = format!(
-                "{field} names {image}, an image of the earlier operator, which cannot work with this one; {ours} runs instead"
-            );
-            let reason = "ImageReplaced".to_owned();
-            let about = Announcement { driver: driver.to_owned(), node: None, warning: true, reason, message };
-            self.0.parts.events.publish(&about, seen, &self.0.tasks);
-        }
     }
 
     /// `None` when it was not even tried.

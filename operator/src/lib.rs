@@ -22,6 +22,7 @@ pub mod injection;
 pub mod leader;
 pub mod memory;
 pub mod metrics;
+pub mod notices;
 pub mod observe;
 pub mod policy;
 pub mod rbac;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use cxi_api::{Phase, Timestamp};
-use cxi_rollout::world::{Injection, Look, Refusal};
+use cxi_rollout::{
+    action::Announcement,
+    world::{Injection, Look, Refusal},
+};
 
 /// See the module.
 #[derive(Default)]
@@ -26,6 +29,8 @@ pub struct Remembered {
     pub evicted: HashSet<String>,
     /// DaemonSets as applied, by name.
     pub applied: HashMap<String, Applied>,
+    /// What [`crate::notices`] has said and is still so.
+    pub told: Vec<Announcement>,
     /// Whether the cluster puts retry handlers into pods, as far as anybody has looked.
     pub injection: Injection,
 }

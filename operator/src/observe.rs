@@ -4,13 +4,14 @@ pub mod caches;
 mod driver;
 mod kmm;
 mod node;
+mod operands;
 pub mod pod;
 mod prune;
 mod snapshot;
 mod world;
 
 pub use caches::Caches;
-pub use driver::{applied, applied_hash, resource_names, retiring};
 pub use node::{allocatable, taints as node_taints};
+pub use operands::{applied, applied_hash, operands_of, resource_names, wanted_operands};
 pub use snapshot::Snapshot;
 pub use world::{Identity, build};

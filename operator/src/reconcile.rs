@@ -7,7 +7,7 @@ use std::{
 };
 
 use cxi_api::Timestamp;
-use cxi_rollout::{Settings, World, plan};
+use cxi_rollout::{Action, Settings, World, plan};
 use kube::ResourceExt;
 use tokio::{
     sync::Notify,
@@ -22,6 +22,7 @@ use crate::{
     health::{Health, Pulse},
     memory::{Memory, looks_matter},
     metrics::Metrics,
+    notices,
     observe::{self, Caches, Identity, Snapshot},
 };
 
@@ -107,7 +108,10 @@ impl Loop {
         self.forget(&seen);
         let world = observe::build(&seen, &self.memory.recall(), &self.identity);
         let now = self.clock.now();
-        let planned = plan(&world, now, &self.settings);
+        let mut planned = plan(&world, now, &self.settings);
+        let notices = notices::standing(&world, &self.identity.images);
+        let new = self.memory.with(|memory| notices::news(notices, &mut memory.told));
+        planned.actions.extend(new.into_iter().map(Action::Announce));
         self.tell(&world, now, began);
         let again = self.actor.submit(planned.actions, &seen, epoch);
         let timer = planned.wake.map(|wake| Instant::now() + until(wake, now));

@@ -12,13 +12,13 @@ mod one_shot;
 mod retry_handler;
 mod security;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cxi_api::{
     CXIDriverSpec, RevisionId,
     names::{
         DRIVER_LABEL, MANAGED_BY_LABEL, OPERATOR, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset,
-        metrics_exporter_daemonset, retry_handler_daemonset,
+        metrics_exporter_daemonset, retry_handler_daemonset, services_value,
     },
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -42,41 +42,31 @@ pub struct Images {
 /// The operands that are DaemonSets.
 pub const OPERANDS: [Role; 4] = [Role::Agent, Role::DevicePlugin, Role::RetryHandler, Role::MetricsExporter];
 
-/// Name of an operand's DaemonSet; none for what is no DaemonSet.
-pub fn daemonset_name(driver: &str, role: Role) -> Option<String> {
-    match role {
-        Role::Agent => Some(agent_daemonset(driver)),
-        Role::DevicePlugin => Some(device_plugin_daemonset(driver)),
-        Role::RetryHandler => Some(retry_handler_daemonset(driver)),
-        Role::MetricsExporter => Some(metrics_exporter_daemonset(driver)),
-        Role::Prefetch | Role::Cleanup | Role::HostDriver => None,
-    }
-}
+/// Which images of the retry handler have to have a DaemonSet: that of the spec, and those that nodes keep until they are
+/// drained or go back to.
+pub type Services = BTreeSet<String>;
 
-/// Names of the DaemonSets that a CXIDriver may have.
-pub fn operand_names(driver: &str) -> Vec<String> {
-    OPERANDS.iter().filter_map(|role| daemonset_name(driver, *role)).collect()
-}
-
-/// A DaemonSet of [`operand_names`] and how it should be; `None` when it should not exist.
+/// A DaemonSet and how it should be; `None` when it should not exist.
 pub type WantedOperand = (String, Option<DaemonSet>);
 
-/// The DaemonSets of a CXIDriver. `retiring`: on some node a retry handler still has to run although none is wanted any more.
+/// The DaemonSets of a CXIDriver.
 pub fn operands(
     driver: &str,
     spec: &CXIDriverSpec,
     namespace: &str,
     images: &Images,
-    retiring: bool,
+    services: &Services,
 ) -> Vec<WantedOperand> {
-    let wanted = |role| match role {
-        Role::Agent => Some(agent::agent(driver, spec, namespace, images)),
-        Role::DevicePlugin => device_plugin::device_plugin(driver, spec, namespace, images),
-        Role::RetryHandler => retry_handler::retry_handler(driver, spec, namespace, images, retiring),
-        Role::MetricsExporter => exporter::exporter(driver, spec, namespace, images),
-        Role::Prefetch | Role::Cleanup | Role::HostDriver => None,
-    };
-    OPERANDS.iter().filter_map(|role| Some((daemonset_name(driver, *role)?, wanted(*role)))).collect()
+    let mut wanted = vec![
+        (agent_daemonset(driver), Some(agent::agent(driver, spec, namespace, images))),
+        (device_plugin_daemonset(driver), device_plugin::device_plugin(driver, spec, namespace, images)),
+        (metrics_exporter_daemonset(driver), exporter::exporter(driver, spec, namespace, images)),
+    ];
+    wanted.extend(services.iter().map(|image| {
+        let daemonset = retry_handler::retry_handler(driver, spec, namespace, images, image);
+        (retry_handler_daemonset(driver, &services_value(image)), Some(daemonset))
+    }));
+    wanted
 }
 
 /// Labels of everything that is made for a CXIDriver.

@@ -191,6 +191,7 @@ fn blocked(
         );
     }
     if let Some(wanted) = &member.wanted
+        && record.revision.as_ref() != Some(wanted)
         && let Some(verdict) = image(scope, node, wanted, preflight)
     {
         return Some(verdict);

@@ -16,7 +16,8 @@ use crate::{
     disruption::{self, Allowance, Obstacle},
     prefetch::{Prefetch, prefetch},
     proof::{NotQuiet, Quiesced, answers, host_holder, serves, version_labels},
-    settled,
+    returning::is_labelled,
+    services, settled,
     step::{Ctx, Next},
     world::Holder,
 };
@@ -41,7 +42,10 @@ pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
         }
         return;
     };
-    match prefetch(ctx, next) {
+    // A driver that stays needs no image.
+    let pulled =
+        if keeps_driver(ctx, next) { Prefetch::Done(next.record.expected.clone()) } else { prefetch(ctx, next) };
+    match pulled {
         Prefetch::Done(expected) => {
             next.record.expected = expected;
             // After a reboot that came in between, the driver may not be loaded yet: what was seen before stands.
@@ -71,11 +75,8 @@ pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
 
 fn leave_admitted(ctx: &Ctx<'_>, next: &mut Next) {
     let node = ctx.node;
-    if settled::is_preinstalled(ctx)
-        && version_labels(node, &ctx.world.namespace).next().is_none()
-        && next.record.goal.is_some()
-    {
-        // Nothing to load or unload: what the host runs is verified, in service.
+    if keeps_driver(ctx, next) && !services::differ(ctx.driver, node) {
+        // Nothing to load or unload, and the retry handler stays: what the host runs is verified, in service.
         next.enter(ctx, Phase::Verifying);
         return;
     }
@@ -91,6 +92,13 @@ fn leave_admitted(ctx: &Ctx<'_>, next: &mut Next) {
         next.record.advertise = Advertise::InUse;
         next.enter(ctx, Phase::Waiting);
     }
+}
+
+/// Whether the transaction leaves the driver where it is: the host brings it, or only the retry handler is another.
+fn keeps_driver(ctx: &Ctx<'_>, next: &Next) -> bool {
+    let Some(goal) = &next.record.goal else { return false };
+    let by_host = settled::is_preinstalled(ctx) && version_labels(ctx.node, &ctx.world.namespace).next().is_none();
+    by_host || next.record.cause == Some(Cause::Services) && is_labelled(ctx, goal)
 }
 
 /// Waits for pods to end; the node offers only what is in use.
@@ -219,6 +227,8 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     match Quiesced::prove(ctx.node, since, ctx.settings) {
+        // The retry handler is gone; another one comes when the node returns.
+        Ok(_) if keeps_driver(ctx, next) => next.enter(ctx, Phase::Verifying),
         Ok(_) => {
             next.record.from = next.record.revision.take().or(next.record.from.take());
             next.enter(ctx, Phase::Unloading);

@@ -5,6 +5,7 @@ use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId};
 
 use crate::{
     proof::version_labels,
+    services,
     world::{Node, World},
 };
 
@@ -33,8 +34,8 @@ fn is_lost(world: &World, record: &NodeRollout) -> bool {
     by_kmm && record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::WrongDriver)
 }
 
-/// Whether a resting node has to be moved: it is not on the revision that is wanted, or somebody changed its
-/// labels or its modules.
+/// Whether a resting node has to be moved: it is not on the revision that is wanted, its retry handler is another one, or
+/// somebody changed its labels or its modules.
 pub fn needs_transaction(world: &World, node: &Node, record: &NodeRollout, wanted: Option<&RevisionId>) -> bool {
     if !rests(record) {
         return false;
@@ -45,6 +46,9 @@ pub fn needs_transaction(world: &World, node: &Node, record: &NodeRollout, wante
     let labelled = version_labels(node, &world.namespace).next().is_some();
     match wanted {
         None => record.revision.is_some() || labelled || record.phase == Phase::Quarantined,
-        wanted => record.revision.as_ref() != wanted || needs_repair(world, node, record),
+        wanted => {
+            let outdated = || services::are_outdated(world, node, record);
+            record.revision.as_ref() != wanted || needs_repair(world, node, record) || outdated()
+        }
     }
 }

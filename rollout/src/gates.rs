@@ -12,6 +12,7 @@ use cxi_api::{
 
 use crate::{
     action::NodeChange,
+    services,
     world::{Driver, Node, Taint, World},
 };
 
@@ -22,7 +23,7 @@ pub struct Wanted {
     pub owner: Option<bool>,
     /// Revision whose device plugin may run, or no device plugin.
     pub gate: Option<Option<RevisionId>>,
-    /// Revision whose retry handler may run, or none.
+    /// Revision with which a retry handler may run, or none.
     pub services: Option<Option<RevisionId>>,
     /// Revision whose driver release the version label names.
     pub version: Option<Option<RevisionId>>,
@@ -92,11 +93,14 @@ pub fn changes(world: &World, driver: &Driver, node: &Node, wanted: &Wanted) -> 
         set(&mut changes, node, &device_plugin_gate(&driver.name), gate.as_ref().map(RevisionId::as_str));
     }
     if let Some(services) = &wanted.services {
-        set(&mut changes, node, &services_gate(&driver.name), services.as_ref().map(RevisionId::as_str));
+        let record = node.rollout();
+        let value =
+            services.as_ref().zip(record).and_then(|(id, record)| services::gate_value(driver, node, record, id));
+        set(&mut changes, node, &services_gate(&driver.name), value.as_deref());
     }
     if let Some(revision) = &wanted.version {
-        let version = revision.as_ref().and_then(|revision| version_of(world, driver, revision));
-        set(&mut changes, node, DRIVER_VERSION_LABEL, version.as_deref().map(label_value).as_deref());
+        let version = revision.as_ref().and_then(|revision| version_of(world, revision)).map(label_value);
+        set(&mut changes, node, DRIVER_VERSION_LABEL, version.as_deref());
     }
     let ours = node.taints.iter().position(|taint| taint.key == UPGRADE_PENDING_TAINT);
     match (wanted.taint, ours) {
@@ -109,10 +113,9 @@ pub fn changes(world: &World, driver: &Driver, node: &Node, wanted: &Wanted) -> 
     changes
 }
 
-/// The driver release of a revision.
-pub fn version_of(world: &World, driver: &Driver, revision: &RevisionId) -> Option<String> {
-    let known = world.revisions.iter().find(|known| known.id == *revision).map(|known| known.version.clone());
-    known.or_else(|| (RevisionId::of(&driver.name, &driver.spec) == *revision).then(|| driver.spec.version.clone()))
+/// The driver release of a revision; none where the host brings the driver, whose release nothing tells.
+fn version_of<'a>(world: &'a World, revision: &RevisionId) -> Option<&'a str> {
+    world.revisions.iter().find(|known| known.id == *revision).map(|known| known.version.as_str())
 }
 
 fn pending_taint() -> Taint {

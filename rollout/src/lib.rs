@@ -7,7 +7,7 @@
 //! - `driver`: one CXIDriver as a whole; `ledger`, `admission`, `disruption`: who may go next; `revisions`: the Modules.
 //! - `step`: one node; its phases are in `settled`, `closing`, `reload` and `returning`, in the order of an upgrade;
 //!   `prefetch` is the pod that brings the image's manifest.
-//! - `drift`: what somebody else changed.
+//! - `drift`: what somebody else changed. `services`: which retry handler goes with which driver.
 //! - `gates`: labels and taint of a node; `ownership`: whose a node is; `status`: what an administrator reads.
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod reload;
 mod returning;
 mod revisions;
 pub mod selector;
+mod services;
 mod settings;
 mod settled;
 mod status;

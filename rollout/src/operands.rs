@@ -1,22 +1,29 @@
 //! The conditions of the operands: each is true only when its pods are ready on every node that should have one.
 
 use cxi_api::{
+    Phase,
     driver::RetryHandlerMode,
-    names::{Role, services_gate},
+    names::{Role, device_plugin_gate, services_gate},
 };
 
 use crate::{
-    admission::is_in_service,
     driver::{Member, Scope},
+    services,
+    settled::SILENT,
     status::Conditions,
-    world::Injection,
+    world::{Injection, Node, PodState},
 };
 
-/// Puts the conditions of the operands that are wanted, or that are not gone yet. `offering` is how many nodes are in service.
-pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>], offering: usize) {
+/// Names in a message, at most.
+const NAMED: usize = 5;
+
+/// Puts the conditions of the operands that are wanted, or that are not gone yet.
+pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
     let spec = &scope.driver.spec;
     if spec.device_plugin.enabled {
-        let (ready, pods) = pods(scope, Role::DevicePlugin, "device plugin", offering);
+        let gate = device_plugin_gate(&scope.driver.name);
+        let expected = members.iter().filter(|member| should_serve(scope, member, &gate));
+        let (ready, pods) = gated(scope, Role::DevicePlugin, "device plugin", expected);
         set.put("DevicePluginReady", ready, reason(ready), &pods);
     }
     agent(set, scope, members);
@@ -47,11 +54,14 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
     let gate = services_gate(&scope.driver.name);
     let left = members.iter().filter(|member| member.node.labels.contains_key(&gate)).count();
     if wanted.runs_on_nodes() {
-        let expected = members.iter().filter(|member| {
-            let serving = member.record.as_ref().is_some_and(|record| is_in_service(scope, member.node, record));
-            serving && wanted.selects(&member.node.labels)
-        });
-        let (ready, pods) = pods(scope, Role::RetryHandler, "retry handler", expected.count());
+        let expected =
+            members.iter().filter(|member| should_serve(scope, member, &gate) && wanted.selects(&member.node.labels));
+        let (ready, mut pods) = gated(scope, Role::RetryHandler, "retry handler", expected);
+        let outdated = |member: &&Member<'_>| services::differ(scope.driver, member.node);
+        let outdated: Vec<&str> = members.iter().filter(outdated).map(|member| member.node.name.as_str()).collect();
+        if !outdated.is_empty() {
+            pods = format!("{pods}; an earlier image runs on {} until no pod there holds a NIC", some(&outdated));
+        }
         set.put(TYPE, ready, reason(ready), &pods);
     } else if left > 0 {
         let message = format!("the retry handler pods of {left} nodes stay until no pod there holds a NIC");
@@ -83,6 +93,45 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
         let message = "nothing is run: CXIDevices say in status.retryHandler.enabled whether a NIC has a retry handler";
         set.put_as(TYPE, "Unknown", "LeftToTheHost", message);
     }
+}
+
+/// Whether a node rests, or should by now, with the gate `label` open: then a pod belongs there, whatever becomes of it.
+fn should_serve(scope: &Scope<'_>, member: &Member<'_>, label: &str) -> bool {
+    let open = member.node.labels.contains_key(label);
+    open && member.record.as_ref().is_some_and(|record| match record.phase {
+        Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting => true,
+        // The pod is on its way, for a moment.
+        Phase::Returning => scope.now.duration_since(record.since).unsigned_abs() >= SILENT,
+        _ => false,
+    })
+}
+
+/// Of the nodes that should have a pod of `role`, those without a ready one are named.
+fn gated<'a>(
+    scope: &Scope<'_>,
+    role: Role,
+    name: &str,
+    expected: impl Iterator<Item = &'a Member<'a>>,
+) -> (bool, String) {
+    let (with, without): (Vec<&Node>, Vec<&Node>) = expected.map(|member| member.node).partition(|node| {
+        let ready = PodState::Running { ready: true };
+        let mut pods = node.pods.iter().filter(|pod| pod.role == role && pod.driver == scope.driver.name);
+        node.ready && pods.any(|pod| !pod.deleting && pod.state == ready)
+    });
+    let (ready, all) = (with.len(), with.len() + without.len());
+    let mut message = format!("{ready} {name} pods are ready, {all} nodes should have one");
+    if !without.is_empty() {
+        let names: Vec<&str> = without.iter().map(|node| node.name.as_str()).collect();
+        message = format!("{message}: none is ready on {}", some(&names));
+    }
+    (without.is_empty(), message)
+}
+
+/// Names for a message that may not grow with the cluster.
+fn some(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let list = names[..names.len() - more].join(", ");
+    if more == 0 { list } else { format!("{list} and {more} more") }
 }
 
 fn pods(scope: &Scope<'_>, role: Role, name: &str, expected: usize) -> (bool, String) {

@@ -12,13 +12,17 @@ use crate::{
     prefetch::{self, Prefetch},
     proof::{CXI_MODULES, answers, version_labels},
     reload::kmm_has_loaded,
-    settled,
+    services, settled,
     step::{Ctx, Next},
 };
 
 /// How long a node is verified before its record says what is missing; at most half of the time limit, so that it is said
 /// before the node fails.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a driver of the host has at least: the NICs, and their devices for programs. The second is loaded by a rule of udev's,
+/// which a host may lack.
+const HOST_MODULES: [&str; 2] = ["cxi_ss1", "cxi_user"];
 
 /// Compares what the node runs with what it should run.
 pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
@@ -54,6 +58,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let (reason, mut message) = match verify(ctx, next, &goal) {
         Verdict::Good => {
+            services::remember(ctx.driver, ctx.node, &mut next.record, &goal);
             next.record.revision = Some(goal);
             next.record.advertise = Advertise::All;
             next.enter(ctx, Phase::Returning);
@@ -123,10 +128,15 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
 fn check_modules(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport, goal: &RevisionId, by_kmm: bool) -> Verdict {
     let loaded = report.build_ids();
     if !by_kmm {
-        return if loaded.is_empty() {
-            Verdict::NotYet(Reason::HostDriverMissing, "the host has not loaded its driver".into())
-        } else {
+        let missing: Vec<&str> = HOST_MODULES.into_iter().filter(|name| !loaded.contains_key(*name)).collect();
+        return if missing.is_empty() {
             Verdict::Good
+        } else {
+            let missing = missing.join(" and ");
+            Verdict::NotYet(
+                Reason::HostDriverMissing,
+                format!("the host has not loaded its driver: {missing} is missing"),
+            )
         };
     }
     let expected = record.expected.as_ref().filter(|expected| expected.revision == goal.as_str());
@@ -183,7 +193,8 @@ fn check_links(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport) -> Verd
     Verdict::NotYet(Reason::LinkDown, format!("the links of {} are down", down.join(", ")))
 }
 
-fn is_labelled(ctx: &Ctx<'_>, goal: &RevisionId) -> bool {
+/// Whether the only version label of KMM on the node is that of `goal`; of a driver that the host brings, that there is none.
+pub fn is_labelled(ctx: &Ctx<'_>, goal: &RevisionId) -> bool {
     let labels: Vec<&String> = version_labels(ctx.node, &ctx.world.namespace).map(|(_, value)| value).collect();
     if ctx.revision(goal).is_none() {
         return labels.is_empty();

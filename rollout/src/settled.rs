@@ -7,6 +7,7 @@ use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId, names::UPGRADE_
 
 use crate::{
     proof::version_labels,
+    services,
     step::{Ctx, Next},
 };
 
@@ -24,7 +25,8 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
             let revision = next.record.revision.take();
             return reverify(ctx, next, revision);
         }
-        let phase = if next.record.revision == wanted { Phase::UpToDate } else { Phase::Pending };
+        let up_to_date = next.record.revision == wanted && !services::are_outdated(ctx.world, ctx.node, &next.record);
+        let phase = if up_to_date { Phase::UpToDate } else { Phase::Pending };
         if next.record.phase != phase {
             next.enter(ctx, phase);
         }
@@ -75,6 +77,7 @@ fn begin(ctx: &Ctx<'_>, next: &mut Next, attempt: i32) {
     // What was being verified is what the node goes back to.
     record.from = record.goal.take();
     record.goal.clone_from(&ctx.wanted);
+    let same_driver = record.revision.is_some() && record.revision == record.goal;
     record.retry_after = None;
     record.evictions.clear();
     record.snapshot = None;
@@ -82,6 +85,7 @@ fn begin(ctx: &Ctx<'_>, next: &mut Next, attempt: i32) {
     record.cause = Some(match &record.goal {
         None => Cause::Teardown,
         Some(_) if ctx.needs_repair(record) => Cause::Repair,
+        Some(_) if same_driver => Cause::Services,
         Some(_) if asked_back => Cause::Rollback,
         Some(_) => Cause::Revision,
     });
@@ -90,9 +94,13 @@ fn begin(ctx: &Ctx<'_>, next: &mut Next, attempt: i32) {
         record.failure = None;
     }
     record.handled_request = request(ctx).map(str::to_owned);
-    let goal = record.goal.as_ref().map_or("no driver".to_owned(), |goal| format!("revision {goal}"));
+    let doing = match &record.goal {
+        None => "moving to no driver".to_owned(),
+        Some(_) if record.cause == Some(Cause::Services) => "its retry handler is replaced".to_owned(),
+        Some(goal) => format!("moving to revision {goal}"),
+    };
     next.enter(ctx, Phase::Admitted);
-    next.announcements.push(ctx.announce(false, "Admitted", format!("moving to {goal}")));
+    next.announcements.push(ctx.announce(false, "Admitted", doing));
 }
 
 /// What was verified in an earlier boot, or is not seen any more, has to be verified again before it is offered.

@@ -226,7 +226,7 @@ impl Facts {
             Some(message) => set.put("PreflightPassed", false, "ImagesMissing", message),
             None => set.put("PreflightPassed", true, "ImagesVerified", "the images of all kernels in use exist"),
         }
-        operands::put(&mut set, scope, members, usize::try_from(self.ready).unwrap_or_default());
+        operands::put(&mut set, scope, members);
         set.new
     }
 }

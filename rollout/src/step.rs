@@ -12,7 +12,7 @@ use cxi_api::{
 
 use crate::{
     action::{Action, Announcement},
-    closing, drift, gates, reload, returning,
+    closing, drift, gates, reload, returning, services,
     settings::Settings,
     settled,
     world::{Driver, ImageState, Node, OwnPod, Revision, World},
@@ -120,8 +120,12 @@ impl<'a> Ctx<'a> {
     /// Whether the present transaction's target has not changed and nothing calls it off.
     pub fn still_wanted(&self, record: &NodeRollout) -> bool {
         let asked = record.handled_request.as_deref() == Some("retry");
-        let halted = self.rollout.halted.is_some() && record.cause == Some(Cause::Revision) && !asked;
-        record.goal == self.wanted && !halted
+        let forward = matches!(record.cause, Some(Cause::Revision | Cause::Services));
+        let halted = self.rollout.halted.is_some() && forward && !asked;
+        // Somebody thought better of it before anything was taken away.
+        let untouched = matches!(record.phase, Phase::Admitted | Phase::Waiting);
+        let idle = record.cause == Some(Cause::Services) && untouched && !services::differ(self.driver, self.node);
+        record.goal == self.wanted && !halted && !idle
     }
 
     /// Whether a transaction brings in what nobody wants any more, while what is wanted can be had. A rollback is not judged
@@ -386,6 +390,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         boot_id: Some(ctx.node.boot_id.clone()),
         snapshot: None,
         expected: old.and_then(|old| old.expected.clone()),
+        services: old.map(|old| old.services.clone()).unwrap_or_default(),
         evictions: Vec::new(),
         failure: old.and_then(|old| old.failure.clone()),
         retry_after: None,

@@ -5,7 +5,11 @@ mod modes;
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use cxi_api::{CXIDriverSpec, driver::RetryHandlerMode, names::ORPHAN_ANNOTATION};
+use cxi_api::{
+    CXIDriverSpec,
+    driver::RetryHandlerMode,
+    names::{ORPHAN_ANNOTATION, retry_handler_daemonset, services_value},
+};
 use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
     harness::{Harness, HarnessOptions, RETRY_HANDLER_IMAGE},
@@ -27,7 +31,6 @@ use tokio::task::block_in_place;
 const AGENT: &str = "cxi-agent-cxi";
 const PLUGIN: &str = "cxi-device-plugin-cxi";
 const EXPORTER: &str = "cxi-metrics-exporter-cxi";
-const RETRY: &str = "cxi-retry-handler-cxi";
 
 const ROLES: [&str; 4] = ["agent", "device-plugin", "metrics-exporter", "retry-handler"];
 
@@ -111,7 +114,7 @@ async fn a_retry_handler_goes_from_a_node_when_no_pod_there_needs_it() -> Result
 
     let api: Api<Pod> = Api::namespaced(harness.client.clone(), JOBS);
     api.delete("job", &DeleteParams::default()).await?;
-    let none = async |h: &Harness| Ok(pods(h, "retry-handler").await?.is_empty() && !exists(h, RETRY).await?);
+    let none = async |h: &Harness| Ok(pods(h, "retry-handler").await?.is_empty() && !exists(h, &retry()).await?);
     harness.wait_until("none is left", LONG, none).await?;
     let injected = Some(("True".to_owned(), "Injected".to_owned()));
     let told = async |h: &Harness| Ok(condition(h, "RetryHandlerReady").await? == injected);
@@ -174,7 +177,7 @@ async fn all_run(harness: &Harness) -> Result<()> {
 async fn nothing_is_left(harness: &Harness) -> Result<()> {
     let gone = async |h: &Harness| Ok(h.driver("cxi").await?.is_none());
     harness.wait_until("the CXIDriver is gone", LONG, gone).await?;
-    for name in [AGENT, PLUGIN, EXPORTER, RETRY] {
+    for name in [AGENT, PLUGIN, EXPORTER, &retry()] {
         ensure!(!exists(harness, name).await?, "{name} is left behind");
     }
     let gone = async |h: &Harness| {
@@ -191,6 +194,11 @@ async fn nothing_is_left(harness: &Harness) -> Result<()> {
 async fn exists(harness: &Harness, name: &str) -> Result<bool> {
     let api: Api<DaemonSet> = Api::namespaced(harness.client.clone(), NAMESPACE);
     Ok(api.get_opt(name).await?.is_some())
+}
+
+/// The DaemonSet of [`RETRY_HANDLER_IMAGE`].
+fn retry() -> String {
+    retry_handler_daemonset("cxi", &services_value(RETRY_HANDLER_IMAGE))
 }
 
 /// Pods of a role by node: UID, image, and whether it is ready.

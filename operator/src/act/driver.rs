@@ -7,8 +7,7 @@ use kube::{Api, ResourceExt};
 
 use crate::{
     act::{Error, Parts, patch::Guarded},
-    observe::Snapshot,
-    render::operand_names,
+    observe::{Snapshot, operands_of},
 };
 
 impl Parts {
@@ -33,8 +32,8 @@ impl Parts {
     /// Takes our finalizer off, unless the operands are still there: nobody would delete them afterwards.
     pub(super) async fn remove_finalizer(&self, name: &str, seen: &Snapshot) -> Result<(), Error> {
         let driver = seen_driver(name, seen)?;
-        if let Some(left) = operand_names(name).iter().find(|operand| seen.daemonset(operand).is_some()) {
-            return Err(Error::stale(format!("DaemonSet {left} is still there")));
+        if let Some(left) = operands_of(name, seen).next() {
+            return Err(Error::stale(format!("DaemonSet {} is still there", left.name_any())));
         }
         let Some(index) = driver.finalizers().iter().position(|one| one == TEARDOWN_FINALIZER) else {
             return Ok(());

@@ -7,7 +7,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod},
 };
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{Patch, PatchParams},
 };
 
@@ -17,7 +17,7 @@ use crate::{
         driver::seen_driver,
         record::{created_by_us, only},
     },
-    observe::{Identity, Snapshot, applied, retiring},
+    observe::{Identity, Snapshot, applied, operands_of, wanted_operands},
     render::{self, Cleanup, HostDriver, Prefetch},
 };
 
@@ -84,22 +84,29 @@ impl Parts {
         let spec = &seen_driver(driver, seen)?.spec;
         let parameters = PatchParams::apply(cxi_api::names::OPERATOR).force();
         let Identity { namespace, images, .. } = &self.identity;
-        for (name, wanted) in render::operands(driver, spec, namespace, images, retiring(driver, spec, seen)) {
-            let Some(wanted) = wanted else {
-                self.delete_daemonset(&name, seen).await?;
-                continue;
+        let mut first = Ok(());
+        for (name, wanted) in wanted_operands(driver, spec, seen, images, namespace) {
+            // One that is refused does not keep the others away.
+            let result = match wanted {
+                None => self.delete_daemonset(&name, seen).await,
+                Some(wanted) => match self.daemonsets().patch(&name, &parameters, &Patch::Apply(&wanted)).await {
+                    Ok(written) => {
+                        self.memory.with(|memory| memory.applied.insert(name, applied(&written)));
+                        self.caches.daemonsets.wrote(written);
+                        Ok(())
+                    }
+                    Err(error) => Err(refusal(name, error)),
+                },
             };
-            let written = self.daemonsets().patch(&name, &parameters, &Patch::Apply(&wanted)).await?;
-            self.memory.with(|memory| memory.applied.insert(name, applied(&written)));
-            self.caches.daemonsets.wrote(written);
+            first = first.and(result);
         }
-        Ok(())
+        first
     }
 
     /// Deletes the operands' DaemonSets.
     pub(super) async fn delete_operands(&self, driver: &str, seen: &Snapshot) -> Result<(), Error> {
-        for name in render::operand_names(driver) {
-            self.delete_daemonset(&name, seen).await?;
+        for operand in operands_of(driver, seen) {
+            self.delete_daemonset(&operand.name_any(), seen).await?;
         }
         Ok(())
     }
@@ -140,6 +147,14 @@ impl Parts {
         let deleted = self.own_pods().delete(name, &only(uid)).await?;
         deleted.either(|object| self.caches.own_pods.wrote(object), |_| self.caches.own_pods.gone(uid));
         Ok(())
+    }
+}
+
+/// What the API server says of an operand: that it is not valid is no stale view, and comes again until the CXIDriver is mended.
+fn refusal(name: String, error: kube::Error) -> Error {
+    match error {
+        kube::Error::Api(status) if status.code == 422 => Error::Refused { name, why: status.message.clone() },
+        other => other.into(),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::memory::Refused;
+use crate::{memory::Refused, observe::wanted_operands};
 
 fn object<K: DeserializeOwned>(value: Value) -> Arc<K> {
     Arc::new(serde_json::from_value(value).unwrap())
@@ -151,10 +151,9 @@ fn operands_are_current_once_applied_and_unchanged() {
         operand.metadata.generation = Some(1);
         operand
     };
-    let operands = crate::render::operands("cassini", &driver.spec, namespace, &Images::default(), false)
-        .into_iter()
-        .map(prepared);
-    let mut operands: Vec<_> = operands.collect();
+    let images = Images::default();
+    let operands = wanted_operands("cassini", &driver.spec, &Snapshot::default(), &images, namespace);
+    let mut operands: Vec<_> = operands.into_iter().map(prepared).collect();
     let current = |seen: &Snapshot, memory: &Remembered| build(seen, memory, &identity()).drivers[0].operands_current;
 
     let mut disabled = driver.as_ref().clone();
@@ -164,7 +163,8 @@ fn operands_are_current_once_applied_and_unchanged() {
     assert!(!current(&seen, &memory), "none exists");
     seen.daemonsets = operands.iter().cloned().map(Arc::new).collect();
     assert!(!current(&seen, &memory), "nobody knows whether they were changed");
-    for (operand, name) in operands.iter().zip(crate::render::operand_names("cassini")) {
+    for operand in &operands {
+        let name = operand.name_any();
         assert!(!current(&seen, &memory), "{name} may have been changed");
         memory.applied.insert(name, crate::observe::applied(operand));
     }

@@ -33,6 +33,7 @@ pub fn agent(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Image
     let operand = Operand {
         driver,
         role: Role::Agent,
+        instance: None,
         name: agent_daemonset(driver),
         annotations: [].into(),
         pod_annotations: [].into(),

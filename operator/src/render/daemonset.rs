@@ -80,6 +80,8 @@ pub struct Operand<'a> {
     pub driver: &'a str,
     /// What its pods are for.
     pub role: Role,
+    /// Which of several with this role it is: a label of its pods and its value.
+    pub instance: Option<(&'static str, String)>,
     /// Name of the DaemonSet.
     pub name: String,
     /// Annotations of the DaemonSet.
@@ -97,11 +99,13 @@ pub struct Operand<'a> {
 ///
 /// Its metadata must never carry KMM's label `kmm.node.kubernetes.io/module.name`: KMM deletes DaemonSets that do.
 pub fn daemonset(operand: Operand<'_>, namespace: &str) -> DaemonSet {
-    let Operand { driver, role, name, annotations, pod_annotations, on_delete, pod } = operand;
-    let pod_labels = pod_labels(driver, role);
+    let Operand { driver, role, instance, name, annotations, pod_annotations, on_delete, pod } = operand;
+    let mut pod_labels = pod_labels(driver, role);
+    let instance_label = instance.as_ref().map_or(ROLE_LABEL, |(label, _)| *label);
+    pod_labels.extend(instance.map(|(label, value)| (label.to_owned(), value)));
     let selector: BTreeMap<String, String> = pod_labels
         .iter()
-        .filter(|(key, _)| [ROLE_LABEL, DRIVER_LABEL].contains(&key.as_str()))
+        .filter(|(key, _)| [ROLE_LABEL, DRIVER_LABEL, instance_label].contains(&key.as_str()))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     let mut metadata_labels = labels(driver);
@@ -177,7 +181,15 @@ pub fn volumes(directories: &[HostDirectory]) -> Vec<Volume> {
 
 /// Only nodes that carry this label, whatever its value: the gate of an operand.
 pub fn gate(label: String) -> Affinity {
-    let requirement = NodeSelectorRequirement { key: label, operator: "Exists".to_owned(), values: None };
+    affinity(NodeSelectorRequirement { key: label, operator: "Exists".to_owned(), values: None })
+}
+
+/// Only nodes that carry this label with this value.
+pub fn gate_with(label: String, value: String) -> Affinity {
+    affinity(NodeSelectorRequirement { key: label, operator: "In".to_owned(), values: Some(vec![value]) })
+}
+
+fn affinity(requirement: NodeSelectorRequirement) -> Affinity {
     let term = NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None };
     Affinity {
         node_affinity: Some(NodeAffinity {

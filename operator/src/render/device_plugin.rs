@@ -44,6 +44,7 @@ pub fn device_plugin(driver: &str, spec: &CXIDriverSpec, namespace: &str, images
     let operand = Operand {
         driver,
         role: Role::DevicePlugin,
+        instance: None,
         name: device_plugin_daemonset(driver),
         annotations: [(RESOURCE_ANNOTATION.to_owned(), plugin.resource_name.clone())].into(),
         pod_annotations: [].into(),

@@ -45,6 +45,7 @@ pub fn exporter(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Im
     let operand = Operand {
         driver,
         role: Role::MetricsExporter,
+        instance: None,
         name: metrics_exporter_daemonset(driver),
         annotations: [].into(),
         pod_annotations: scrape.into(),

@@ -14,17 +14,19 @@ pub fn agent(spec: &CXIDriverSpec, images: &Images) -> String {
     chosen(spec.agent.as_ref().and_then(|agent| agent.image.as_ref()), &images.agent)
 }
 
-/// Fields of a spec that name an image of the earlier operator, with that image and what runs instead.
-pub fn replaced(spec: &CXIDriverSpec, images: &Images) -> Vec<(&'static str, String, String)> {
+/// Fields of a spec that name an image of the earlier operator, with that image and what runs instead: nothing where only others
+/// have what it takes.
+pub fn replaced(spec: &CXIDriverSpec, images: &Images) -> Vec<(&'static str, String, Option<String>)> {
     let agent_image = agent(spec, images);
     let table = [
-        ("spec.devicePlugin.image", spec.device_plugin.image.as_ref(), &images.device_plugin),
-        ("spec.metricsExporter.image", spec.metrics_exporter.image.as_ref(), &agent_image),
-        ("spec.agent.image", spec.agent.as_ref().and_then(|agent| agent.image.as_ref()), &images.agent),
+        ("spec.devicePlugin.image", spec.device_plugin.image.as_ref(), Some(&images.device_plugin)),
+        ("spec.metricsExporter.image", spec.metrics_exporter.image.as_ref(), Some(&agent_image)),
+        ("spec.agent.image", spec.agent.as_ref().and_then(|agent| agent.image.as_ref()), Some(&images.agent)),
+        ("spec.retryHandler.image", spec.retry_handler.image.as_ref(), None),
     ];
     let earlier = table.into_iter().filter_map(|(field, image, ours)| {
         let image = image.filter(|image| image.starts_with(EARLIER_IMAGES))?;
-        Some((field, image.clone(), ours.clone()))
+        Some((field, image.clone(), ours.cloned()))
     });
     earlier.collect()
 }

@@ -3,7 +3,7 @@
 
 use cxi_api::{
     CXIDriverSpec,
-    names::{Role, retry_handler_daemonset, services_gate},
+    names::{Role, SERVICES_LABEL, retry_handler_daemonset, services_gate, services_value},
 };
 use k8s_openapi::{
     api::{
@@ -19,7 +19,7 @@ use k8s_openapi::{
 use crate::rbac::RETRY_HANDLER;
 use crate::render::{
     Images,
-    daemonset::{HostDirectory, Operand, daemonset, gate, mounts, requests, volumes},
+    daemonset::{HostDirectory, Operand, daemonset, gate_with, mounts, requests, volumes},
     images,
     security::{no_capabilities, seccomp},
 };
@@ -37,32 +37,24 @@ const SUPERVISOR: &str = "/supervisor/cxi-agent";
 /// `cxi_rh` `main.c`); it normally takes less than a second.
 const GRACE_SECONDS: i64 = 3600;
 
-/// The DaemonSet; it exists while the retry handler is to run on nodes or still does (`retiring`).
-pub fn retry_handler(
-    driver: &str,
-    spec: &CXIDriverSpec,
-    namespace: &str,
-    images: &Images,
-    retiring: bool,
-) -> Option<DaemonSet> {
-    if !spec.retry_handler.runs_on_nodes() && !retiring {
-        return None;
-    }
+/// The DaemonSet that runs `image`, one of [`super::Services`].
+pub fn retry_handler(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images, image: &str) -> DaemonSet {
+    let value = services_value(image);
     let operand = Operand {
         driver,
         role: Role::RetryHandler,
-        name: retry_handler_daemonset(driver),
+        name: retry_handler_daemonset(driver, &value),
+        instance: Some((SERVICES_LABEL, value.clone())),
         annotations: [].into(),
         pod_annotations: [].into(),
         on_delete: true,
-        pod: pod(driver, spec, images),
+        pod: pod(driver, spec, images, image, value),
     };
-    Some(daemonset(operand, namespace))
+    daemonset(operand, namespace)
 }
 
-fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
-    let wanted = &spec.retry_handler;
-    let settings = wanted.daemonset.clone().unwrap_or_default();
+fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images, image: &str, value: String) -> PodSpec {
+    let settings = spec.retry_handler.daemonset.clone().unwrap_or_default();
     let agent = images::agent(spec, images);
     let ready = [SUPERVISOR, "retry-handler", "ready"].map(str::to_owned);
     let shared =
@@ -77,12 +69,12 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
     mounts.push(VolumeMount { read_only: Some(true), ..shared.clone() });
     let tolerations = if settings.tolerations.is_empty() { &spec.tolerations } else { &settings.tolerations };
     PodSpec {
-        affinity: Some(gate(services_gate(driver))),
+        affinity: Some(gate_with(services_gate(driver), value)),
         automount_service_account_token: Some(false),
         init_containers: Some(vec![install(&agent, shared)]),
         containers: vec![Container {
             name: "retry-handler".to_owned(),
-            image: Some(images::chosen(wanted.image.as_ref(), &agent)),
+            image: Some(image.to_owned()),
             image_pull_policy: Some("IfNotPresent".to_owned()),
             command: Some(vec![SUPERVISOR.to_owned()]),
             args: Some(vec!["retry-handler".to_owned()]),

@@ -73,7 +73,7 @@ fn a_device_plugin_that_is_being_replaced_makes_no_node_free_to_be_taken(#[case]
     }
     let most = |sim: &mut Sim| {
         let most = (0..6).map(|_| {
-            sim.round();
+            sim.pass(1);
             sim.driver().status.rollout.as_ref().map_or(0, |rollout| rollout.in_flight.len())
         });
         most.max().unwrap()

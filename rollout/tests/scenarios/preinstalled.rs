@@ -94,3 +94,29 @@ fn deletion_leaves_the_hosts_driver_alone() {
         assert_eq!(sim.owner(node), None);
     }
 }
+
+#[test]
+fn another_retry_handler_comes_to_drained_nodes_and_another_version_beside_it_moves_none_again() {
+    let mut sim = hosts(2);
+    sim.edit(|spec| spec.update_strategy.drain.policy = cxi_api::strategy::DrainPolicy::Evict);
+    sim.settle();
+    sim.start(crate::sim::Workload::job("job").on("n1"));
+    sim.edit(|spec| {
+        spec.version = "13.1.0".into();
+        spec.retry_handler.image = Some("registry/cxi-rh:13.1".into());
+    });
+    sim.settle();
+    assert_eq!(sim.driver().status.updated, 2, "{}", sim.describe());
+    assert_eq!(sim.writes.get("evictions"), Some(&1));
+    let value = cxi_api::names::services_value("registry/cxi-rh:13.1");
+    assert!(["n1", "n2"].iter().all(|node| sim.machines[*node].serves.as_ref() == Some(&value)), "{}", sim.describe());
+}
+
+#[test]
+fn a_host_that_has_loaded_a_part_of_its_driver_is_asked_for_the_rest() {
+    let mut sim = hosts(1);
+    sim.machine_mut("n1").modules.remove("cxi_user");
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert!(sim.machines["n1"].modules.contains_key("cxi_user"));
+}

@@ -54,10 +54,16 @@ impl Sim {
             .filter(|driver| self.node(name).labels.contains_key(&gate(driver)))
             .cloned()
             .collect();
+        let serves = role == Role::RetryHandler;
+        let machine = &self.machines[name];
+        let (ready, started) = (!(serves && machine.services_fail), machine.serves.clone());
+        let labels = self.node(name).labels.clone();
         for pod in &mut self.node_mut(name).pods {
             if pod.role == role {
-                pod.deleting |= !wanting.contains(&pod.driver);
-                pod.state = PodState::Running { ready: true };
+                // A retry handler is of the DaemonSet that its gate names.
+                let another = serves && labels.get(&gate(&pod.driver)) != started.as_ref();
+                pod.deleting |= !wanting.contains(&pod.driver) || another;
+                pod.state = PodState::Running { ready };
             }
         }
         for driver in wanting {
@@ -66,6 +72,9 @@ impl Sim {
                 continue;
             }
             let uid = self.uid(role.as_str());
+            if serves {
+                self.machine_mut(name).serves = labels.get(&gate(&driver)).cloned();
+            }
             let pod = OwnPod {
                 role,
                 driver,

@@ -56,6 +56,10 @@ pub struct Machine {
     pub plugin_away: bool,
     /// Whether the retry handler does not end when it is told to.
     pub services_stay: bool,
+    /// Whether the retry handler runs and attaches to no NIC.
+    pub services_fail: bool,
+    /// Value of the gate with which the retry handler was started: it stands for its image.
+    pub serves: Option<String>,
     /// Release that the host loads at boot.
     pub host_driver: Option<String>,
     /// What the device plugin was last told to offer.
@@ -102,6 +106,8 @@ impl Default for Machine {
             plugin_broken_with: None,
             plugin_away: false,
             services_stay: false,
+            services_fail: false,
+            serves: None,
             host_driver: None,
             advertise: cxi_api::Advertise::All,
             sequence: 0,

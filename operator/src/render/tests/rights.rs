@@ -75,8 +75,8 @@ fn what_touches_the_host_is_not_kept_from_it_by_selinux() {
         "cxi-device-plugin-cassini, device-plugin: spc_t",
         "cxi-metrics-exporter-cassini, exporter: spc_t",
         // It writes into a volume of its pod, which is labelled for the pod.
-        "cxi-retry-handler-cassini, supervisor: ",
-        "cxi-retry-handler-cassini, retry-handler: privileged",
+        "cxi-retry-handler-cassini-2eeabb49e0, supervisor: ",
+        "cxi-retry-handler-cassini-2eeabb49e0, retry-handler: privileged",
         "prefetch, old-image: ",
         "prefetch, manifest: ",
         "cleanup, remove-modules: spc_t",

@@ -126,7 +126,13 @@ impl Sim {
             {
                 self.check_gate(name, value, seen);
             }
-            if let NodeChange::RemoveLabel { key, .. } = change
+            // Another value is another retry handler.
+            let (NodeChange::RemoveLabel { key, was } | NodeChange::SetLabel { key, was: Some(was), .. }) = change
+            else {
+                continue;
+            };
+            let stays = matches!(change, NodeChange::SetLabel { value, .. } if value == was);
+            if !stays
                 && *key
                     == services_gate(
                         &seen.nodes[name].rollout().map(|record| record.driver.clone()).unwrap_or_default(),

@@ -1,0 +1,57 @@
+//! What is said once when it begins to be so, and is no step of a rollout: retry handlers that ended unasked, and images of a
+//! CXIDriver that cannot work.
+
+use cxi_rollout::{World, action::Announcement};
+
+use crate::render::{Images, images::replaced};
+
+/// Everything of the kind that is so now.
+pub fn standing(world: &World, images: &Images) -> Vec<Announcement> {
+    let mut all = failed(world);
+    all.extend(world.drivers.iter().filter(|driver| !driver.deleting).flat_map(|driver| {
+        replaced(&driver.spec, images).into_iter().map(|(field, image, ours)| {
+            let instead = ours.map_or("nothing runs".to_owned(), |ours| format!("{ours} runs"));
+            let message = format!(
+                "{field} names {image}, an image of the earlier operator, which cannot work with this one; {instead} instead"
+            );
+            let reason = "ImageReplaced".to_owned();
+            Announcement { driver: driver.name.clone(), node: None, warning: true, reason, message }
+        })
+    }));
+    all
+}
+
+/// A NIC whose retry handler ended unasked is in an unknown state, which no step of a rollout would tell.
+fn failed(world: &World) -> Vec<Announcement> {
+    let mut all = Vec::new();
+    for node in world.nodes.values() {
+        let Some((rollout, report)) = node.rollout().zip(node.report()) else { continue };
+        for nic in &report.devices {
+            let Some(how) = &nic.retry_handler_failed else { continue };
+            let message = format!(
+                "the retry handler of {} ({}) failed: {how}. The state of the NIC is unknown: drain the node of its users and \
+                 reboot it, or reload its driver",
+                nic.name, nic.pci_address
+            );
+            all.push(Announcement {
+                driver: rollout.driver.clone(),
+                node: Some(node.name.clone()),
+                warning: true,
+                reason: "RetryHandlerFailed".to_owned(),
+                message,
+            });
+        }
+    }
+    all
+}
+
+/// What of `now` was not so before; `told` is brought up to date.
+pub fn news(now: Vec<Announcement>, told: &mut Vec<Announcement>) -> Vec<Announcement> {
+    let new = now.iter().filter(|notice| !told.contains(notice)).cloned().collect();
+    *told = now;
+    new
+}
+
+#[cfg(test)]
+#[path = "notices_tests.rs"]
+mod tests;

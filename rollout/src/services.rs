@@ -1,0 +1,63 @@
+//! Which retry handler runs with which driver. It has to be of the driver's release: a node that goes back to a driver gets
+//! the image back that ran with it there, and another image comes only to a node that was drained for it.
+
+use cxi_api::{
+    NodeRollout, RevisionId,
+    driver::own_image,
+    names::{services_gate, services_value},
+    node::Served,
+};
+
+use crate::world::{Driver, Node, World};
+
+/// How many revisions' images a record keeps.
+const KEPT: usize = 3;
+
+/// The image that a CXIDriver names, where its retry handler runs on nodes.
+pub fn image(driver: &Driver) -> Option<&String> {
+    own_image(driver.spec.retry_handler.image.as_ref()).filter(|_| driver.spec.retry_handler.runs_on_nodes())
+}
+
+/// The image that goes with `revision` on a node: that of the spec with the revision that the spec describes, with another one
+/// the image that ran with it last.
+pub fn image_with<'a>(driver: &'a Driver, record: &'a NodeRollout, revision: &RevisionId) -> Option<&'a String> {
+    let wanted = image(driver)?;
+    let last = record.services.iter().find(|served| served.revision == *revision).map(|served| &served.image);
+    let described = RevisionId::of(&driver.name, &driver.spec) == *revision;
+    Some(last.filter(|_| !described).unwrap_or(wanted))
+}
+
+/// Whether another image than the one that the CXIDriver names runs on a node.
+pub fn differ(driver: &Driver, node: &Node) -> bool {
+    let runs = node.labels.get(&services_gate(&driver.name));
+    image(driver).zip(runs).is_some_and(|(wanted, runs)| services_value(wanted) != *runs)
+}
+
+/// Whether a node on the revision that the spec describes runs another image than the spec names.
+pub fn are_outdated(world: &World, node: &Node, record: &NodeRollout) -> bool {
+    let driver = world.drivers.iter().find(|driver| driver.name == record.driver);
+    driver.is_some_and(|driver| {
+        record.revision == Some(RevisionId::of(&driver.name, &driver.spec)) && differ(driver, node)
+    })
+}
+
+/// Writes down which image `revision` is given back with, should it be left and come back.
+pub fn remember(driver: &Driver, node: &Node, record: &mut NodeRollout, revision: &RevisionId) {
+    let Some(image) = image_with(driver, record, revision).cloned() else { return };
+    // What runs already stays what it is.
+    let open = node.labels.get(&services_gate(&driver.name));
+    if open.is_some_and(|runs| *runs != services_value(&image)) {
+        return;
+    }
+    record.services.retain(|served| served.revision != *revision);
+    record.services.push(Served { revision: revision.clone(), image });
+    let surplus = record.services.len().saturating_sub(KEPT);
+    record.services.drain(..surplus);
+}
+
+/// Value of the gate's label on a node that is to serve with `revision`. A gate that is open stays as it is: another value would
+/// take the retry handler from under jobs.
+pub fn gate_value(driver: &Driver, node: &Node, record: &NodeRollout, revision: &RevisionId) -> Option<String> {
+    let open = node.labels.get(&services_gate(&driver.name));
+    open.cloned().or_else(|| image_with(driver, record, revision).map(|image| services_value(image)))
+}
