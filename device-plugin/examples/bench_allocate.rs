@@ -1,8 +1,8 @@
 //! Measures what a kubelet waits for: `Allocate` over the plugin's unix socket, on a node with eight NICs; and a scan of them.
+//! The plugin and the CDI generator are processes of their own; this fails when one of them misses its goal.
 //!
-//! `cargo run --release -p cxi-device-plugin --example bench_allocate [CALLS]`. Plugin and kubelet are one process here, so
-//! the memory is that of both. The last line is of `cxi-device-plugin` as a process of its own: build it before, with the same
-//! profile.
+//! `cargo run --release -p cxi-device-plugin --example bench_allocate [CALLS]` after `cargo build --release -p cxi-device-plugin`;
+//! `CXI_BENCH_PROGRAMS` names a directory with other builds of them, such as those of an image.
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 #![allow(clippy::panic, reason = "the same")]
 #![allow(clippy::print_stdout, reason = "its result")]
@@ -14,78 +14,100 @@ mod node;
 #[path = "../../agent/examples/process/mod.rs"]
 mod process;
 
-use std::fs;
-use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
 
-use cxi_device_plugin::device_id::Sharing;
+use cxi_device_plugin::proto::v1beta1::device_plugin_client::DevicePluginClient;
 use cxi_device_plugin::proto::v1beta1::{AllocateRequest, ContainerAllocateRequest};
+use cxi_hardware::Root;
 use node::{Kubelet, Node};
-use process::Process;
+use process::{Goals, Process, Times, rounds};
+use tokio::task::block_in_place;
+use tonic::transport::Channel;
 
 const NICS: u32 = 8;
 
+/// Scans that are timed.
+const SCANS: usize = 1000;
+
 #[tokio::main(worker_threads = 2)]
-async fn main() {
-    let calls: usize = std::env::args().nth(1).map_or(10_000, |count| count.parse().unwrap());
+async fn main() -> ExitCode {
+    let calls = match rounds(10_000) {
+        Ok(calls) => calls,
+        Err(refused) => return refused,
+    };
     let node = Node::new();
     for number in 0..NICS {
         node.add(&format!("cxi{number}"), &format!("0000:c{number}:00.0"), number / 4);
     }
-    let config = node.config(Sharing::Shared { capacity: NonZeroU32::new(100).unwrap() });
-    let root = config.root.clone();
+    let mut goals = Goals::default();
     let mut kubelet = Kubelet::start(&node);
-    let began = Instant::now();
-    let plugin = node::Plugin::start(config, Some(cxi_api::Advertise::All));
-    kubelet.registered().await;
-    println!("start to registration: {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
-
-    let mut client = node::connect(node.plugin_socket()).await;
-    let request = |number: usize| {
-        let first = u32::try_from(number).unwrap() % NICS;
-        let ids = (0..4).map(|more| format!("0000:c{}:00.0-{}", (first + more) % NICS, number % 100)).collect();
-        AllocateRequest { container_requests: vec![ContainerAllocateRequest { devices_ids: ids }] }
-    };
-    println!("{:28} {:>9} {:>9} {:>9} {:>9} {:>11}", "", "calls", "p50 ms", "p99 ms", "max ms", "RSS KiB");
-    for part in 1..=4 {
-        let mut times = Vec::with_capacity(calls / 4);
-        for number in 0..calls / 4 {
-            let began = Instant::now();
-            client.allocate(request(number)).await.unwrap();
-            times.push(began.elapsed());
-        }
-        row(&format!("Allocate, four NICs, {part} of 4"), times);
-    }
-    let mut scans = Vec::new();
-    for _ in 0..1000 {
-        let began = Instant::now();
-        assert_eq!(cxi_hardware::scan(&root).unwrap().nics.len(), 8);
-        scans.push(began.elapsed());
-    }
-    row("scan of eight NICs", scans);
-    plugin.withdraw().await.unwrap();
-    program(&node, &mut kubelet).await;
-}
-
-/// The program itself, as a process of its own.
-async fn program(node: &Node, kubelet: &mut Kubelet) {
-    Process::head();
     let mut plugin = Process::start("cxi-device-plugin", |command| {
-        command.arg("--standalone").arg("--no-libraries");
-        for (variable, directory) in
-            [("SYSFS_ROOT", "sys"), ("DEVFS_ROOT", "dev"), ("KUBELET_DEVICE_PLUGIN_DIR", "plugins")]
-        {
-            command.env(variable, node.path(directory));
-        }
+        command.args(["--standalone", "--no-libraries"]).env("KUBELET_DEVICE_PLUGIN_DIR", node.path("plugins"));
+        roots(&node, command);
     });
     kubelet.registered().await;
-    tokio::task::block_in_place(|| plugin.row("cxi-device-plugin", || true));
+    let ready = plugin.ready(|| true);
+
+    let mut client = node::connect(node.plugin_socket()).await;
+    println!("{:28} {:>9} {:>9} {:>9} {:>9} {:>11}", "", "calls", "p50 ms", "p99 ms", "max ms", "RSS KiB");
+    for part in 1..=4 {
+        let times = allocates(&mut client, calls).await;
+        line(&format!("Allocate, four NICs, {part} of 4"), &times, plugin.resident());
+    }
+    scans(&node);
+    Process::head();
+    block_in_place(|| {
+        // With what it keeps after all of that.
+        plugin.row("cxi-device-plugin", ready, &mut goals);
+        drop(plugin);
+        generator(&node, &mut goals);
+    });
+    goals.end()
 }
 
-fn row(name: &str, mut times: Vec<Duration>) {
-    times.sort_unstable();
-    let at = |permille: usize| times[(times.len() - 1) * permille / 1000].as_secs_f64() * 1000.0;
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().trim_end_matches(" kB");
-    println!("{name:28} {:>9} {:>9.3} {:>9.3} {:>9.3} {resident:>11}", times.len(), at(500), at(990), at(1000));
+fn roots(node: &Node, command: &mut Command) {
+    for (variable, directory) in [("SYSFS_ROOT", "sys"), ("DEVFS_ROOT", "dev")] {
+        command.env(variable, node.path(directory));
+    }
+}
+
+async fn allocates(client: &mut DevicePluginClient<Channel>, calls: usize) -> Times {
+    let mut times = Vec::with_capacity(calls);
+    for number in 0..calls {
+        let first = u32::try_from(number).unwrap() % NICS;
+        let ids = (0..4).map(|more| format!("0000:c{}:00.0-{}", (first + more) % NICS, number % 100)).collect();
+        let request = AllocateRequest { container_requests: vec![ContainerAllocateRequest { devices_ids: ids }] };
+        let began = Instant::now();
+        client.allocate(request).await.unwrap();
+        times.push(began.elapsed());
+    }
+    Times::new(times)
+}
+
+/// Scans in this process, as programs do it.
+fn scans(node: &Node) {
+    let root = Root::new(node.path("sys"), node.path("dev"));
+    let scan = || {
+        let began = Instant::now();
+        assert_eq!(cxi_hardware::scan(&root).unwrap().nics.len(), 8);
+        began.elapsed()
+    };
+    line("scan of eight NICs", &Times::new((0..SCANS).map(|_| scan()).collect()), "");
+}
+
+/// The CDI generator, which goes on looking. It is ready once its file is there.
+fn generator(node: &Node, goals: &mut Goals) {
+    let directory = node.path("cdi");
+    let mut generator = Process::start("cxi-cdi-generator", |command| {
+        command.args(["--watch", "--no-libraries", "--cdi-dir"]).arg(&directory);
+        roots(node, command);
+    });
+    let ready = generator.ready(|| directory.read_dir().is_ok_and(|mut files| files.next().is_some()));
+    generator.row("cxi-cdi-generator --watch", ready, goals);
+}
+
+fn line(name: &str, times: &Times, resident: impl std::fmt::Display) {
+    let [p50, p99, max] = [500, 990, 1000].map(|permille| times.milliseconds(permille));
+    println!("{name:28} {:>9} {p50:>9.3} {p99:>9.3} {max:>9.3} {resident:>11}", times.count());
 }

@@ -1,5 +1,7 @@
 //! A program of a node as a process of its own: how soon it is ready, its memory, and what it costs while nothing happens.
 
+mod goals;
+
 use std::env;
 use std::fs;
 use std::path::PathBuf;
@@ -7,16 +9,21 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+pub use goals::{Goals, Times, rounds};
+
 /// How long a program has to come to rest.
 const SETTLES: Duration = Duration::from_secs(2);
 
 /// How long it is watched.
 const WATCHED: Duration = Duration::from_secs(10);
 
+/// How long it has for an orderly end.
+const ENDS: Duration = Duration::from_secs(5);
+
 /// Clock ticks in a second, of `/proc/<pid>/stat`: the kernel's `USER_HZ`.
 const TICKS: f64 = 100.0;
 
-/// A running program. It is killed when dropped.
+/// A running program. It is ended when dropped.
 pub struct Process {
     child: Child,
     began: Instant,
@@ -44,24 +51,27 @@ impl Process {
         );
     }
 
-    /// Waits until it is ready and has come to rest, watches it, and prints what was seen.
-    pub fn row(&mut self, name: &str, is_ready: impl FnMut() -> bool) {
-        let ready = self.wait(is_ready);
-        sleep(SETTLES);
-        let before = self.ticks();
-        sleep(WATCHED);
-        let load = (self.ticks() - before) / TICKS / WATCHED.as_secs_f64() * 100.0;
-        let (ready, size) = (ready.as_secs_f64() * 1000.0, self.size as f64 / f64::from(1 << 20));
-        println!("{name:28} {ready:>12.0} {:>11} {load:>12.2} {size:>12.1}", self.resident());
-    }
-
-    fn wait(&mut self, mut is_ready: impl FnMut() -> bool) -> Duration {
+    /// How long it takes from its start until it is ready.
+    pub fn ready(&mut self, mut is_ready: impl FnMut() -> bool) -> Duration {
         while !is_ready() {
             assert!(self.child.try_wait().unwrap().is_none(), "the program has ended");
             assert!(self.began.elapsed() < Duration::from_mins(1), "it is not ready within a minute");
             sleep(Duration::from_millis(2));
         }
         self.began.elapsed()
+    }
+
+    /// Lets it come to rest, watches it, prints what was seen and holds it against the goals.
+    pub fn row(&mut self, name: &str, ready: Duration, goals: &mut Goals) {
+        sleep(SETTLES);
+        let before = self.ticks();
+        sleep(WATCHED);
+        let load = (self.ticks() - before) / TICKS / WATCHED.as_secs_f64() * 100.0;
+        let resident = self.resident();
+        let (milliseconds, size) = (ready.as_secs_f64() * 1000.0, self.size as f64 / f64::from(1 << 20));
+        println!("{name:28} {milliseconds:>12.0} {resident:>11} {load:>12.2} {size:>12.1}");
+        goals.ready(name, ready);
+        goals.resident(name, resident);
     }
 
     /// Memory that is in RAM, in KiB.
@@ -81,7 +91,13 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// In order where it can be: a supervisor that is killed leaves what it has started.
     fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let asked = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < ENDS {
+            sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

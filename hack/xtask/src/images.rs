@@ -16,6 +16,9 @@ use cxi_images::{Archive, Image, MAX_BYTES};
 use crate::steps::{Steps, built, cargo};
 use architecture::Architecture;
 
+/// Profile of programs that are published.
+const PUBLISHED: &str = "release";
+
 /// Profile of programs that are built for tests only.
 const QUICK: &str = "image";
 
@@ -45,7 +48,7 @@ pub struct Build {
     #[command(flatten)]
     which: Which,
     /// Cargo profile of the programs: release is what is published, image builds faster
-    #[arg(long, value_name = "NAME", default_value = "release")]
+    #[arg(long, value_name = "NAME", default_value = PUBLISHED)]
     profile: String,
 }
 
@@ -84,6 +87,14 @@ pub fn build_for_nodes(steps: &mut Steps) -> Result<()> {
     let which = Which { images: vec![Image::Agent, Image::DevicePlugin], arch: Architecture::default() };
     let sbom = cargo(&["run", "--quiet", "--locked", "--package", "cxi-sbom", "--"]);
     build(steps, &Build { which, profile: QUICK.to_owned() }, sbom).map(drop)
+}
+
+/// Builds the programs of the images that run on nodes as they are published, for this machine, and no images. Returns the
+/// directory that they are in.
+pub fn build_programs_of_nodes(steps: &mut Steps) -> Result<PathBuf> {
+    let (images, arch) = ([Image::Agent, Image::DevicePlugin], Architecture::default());
+    arch.check()?;
+    Ok(programs::build(steps, &images, arch, PUBLISHED)?.directory())
 }
 
 fn build(steps: &mut Steps, arguments: &Build, sbom: Command) -> Result<PathBuf> {
