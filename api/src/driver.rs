@@ -114,9 +114,29 @@ pub struct DevicePlugin {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub extra_mounts: Vec<ExtraMount>,
+    /// Names of further device nodes in /dev that every container with a NIC gets, where the host has them: kdreg2 watches
+    /// registered memory for libfabric, xpmem shares memory between the processes of a job.
+    #[schemars(length(max = 32), inner(length(min = 1, max = 64)), extend("x-kubernetes-validations" = [{"rule": "self.all(name, name.matches('^[A-Za-z0-9_-][A-Za-z0-9._-]*$'))", "message": "extraDevices must be names in /dev such as kdreg2, without directories"}]))]
+    pub extra_devices: Vec<String>,
+    /// Which of the host's libraries containers with a NIC get.
+    pub libraries: Libraries,
     /// Compute resources of the device plugin's pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+}
+
+/// The host's libfabric and libcxi in containers with a NIC. They have to be of the driver's release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Libraries {
+    /// Whether containers get them. Otherwise images bring what fits the driver.
+    pub inject: bool,
+    /// Directories of the host, below /usr or /opt, in which libfabric is looked for first; the first one that has it counts.
+    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,]+$') && !path.contains('..'))", "message": "ofiRoot must be directories below /usr or /opt, without '..', ':' and ','"}]))]
+    pub ofi_root: Vec<String>,
+    /// The same for libcxi and libcxiutils.
+    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,]+$') && !path.contains('..'))", "message": "cxiRoot must be directories below /usr or /opt, without '..', ':' and ','"}]))]
+    pub cxi_root: Vec<String>,
 }
 
 /// A file or directory of the host in containers with a NIC.
@@ -218,9 +238,26 @@ pub struct MetricsExporter {
     /// TCP port on which metrics are served.
     #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1 && self <= 65535", "message": "port must be from 1 to 65535"}]))]
     pub port: i32,
+    /// Telemetry counters that are served, as names in which * stands for any text and ? for one character, `default` for the
+    /// built-in list, and ! before what is left out; the last that fits a counter decides. Left out: the built-in list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 128)), extend("x-kubernetes-validations" = [{"rule": "self.all(term, term.matches('^!?[a-z0-9_*?]+$'))", "message": "counters must be names with a-z, 0-9, _, * and ?, or `default`, with ! before what is left out"}]))]
+    pub counters: Vec<String>,
+    /// Serves HTTPS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<MetricsTls>,
     /// Compute resources.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+}
+
+/// The certificate of the metrics exporter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsTls {
+    /// Secret of type kubernetes.io/tls in the operator's namespace. A renewed certificate is taken up without a restart.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
 }
 
 /// The node agent.
@@ -229,6 +266,9 @@ pub struct Agent {
     /// Image of the node agent, also of the clean-up pods; the operator's own when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Compute resources of the node agent's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
 }
 
 /// What must be true before any node is touched.
@@ -252,8 +292,17 @@ impl Default for DevicePlugin {
             shared_capacity: 100,
             cdi: true,
             extra_mounts: Vec::new(),
+            extra_devices: ["kdreg2", "xpmem"].map(str::to_owned).to_vec(),
+            libraries: Libraries::default(),
             resources: None,
         }
+    }
+}
+
+impl Default for Libraries {
+    fn default() -> Self {
+        // Where HPE's packages put them.
+        Self { inject: true, ofi_root: vec!["/opt/cray/lib64".into()], cxi_root: vec!["/usr/lib64".into()] }
     }
 }
 
@@ -265,7 +314,7 @@ impl Default for RetryHandler {
 
 impl Default for MetricsExporter {
     fn default() -> Self {
-        Self { enabled: true, image: None, port: 9090, resources: None }
+        Self { enabled: true, image: None, port: 9090, counters: Vec::new(), tls: None, resources: None }
     }
 }
 

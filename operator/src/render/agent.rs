@@ -14,6 +14,7 @@ use crate::render::{
     Images,
     daemonset::{HostDirectory, Operand, daemonset, field, mounts, requests, variable, volumes},
     images,
+    retry_handler::expectation,
     security::sees_open_files,
 };
 
@@ -57,8 +58,11 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             variable("DEVFS_ROOT", "/host/dev"),
             variable("PROCFS_ROOT", "/host/proc"),
             variable("RUN_ROOT", "/host/run"),
+            variable("CXI_RETRY_HANDLER", expectation(&spec.retry_handler)),
         ]),
-        resources: Some(requests("10m", "16Mi")),
+        resources: Some(
+            spec.agent.as_ref().and_then(|agent| agent.resources.clone()).unwrap_or_else(|| requests("10m", "16Mi")),
+        ),
         security_context: Some(sees_open_files(&[])),
         volume_mounts: Some(mounts(&HOST)),
         ..Container::default()

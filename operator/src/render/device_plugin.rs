@@ -14,6 +14,7 @@ use crate::render::{
     Images,
     daemonset::{HostDirectory, Operand, daemonset, field, gate, mounts, requests, variable, volumes},
     images,
+    retry_handler::expectation,
     security::{no_capabilities, of_the_host, seccomp},
 };
 
@@ -102,8 +103,7 @@ fn environment(spec: &CXIDriverSpec) -> Vec<EnvVar> {
         variable("CXI_RESOURCE_NAME", &plugin.resource_name),
         variable("CXI_SHARING_MODE", mode),
         variable("CXI_SHARED_CAPACITY", plugin.shared_capacity.to_string()),
-        // A NIC whose retry handler has ended is of no use to anybody; where we run none, that is not ours to judge.
-        variable("CXI_RETRY_HANDLER", if spec.retry_handler.runs_on_nodes() { "stay" } else { "ignore" }),
+        variable("CXI_RETRY_HANDLER", expectation(&spec.retry_handler)),
         variable("SYSFS_ROOT", "/host/sys"),
         variable("DEVFS_ROOT", "/host/dev"),
         variable("HOST_ROOT", "/host"),
@@ -111,6 +111,16 @@ fn environment(spec: &CXIDriverSpec) -> Vec<EnvVar> {
     ];
     if !plugin.extra_mounts.is_empty() {
         variables.push(variable("CXI_EXTRA_MOUNTS", extra_mounts(&plugin.extra_mounts)));
+    }
+    if !plugin.extra_devices.is_empty() {
+        variables.push(variable("CXI_EXTRA_DEVICES", plugin.extra_devices.join(",")));
+    }
+    let libraries = &plugin.libraries;
+    if libraries.inject {
+        variables.push(variable("OFI_ROOT", libraries.ofi_root.join(":")));
+        variables.push(variable("CXI_ROOT", libraries.cxi_root.join(":")));
+    } else {
+        variables.push(variable("CXI_NO_LIBRARIES", "true"));
     }
     variables
 }

@@ -8,7 +8,10 @@ use cxi_api::{
 use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
-        core::v1::{Container, ContainerPort, HTTPGetAction, PodSpec, Probe, SecurityContext},
+        core::v1::{
+            Container, ContainerPort, EnvVar, HTTPGetAction, PodSpec, Probe, SecretVolumeSource, SecurityContext,
+            Volume, VolumeMount,
+        },
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -18,6 +21,7 @@ use crate::render::{
     Images,
     daemonset::{HostDirectory, Operand, daemonset, field, mounts, requests, variable, volumes},
     images,
+    retry_handler::expectation,
     security::{no_capabilities, of_the_host, seccomp},
 };
 
@@ -32,6 +36,9 @@ const HOST: [HostDirectory; 3] = [
 /// The user of distroless images that run as nobody in particular.
 const NONROOT: i64 = 65532;
 
+/// Where the exporter finds its certificate.
+const CERTIFICATE: &str = "/certificate";
+
 /// The DaemonSet, or nothing when the exporter is disabled.
 pub fn exporter(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Option<DaemonSet> {
     let wanted = &spec.metrics_exporter;
@@ -40,7 +47,8 @@ pub fn exporter(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Im
     }
     let port = wanted.port.to_string();
     // The annotations by which a Prometheus without its operator finds what to scrape, as on the pods of the earlier operator.
-    let scrape = [("scrape", "true"), ("port", &port), ("path", "/metrics")]
+    let scheme = if wanted.tls.is_some() { "https" } else { "http" };
+    let scrape = [("scrape", "true"), ("scheme", scheme), ("port", &port), ("path", "/metrics")]
         .map(|(key, value)| (format!("prometheus.io/{key}"), value.to_owned()));
     let operand = Operand {
         driver,
@@ -61,10 +69,25 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
         http_get: Some(HTTPGetAction {
             path: Some("/healthz".to_owned()),
             port: IntOrString::String("metrics".to_owned()),
+            scheme: wanted.tls.as_ref().map(|_| "HTTPS".to_owned()),
             ..HTTPGetAction::default()
         }),
         ..Probe::default()
     };
+    let certificate = wanted.tls.as_ref().map(|tls| Volume {
+        name: "certificate".to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(tls.secret_name.clone()),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    let certificate_mount = certificate.as_ref().map(|volume| VolumeMount {
+        name: volume.name.clone(),
+        mount_path: CERTIFICATE.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    });
     let container = Container {
         name: "exporter".to_owned(),
         image: Some(images::chosen(wanted.image.as_ref(), &images::agent(spec, images))),
@@ -72,13 +95,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
         command: Some(vec!["cxi-agent".to_owned()]),
         args: Some(vec!["exporter".to_owned()]),
         // The variables of `cxi-agent exporter --help`.
-        env: Some(vec![
-            field("NODE_NAME", "spec.nodeName"),
-            variable("CXI_EXPORTER_LISTEN", format!(":{}", wanted.port)),
-            variable("SYSFS_ROOT", "/host/sys"),
-            variable("DEVFS_ROOT", "/host/dev"),
-            variable("RUN_ROOT", "/host/run"),
-        ]),
+        env: Some(environment(spec)),
         ports: Some(vec![ContainerPort {
             name: Some("metrics".to_owned()),
             container_port: wanted.port,
@@ -98,7 +115,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             seccomp_profile: Some(seccomp()),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(mounts(&HOST)),
+        volume_mounts: Some(mounts(&HOST).into_iter().chain(certificate_mount).collect()),
         ..Container::default()
     };
     PodSpec {
@@ -109,7 +126,28 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
         service_account_name: Some(METRICS_EXPORTER.to_owned()),
         termination_grace_period_seconds: Some(5),
         tolerations: Some(spec.tolerations.clone()),
-        volumes: Some(volumes(&HOST)),
+        volumes: Some(volumes(&HOST).into_iter().chain(certificate).collect()),
         ..PodSpec::default()
     }
+}
+
+/// The variables of `cxi-agent exporter --help`.
+fn environment(spec: &CXIDriverSpec) -> Vec<EnvVar> {
+    let wanted = &spec.metrics_exporter;
+    let mut variables = vec![
+        field("NODE_NAME", "spec.nodeName"),
+        variable("CXI_EXPORTER_LISTEN", format!(":{}", wanted.port)),
+        variable("SYSFS_ROOT", "/host/sys"),
+        variable("DEVFS_ROOT", "/host/dev"),
+        variable("RUN_ROOT", "/host/run"),
+        variable("CXI_RETRY_HANDLER", expectation(&spec.retry_handler)),
+    ];
+    if !wanted.counters.is_empty() {
+        variables.push(variable("CXI_COUNTERS", wanted.counters.join(",")));
+    }
+    if wanted.tls.is_some() {
+        variables.push(variable("TLS_CERT_FILE", format!("{CERTIFICATE}/tls.crt")));
+        variables.push(variable("TLS_KEY_FILE", format!("{CERTIFICATE}/tls.key")));
+    }
+    variables
 }

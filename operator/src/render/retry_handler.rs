@@ -3,6 +3,7 @@
 
 use cxi_api::{
     CXIDriverSpec,
+    driver::RetryHandler,
     names::{Role, SERVICES_LABEL, retry_handler_daemonset, services_gate, services_value},
 };
 use k8s_openapi::{
@@ -51,6 +52,20 @@ pub fn retry_handler(driver: &str, spec: &CXIDriverSpec, namespace: &str, images
         pod: pod(driver, spec, images, image, value),
     };
     daemonset(operand, namespace)
+}
+
+/// What device plugin, node agent and exporter expect of the retry handler of a NIC (their `--retry-handler`). libfabric refuses a NIC
+/// without one, and one that ended unasked leaves the NIC in an unknown state. Where only some nodes have our DaemonSet, or the
+/// hosts run what they like, nothing is missed that was never there; what comes and goes with pods is not missed at all.
+pub fn expectation(wanted: &RetryHandler) -> &'static str {
+    let everywhere = wanted.daemonset.as_ref().is_none_or(|settings| settings.node_selector.is_empty());
+    if wanted.runs_on_nodes() && everywhere {
+        "attached"
+    } else if wanted.runs_in_pods() {
+        "ignore"
+    } else {
+        "stay"
+    }
 }
 
 fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images, image: &str, value: String) -> PodSpec {

@@ -224,7 +224,7 @@ fn what_is_disabled_is_not_there_and_the_agent_always_is() {
     spec.device_plugin.enabled = false;
     spec.metrics_exporter.enabled = false;
     spec.retry_handler.enabled = false;
-    spec.agent = Some(cxi_api::driver::Agent { image: Some("registry.example/mine:2".into()) });
+    spec.agent = Some(cxi_api::driver::Agent { image: Some("registry.example/mine:2".into()), resources: None });
     assert!(rendered(&spec).keys().eq([AGENT]));
     assert_eq!(image(&spec, AGENT), "registry.example/mine:2");
     for mode in [RetryHandlerMode::Sidecar, RetryHandlerMode::Kernel, RetryHandlerMode::None] {
@@ -238,7 +238,7 @@ fn images_of_the_earlier_operator_are_replaced_by_ours() {
     let mut spec = spec();
     let earlier = |name: &str| Some(format!("ghcr.io/sielicki/slingshot-operator/{name}:v0.1.0"));
     spec.device_plugin.image = earlier("device-plugin");
-    spec.agent = Some(cxi_api::driver::Agent { image: earlier("driver-agent") });
+    spec.agent = Some(cxi_api::driver::Agent { image: earlier("driver-agent"), resources: None });
     // Theirs has no retry handler in it, and neither has ours: none runs.
     spec.retry_handler.image = earlier("retry-handler");
     spec.metrics_exporter.image = Some("registry.example/mine:3".into());
@@ -290,4 +290,64 @@ fn cleanup_pod() {
     let modules = ["cxi_user".to_owned(), "cxi_ss1".to_owned()];
     let wanted = Cleanup { driver: "cassini", node: "n1", node_uid: "uid-1", modules: &modules };
     insta::assert_snapshot!(yaml(&cleanup(&wanted, &spec(), "cxi-operator", &images())));
+}
+
+fn value(pod: &k8s_openapi::api::core::v1::PodSpec, name: &str) -> Option<String> {
+    let env = pod.containers[0].env.as_ref()?;
+    env.iter().find(|variable| variable.name == name).and_then(|found| found.value.clone())
+}
+
+#[test]
+fn who_has_a_retry_handler_on_every_node_misses_one_that_is_not_attached() {
+    let mut spec = spec();
+    let expected = |spec: &CXIDriverSpec| {
+        let values = [AGENT, PLUGIN, EXPORTER].map(|name| value(&pod(spec, name), "CXI_RETRY_HANDLER").unwrap());
+        assert!(values.iter().all(|one| *one == values[0]), "{values:?}");
+        values[0].clone()
+    };
+    assert_eq!(expected(&spec), "stay", "no image: hosts may run one");
+    spec.retry_handler.image = Some(CXI_RH.into());
+    assert_eq!(expected(&spec), "attached");
+    let rack = [("rack".to_owned(), "7".to_owned())].into();
+    spec.retry_handler.daemonset =
+        Some(RetryHandlerDaemonSet { node_selector: rack, ..RetryHandlerDaemonSet::default() });
+    assert_eq!(expected(&spec), "stay", "not on every node");
+    spec.retry_handler.mode = RetryHandlerMode::Sidecar;
+    assert_eq!(expected(&spec), "ignore");
+    spec.retry_handler.mode = RetryHandlerMode::None;
+    assert_eq!(expected(&spec), "stay");
+}
+
+#[test]
+fn what_comes_with_a_nic_can_be_chosen() {
+    let mut spec = spec();
+    let found = |spec: &CXIDriverSpec| {
+        let pod = pod(spec, PLUGIN);
+        ["CXI_EXTRA_DEVICES", "OFI_ROOT", "CXI_ROOT", "CXI_NO_LIBRARIES"].map(|name| value(&pod, name))
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(found(&spec), [some("kdreg2,xpmem"), some("/opt/cray/lib64"), some("/usr/lib64"), None]);
+    spec.device_plugin.extra_devices.clear();
+    spec.device_plugin.libraries.ofi_root = ["/opt/site/lib64", "/opt/cray/lib64"].map(str::to_owned).to_vec();
+    assert_eq!(found(&spec), [None, some("/opt/site/lib64:/opt/cray/lib64"), some("/usr/lib64"), None]);
+    spec.device_plugin.libraries.inject = false;
+    assert_eq!(found(&spec), [None, None, None, some("true")]);
+}
+
+#[test]
+fn metrics_are_chosen_and_served_with_a_certificate() {
+    let mut spec = spec();
+    spec.metrics_exporter.counters = ["default", "lpe_*", "!hni_*"].map(str::to_owned).to_vec();
+    spec.metrics_exporter.tls = Some(cxi_api::driver::MetricsTls { secret_name: "cxi-metrics".into() });
+    let pod = pod(&spec, EXPORTER);
+    assert_eq!(value(&pod, "CXI_COUNTERS").as_deref(), Some("default,lpe_*,!hni_*"));
+    assert_eq!(value(&pod, "TLS_CERT_FILE").as_deref(), Some("/certificate/tls.crt"));
+    let container = &pod.containers[0];
+    for probe in [&container.readiness_probe, &container.liveness_probe] {
+        assert_eq!(probe.as_ref().unwrap().http_get.as_ref().unwrap().scheme.as_deref(), Some("HTTPS"));
+    }
+    let secret = pod.volumes.iter().flatten().find_map(|volume| volume.secret.as_ref()).unwrap();
+    assert_eq!(secret.secret_name.as_deref(), Some("cxi-metrics"));
+    let mount = container.volume_mounts.iter().flatten().find(|mount| mount.name == "certificate").unwrap();
+    assert_eq!((mount.mount_path.as_str(), mount.read_only), ("/certificate", Some(true)));
 }
