@@ -24,10 +24,10 @@ const EVERY: Duration = Duration::from_mins(10);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Works until the task is dropped. The operator is not ready before the policy was applied once.
-pub async fn keep_applied(client: Client, namespace: String, health: Health) {
+pub async fn keep_applied(client: Client, health: Health) {
     let mut applied = false;
     loop {
-        match apply(&client, &namespace).await {
+        match apply(&client).await {
             Ok(()) => {
                 if !applied {
                     info!(policy = AGENT, "agents are kept to their own nodes");
@@ -45,10 +45,10 @@ pub async fn keep_applied(client: Client, namespace: String, health: Health) {
 }
 
 /// The binding last: alone it would refuse nothing.
-async fn apply(client: &Client, namespace: &str) -> Result<(), Error> {
+async fn apply(client: &Client) -> Result<(), Error> {
     let ours = PatchParams::apply(OPERATOR).force();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-    policies.patch(AGENT, &ours, &Patch::Apply(agent(namespace))).await?;
+    policies.patch(AGENT, &ours, &Patch::Apply(agent())).await?;
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     bindings.patch(AGENT, &ours, &Patch::Apply(agent_binding())).await?;
     Ok(())

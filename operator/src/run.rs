@@ -52,7 +52,7 @@ pub async fn run(flags: Flags) -> Result<()> {
     side.spawn(reconcile::keep_ready(caches.clone(), health.clone()));
     if flags.apply_agent_policy {
         health.hold_back(true);
-        side.spawn(agent_policy::keep_applied(client.clone(), identity.namespace.clone(), health.clone()));
+        side.spawn(agent_policy::keep_applied(client.clone(), health.clone()));
     }
     let ended = CancellationToken::new();
     let server = tokio::spawn(http::serve(listener, health.clone(), metrics.clone(), ended.clone().cancelled_owned()));

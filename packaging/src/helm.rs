@@ -7,7 +7,6 @@ mod workload;
 use std::collections::BTreeMap;
 
 use cxi_images::{Image, Lock};
-use cxi_operator::rbac::NAMESPACE;
 use serde_json::Value;
 
 use crate::{
@@ -100,13 +99,6 @@ fn in_namespace(object: &mut Value, template: &mut Template) {
     }
     for subject in list(object, "/subjects") {
         subject["namespace"] = template.scalar(RELEASE);
-    }
-    for condition in list(object, "/spec/matchConditions") {
-        if let Some(expression) = condition["expression"].as_str() {
-            let placeholder = template.scalar(RELEASE);
-            let user = format!("system:serviceaccount:{}:", placeholder.as_str().unwrap_or_default());
-            condition["expression"] = expression.replace(&format!("system:serviceaccount:{NAMESPACE}:"), &user).into();
-        }
     }
 }
 

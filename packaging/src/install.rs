@@ -2,10 +2,7 @@
 
 use cxi_api::{crds::crds, names::OPERATOR};
 use cxi_images::Lock;
-use cxi_operator::{
-    policy,
-    rbac::{self, NAMESPACE},
-};
+use cxi_operator::{policy, rbac};
 use serde_json::Value;
 
 use crate::{
@@ -92,11 +89,7 @@ pub fn manifests(images: &Lock) -> Result<Vec<Manifest>, Error> {
         Manifest::new(Part::Rbac, "agent.yaml", vec![value(&agent_role)?, value(&agent_binding)?]),
         Manifest::new(Part::Rbac, "openshift.yaml", vec![value(&openshift_role)?, value(&openshift_binding)?])
             .optional(),
-        Manifest::new(
-            Part::Policy,
-            "agent.yaml",
-            vec![value(&policy::agent(NAMESPACE))?, value(&policy::agent_binding())?],
-        ),
+        Manifest::new(Part::Policy, "agent.yaml", vec![value(&policy::agent())?, value(&policy::agent_binding())?]),
         // For Kubernetes 1.36 and newer; older API servers do not know the kind.
         Manifest::new(
             Part::Policy,

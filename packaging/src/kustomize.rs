@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use cxi_api::names::OPERATOR;
 use cxi_images::Image;
-use cxi_operator::rbac::{self, NAMESPACE};
+use cxi_operator::rbac::NAMESPACE;
 use serde_json::{Value, json};
 
 use crate::{
@@ -80,21 +80,10 @@ fn base(parts: &[String]) -> Value {
     kustomization(&json!({ "resources": parts }))
 }
 
-/// An overlay: the namespace, which the admission policy names in an expression, and `more`.
+/// An overlay: the namespace and `more`. Nothing else names the namespace, so that overlays of others on top of this one may
+/// set another.
 fn overlay(more: &Value) -> Value {
-    let mut all = kustomization(&json!({
-        "resources": ["../../base"],
-        "namespace": NAMESPACE,
-        "replacements": [{
-            "source": { "kind": "ServiceAccount", "name": rbac::AGENT, "fieldPath": "metadata.namespace" },
-            "targets": [{
-                "select": { "kind": "ValidatingAdmissionPolicy" },
-                "fieldPaths": ["spec.matchConditions.[name=by-a-node-agent].expression"],
-                // request.userInfo.username == 'system:serviceaccount:<namespace>:<name>'
-                "options": { "delimiter": ":", "index": 2 },
-            }],
-        }],
-    }));
+    let mut all = kustomization(&json!({ "resources": ["../../base"], "namespace": NAMESPACE }));
     merge(&mut all, more);
     all
 }

@@ -182,11 +182,41 @@ fn another_namespace_is_named_everywhere() -> Result<()> {
     let kustomized = run(Family::Kubernetes, Tool::Kubectl, &["kustomize", &overlay])?;
 
     same(&objects(&text)?, &objects(&kustomized)?)?;
+    same(&objects(&text)?, &on_top_of("default")?)?;
     for (key, object) in objects(&text)? {
         let said = object.to_string();
         ensure!(!said.contains("serviceaccount:cxi-operator"), "{key}: {said}");
         let namespaces = object["subjects"].as_array().into_iter().flatten().map(|subject| &subject["namespace"]);
         ensure!(namespaces.into_iter().all(|namespace| namespace == "elsewhere"), "{key}: {said}");
+    }
+    Ok(())
+}
+
+/// What a site makes that puts an overlay of its own, with a namespace of its own, on top of one of ours.
+fn on_top_of(ours: &str) -> Result<Objects> {
+    let copy = tempfile::tempdir()?;
+    let status = Command::new("cp").arg("-r").arg(deploy()).arg(copy.path()).status()?;
+    ensure!(status.success(), "cannot copy {}", deploy().display());
+    let overlay = copy.path().join("site");
+    std::fs::create_dir(&overlay)?;
+    let kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [format!("../deploy/kustomize/overlays/{ours}")],
+        "namespace": "elsewhere",
+    });
+    std::fs::write(overlay.join("kustomization.yaml"), kustomization.to_string())?;
+    objects(&run(Family::Kubernetes, Tool::Kubectl, &["kustomize", &overlay.display().to_string()])?)
+}
+
+#[test]
+fn an_overlay_on_top_may_set_another_namespace() -> Result<()> {
+    for ours in ["default", "openshift", "airgap"] {
+        for (key, object) in on_top_of(ours)? {
+            let said = object.to_string();
+            ensure!(!said.contains(r#""namespace":"cxi-operator""#), "{ours}: {key}: {said}");
+            ensure!(!said.contains("serviceaccount:cxi-operator"), "{ours}: {key}: {said}");
+        }
     }
     Ok(())
 }

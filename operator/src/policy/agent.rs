@@ -25,13 +25,18 @@ pub const AGENT: &str = "cxi-agent";
 /// `ServiceAccountTokenPodNodeInfo`).
 const NODE_CLAIM: &str = "authentication.kubernetes.io/node-name";
 
-/// The policy, for agents that run in `namespace`.
-pub fn agent(namespace: &str) -> ValidatingAdmissionPolicy {
+/// The policy. It holds for accounts of the agents' name in any namespace: an installation into another one, by whatever tool,
+/// needs no change of an expression, which nobody would miss. An account of that name elsewhere only gets less by it.
+pub fn agent() -> ValidatingAdmissionPolicy {
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Fail".to_owned()),
         match_conditions: Some(vec![MatchCondition {
             name: "by-a-node-agent".to_owned(),
-            expression: format!("request.userInfo.username == 'system:serviceaccount:{namespace}:{}'", rbac::AGENT),
+            expression: format!(
+                "request.userInfo.username.startsWith('system:serviceaccount:') && \
+                 request.userInfo.username.endsWith(':{}')",
+                rbac::AGENT
+            ),
         }]),
         match_constraints: Some(MatchResources {
             resource_rules: Some(vec![NamedRuleWithOperations {
@@ -71,6 +76,8 @@ fn variables() -> Vec<Variable> {
         ("isNode", "request.resource.resource == 'cxinodes'"),
         ("isDevice", "request.resource.resource == 'cxidevices'"),
         ("label", of_labels.as_str()),
+        ("hadFinalizers", "oldObject == null ? [] : oldObject.metadata.?finalizers.orValue([])"),
+        ("hadOwners", "oldObject == null ? [] : oldObject.metadata.?ownerReferences.orValue([])"),
     ];
     let variable =
         |(name, expression): (&str, &str)| Variable { name: name.to_owned(), expression: expression.to_owned() };
@@ -80,6 +87,11 @@ fn variables() -> Vec<Variable> {
 /// What must hold, and what is said when it does not. The name alone says whose a CXIDevice is, so that an agent can put right
 /// whatever somebody did to the rest; the label is what other agents find theirs by.
 fn validations() -> Vec<Validation> {
+    let owned_by_the_node = format!(
+        "!variables.isDevice || object == null || object.metadata.?ownerReferences.orValue([]).all(owner, \
+         owner in variables.hadOwners || (owner.apiVersion.startsWith('{GROUP}/') && owner.kind == 'CXINode' && \
+         owner.name == variables.node && !owner.?blockOwnerDeletion.orValue(false)))"
+    );
     let table = [
         (
             "variables.node != ''",
@@ -101,7 +113,7 @@ fn validations() -> Vec<Validation> {
         ),
         (
             "!variables.isDevice || (variables.target.metadata.name.startsWith(variables.node + '-') && \
-             variables.target.metadata.name.substring(size(variables.node) + 1).matches('^cxi[0-9]+$'))",
+             variables.target.metadata.name.substring(size(variables.node) + 1).matches('^cxi(0|[1-9][0-9]{0,4})$'))",
             "'the node agent of ' + variables.node + ' writes CXIDevices named ' + variables.node + '-cxi<number> only'",
         ),
         (
@@ -114,6 +126,18 @@ fn validations() -> Vec<Validation> {
             "!variables.isDevice || object == null || \
              object.?status.?node.orValue(variables.node) == variables.node",
             "'status.node of a CXIDevice is its own node, here ' + variables.node",
+        ),
+        (
+            // It would hold up the deletion of the CRD for ever.
+            "!variables.isDevice || object == null || \
+             object.metadata.?finalizers.orValue([]).all(finalizer, finalizer in variables.hadFinalizers)",
+            "'a node agent adds no finalizer to a CXIDevice'",
+        ),
+        (
+            // It could hold up the deletion of any object, or have the garbage collector delete with another.
+            owned_by_the_node.as_str(),
+            "'a CXIDevice belongs to the CXINode of its own node, here ' + variables.node + ', and does not hold up its \
+             deletion'",
         ),
     ];
     let validation = |(expression, message): (&str, &str)| Validation {

@@ -58,7 +58,21 @@ pub async fn program(plane: &ControlPlane, account: &str, node: Option<&str>, na
     if let Some(pod) = &pod {
         arguments.extend(["--bound-object-kind", "Pod", "--bound-object-name", pod]);
     }
-    let token = plane.kubectl(&arguments)?;
+    with_token(plane, &plane.kubectl(&arguments)?, name).await
+}
+
+/// A client with a token of an agents' account in another namespace, with the rights of agents.
+pub async fn agent_elsewhere(plane: &ControlPlane) -> Result<Client> {
+    let namespace = "elsewhere";
+    plane.kubectl(&["create", "namespace", namespace])?;
+    plane.kubectl(&["create", "serviceaccount", "cxi-agent", "--namespace", namespace])?;
+    let account = format!("--serviceaccount={namespace}:cxi-agent");
+    plane.kubectl(&["create", "clusterrolebinding", namespace, "--clusterrole=cxi-agent", &account])?;
+    let token = plane.kubectl(&["create", "token", "cxi-agent", "--namespace", namespace])?;
+    with_token(plane, &token, PROBE).await
+}
+
+async fn with_token(plane: &ControlPlane, token: &str, name: &str) -> Result<Client> {
     let mut file = Kubeconfig::read_from(plane.kubeconfig())?;
     for user in &mut file.auth_infos {
         user.auth_info = Some(serde_json::from_value(json!({ "token": token.trim() }))?);

@@ -2,11 +2,12 @@
 //! two nodes, each write that an agent needs, and each that it must not have.
 
 mod cluster;
+mod metadata;
 mod writes;
 
 use std::{fs, time::Duration};
 
-use self::cluster::{agent, cluster, node_with_a_nic, program};
+use self::cluster::{agent, agent_elsewhere, cluster, node_with_a_nic, program};
 use self::writes::{Write, api, cxi, device, device_status, phase_of, report_of};
 use anyhow::{Context, Result, ensure};
 use cxi_agent::{Expectation, report};
@@ -21,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Two nodes, and one whose name begins like that of another.
-const NODES: [&str; 3] = ["n1", "n2", "n1-b"];
+/// Two nodes, one whose name begins like that of another, and one whose name is too long for a label.
+const NODES: [&str; 4] = ["n1", "n2", "n1-b", LONG];
+
+const LONG: &str = "a-node-with-a-name-that-is-longer-than-what-fits-into-a-label.site.example";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_speaks_for_its_own_node_only() -> Result<()> {
@@ -32,13 +35,18 @@ async fn an_agent_speaks_for_its_own_node_only() -> Result<()> {
         Write::MergeStatus(phase_of(node, "UpToDate")).send(&admin).await.context("a phase to guard")?;
     }
     let [unbound, one, two] = [agent(&plane, None), agent(&plane, Some("n1")), agent(&plane, Some("n2"))];
-    let (unbound, one, two) = tokio::try_join!(unbound, one, two)?;
+    let (unbound, one, two, long) = tokio::try_join!(unbound, one, two, agent(&plane, Some(LONG)))?;
     policy_in_force(&unbound).await?;
+    // Wherever the operator is installed.
+    Write::Apply(device("n1-cxi0", "n1")).refused(&agent_elsewhere(&plane).await?, "names no node").await?;
 
     what_it_needs(&one, "n1").await?;
     what_it_needs(&two, "n2").await?;
     let before = others(&admin).await?;
     what_it_must_not(&one).await?;
+    metadata::of_a_device(&admin, &one).await?;
+    metadata::of_its_node(&admin, &one).await?;
+    metadata::a_long_name(&long).await?;
 
     // Were it given more rights by mistake, the policy would still hold.
     plane.apply(&more_rights().to_string())?;
@@ -51,6 +59,7 @@ async fn an_agent_speaks_for_its_own_node_only() -> Result<()> {
     ])?;
     let wait = || async { Ok(Write::Merge(cxi("CXIDevice", "n1-cxi0")).send(&one).await.ok()) };
     wait_for("the rights are there", LIMIT, wait, || async { String::new() }).await?;
+    metadata::put(&admin, &one).await?;
     with_more_rights(&one).await?;
     ensure!(before == others(&admin).await?, "what is not its own was changed");
 
@@ -114,7 +123,15 @@ async fn what_it_must_not(agent: &Client) -> Result<()> {
     let mut pod = object("Pod", "agent-n1");
     pod["metadata"]["namespace"] = json!(NAMESPACE);
     Write::Merge(pod.clone()).refused(agent, "cannot patch resource \"pods\"").await?;
-    Write::Delete(pod).refused(agent, "cannot delete resource \"pods\"").await?;
+    Write::Delete(pod.clone()).refused(agent, "cannot delete resource \"pods\"").await?;
+    Write::Evict(pod).refused(agent, "cannot create resource \"pods/eviction\"").await?;
+    let mut event = json!({ "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": "e" } });
+    event["metadata"]["namespace"] = json!(NAMESPACE);
+    Write::Create(event).refused(agent, "cannot create resource \"events\"").await?;
+    let mut secret = object("Secret", "s");
+    secret["metadata"]["namespace"] = json!(NAMESPACE);
+    Write::Read(secret.clone()).refused(agent, "cannot get resource \"secrets\"").await?;
+    Write::Create(secret).refused(agent, "cannot create resource \"secrets\"").await?;
     Write::Merge(cxi("CXINode", "n1")).refused(agent, "cannot patch resource \"cxinodes\"").await?;
     Write::Delete(cxi("CXINode", "n1")).refused(agent, "cannot delete resource \"cxinodes\"").await?;
     Write::Delete(cxi("CXIDriver", "d")).refused(agent, "cannot delete resource \"cxidrivers\"").await?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use kube::{
     Api, Client,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -14,8 +14,16 @@ pub enum Write {
     ApplyStatus(Value),
     Merge(Value),
     MergeStatus(Value),
+    /// The operations of a JSON patch.
+    Json(Value, Value),
+    /// PUT.
+    Replace(Value),
+    Create(Value),
+    Evict(Value),
     Delete(Value),
     DeleteAll(Value),
+    /// No write, but as little an agent's business.
+    Read(Value),
 }
 
 impl Write {
@@ -25,8 +33,13 @@ impl Write {
         | Self::ApplyStatus(body)
         | Self::Merge(body)
         | Self::MergeStatus(body)
+        | Self::Json(body, _)
+        | Self::Replace(body)
+        | Self::Create(body)
+        | Self::Evict(body)
         | Self::Delete(body)
-        | Self::DeleteAll(body)) = self;
+        | Self::DeleteAll(body)
+        | Self::Read(body)) = self;
         let name = body["metadata"]["name"].as_str().unwrap_or_default();
         let api = api(client, body);
         let apply = PatchParams::apply("cxi-agent").force();
@@ -36,6 +49,17 @@ impl Write {
             Self::ApplyStatus(_) => api.patch_status(name, &apply, &Patch::Apply(body)).await.map(drop),
             Self::Merge(_) => api.patch(name, &merge, &Patch::Merge(body)).await.map(drop),
             Self::MergeStatus(_) => api.patch_status(name, &merge, &Patch::Merge(body)).await.map(drop),
+            Self::Json(_, operations) => {
+                let operations = serde_json::from_value(operations.clone()).map_err(kube::Error::SerdeError)?;
+                api.patch(name, &merge, &Patch::<()>::Json(operations)).await.map(drop)
+            }
+            Self::Replace(_) => api.replace(name, &PostParams::default(), &object(body)?).await.map(drop),
+            Self::Create(_) => api.create(&PostParams::default(), &object(body)?).await.map(drop),
+            Self::Evict(_) => {
+                let eviction = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": body["metadata"] });
+                api.create_subresource::<_, Value>("eviction", name, &PostParams::default(), &eviction).await.map(drop)
+            }
+            Self::Read(_) => api.get(name).await.map(drop),
             Self::Delete(_) => api.delete(name, &DeleteParams::default()).await.map(drop),
             Self::DeleteAll(_) => {
                 api.delete_collection(&DeleteParams::default(), &ListParams::default()).await.map(drop)
@@ -56,6 +80,10 @@ impl Write {
             Err(error) => Err(error).with_context(|| format!("not refused because {because:?}: {self:?}")),
         }
     }
+}
+
+fn object(body: &Value) -> Result<DynamicObject, kube::Error> {
+    serde_json::from_value(body.clone()).map_err(kube::Error::SerdeError)
 }
 
 pub fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
