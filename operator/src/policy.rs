@@ -6,6 +6,6 @@ mod networks;
 mod retry_handler;
 
 pub use agent::{AGENT, agent, agent_binding};
-pub use mutating::{Policy, binding, policy};
+pub use mutating::{Failure, Policy, binding, policy};
 pub use networks::{DEFINITIONS, NETWORKS, networks};
 pub use retry_handler::{NAMESPACE_LABEL, RETRY_HANDLER, retry_handler};

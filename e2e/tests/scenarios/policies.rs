@@ -14,6 +14,8 @@ use cxi_e2e::{
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
+use crate::page::{Page, Shell};
+
 /// A control plane with both policies; a namespace that asks for sidecars, and one that does not.
 async fn api_server() -> Result<Plane> {
     let plane = Plane::take(Wanted::ORDINARY).await?;
@@ -107,6 +109,7 @@ fn sidecars(plane: &ControlPlane) -> Result<()> {
     ensure!(sidecar["name"] == "cxi-retry-handler" && sidecar["restartPolicy"] == "Always", "{sidecar:#}");
     ensure!(sidecar["image"] == "agent:1" && sidecar["command"] == json!(["cxi-agent"]), "{sidecar:#}");
     ensure!(sidecar["securityContext"]["privileged"] == true, "{sidecar:#}");
+    probed(sidecar, "cxi-agent")?;
     ensure!(volumes(&admitted_pod).contains(&"cxi-retry-handler-dev"), "{admitted_pod:#}");
     ensure!(admitted_pod["spec"]["initContainers"].as_array().is_some_and(|all| all.len() == 1), "{admitted_pod:#}");
     ensure!(has_sidecar(&admitted(plane, "asks-too", &job)?), "`true` is as good as `enabled`");
@@ -133,6 +136,7 @@ fn sidecars(plane: &ControlPlane) -> Result<()> {
     ensure!(names == ["cxi-retry-handler-supervisor", "cxi-retry-handler", "before"], "{names:?}");
     ensure!(all[1]["image"] == "cxi-rh:13" && all[1]["command"] == json!(["/supervisor/cxi-agent"]), "{:#}", all[1]);
     ensure!(all[1]["resources"]["limits"]["memory"] == "64Mi", "{:#}", all[1]);
+    probed(&all[1], "/supervisor/cxi-agent")?;
     ensure!(all[0].get("restartPolicy").is_none() && volumes(&admitted_pod).contains(&"dev"), "{admitted_pod:#}");
 
     // Another mode takes the sidecar from new pods.
@@ -140,6 +144,53 @@ fn sidecars(plane: &ControlPlane) -> Result<()> {
     let wanted = pod("hpe.com/cxi", 1);
     eventually(plane, "asks", &wanted, |pod| !has_sidecar(pod))?;
     Ok(())
+}
+
+/// The pod's own containers wait for a retry handler on each NIC, for as long as it takes, and a failure is seen.
+fn probed(sidecar: &Value, program: &str) -> Result<()> {
+    for probe in ["startupProbe", "readinessProbe"] {
+        ensure!(sidecar[probe]["exec"]["command"] == json!([program, "retry-handler", "ready"]), "{sidecar:#}");
+    }
+    ensure!(sidecar["startupProbe"]["failureThreshold"] == i32::MAX, "{sidecar:#}");
+    ensure!(sidecar.get("livenessProbe").is_none(), "{sidecar:#}");
+    Ok(())
+}
+
+/// An API server that starts without the CRD of a policy's parameters cannot evaluate it for any pod.
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_created_after_the_crds_are_gone() -> Result<()> {
+    // What was installed is taken away: nobody can have this control plane afterwards.
+    let plane = api_server().await?;
+    block_in_place(|| without_crds(&plane))
+}
+
+fn without_crds(plane: &ControlPlane) -> Result<()> {
+    driver(plane, "cxi", &json!({}), None)?;
+    let job = pod("hpe.com/cxi", 1);
+    eventually(plane, "silent", &job, |pod| !pod["metadata"]["annotations"].is_null())?;
+    plane.kubectl(&["delete", "cxidriver", "--all"])?;
+    plane.kubectl(&["delete", "crd", "cxidrivers.cxi.hpe.com", "cxinodes.cxi.hpe.com", "cxidevices.cxi.hpe.com"])?;
+    plane.restart_api_server(Duration::from_secs(2))?;
+
+    // The one for sidecars refuses rather than leave them out, which also shows that the policies are at work again.
+    let begin = Instant::now();
+    loop {
+        match admitted(plane, "asks", &job) {
+            Err(error) if format!("{error:#}").contains("cxi-retry-handler-sidecar") => break,
+            last if begin.elapsed() > LONG => bail!("not refused: {last:?}"),
+            _ => std::thread::sleep(Duration::from_millis(300)),
+        }
+    }
+    // kube-system and all others: pods of the cluster are no business of a policy that cannot be evaluated.
+    for namespace in ["silent", "kube-system"] {
+        for any in [&job, &pod("example.com/gpu", 1)] {
+            admitted(plane, namespace, any).with_context(|| format!("a pod in {namespace}"))?;
+        }
+    }
+    // Which is why docs/uninstall.md takes them away first.
+    let blocks = Page::read("uninstall.md")?.section("With the drivers")?.blocks("sh");
+    Shell::of(plane)?.run(blocks.get(1).context("the command for the policies")?)?;
+    eventually(plane, "asks", &job, |_| true).map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,12 +17,34 @@ pub struct Policy {
     pub name: &'static str,
     /// Which namespaces; all when absent.
     pub namespaces: Option<fn() -> Value>,
+    /// What becomes of pods that the policy cannot be evaluated for. The API server then knows no conditions either: while there
+    /// is no CRD for the parameters, as during an uninstallation, that is every pod in these namespaces.
+    pub failure: Failure,
     /// Name and CEL; all must hold.
     pub conditions: &'static [(&'static str, &'static str)],
     /// Name and CEL, in the order of their use.
     pub variables: &'static [(&'static str, &'static str)],
     /// The change: its type, the field of the type, and CEL.
     pub mutation: (&'static str, &'static str, &'static str),
+}
+
+/// What becomes of pods that a policy cannot be evaluated for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// They are refused.
+    Refuse,
+    /// They are left as they are.
+    Pass,
+}
+
+impl Failure {
+    /// As Kubernetes spells it.
+    fn policy(self) -> &'static str {
+        match self {
+            Self::Refuse => "Fail",
+            Self::Pass => "Ignore",
+        }
+    }
 }
 
 /// Whether a pod asks for a NIC. An extended resource has a limit, and its request equals it.
@@ -46,8 +68,7 @@ pub fn policy(policy: &Policy) -> Value {
         "kind": "MutatingAdmissionPolicy",
         "metadata": metadata(policy.name),
         "spec": {
-            // A pod that asks for a NIC and does not get what belongs to it fails later, and nobody knows why.
-            "failurePolicy": "Fail",
+            "failurePolicy": policy.failure.policy(),
             "reinvocationPolicy": "IfNeeded",
             "paramKind": { "apiVersion": format!("{GROUP}/v1"), "kind": "CXIDriver" },
             "matchConstraints": constraints,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::mutating::{ASKS, Policy};
+use super::mutating::{ASKS, Failure, Policy};
 
 /// Name of policy and binding.
 pub const NETWORKS: &str = "cxi-networks";
@@ -12,6 +12,8 @@ pub fn networks() -> Policy {
     Policy {
         name: NETWORKS,
         namespaces: None,
+        // It sees every pod of the cluster: better one without an interface, which its author notices, than none at all.
+        failure: Failure::Pass,
         conditions: &[
             ("asks-for-a-nic", ASKS),
             ("names-no-networks", "!object.metadata.?annotations[?'k8s.v1.cni.cncf.io/networks'].hasValue()"),

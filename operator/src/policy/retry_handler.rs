@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::mutating::{ASKS, Policy};
+use super::mutating::{ASKS, Failure, Policy};
 
 /// Name of policy and binding.
 pub const RETRY_HANDLER: &str = "cxi-retry-handler-sidecar";
@@ -16,6 +16,8 @@ pub fn retry_handler() -> Policy {
     Policy {
         name: RETRY_HANDLER,
         namespaces: Some(namespaces),
+        // It sees pods of namespaces only that ask for it, and one without its retry handler hangs at the first lost packet.
+        failure: Failure::Refuse,
         conditions: &[
             ("sidecar-is-wanted", "params.spec.retryHandler.enabled && params.spec.retryHandler.mode == 'sidecar'"),
             ("images-are-known", "has(params.status) && has(params.status.sidecar)"),
@@ -44,7 +46,9 @@ fn namespaces() -> Value {
     json!({ "matchExpressions": [{ "key": NAMESPACE_LABEL, "operator": "In", "values": ["enabled", "true"] }] })
 }
 
-/// Privileged for the reasons of the DaemonSet's container (`render/retry_handler.rs`). Types of the API are known in mutations
+/// Privileged for the reasons of the DaemonSet's container (`render/retry_handler.rs`). The pod's other containers start when the
+/// start-up probe has passed: before its retry handler is attached libfabric refuses a NIC. The probe never gives up, for what
+/// follows then is the end of the container, which is not to be. There is no liveness probe for the same reason. Types of the API are known in mutations
 /// only; here they are maps, whose values are of one type unless each says `dyn`.
 const SIDECAR: &str = "{
   'name': dyn('cxi-retry-handler'),
@@ -53,6 +57,14 @@ const SIDECAR: &str = "{
   'restartPolicy': dyn('Always'),
   'command': dyn([variables.program]),
   'args': dyn(['retry-handler']),
+  'startupProbe': dyn({
+    'exec': dyn({'command': [variables.program, 'retry-handler', 'ready']}),
+    'periodSeconds': dyn(1), 'timeoutSeconds': dyn(5), 'failureThreshold': dyn(2147483647)
+  }),
+  'readinessProbe': dyn({
+    'exec': dyn({'command': [variables.program, 'retry-handler', 'ready']}),
+    'periodSeconds': dyn(5), 'timeoutSeconds': dyn(5)
+  }),
   'securityContext': dyn({
     'privileged': dyn(true), 'readOnlyRootFilesystem': dyn(true), 'runAsNonRoot': dyn(false), 'runAsUser': dyn(0)
   }),
