@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod boot_loading;
+mod exporter;
 mod images;
 mod lab;
 mod modprobe;
