@@ -9,7 +9,7 @@ pub enum Expectation {
     /// Nothing: they come and go with pods, or the driver needs none.
     #[default]
     Ignore,
-    /// That they stay, which the device plugin sees to. Here no NIC is unhealthy for it: what their supervisor says is enough.
+    /// That they stay, which the device plugin remembers. Here it is as nothing: what their supervisor says is enough.
     Stay,
     /// One is attached to every physical NIC.
     Attached,

@@ -156,7 +156,7 @@ impl Samples<'_> {
         };
         if nic.function == Ok(Function::Physical) {
             // None where none is to be is nothing to tell: 0 would be an alert that nobody can end.
-            let told = |attached: bool| attached || record.is_some() || node.retry_handler != Expectation::Ignore;
+            let told = |attached: bool| attached || record.is_some() || node.retry_handler == Expectation::Attached;
             let running = attached.as_ref().map(|attached| Some(*attached).filter(|attached| told(*attached)));
             self.add(&RETRY_HANDLER_RUNNING, running);
             self.add(&RETRY_HANDLER_FAILED, Ok(record.as_ref().map(|record| record.state == State::Failed)));
