@@ -98,7 +98,7 @@ fn service_monitors_scrape_the_same_by_services() -> Result<()> {
     Ok(())
 }
 
-/// A job is called as the Service, or by a PodMonitor as that in its namespace; queries are anchored. One that is asked for by
+/// A job is called as the Service, or by a `PodMonitor` as that in its namespace; queries are anchored. One that is asked for by
 /// anything else never alerts, or for ever.
 #[test]
 fn alerts_ask_for_the_jobs_that_there_are() -> Result<()> {
