@@ -128,6 +128,9 @@ pub struct NodeRollout {
     /// What the image of `goal` says its modules are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
+    /// What the image of the revision before said: by it the agent names the driver that still runs, or runs again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Expected>,
     /// Images of the retry handler by the revision that they ran with last on this node, newest last, at most three.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Served>,

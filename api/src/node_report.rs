@@ -100,7 +100,16 @@ pub enum Link {
     Unknown,
 }
 
+/// What every loaded driver has at least: the NICs, and their devices for programs.
+pub const DRIVER_MODULES: [&str; 2] = ["cxi_ss1", "cxi_user"];
+
 impl NodeReport {
+    /// Which of [`DRIVER_MODULES`] are not loaded: with none missing, a driver is there.
+    pub fn missing_modules(&self) -> Vec<&'static str> {
+        let loaded = |name: &&str| self.modules.iter().any(|module| module.name == **name);
+        DRIVER_MODULES.into_iter().filter(|name| !loaded(name)).collect()
+    }
+
     /// Build-id by module name, of the modules that show one.
     pub fn build_ids(&self) -> BTreeMap<String, String> {
         self.modules.iter().map(|m| (m.name.clone(), m.build_id.clone())).collect()

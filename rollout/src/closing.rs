@@ -14,8 +14,8 @@ use cxi_api::{
 use crate::{
     action::Action,
     disruption::{self, Allowance, Obstacle},
-    prefetch::{Prefetch, prefetch},
-    proof::{NotQuiet, Quiesced, answers, host_holder, serves, version_labels},
+    prefetch::{self, Prefetch, prefetch},
+    proof::{NotQuiet, Quiesced, answers, hidden_holder, host_holder, serves, version_labels},
     returning::is_labelled,
     services, settled,
     step::{Ctx, Next},
@@ -47,7 +47,7 @@ pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
         if keeps_driver(ctx, next) { Prefetch::Done(next.record.expected.clone()) } else { prefetch(ctx, next) };
     match pulled {
         Prefetch::Done(expected) => {
-            next.record.expected = expected;
+            prefetch::remember(&mut next.record, expected);
             // After a reboot that came in between, the driver may not be loaded yet: what was seen before stands.
             next.record.snapshot = next.record.snapshot.take().or_else(|| {
                 Some(Snapshot {
@@ -266,7 +266,13 @@ fn host_held(ctx: &Ctx<'_>, next: &mut Next, holder: &str) {
 
 fn await_quiet(ctx: &Ctx<'_>, next: &mut Next) {
     let since = next.record.since;
-    let answered = ctx.node.report().filter(|report| answers(report, since));
+    let report = ctx.node.report();
+    let answered = report.filter(|report| answers(report, since));
+    if answered.is_none()
+        && let Some(holder) = report.and_then(|report| hidden_holder(ctx.node, report))
+    {
+        return host_held(ctx, next, &holder);
+    }
     if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
         let message = "the node agent did not say in time that nobody holds the device".to_owned();
         return next.give_back(ctx, Reason::AgentSilent, ("", ""), message);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cxi_api::{ImageManifest, Reason, names::Role, node::Expected};
+use cxi_api::{ImageManifest, NodeRollout, Reason, names::Role, node::Expected};
 
 use crate::{
     action::Action,
@@ -34,6 +34,15 @@ pub fn retry(ctx: &Ctx<'_>, next: &mut Next) {
     }
 }
 
+/// Writes down what an image says, and keeps what that of the revision before said.
+pub fn remember(record: &mut NodeRollout, expected: Option<Expected>) {
+    let of = |expected: &Option<Expected>| expected.as_ref().map(|expected| expected.revision.clone());
+    if of(&expected) != of(&record.expected) && record.expected.is_some() {
+        record.previous = record.expected.take();
+    }
+    record.expected = expected;
+}
+
 /// Sees to the prefetch pod of the transaction's goal (of the present revision, for a teardown).
 pub fn prefetch(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
     let kernel = &ctx.node.kernel;
@@ -42,10 +51,9 @@ pub fn prefetch(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
     let Some(module) = module else {
         return Prefetch::Done(None);
     };
-    if let Some(expected) = &next.record.expected
-        && expected.revision == module.id.as_str()
-        && expected.kernel == *kernel
-    {
+    let known = [&next.record.expected, &next.record.previous].into_iter().flatten();
+    let fits = |expected: &&Expected| expected.revision == module.id.as_str() && expected.kernel == *kernel;
+    if let Some(expected) = known.into_iter().find(fits) {
         return Prefetch::Done(Some(expected.clone()));
     }
     let Some(image) = module.images.get(kernel) else {

@@ -110,10 +110,22 @@ pub fn serves(node: &Node) -> bool {
 }
 
 fn check_report(node: &Node, look: &Look, since: Timestamp) -> Result<(), NotQuiet> {
-    let Some(report) = look.report.as_ref().filter(|report| answers(report, since)) else {
-        return Err(NotQuiet::AgentSilent);
-    };
+    let Some(report) = look.report.as_ref() else { return Err(NotQuiet::AgentSilent) };
+    if !answers(report, since) {
+        let hidden = hidden_holder(node, report);
+        return Err(hidden.map_or(NotQuiet::AgentSilent, NotQuiet::Host));
+    }
     host_holder(node, report).map_or(Ok(()), |holder| Err(NotQuiet::Host(holder)))
+}
+
+/// Who holds the device although the agent does not know of all who do, for which it leaves out `acknowledged`: a file that was
+/// handed on through a socket or is mapped after it was closed, say.
+pub fn hidden_holder(node: &Node, report: &NodeReport) -> Option<String> {
+    let users = report.modules.iter().find(|module| module.name == "cxi_user" && module.refcount > 0);
+    let module = users.filter(|_| report.acknowledged.is_none())?;
+    let nobody =
+        || format!("the device is in use ({} references to cxi_user) by what no process shows", module.refcount);
+    Some(host_holder(node, report).unwrap_or_else(nobody))
 }
 
 /// Whether a report was made for the phase that began at `since`, or for a later one.

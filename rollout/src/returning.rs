@@ -20,10 +20,6 @@ use crate::{
 /// before the node fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a driver of the host has at least: the NICs, and their devices for programs. The second is loaded by a rule of udev's,
-/// which a host may lack.
-const HOST_MODULES: [&str; 2] = ["cxi_ss1", "cxi_user"];
-
 /// Compares what the node runs with what it should run.
 pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     let in_transaction = next.record.cause.is_some();
@@ -106,7 +102,7 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
     }
     if by_kmm {
         match prefetch::prefetch(ctx, next) {
-            Prefetch::Done(expected) => next.record.expected = expected,
+            Prefetch::Done(expected) => prefetch::remember(&mut next.record, expected),
             Prefetch::Running => {
                 return Verdict::NotYet(Reason::Loading, "waits for the manifest of the driver image".into());
             }
@@ -128,7 +124,8 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
 fn check_modules(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport, goal: &RevisionId, by_kmm: bool) -> Verdict {
     let loaded = report.build_ids();
     if !by_kmm {
-        let missing: Vec<&str> = HOST_MODULES.into_iter().filter(|name| !loaded.contains_key(*name)).collect();
+        // The second is loaded by a rule of udev's, which a host may lack.
+        let missing = report.missing_modules();
         return if missing.is_empty() {
             Verdict::Good
         } else {
@@ -206,7 +203,9 @@ pub fn is_labelled(ctx: &Ctx<'_>, goal: &RevisionId) -> bool {
 pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
     let same_boot = next.record.boot_id.as_ref() == Some(&ctx.node.boot_id);
     let proved = next.record.revision.clone().filter(|revision| {
-        same_boot && is_labelled(ctx, revision) && ctx.node.report().is_none_or(|report| !report.modules.is_empty())
+        same_boot
+            && is_labelled(ctx, revision)
+            && ctx.node.report().is_none_or(|report| report.missing_modules().is_empty())
     });
     let Some(revision) = proved else {
         next.record.advertise = Advertise::None;

@@ -118,7 +118,7 @@ fn evidence_gone(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
         return false;
     }
     let rebooted = record.boot_id.as_ref().is_some_and(|boot| *boot != ctx.node.boot_id);
-    let unloaded = ctx.node.report().is_some_and(|report| report.modules.is_empty());
+    let unloaded = ctx.node.report().is_some_and(|report| !report.missing_modules().is_empty());
     rebooted || unloaded
 }
 

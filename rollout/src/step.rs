@@ -390,6 +390,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         boot_id: Some(ctx.node.boot_id.clone()),
         snapshot: None,
         expected: old.and_then(|old| old.expected.clone()),
+        previous: old.and_then(|old| old.previous.clone()),
         services: old.map(|old| old.services.clone()).unwrap_or_default(),
         evictions: Vec::new(),
         failure: old.and_then(|old| old.failure.clone()),

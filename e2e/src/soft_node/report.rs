@@ -34,7 +34,12 @@ pub(crate) fn observe(machine: &Machine, acknowledged: Option<Timestamp>, now: D
         driver_version: machine.driver.bound().map(|build| build.version.clone()),
         open_files: open_files(machine),
         devices: (0..machine.bound_nics())
-            .map(|nic| Nic { name: format!("cxi{nic}"), pci_address: Machine::pci_address(nic), link })
+            .map(|nic| Nic {
+                name: format!("cxi{nic}"),
+                pci_address: Machine::pci_address(nic),
+                link,
+                retry_handler_failed: None,
+            })
             .collect(),
     }
 }

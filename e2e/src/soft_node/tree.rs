@@ -207,7 +207,12 @@ mod tests {
             modules: vec![module("cxi_ss1", &["cxi_user"]), module("cxi_user", &[])],
             driver_version: None,
             open_files: vec![open(7, None), open(8, Some("5d4e9f43-5d2c-4d3a-9a55-0f0a1f0c2b11"))],
-            devices: vec![Nic { name: "cxi0".into(), pci_address: "0000:21:00.0".into(), link: Link::Up }],
+            devices: vec![Nic {
+                name: "cxi0".into(),
+                pci_address: "0000:21:00.0".into(),
+                link: Link::Up,
+                retry_handler_failed: None,
+            }],
         };
         Seen { report, retry_handler: true }
     }

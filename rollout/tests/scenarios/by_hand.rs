@@ -228,3 +228,13 @@ fn our_taint_added_by_hand_goes_again() {
     sim.settle();
     assert!(sim.node("n1").taints.is_empty());
 }
+
+#[test]
+fn a_module_that_somebody_took_out_is_missed_although_the_others_are_there() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    sim.machine_mut("n1").modules.remove("cxi_user");
+    sim.until("closed", |sim| sim.phase("n1") == Some(Phase::Verifying));
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert!(sim.machines["n1"].modules.contains_key("cxi_user"), "{}", sim.describe());
+}

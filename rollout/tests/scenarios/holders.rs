@@ -114,3 +114,18 @@ fn the_new_label_set_too_early_by_hand_is_put_right() {
     sim.settle();
     sim.assert_all_up_to_date();
 }
+
+#[test]
+fn a_holder_that_no_process_shows_is_called_that_and_not_a_silent_agent() {
+    let mut sim = evicting(1);
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Closing);
+    sim.machine_mut("n1").hidden = 2;
+    sim.until("it is said", |sim| reason(sim, "n1") == Some(Reason::HostHolder));
+    assert!(message(&sim, "n1").contains("in use (2 references to cxi_user)"), "{}", message(&sim, "n1"));
+    sim.until("given back", |sim| sim.phase("n1") == Some(Phase::Pending));
+    assert_eq!(sim.machines["n1"].loaded.as_deref(), Some("13.0.0"));
+    sim.machine_mut("n1").hidden = 0;
+    sim.settle();
+    sim.assert_all_up_to_date();
+}

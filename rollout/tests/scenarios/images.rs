@@ -1,6 +1,6 @@
 //! Driver images that are not there, cannot be pulled, or say nothing of themselves.
 
-use cxi_api::{Phase, Reason, driver::SourceType};
+use cxi_api::{Phase, Reason, driver::SourceType, node::Expected};
 use cxi_rollout::world::ImageState;
 
 use super::{condition, message, reason, upgrade};
@@ -187,4 +187,20 @@ fn the_old_image_gone_is_said() {
     sim.image("13.0.0", KERNEL, true);
     sim.settle();
     sim.assert_all_up_to_date();
+}
+
+#[test]
+fn the_manifest_of_the_driver_that_still_runs_is_kept_and_a_node_goes_back_without_asking_for_it_again() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    sim.machine_mut("n1").bad_versions.insert("13.1.0".into());
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Closing);
+    let version = |expected: &Option<Expected>| expected.as_ref().and_then(|expected| expected.driver_version.clone());
+    let record = sim.node("n1").rollout().unwrap();
+    assert_eq!(version(&record.expected).as_deref(), Some("13.1.0"));
+    assert_eq!(version(&record.previous).as_deref(), Some("13.0.0"));
+    sim.settle();
+    sim.assert_runs("n1", "13.0.0");
+    let record = sim.node("n1").rollout().unwrap();
+    assert_eq!(version(&record.expected).as_deref(), Some("13.0.0"));
 }

@@ -46,6 +46,8 @@ pub struct Machine {
     pub dark_versions: BTreeSet<String>,
     /// Whether the agent is dead.
     pub agent_silent: bool,
+    /// References to the devices that no process shows.
+    pub hidden: i32,
     /// Whether one-shot pods cannot get their image here.
     pub pull_fails: bool,
     /// Whether the clean-up pod fails.
@@ -101,6 +103,7 @@ impl Default for Machine {
             impostors: BTreeMap::new(),
             dark_versions: BTreeSet::new(),
             agent_silent: false,
+            hidden: 0,
             pull_fails: false,
             cleanup_fails: false,
             plugin_broken_with: None,
@@ -158,6 +161,7 @@ impl Machine {
             name: format!("cxi{number}"),
             pci_address: address.clone(),
             link: if settled && *cable && !self.dark_versions.contains(version) { Link::Up } else { Link::Down },
+            retry_handler_failed: None,
         })
         .collect()
     }
@@ -223,14 +227,14 @@ impl Sim {
             boot_id: node.boot_id.clone(),
             observed_at: self.now,
             sequence: machine.sequence + 1,
-            acknowledged: read.since,
+            acknowledged: read.since.filter(|_| machine.hidden == 0),
             modules: machine
                 .modules
                 .iter()
                 .map(|(name, build_id)| LoadedModule {
                     name: name.clone(),
                     build_id: build_id.clone(),
-                    refcount: 0,
+                    refcount: if name == "cxi_user" { machine.hidden } else { 0 },
                     holders: Vec::new(),
                 })
                 .collect(),
