@@ -7,8 +7,8 @@
 //!                              └── ends of processes, signals
 //! ```
 //!
-//! Nothing is ever killed: each is asked to end by SIGTERM, upon which it restores the NIC's timing, and waited for.
-//! What ends unasked stays ended until an administrator wants another.
+//! Nothing is ever killed: each is asked to end by SIGTERM, once it handles that, upon which it restores the NIC's
+//! timing, and waited for. What ends unasked, or not in order, stays ended until an administrator wants another.
 
 mod args;
 mod lock;
@@ -20,6 +20,7 @@ mod process;
 mod ready;
 mod records;
 mod restart;
+mod signals;
 mod supervisor;
 
 pub use args::Args;

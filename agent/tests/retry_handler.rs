@@ -130,6 +130,11 @@ impl Node {
         fs::read_to_string(self.tree.path("log")).unwrap_or_default()
     }
 
+    /// Whether the stand-in for this device handles signals.
+    fn serves(&self, device: &str) -> bool {
+        self.log().contains(&format!("cxi_rh[{device}]: in service"))
+    }
+
     /// What the stand-ins noted, without process ids and arguments.
     fn history(&self) -> Vec<String> {
         let history = fs::read_to_string(self.tree.path("history")).unwrap_or_default();
@@ -208,10 +213,10 @@ fn one_is_started_for_each_physical_nic_and_all_end_in_order() {
     let arguments = format!("--device=cxi0 --log-stdout --conf={}", config.display());
     assert!(history.contains(&format!("cxi0 start {} {arguments}\n", record.pid.unwrap())), "{history}");
     assert!(node.tree.path("run/cxi/cxi1/nacks").exists());
-    let attached = |node: &Node| node.log().contains("cxi_rh[cxi1]: attached");
-    node.until("what they say is in the log", attached);
+    // Both, since only then each handles signals.
+    node.until("what they say is in the log", |node| node.serves("cxi0") && node.serves("cxi1"));
     let log = node.log();
-    let line = log.lines().find(|line| line.contains("cxi_rh[cxi1]: attached")).unwrap();
+    let line = log.lines().find(|line| line.contains("cxi_rh[cxi1]: in service")).unwrap();
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!((line["device"].as_str(), line["pci"].as_str()), (Some("cxi1"), Some(SECOND)), "{line}");
 
@@ -251,7 +256,7 @@ fn a_crash_is_reported_and_not_repaired_unasked() {
         assert_eq!((record.exit, record.pid), (Some(exit), None));
         let message = record.message.unwrap();
         assert!(message.contains(&format!("it ended {exit} and")), "{message}");
-        assert!(message.ends_with("cxi_rh[cxi0]: attached\ncxi_rh[cxi0]: fatal: ordered to"), "{message}");
+        assert!(message.ends_with("cxi_rh[cxi0]: in service\ncxi_rh[cxi0]: fatal: ordered to"), "{message}");
         let (ready, said) = node.ready();
         assert!(!ready && said.contains("cxi0: it ended"), "{said}");
         if order == "3" {
@@ -349,9 +354,69 @@ fn one_that_is_slow_is_not_ready() {
     node.until("it starts", |node| node.state(FIRST) == Some(State::Starting) && node.starts() == 1);
     let (ready, said) = node.ready();
     assert!(!ready && said.contains("cxi0: no retry handler is attached"), "{said}");
-    // It may be asked to end before it is attached.
-    node.end_in_order();
+    // It may be told to end before it is attached, and is asked when it can hear.
+    node.signal(Signal::TERM);
+    node.until("it is to end", |node| node.state(FIRST) == Some(State::Stopping));
+    sleep(A_WHILE);
+    assert_eq!(node.history(), ["cxi0 start"]);
+    node.take_back("cxi0.late");
+    assert_eq!(node.ended().code(), Some(0), "{}", node.log());
+    assert_eq!(node.history(), ["cxi0 start", "cxi0 SIGTERM", "cxi0 end"]);
     node.is_clean();
+}
+
+#[test]
+fn no_signal_is_sent_to_one_that_would_die_by_it() {
+    let mut node = Node::with(&[("cxi0", FIRST), ("cxi1", SECOND)]);
+    node.order("cxi0.unguarded", "");
+    node.start();
+    node.until("both run", |node| [FIRST, SECOND].iter().all(|address| node.state(address) == Some(State::Running)));
+    node.until("the other one handles signals", |node| node.serves("cxi1"));
+    node.signal(Signal::HUP);
+    node.until("its state", |node| node.history().contains(&"cxi1 SIGHUP".to_owned()));
+    node.until("why the other's is not there", |node| node.log().contains("no SIGHUP to one that starts"));
+    node.signal(Signal::TERM);
+    node.until("the other one has ended", |node| node.record(SECOND).is_none());
+    sleep(A_WHILE);
+    assert!(node.supervisor.as_mut().unwrap().try_wait().unwrap().is_none(), "it waits");
+    assert_eq!((node.state(FIRST), node.pct_eq(FIRST).as_str()), (Some(State::Stopping), "17\n"));
+    assert!(!node.history().iter().any(|line| line == "cxi0 SIGTERM" || line == "cxi0 SIGHUP"));
+    node.take_back("cxi0.unguarded");
+    assert_eq!(node.ended().code(), Some(0), "{}", node.log());
+    assert!(node.history().ends_with(&["cxi0 SIGTERM".to_owned(), "cxi0 end".to_owned()]));
+    node.is_clean();
+}
+
+#[test]
+fn an_end_that_was_asked_for_and_is_not_in_order_outlives_its_supervisor() {
+    for (order, exit) in [("1", Exit::Code(1)), ("-SEGV", Exit::Signal(11))] {
+        let mut node = Node::with(&[("cxi0", FIRST), ("cxi1", SECOND)]);
+        node.start();
+        node.until("both run", |node| {
+            [FIRST, SECOND].iter().all(|address| node.state(address) == Some(State::Running))
+        });
+        node.order("cxi0.deaf", "");
+        node.signal(Signal::TERM);
+        node.until("it is asked to end", |node| node.history().contains(&"cxi0 SIGTERM".to_owned()));
+        node.order("cxi0.crash", order);
+        assert_eq!(node.ended().code(), Some(0), "{}", node.log());
+        let left = node.record(FIRST).unwrap();
+        assert_eq!((left.state, left.exit, node.record(SECOND)), (State::Failed, Some(exit), None));
+        let message = left.message.as_deref().unwrap();
+        assert!(message.starts_with(&format!("it ended {exit} when it was asked to")), "{message}");
+        assert!(message.ends_with("fatal: ordered to"), "{message}");
+
+        node.take_back("cxi0.deaf");
+        node.start();
+        node.until("the other one runs", |node| node.state(SECOND) == Some(State::Running));
+        sleep(A_WHILE);
+        assert_eq!((node.starts(), node.record(FIRST)), (3, Some(left)));
+        assert!(!node.ready().0);
+        assert!(node.agent(&["restart", "cxi0"]).status().unwrap().success());
+        node.until("another one runs", |node| node.state(FIRST) == Some(State::Running));
+        node.end_in_order();
+        node.is_clean();
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@
 //!    └─ attached ─► Host ── no longer ──────▲
 //! ```
 //!
-//! One retry handler per physical function. What ended unasked is never started again: its NIC is in a state that
-//! nobody knows, and the vendor asks for a reboot.
+//! One retry handler per physical function. What ended unasked, or otherwise than in order when it was asked, is never
+//! started again: its NIC is in a state that nobody knows, and the vendor asks for a reboot.
 
 mod handler;
 
@@ -20,7 +20,7 @@ use cxi_api::Timestamp;
 use cxi_hardware::retry_handler::{Exit, Record};
 use cxi_hardware::{NicName, PciAddress};
 
-use handler::{Attachment, Handler, Standing};
+use handler::{Asked, Attachment, Handler, Standing};
 
 /// A NIC must be missing from this many looks in a row before its retry handler is asked to end: that costs every
 /// connection of the NIC, and a directory is not listed in one instant.
@@ -60,23 +60,27 @@ pub(super) enum Event {
     Started { address: PciAddress, pid: u32 },
     /// There is no such process, for this reason.
     NotStarted { address: PciAddress, reason: String },
+    /// A process of [`Machine::held_back`] handles SIGTERM by now, or is not waited for any longer.
+    MayBeAsked { address: PciAddress, pid: u32 },
     /// A process ended.
-    Ended {
-        address: PciAddress,
-        pid: u32,
-        /// How; `None` when that got lost.
-        exit: Option<Exit>,
-        /// How long it lived.
-        lived: Duration,
-        /// The last lines it said.
-        said: Vec<String>,
-        /// Whether a retry handler is attached after its end, where that is known.
-        attached: Option<bool>,
-    },
+    Ended { address: PciAddress, pid: u32, how: Ended },
     /// An administrator took note of a failure and wants another one.
     Acknowledged(PciAddress),
     /// The supervisor is to end.
     End,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    /// `None` when that got lost.
+    pub(super) exit: Option<Exit>,
+    /// How long it lived.
+    pub(super) lived: Duration,
+    /// The last lines it said.
+    pub(super) said: Vec<String>,
+    /// Whether a retry handler is attached after its end, where that is known.
+    pub(super) attached: Option<bool>,
 }
 
 /// Something to do at once.
@@ -117,7 +121,12 @@ impl Machine {
 
     /// Whether everything that was to end has ended.
     pub(super) fn has_ended(&self) -> bool {
-        self.ending && self.handlers.is_empty()
+        self.ending && !self.handlers.values().any(Handler::is_alive)
+    }
+
+    /// Processes that are to end: each is waited for until it handles SIGTERM, and told by [`Event::MayBeAsked`].
+    pub(super) fn held_back(&self) -> impl Iterator<Item = (PciAddress, u32)> {
+        self.handlers.iter().filter_map(|(address, handler)| Some((*address, handler.held_back()?)))
     }
 
     /// What others on the node are to know, by NIC.
@@ -145,9 +154,9 @@ impl Machine {
             Event::Looked(seen) => self.looked(&seen, now, &mut actions),
             Event::Started { address, pid } => {
                 if let Some(handler) = self.handlers.get_mut(&address) {
-                    handler.standing = Standing::Alive { pid, attachment: Attachment::NotYet, asked: false };
+                    handler.standing = Standing::Alive { pid, attachment: Attachment::NotYet, asked: Asked::No };
                     if self.ending {
-                        handler.terminate(address, now, &mut actions);
+                        handler.terminate(now);
                     }
                 }
             }
@@ -161,21 +170,25 @@ impl Machine {
                     self.handlers.remove(&address);
                 }
             }
-            Event::Ended { address, pid, exit, lived, said, attached } => {
+            Event::MayBeAsked { address, pid } => {
+                let handler = self.handlers.get_mut(&address).filter(|handler| handler.pid() == Some(pid));
+                if handler.is_some_and(Handler::ask) {
+                    actions.push(Action::Terminate { address, pid });
+                }
+            }
+            Event::Ended { address, pid, how } => {
                 let Some(handler) = self.handlers.get_mut(&address).filter(|handler| handler.pid() == Some(pid)) else {
                     return actions;
                 };
-                if attached != Some(true) {
+                if how.attached != Some(true) {
                     actions.push(Action::TidyUp(handler.device));
                 }
-                if handler.is_asked() {
-                    self.handlers.remove(&address);
-                } else {
-                    let came_second = matches!(exit, Some(Exit::Code(code)) if code != 0)
-                        && lived < CAME_SECOND_LIMIT
-                        && attached == Some(true);
-                    let standing = if came_second { Standing::Host } else { Standing::ended(exit, &said) };
-                    handler.become_(standing, now);
+                match handler.after(&how) {
+                    // What the next supervisor has to know outlives this one.
+                    Some(standing) if !self.ending || standing != Standing::Host => handler.become_(standing, now),
+                    _ => {
+                        self.handlers.remove(&address);
+                    }
                 }
             }
             Event::Acknowledged(address) => {
@@ -184,10 +197,11 @@ impl Machine {
                     self.handlers.remove(&address);
                 }
             }
+            Event::End if self.ending => {}
             Event::End => {
                 self.ending = true;
-                for (address, handler) in &mut self.handlers {
-                    handler.terminate(*address, now, &mut actions);
+                for handler in self.handlers.values_mut() {
+                    handler.terminate(now);
                 }
                 self.handlers.retain(|_, handler| handler.is_alive());
             }
@@ -202,13 +216,13 @@ impl Machine {
                 // It is there as another one.
                 Some(_) => {
                     handler.missing = LOOKS_UNTIL_GONE;
-                    handler.terminate(*address, now, actions);
+                    handler.terminate(now);
                 }
                 None if seen.unidentified.contains(&handler.device.to_string()) => {}
                 None => {
                     handler.missing = handler.missing.saturating_add(1);
                     if handler.missing >= LOOKS_UNTIL_GONE {
-                        handler.terminate(*address, now, actions);
+                        handler.terminate(now);
                     }
                 }
             }

@@ -9,21 +9,25 @@ use anyhow::Context as _;
 use cxi_api::Timestamp;
 use cxi_hardware::retry_handler::{state_directory, statistics_directory};
 use cxi_hardware::{Boot, NicName, PciAddress, Root, ScanError};
+use rustix::process::Signal;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::retry_handler::machine::{Action, Event, Machine, Seen};
+use crate::retry_handler::machine::{Action, Ended, Event, Machine, Seen};
 use crate::retry_handler::output::Output;
 use crate::retry_handler::process::{self, End, Program};
 use crate::retry_handler::records::Records;
-use crate::retry_handler::{lock, mounts, observe};
+use crate::retry_handler::{lock, mounts, observe, signals};
 use cxi_program::log::chain;
 
 /// How long to wait for the driver's word on who is attached after a process ended.
 const ATTACHED_LIMIT: Duration = Duration::from_secs(2);
+
+/// Time between two questions whether a process that is to end handles SIGTERM yet.
+const HELD_BACK_PERIOD: Duration = Duration::from_millis(50);
 
 /// Time between two log lines about processes that do not end.
 const REMINDER: Duration = Duration::from_secs(30);
@@ -47,15 +51,21 @@ pub(super) struct Orders {
 }
 
 /// A process of the set that ended.
-type Ended = (PciAddress, u32, End);
+type Gone = (PciAddress, u32, End);
+
+/// A process that lives.
+struct Living {
+    device: NicName,
+    started: Instant,
+}
 
 struct Supervisor {
     config: Config,
     output: Output,
     machine: Machine,
     records: Records,
-    processes: JoinSet<Ended>,
-    pids: BTreeMap<u32, NicName>,
+    processes: JoinSet<Gone>,
+    pids: BTreeMap<u32, Living>,
     blind: bool,
 }
 
@@ -88,6 +98,7 @@ impl Supervisor {
     async fn run(&mut self, orders: Orders) {
         let mut look: Option<JoinHandle<Result<Seen, ScanError>>> = None;
         let mut next_look = Instant::now();
+        let mut next_question = Instant::now();
         let mut reminder = None;
         while !self.machine.has_ended() {
             tokio::select! {
@@ -110,6 +121,10 @@ impl Supervisor {
                 () = sleep_until(next_look), if look.is_none() => {
                     let root = self.config.root.clone();
                     look = Some(spawn_blocking(move || observe::see(&root)));
+                }
+                () = sleep_until(next_question), if self.machine.held_back().next().is_some() => {
+                    self.ask_if_they_listen();
+                    next_question = Instant::now() + HELD_BACK_PERIOD;
                 }
                 () = orders.dump.notified() => self.dump(),
                 () = at(reminder) => {
@@ -144,7 +159,7 @@ impl Supervisor {
         }
     }
 
-    async fn ended(&mut self, ended: Result<Ended, JoinError>) {
+    async fn ended(&mut self, ended: Result<Gone, JoinError>) {
         let (address, pid, end) = match ended {
             Ok(ended) => ended,
             Err(error) => {
@@ -152,13 +167,13 @@ impl Supervisor {
                 return;
             }
         };
-        if let Some(device) = self.pids.remove(&pid) {
+        if let Some(Living { device, .. }) = self.pids.remove(&pid) {
             let exit = end.exit.map_or_else(|| "in a way that got lost".to_owned(), |exit| exit.to_string());
             info!(%device, pci = %address, pid, exit, "retry handler ended");
         }
         let attached = self.is_attached(address).await;
         let End { exit, lived, said } = end;
-        self.happen(Event::Ended { address, pid, exit, lived, said, attached });
+        self.happen(Event::Ended { address, pid, how: Ended { exit, lived, said, attached } });
     }
 
     async fn is_attached(&self, address: PciAddress) -> Option<bool> {
@@ -202,7 +217,7 @@ impl Supervisor {
         match self.config.program.start(device, address, &self.output) {
             Ok(process) => {
                 let pid = process.pid;
-                self.pids.insert(pid, device);
+                self.pids.insert(pid, Living { device, started: Instant::now() });
                 self.processes.spawn(async move { (address, pid, process.end().await) });
                 Event::Started { address, pid }
             }
@@ -213,16 +228,39 @@ impl Supervisor {
         }
     }
 
+    /// Those that are to end and handle SIGTERM by now are asked to.
+    fn ask_if_they_listen(&mut self) {
+        let held_back: Vec<_> = self.machine.held_back().collect();
+        for (address, pid) in held_back {
+            let age = self.pids.get(&pid).map_or(Duration::MAX, |living| living.started.elapsed());
+            let handles = signals::handles(pid, Signal::TERM);
+            if signals::may_terminate(&handles, age) {
+                if !matches!(handles, Ok(true)) {
+                    warn!(pci = %address, pid, "SIGTERM although it handles none after so long: it hangs, or never will");
+                }
+                self.happen(Event::MayBeAsked { address, pid });
+            }
+        }
+    }
+
     fn dump(&self) {
-        for (pid, device) in &self.pids {
-            if let Err(error) = process::dump(*pid) {
+        for (pid, Living { device, .. }) in &self.pids {
+            let sent = match signals::handles(*pid, Signal::HUP) {
+                Ok(true) => process::dump(*pid),
+                Ok(false) => {
+                    info!(%device, pid, "no SIGHUP to one that starts: it would end by it");
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = sent {
                 warn!(%device, pid, error = chain(&error), "SIGHUP could not be sent");
             }
         }
     }
 
     fn remind(&self) {
-        for (pid, device) in &self.pids {
+        for (pid, Living { device, .. }) in &self.pids {
             warn!(%device, pid, "has not ended yet; it is waited for and never killed, that would leave the NIC undefined");
         }
     }

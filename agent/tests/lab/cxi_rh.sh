@@ -4,8 +4,10 @@
 #
 # Orders are files in $STAND_IN_NODE/orders, read every moment:
 #   cxiN.late         do not attach while it is there
+#   cxiN.unguarded    attached, do not handle signals while it is there
 #   cxiN.crash        exit with the status in it, or die by the signal behind a minus
 #   cxiN.deaf         do not end upon SIGTERM while it is there
+# As in the vendor's main.c, signals are handled last of all: until then each ends it, with the NIC as it is.
 # What happened is appended to $STAND_IN_NODE/history.
 
 node=$STAND_IN_NODE
@@ -43,16 +45,11 @@ if [ -e "$conf" ]; then
 fi
 
 orders=$node/orders
-ending=''
-trap 'ending=yes; note SIGTERM' TERM INT
-trap 'say "state dump"; note SIGHUP' HUP
 pause() { sleep 0.03; }
 
-while [ -e "$orders/$device.late" ] && [ -z "$ending" ]; do pause; done
-if [ -z "$ending" ]; then
-    [ "$(cat "$pct_eq")" = 0 ] || fatal "cxil_alloc_evtq failed: File exists"
-    echo 17 >"$pct_eq"
-fi
+while [ -e "$orders/$device.late" ]; do pause; done
+[ "$(cat "$pct_eq")" = 0 ] || fatal "cxil_alloc_evtq failed: File exists"
+echo 17 >"$pct_eq"
 statistics=$directory/$device
 if [ -d "$statistics" ]; then
     echo 3 >"$statistics/spt_timeouts"
@@ -61,7 +58,11 @@ if [ -d "$statistics" ]; then
 else
     say "no directory $statistics: no statistics"
 fi
-say "attached"
+while [ -e "$orders/$device.unguarded" ]; do pause; done
+ending=''
+trap 'ending=yes; note SIGTERM' TERM INT
+trap 'say "state dump"; note SIGHUP' HUP
+say "in service"
 
 detach() { [ ! -e "$pct_eq" ] || echo 0 >"$pct_eq"; }
 

@@ -6,7 +6,7 @@ use cxi_api::Timestamp;
 use cxi_hardware::retry_handler::{Exit, Record, State};
 use cxi_hardware::{NicName, PciAddress};
 
-use super::{Action, SeenNic};
+use super::{Action, CAME_SECOND_LIMIT, Ended, LOOKS_UNTIL_GONE, SeenNic};
 
 /// A retry handler that is not attached after this time has a problem. It takes well below a second on a sound NIC.
 const ATTACH_LIMIT: Duration = Duration::from_secs(30);
@@ -44,7 +44,7 @@ pub(super) enum Standing {
     Alive {
         pid: u32,
         attachment: Attachment,
-        asked: bool,
+        asked: Asked,
     },
     Failed {
         exit: Option<Exit>,
@@ -52,6 +52,15 @@ pub(super) enum Standing {
         was_host: bool,
     },
     Host,
+}
+
+/// Whether a process was asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    No,
+    /// It is to end, and whether it handles the signal yet is not known.
+    Soon,
+    Yes,
 }
 
 /// What the NIC says of a process.
@@ -64,10 +73,14 @@ pub(super) enum Attachment {
 }
 
 impl Standing {
-    /// It ended, unasked.
-    pub(super) fn ended(exit: Option<Exit>, said: &[String]) -> Self {
+    /// It ended, and not in order.
+    fn ended(exit: Option<Exit>, asked: Asked, said: &[String]) -> Self {
         let how = exit.map_or_else(|| "in a way that got lost".to_owned(), |exit| exit.to_string());
-        let mut message = format!("it ended {how} and nobody here had asked it to; {REMEDY}");
+        let why = match asked {
+            Asked::No | Asked::Soon => "and nobody here had asked it to",
+            Asked::Yes => "when it was asked to, which is not in order",
+        };
+        let mut message = format!("it ended {how} {why}; {REMEDY}");
         if !said.is_empty() {
             message.push_str("; its last lines:\n");
             message.push_str(&said.join("\n"));
@@ -130,8 +143,8 @@ impl Handler {
         let (state, pid, exit, message) = match &self.standing {
             Standing::Waiting { why } => (State::Starting, None, None, Some(why.clone())),
             Standing::Launching => (State::Starting, None, None, None),
-            Standing::Alive { pid, asked: true, .. } => (State::Stopping, Some(*pid), None, None),
-            Standing::Alive { pid, attachment, asked: false } => match attachment {
+            Standing::Alive { pid, asked: Asked::Soon | Asked::Yes, .. } => (State::Stopping, Some(*pid), None, None),
+            Standing::Alive { pid, attachment, asked: Asked::No } => match attachment {
                 Attachment::Attached => (State::Running, Some(*pid), None, None),
                 Attachment::NotYet => (State::Starting, Some(*pid), None, None),
                 Attachment::Overdue => (State::Starting, Some(*pid), None, Some(overdue())),
@@ -165,8 +178,12 @@ impl Handler {
         matches!(self.standing, Standing::Alive { .. } | Standing::Launching)
     }
 
-    pub(super) fn is_asked(&self) -> bool {
-        matches!(self.standing, Standing::Alive { asked: true, .. })
+    /// The process that is to end as soon as it handles the signal.
+    pub(super) fn held_back(&self) -> Option<u32> {
+        match self.standing {
+            Standing::Alive { pid, asked: Asked::Soon, .. } => Some(pid),
+            _ => None,
+        }
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -180,11 +197,40 @@ impl Handler {
         }
     }
 
-    /// Asks its process to end, once.
-    pub(super) fn terminate(&mut self, address: PciAddress, now: Timestamp, actions: &mut Vec<Action>) {
-        if let Standing::Alive { pid, attachment, asked: false } = self.standing {
-            self.become_(Standing::Alive { pid, attachment, asked: true }, now);
-            actions.push(Action::Terminate { address, pid });
+    /// Its process is to end.
+    pub(super) fn terminate(&mut self, now: Timestamp) {
+        if let Standing::Alive { pid, attachment, asked: Asked::No } = self.standing {
+            self.become_(Standing::Alive { pid, attachment, asked: Asked::Soon }, now);
+        }
+    }
+
+    /// Its process can be asked now; whether it is to be.
+    pub(super) fn ask(&mut self) -> bool {
+        match &mut self.standing {
+            Standing::Alive { asked: asked @ Asked::Soon, .. } => {
+                *asked = Asked::Yes;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What it is after its process ended; `None` when there is nothing to tell.
+    pub(super) fn after(&self, how: &Ended) -> Option<Standing> {
+        let Standing::Alive { asked, .. } = self.standing else { return None };
+        // The NIC that it served is not there any more.
+        if self.missing >= LOOKS_UNTIL_GONE {
+            return None;
+        }
+        match how.exit {
+            Some(Exit::Code(0)) if asked == Asked::Yes => None,
+            // The driver did not take it, so it changed nothing.
+            Some(Exit::Code(1..))
+                if asked != Asked::Yes && how.lived < CAME_SECOND_LIMIT && how.attached == Some(true) =>
+            {
+                Some(Standing::Host)
+            }
+            exit => Some(Standing::ended(exit, asked, &how.said)),
         }
     }
 
@@ -201,7 +247,7 @@ impl Handler {
                 };
                 self.become_(standing, now);
             }
-            Standing::Alive { pid, attachment, asked: false } => {
+            Standing::Alive { pid, attachment, asked: Asked::No } => {
                 let overdue = now.duration_since(self.since).unsigned_abs() > ATTACH_LIMIT;
                 let attachment = match (&nic.attached, attachment) {
                     (Ok(true), _) => Attachment::Attached,
@@ -209,7 +255,7 @@ impl Handler {
                     (Ok(false), Attachment::NotYet) if overdue => Attachment::Overdue,
                     (Ok(false) | Err(_), before) => *before,
                 };
-                self.become_(Standing::Alive { pid: *pid, attachment, asked: false }, now);
+                self.become_(Standing::Alive { pid: *pid, attachment, asked: Asked::No }, now);
             }
             Standing::Host if nic.attached == Ok(false) => {
                 let message = "the retry handler that ran outside this pod has ended: start it again where it was, or \

@@ -48,10 +48,19 @@ impl Node {
         self.step(Event::Started { address: address(1), pid })
     }
 
+    fn may_be_asked(&mut self, pid: u32) -> Vec<Action> {
+        self.step(Event::MayBeAsked { address: address(1), pid })
+    }
+
     fn ended(&mut self, pid: u32, exit: Exit, attached: bool) -> Vec<Action> {
         let said = vec!["fatal: no".to_owned()];
         let (exit, lived, attached) = (Some(exit), Duration::from_secs(1), Some(attached));
-        self.step(Event::Ended { address: address(1), pid, exit, lived, said, attached })
+        self.step(Event::Ended { address: address(1), pid, how: Ended { exit, lived, said, attached } })
+    }
+
+    /// The processes that are to end and were not asked to yet.
+    fn held_back(&self) -> Vec<u32> {
+        self.machine.held_back().map(|(_, pid)| pid).collect()
     }
 
     /// Started, attached.
@@ -91,6 +100,7 @@ fn tidy_up() -> Action {
 }
 
 const UNASKED: &str = "and nobody here had asked it to";
+const ASKED: &str = "when it was asked to, which is not in order";
 
 #[test]
 fn one_is_started_and_only_one() {
@@ -157,9 +167,16 @@ fn one_that_cannot_be_started_says_so() {
 #[test]
 fn an_end_waits_for_every_process() {
     let mut node = Node::running(9);
-    assert_eq!(node.step(Event::End), [terminate(9)]);
+    assert_eq!(node.may_be_asked(9), [], "it is not to end");
+    assert_eq!(node.step(Event::End), []);
     assert_eq!(node.state(), "Stopping");
+    assert_eq!(node.held_back(), [9]);
+    assert_eq!(node.may_be_asked(8), [], "another one");
+    assert_eq!(node.may_be_asked(9), [terminate(9)]);
+    assert!(node.held_back().is_empty());
     assert_eq!(node.step(Event::End), [], "asked once");
+    assert_eq!(node.may_be_asked(9), [], "asked once");
+    assert_eq!(node.state(), "Stopping");
     assert_eq!(node.look(Some(nic(false))), []);
     assert_eq!(node.look(None), []);
     assert!(!node.machine.has_ended());
@@ -175,15 +192,68 @@ fn an_end_while_starting_waits_too() {
     node.look(Some(nic(false)));
     assert_eq!(node.step(Event::End), []);
     assert!(!node.machine.has_ended());
-    assert_eq!(node.started(9), [terminate(9)]);
+    assert_eq!(node.started(9), []);
+    assert_eq!(node.held_back(), [9]);
+    assert_eq!(node.look(Some(nic(false))), []);
+    assert!(!node.machine.has_ended());
+    assert_eq!(node.may_be_asked(9), [terminate(9)]);
     node.ended(9, Exit::Code(0), false);
     assert!(node.machine.has_ended());
+    assert_eq!(node.state(), "none");
 
     let mut node = Node::new();
     node.look(Some(nic(false)));
     node.step(Event::End);
     node.step(Event::NotStarted { address: address(1), reason: String::new() });
     assert!(node.machine.has_ended());
+}
+
+#[test]
+fn an_end_that_was_asked_for_and_is_not_in_order_is_a_failure() {
+    for (exit, said) in
+        [(Exit::Code(1), "with status 1"), (Exit::Signal(15), "by signal 15"), (Exit::Signal(11), "by signal 11")]
+    {
+        let mut node = Node::running(9);
+        node.step(Event::End);
+        node.may_be_asked(9);
+        // Also where somebody else's is attached by now.
+        assert_eq!(node.ended(9, exit, true), []);
+        assert!(node.machine.has_ended());
+        assert_eq!(node.state(), format!("Failed it ended {said} {ASKED}"));
+        assert_eq!(node.step(Event::End), []);
+        let left = node.record().unwrap();
+        assert_eq!((left.exit, left.pid), (Some(exit), None));
+        // The next supervisor starts none either.
+        let mut next = Node::after(BTreeMap::from([(address(1), Ok(left))]));
+        assert_eq!(next.look(Some(nic(false))), []);
+        assert_eq!(next.state(), format!("Failed it ended {said} {ASKED}"));
+        assert_eq!(next.look(Some(SeenNic { instance: 8, ..nic(false) })), [start()], "a NIC that was reset");
+    }
+    let mut node = Node::running(9);
+    node.step(Event::End);
+    node.may_be_asked(9);
+    let how = Ended { exit: None, lived: Duration::from_mins(1), said: vec![], attached: Some(false) };
+    node.step(Event::Ended { address: address(1), pid: 9, how });
+    assert_eq!(node.state(), format!("Failed it ended in a way that got lost {ASKED}"));
+}
+
+#[test]
+fn an_end_before_it_could_be_asked_is_as_if_nobody_wanted_it() {
+    for (exit, attached, state) in [
+        (Exit::Signal(11), false, format!("Failed it ended by signal 11 {UNASKED}")),
+        (Exit::Code(0), false, format!("Failed it ended with status 0 {UNASKED}")),
+        (Exit::Code(1), false, format!("Failed it ended with status 1 {UNASKED}")),
+        // It came second: the driver did not take it.
+        (Exit::Code(1), true, "none".to_owned()),
+    ] {
+        let mut node = Node::new();
+        node.look(Some(nic(false)));
+        node.started(9);
+        node.step(Event::End);
+        node.ended(9, exit, attached);
+        assert!(node.machine.has_ended());
+        assert_eq!(node.state(), state);
+    }
 }
 
 #[test]
@@ -204,11 +274,26 @@ fn a_nic_that_is_gone_takes_its_handler_with_it() {
     for _ in 0..2 {
         assert_eq!(node.look(None), []);
     }
-    assert_eq!(node.look(None), [terminate(9)]);
+    assert!(node.held_back().is_empty());
+    assert_eq!(node.look(None), []);
+    assert_eq!(node.may_be_asked(9), [terminate(9)]);
     assert_eq!(node.look(None), []);
     assert_eq!(node.ended(9, Exit::Code(1), false), [tidy_up()]);
     assert_eq!(node.state(), "none");
     assert_eq!(node.look(Some(nic(false))), [start()]);
+}
+
+#[test]
+fn a_nic_that_is_back_before_its_handler_ended_is_known_to_have_failed() {
+    let mut node = Node::running(9);
+    for _ in 0..3 {
+        node.look(None);
+    }
+    node.may_be_asked(9);
+    node.look(Some(nic(true)));
+    node.ended(9, Exit::Signal(15), false);
+    assert_eq!(node.look(Some(nic(false))), []);
+    assert_eq!(node.state(), format!("Failed it ended by signal 15 {ASKED}"));
 }
 
 #[test]
@@ -225,7 +310,8 @@ fn a_nic_that_cannot_be_identified_is_not_gone() {
 fn a_nic_that_was_bound_anew_gets_a_new_handler_when_the_old_one_is_gone() {
     let anew = SeenNic { instance: 8, ..nic(false) };
     let mut node = Node::running(9);
-    assert_eq!(node.look(Some(anew.clone())), [terminate(9)]);
+    assert_eq!(node.look(Some(anew.clone())), []);
+    assert_eq!(node.may_be_asked(9), [terminate(9)]);
     assert_eq!(node.look(Some(anew.clone())), []);
     node.ended(9, Exit::Signal(15), false);
     assert_eq!(node.look(Some(anew.clone())), [start()]);

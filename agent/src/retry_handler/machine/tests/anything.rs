@@ -13,7 +13,9 @@ struct World {
     nics: BTreeMap<u8, (u64, bool)>,
     /// Processes that the machine started and that live: NIC, instance it was started for, whether asked to end.
     processes: BTreeMap<u32, (u8, u64, bool)>,
-    /// NIC and instance whose handler ended unasked.
+    /// Those of them that handle SIGTERM.
+    listening: BTreeSet<u32>,
+    /// NIC and instance whose handler ended unasked, or not in order.
     failed: BTreeSet<(u8, u64)>,
     instances: u64,
     pids: u32,
@@ -27,6 +29,7 @@ enum Happening {
     Rebind(u8),
     HostStarts(u8),
     HostEnds(u8),
+    ListenBy(prop::sample::Index),
     EndOf { which: prop::sample::Index, code: i32 },
     Acknowledge(u8),
     End,
@@ -41,6 +44,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => nic().prop_map(Happening::Rebind),
         1 => nic().prop_map(Happening::HostStarts),
         1 => nic().prop_map(Happening::HostEnds),
+        4 => any::<prop::sample::Index>().prop_map(Happening::ListenBy),
         3 => (any::<prop::sample::Index>(), 0..3).prop_map(|(which, code)| Happening::EndOf { which, code }),
         1 => nic().prop_map(Happening::Acknowledge),
         1 => Just(Happening::End),
@@ -91,22 +95,32 @@ impl World {
                     nic.1 = false;
                 }
             }
+            Happening::ListenBy(which) => {
+                if self.processes.is_empty() {
+                    return None;
+                }
+                let &(&pid, &(number, ..)) = which.get(&self.processes.iter().collect::<Vec<_>>());
+                self.listening.insert(pid);
+                return Some(Event::MayBeAsked { address: address(number), pid });
+            }
             Happening::EndOf { which, code } => {
                 if self.processes.is_empty() {
                     return None;
                 }
                 let &(&pid, &(number, instance, asked)) = which.get(&self.processes.iter().collect::<Vec<_>>());
                 self.processes.remove(&pid);
-                if !asked {
+                if !asked || *code != 0 {
                     self.failed.insert((number, instance));
                 }
                 return Some(Event::Ended {
                     address: address(number),
                     pid,
-                    exit: Some(Exit::Code(*code)),
-                    lived: Duration::from_mins(1),
-                    said: vec![],
-                    attached: Some(self.attached(number)),
+                    how: Ended {
+                        exit: Some(Exit::Code(*code)),
+                        lived: Duration::from_mins(1),
+                        said: vec![],
+                        attached: Some(self.attached(number)),
+                    },
                 });
             }
             Happening::Acknowledge(number) => {
@@ -154,6 +168,7 @@ proptest! {
                         let (nic, instance, asked) = world.processes[&pid];
                         prop_assert_eq!(nic, number(address));
                         prop_assert!(!asked, "asked twice");
+                        prop_assert!(world.listening.contains(&pid), "killed by what should have asked it");
                         let still_there = world.nics.get(&nic).is_some_and(|there| there.0 == instance);
                         prop_assert!(ending || !still_there, "asked to end without need");
                         world.processes.insert(pid, (nic, instance, true));
@@ -168,7 +183,10 @@ proptest! {
             for (address, record) in node.machine.records() {
                 let process = record.pid.map(|pid| world.processes.get(&pid));
                 prop_assert!(process.is_none_or(|process| process.is_some()), "a process that does not live");
-                prop_assert_eq!(record.state == State::Stopping, process.flatten().is_some_and(|process| process.2));
+                let held_back = node.machine.held_back().any(|(_, pid)| Some(pid) == record.pid);
+                let asked = process.flatten().is_some_and(|process| process.2);
+                prop_assert!(!(held_back && asked), "to be asked again");
+                prop_assert_eq!(record.state == State::Stopping, held_back || asked);
                 prop_assert_eq!(record.address, address);
             }
             for (pid, (nic, ..)) in &world.processes {
