@@ -14,12 +14,15 @@ mod content;
 mod delay;
 mod device;
 mod events;
+mod firmware;
+mod holders;
 mod inventory;
 mod look;
 mod looker;
 mod node;
 mod publisher;
 mod retry_handler;
+mod search;
 mod seen;
 mod seldom;
 mod services;
@@ -51,7 +54,7 @@ pub struct Config {
     pub root: Root,
     /// Time between two looks.
     pub interval: Duration,
-    /// Time after which a report is written although nothing changed.
+    /// Time after which a report is written although nothing changed; its list of open files is no older either.
     pub heartbeat: Duration,
     /// What is expected of the NICs' retry handlers.
     pub retry_handler: Expectation,
@@ -86,9 +89,9 @@ pub async fn run(config: Config, client: kube::Client, shutdown: CancellationTok
     tasks.spawn(node::follow(nodes.clone(), config.node.clone(), view_sender));
     tasks.spawn(inventory::follow(devices.clone(), config.node.clone(), event_sender));
     let root = config.root.clone();
-    let mut remembered = look::Remembered::default();
+    let mut remembered = look::Remembered::new(config.heartbeat);
     let looker = Looker { interval: config.interval, view: view.clone(), looks: look_sender };
-    tasks.spawn(looker.run(move |view| Look::take(&root, &mut remembered, view.may_unload())));
+    tasks.spawn(looker.run(move |view| Look::take(&root, &mut remembered, view)));
     tasks.spawn(publisher::run(nodes, config.node.clone(), config.heartbeat, looks.clone()));
     tasks.spawn(inventory::run(devices, config.node.clone(), config.retry_handler, device_events, looks));
     tokio::select! {

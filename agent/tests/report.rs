@@ -270,16 +270,88 @@ async fn users_of_the_device_that_are_not_found_are_not_nobody() {
 async fn an_api_server_that_was_away_gets_the_latest() {
     let agent = Agent::started().await;
     agent.server.set_down(true);
+    agent.tree.add("cxi1", "0000:c2:00.0");
     agent.tree.open(4321, "cxi0");
     sleep(A_WHILE).await;
-    agent.tree.open(4322, "cxi0");
+    agent.tree.open(4322, "cxi1");
     sleep(A_WHILE).await;
     let before = agent.server.writes().len();
     agent.server.set_down(false);
     agent
         .until("both", SOON, |agent| agent.report()["openFiles"].as_array().is_some_and(|files| files.len() == 2))
         .await;
-    assert_eq!(agent.writes_after(before), ["apply status cxinodes/n1"]);
+    let reports = agent.writes_after(before).iter().filter(|write| *write == "apply status cxinodes/n1").count();
+    assert_eq!(reports, 1);
+}
+
+#[tokio::test]
+async fn what_others_write_into_a_device_is_put_right_and_not_for_ever() {
+    let agent = Agent::started().await;
+    let status = agent.device().unwrap()["status"].clone();
+    let before = agent.server.writes().len();
+    agent.server.edit("cxidevices", "n1-cxi0", |device| device["status"]["linkState"] = "down".into());
+    agent.until("its own status again", PROMPT, |agent| agent.device().unwrap()["status"] == status).await;
+    agent
+        .server
+        .edit("cxidevices", "n1-cxi0", |device| device["metadata"]["labels"]["cxi.hpe.com/device"] = "x".into());
+    let label = |agent: &Agent| agent.device().unwrap()["metadata"]["labels"]["cxi.hpe.com/device"].clone();
+    agent.until("its label again", PROMPT, |agent| label(agent) == "cxi0").await;
+    // What nobody changed it leaves alone, its own writes included.
+    agent.is_silent().await;
+    let (apply, status) = ("apply cxidevices/n1-cxi0", "apply status cxidevices/n1-cxi0");
+    assert_eq!(agent.writes_after(before), [status, apply, status]);
+}
+
+#[tokio::test]
+async fn a_nic_that_is_being_flashed_keeps_no_report() {
+    let mut agent = Agent::new().await;
+    // Reading a version takes until the flash is over.
+    let version = agent.tree.path(&format!("sys/devices/{ADDRESS}/uc/qspi_blob_version"));
+    fs::remove_file(&version).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&version).status().unwrap().success());
+    agent.start();
+    agent.until("a report", SOON, |agent| agent.sequence() == 1).await;
+    let health = |agent: &Agent| agent.device().map(|device| device["status"]["health"].clone()).unwrap_or_default();
+    agent.until("it is said", SOON, |agent| health(agent)["status"] == "Degraded").await;
+    let message = health(&agent)["message"].as_str().unwrap().to_owned();
+    assert!(message.ends_with("/cxi0/device/uc: cannot be read: timed out"), "{message}");
+    agent.tree.open(4321, "cxi0");
+    agent.until("the report goes on", PROMPT, |agent| agent.report()["openFiles"].is_array()).await;
+    tokio::task::spawn_blocking(move || fs::write(version, "2.1.6\n")).await.unwrap().unwrap();
+    agent.until("the flash is over", PROMPT, |agent| health(agent) == json!({"status": "Healthy"})).await;
+    assert_eq!(agent.device().unwrap()["status"]["firmware"], json!({"qspi_blob_version": "2.1.6"}));
+}
+
+#[tokio::test]
+async fn processes_are_searched_when_that_can_matter() {
+    let mut agent = Agent::new().await;
+    agent.heartbeat = Duration::from_secs(4);
+    let resting = "2026-01-01T00:00:07Z";
+    agent.enter("Waiting", resting);
+    agent.start();
+    agent.until("the answer", SOON, |agent| agent.report()["acknowledged"] == resting).await;
+    // Whoever searches now fails.
+    agent.tree.write("proc/77/fd", "");
+    sleep(agent.heartbeat).await;
+    agent.tree.write(&format!("sys/devices/{ADDRESS}/properties/link"), "0\n");
+    agent.until("a look without a search", PROMPT, |agent| agent.report()["devices"][0]["link"] == "down").await;
+    fs::remove_dir_all(agent.tree.path("proc/77")).unwrap();
+
+    // The driver counts one more.
+    let pids = |agent: &Agent| agent.report()["openFiles"].as_array().map_or(0, Vec::len);
+    agent.tree.open(4321, "cxi0");
+    agent.tree.load(&[("cxi_ss1", 1, "cxi_user,"), ("cxi_user", 1, "-")]);
+    agent.until("the search", PROMPT, |agent| pids(agent) == 1).await;
+    // It counts as many as before, and the heartbeat brings the news.
+    agent.tree.open(4322, "cxi1");
+    agent.until("another search", agent.heartbeat + PROMPT, |agent| pids(agent) == 2).await;
+
+    // Once the node is closed every look searches.
+    let closing = "2026-01-01T00:00:08Z";
+    agent.enter("Closing", closing);
+    agent.until("the answer", PROMPT, |agent| agent.report()["acknowledged"] == closing).await;
+    agent.tree.close(4322);
+    agent.until("the news", PROMPT, |agent| pids(agent) == 1).await;
 }
 
 #[tokio::test]

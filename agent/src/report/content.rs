@@ -4,26 +4,27 @@ use std::collections::BTreeMap;
 
 use cxi_api::Timestamp;
 use cxi_api::node_report::{self, LoadedModule, NodeReport, OpenFile};
-use cxi_hardware::{Link, StackModule};
+use cxi_hardware::{Link, StackModule, retry_handler::State};
 
+use crate::report::holders;
 use crate::report::look::Look;
 use crate::report::node::Known;
 use crate::report::seen::SeenNic;
 
 /// The report of `look`, which was begun when `known` was known of the CXINode.
 ///
-/// It acknowledges nothing when the devices are in use by somebody whom the look did not find: its list of open files
-/// is then no answer to any phase.
+/// It acknowledges nothing when the devices are in use by somebody whom the look did not find, or when it did not look for
+/// them: its list of open files is then no answer to any phase.
 pub(super) fn report(look: &Look, known: &Known, observed_at: Timestamp, sequence: i64) -> NodeReport {
     NodeReport {
         kernel: look.boot.kernel.clone(),
         boot_id: look.boot.boot_id.clone(),
         observed_at,
         sequence,
-        acknowledged: known.since.filter(|_| !look.misses_somebody()),
+        acknowledged: known.since.filter(|_| look.open_files.is_some() && !look.misses_somebody()),
         modules: look.stack.modules.iter().map(module).collect(),
         driver_version: driver_version(look, known),
-        open_files: look.open_files.iter().map(open_file).collect(),
+        open_files: holders::named(look.open_files.as_deref().unwrap_or_default()).map(open_file).collect(),
         devices: look.nics.values().map(nic).collect(),
     }
 }
@@ -70,7 +71,21 @@ fn open_file(file: &cxi_hardware::OpenFile) -> OpenFile {
 }
 
 fn nic(nic: &SeenNic) -> node_report::Nic {
-    node_report::Nic { name: nic.nic.name.to_string(), pci_address: nic.nic.address.to_string(), link: link(nic) }
+    node_report::Nic {
+        name: nic.nic.name.to_string(),
+        pci_address: nic.nic.address.to_string(),
+        link: link(nic),
+        retry_handler_failed: retry_handler_failed(nic),
+    }
+}
+
+/// What the supervisor says of a retry handler that ended unasked: how it ended, and the first line of why.
+fn retry_handler_failed(nic: &SeenNic) -> Option<String> {
+    let record = nic.retry_handler.record.as_ref().filter(|record| record.state == State::Failed)?;
+    let exit = record.exit.map(|exit| format!("it ended {exit}"));
+    let why = record.message.as_deref().and_then(|message| message.lines().next()).map(str::to_owned);
+    let parts: Vec<String> = exit.into_iter().chain(why).collect();
+    Some(if parts.is_empty() { "it ended unasked".to_owned() } else { parts.join(": ") })
 }
 
 #[cfg(test)]
@@ -88,7 +103,7 @@ mod tests {
         Look {
             boot: Boot { kernel: "k".into(), boot_id: "b".into() },
             stack: Stack { modules: modules.iter().map(module).collect() },
-            open_files: vec![],
+            open_files: Some(vec![]),
             nics: BTreeMap::new(),
             unidentified: vec![],
             problems: vec![],
@@ -122,5 +137,8 @@ mod tests {
         assert_eq!(acknowledged(&look), known.since);
         look.stack.modules[0].module.references = 1;
         assert_eq!(acknowledged(&look), None);
+        look.stack.modules[0].module.references = 0;
+        look.open_files = None;
+        assert_eq!(acknowledged(&look), None, "nobody was looked for");
     }
 }

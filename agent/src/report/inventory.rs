@@ -35,6 +35,8 @@ struct Content {
 #[derive(Clone, Debug)]
 struct Stored {
     uid: String,
+    /// `resourceVersion` of what was seen of it last, in an event or in the answer to an own write.
+    version: String,
     content: Content,
 }
 
@@ -83,7 +85,7 @@ pub(super) async fn run(
     let mut delay = Delay::default();
     loop {
         while let Ok(event) = events.try_recv() {
-            inventory.learn(event);
+            let _ = inventory.learn(event);
         }
         let taken = looks.borrow_and_update().clone();
         if let Some(taken) = taken.filter(|_| inventory.synced) {
@@ -100,19 +102,26 @@ pub(super) async fn run(
                 }
             }
         }
-        // A failed step is repeated with the next look or event; looks come every moment.
-        tokio::select! {
-            changed = looks.changed() => if changed.is_err() { return },
-            event = events.recv() => match event {
-                Some(event) => inventory.learn(event),
-                None => return,
-            },
+        // A failed step is repeated with the next look; looks come every moment. So is one that others undid, and not at once:
+        // somebody else may go on undoing it.
+        loop {
+            tokio::select! {
+                changed = looks.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                event = events.recv() => match event {
+                    Some(event) => if inventory.learn(event) { break },
+                    None => return,
+                },
+            }
         }
     }
 }
 
 impl Inventory {
-    fn learn(&mut self, event: Event<DynamicObject>) {
+    /// Whether this is news that should not wait for the next look.
+    fn learn(&mut self, event: Event<DynamicObject>) -> bool {
         match event {
             Event::Init => self.listing.clear(),
             Event::InitApply(object) => {
@@ -123,22 +132,27 @@ impl Inventory {
             Event::InitDone => {
                 self.stored.retain(|name, _| self.listing.contains(name));
                 self.synced = true;
+                return true;
             }
             Event::Delete(object) => {
                 let name = object.metadata.name.unwrap_or_default();
                 // An event about an earlier one of the same name says nothing about this one.
                 if self.stored.get(&name).is_some_and(|stored| Some(&stored.uid) == object.metadata.uid.as_ref()) {
                     self.stored.remove(&name);
+                    return true;
                 }
             }
         }
+        false
     }
 
-    /// What this process wrote it knows better than an event, which may be older.
+    /// What this process wrote it knows better than an event that is older, or is of that write. A later event tells of what
+    /// somebody else wrote, which is compared with what should be there.
     fn insert(&mut self, object: DynamicObject) {
         let Some(stored) = Stored::read(&object) else { return };
         let name = object.metadata.name.unwrap_or_default();
-        if self.stored.get(&name).is_none_or(|known| known.uid != stored.uid) {
+        let is_known = |known: &Stored| known.uid == stored.uid && !is_later(&stored.version, &known.version);
+        if !self.stored.get(&name).is_some_and(is_known) {
             self.stored.insert(name, stored);
         }
     }
@@ -192,7 +206,8 @@ impl Inventory {
         match answer("update", name, api.patch_status(name, &parameters, &patch)).await {
             Ok(object) => {
                 let uid = object.metadata.uid.unwrap_or_default();
-                self.stored.insert(name.to_owned(), Stored { uid, content: wanted });
+                let version = object.metadata.resource_version.unwrap_or_default();
+                self.stored.insert(name.to_owned(), Stored { uid, version, content: wanted });
                 Ok(())
             }
             Err(error) => {
@@ -268,6 +283,47 @@ impl Stored {
             labels: [NODE_LABEL, DEVICE_LABEL].map(|key| label(key).unwrap_or_default()),
             status,
         };
-        Some(Self { uid: object.metadata.uid.clone()?, content })
+        let version = object.metadata.resource_version.clone().unwrap_or_default();
+        Some(Self { uid: object.metadata.uid.clone()?, version, content })
+    }
+}
+
+/// Whether `version` is later than `known`. Both are numbers that grow in every API server that keeps its objects in etcd;
+/// elsewhere another one counts as later, which costs a write that changes nothing.
+fn is_later(version: &str, known: &str) -> bool {
+    match (version.parse::<u128>(), known.parse::<u128>()) {
+        (Ok(version), Ok(known)) => version > known,
+        _ => version != known,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(version: &str, device: &str) -> DynamicObject {
+        let object = json!({
+            "apiVersion": "cxi.hpe.com/v1", "kind": "CXIDevice",
+            "metadata": {"name": "n-cxi0", "uid": "u", "resourceVersion": version, "labels": {DEVICE_LABEL: device}},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn only_an_event_after_the_own_write_tells_what_is_there() {
+        let mut inventory = Inventory::default();
+        inventory.stored.insert("n-cxi0".into(), Stored::read(&object("90", "own")).unwrap());
+        for (version, device, known) in [
+            ("89", "old", "own"),
+            // As text this would be later.
+            ("9", "older", "own"),
+            ("90", "the same", "own"),
+            ("100", "foreign", "foreign"),
+            ("opaque", "another", "another"),
+            ("opaque", "the same", "another"),
+        ] {
+            assert!(!inventory.learn(Event::Apply(object(version, device))), "it waits for the next look");
+            assert_eq!(inventory.stored["n-cxi0"].content.labels[1], known, "{version}");
+        }
     }
 }

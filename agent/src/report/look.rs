@@ -1,14 +1,17 @@
 //! One look at the node.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cxi_hardware::{
     AttributeError, Boot, Firmware, NicDetails, OpenFile, OpenFilesError, PciAddress, Root, ScanError, Stack,
-    StackError, open_files, scan,
+    StackError, scan,
 };
 
+use crate::report::firmware::FirmwareCache;
+use crate::report::node::NodeView;
 use crate::report::retry_handler::StatisticsCache;
+use crate::report::search::Search;
 use crate::report::seen::{SeenNic, SeenRetryHandler};
 use crate::report::seldom::Seldom;
 use crate::report::services::{self, SeenServices};
@@ -20,8 +23,8 @@ pub struct Look {
     pub boot: Boot,
     /// Loaded modules.
     pub stack: Stack,
-    /// Who has a device open.
-    pub open_files: Vec<OpenFile>,
+    /// Who has a device open; `None` when nobody asks for that.
+    pub open_files: Option<Vec<OpenFile>>,
     /// NICs by PCI address.
     pub nics: BTreeMap<PciAddress, SeenNic>,
     /// Names of class devices that are there and cannot be identified.
@@ -31,12 +34,24 @@ pub struct Look {
 }
 
 /// What one look needs of those before it.
-#[derive(Debug, Default)]
-pub struct Remembered {
-    /// Changes only when somebody flashes the NIC, and reading it may ask its microcontroller.
-    firmware: Seldom<Firmware>,
+#[derive(Debug)]
+pub(super) struct Remembered {
+    open_files: Search,
+    firmware: FirmwareCache,
     services: Seldom<SeenServices>,
     statistics: StatisticsCache,
+}
+
+impl Remembered {
+    /// Nothing yet. Later no list of open files is older than `oldest`.
+    pub(super) fn new(oldest: Duration) -> Self {
+        Self {
+            open_files: Search::new(oldest),
+            firmware: FirmwareCache::default(),
+            services: Seldom::default(),
+            statistics: StatisticsCache::default(),
+        }
+    }
 }
 
 /// A part of the node could not be looked at, so that nothing may be said of it.
@@ -57,17 +72,18 @@ pub enum LookError {
 }
 
 impl Look {
-    /// Looks at the node under `root`. May wait for the driver as long as that takes. Where the driver may be unloaded
-    /// meanwhile (`unloads`), nothing is looked at that would keep it for a moment.
+    /// Looks at the node under `root`, for a CXINode of which `view` is known. May wait for the driver as long as that takes.
+    /// Where the driver may be unloaded meanwhile, nothing is looked at that would keep it for a moment.
     ///
     /// # Errors
     /// When something could not be looked at as a whole; a single attribute that cannot be read is a problem in the
     /// look.
-    pub fn take(root: &Root, remembered: &mut Remembered, unloads: bool) -> Result<Self, LookError> {
+    pub(super) fn take(root: &Root, remembered: &mut Remembered, view: &NodeView) -> Result<Self, LookError> {
+        let now = Instant::now();
         let boot = Boot::read(root).map_err(LookError::Boot)?;
         let mut stack = Stack::read(root)?;
-        let open_files = open_files(root)?;
-        if open_files.is_empty() && stack.references_to_devices() > 0 {
+        let open_files = remembered.open_files.look(root, view, stack.references_to_devices(), now)?;
+        if open_files.as_ref().is_some_and(Vec::is_empty) && stack.references_to_devices() > 0 {
             // Closed between the two.
             stack = Stack::read(root)?;
         }
@@ -80,16 +96,15 @@ impl Look {
             unidentified: scan.unidentified.iter().map(|entry| entry.name.clone()).collect(),
             problems: scan.unidentified.into_iter().map(|entry| entry.reason).collect(),
         };
-        let now = Instant::now();
         // Of two NICs that name one address the later in the list is the younger; the other is on its way out.
         for nic in scan.nics {
             let Some(details) = NicDetails::read(root, &nic) else { continue };
-            let Some(firmware) = remembered.firmware.read(&nic, now, || Firmware::read(root, &nic)) else { continue };
-            let Some(services) = services::read(&mut remembered.services, root, &nic, now, unloads) else { continue };
-            let seen = SeenNic { nic, details, firmware, services, retry_handler: SeenRetryHandler::default() };
-            look.nics.insert(seen.nic.address, seen);
+            let services = services::read(&mut remembered.services, root, &nic, now, view.may_unload());
+            let Some(services) = services else { continue };
+            let (firmware, retry_handler) = (Firmware::default(), SeenRetryHandler::default());
+            look.nics.insert(nic.address, SeenNic { nic, details, firmware, services, retry_handler });
         }
-        remembered.firmware.keep(&look.nics);
+        remembered.firmware.look_at(root, &mut look.nics, now);
         remembered.services.keep(&look.nics);
         remembered.statistics.look_at(root, &look.boot, &mut look.nics, now);
         look.problems.extend(look.nics.values().flat_map(SeenNic::problems).cloned());
@@ -100,6 +115,6 @@ impl Look {
     /// Whether somebody uses the devices whom this look did not find: a mapping without an open file, a process in a
     /// part of the system that cannot be seen. Then its list of open files is no proof that nobody has one.
     pub fn misses_somebody(&self) -> bool {
-        self.open_files.is_empty() && self.stack.references_to_devices() > 0
+        self.open_files.as_ref().is_some_and(Vec::is_empty) && self.stack.references_to_devices() > 0
     }
 }

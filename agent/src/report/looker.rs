@@ -142,7 +142,7 @@ mod tests {
         Look {
             boot: Boot { kernel: String::new(), boot_id: String::new() },
             stack: Stack::default(),
-            open_files: vec![],
+            open_files: Some(vec![]),
             nics: BTreeMap::new(),
             unidentified: vec![],
             problems: vec![],

@@ -69,6 +69,19 @@ impl NodeView {
             Self::Present(_) | Self::Unknown | Self::Absent => true,
         }
     }
+
+    /// Whether the operator goes by who has a device open now. It does from the moment at which the node is closed until it is in
+    /// service again; in the phases before, in which jobs run for hours, and in the one in which nothing happens it does not.
+    pub(super) fn rests_on_holders(&self) -> bool {
+        match self {
+            Self::Present(Known { phase: Some(phase), .. }) => {
+                let resting = [Phase::UpToDate, Phase::Pending, Phase::Admitted, Phase::Waiting, Phase::Quarantined];
+                !resting.contains(phase)
+            }
+            Self::Present(Known { phase: None, since, .. }) => since.is_some(),
+            Self::Unknown | Self::Absent => false,
+        }
+    }
 }
 
 /// Publishes what is known of the CXINode `node`; ends only when nobody listens any more. Only the fields needed are
@@ -159,5 +172,19 @@ mod tests {
         assert_eq!(kept, ["UpToDate", "Pending", "Admitted", "Waiting"]);
         assert!(!keeps("PhaseOfTheFuture"));
         assert!(NodeView::Unknown.may_unload() && NodeView::Absent.may_unload());
+    }
+
+    #[test]
+    fn holders_matter_from_the_closing_until_the_node_is_in_service() {
+        let rests = |rollout: Value| NodeView::Present(read(&json!({"rollout": rollout}))).rests_on_holders();
+        let since = "2026-01-01T00:00:00Z";
+        let phases = Phase::ALL.iter().map(Phase::to_string);
+        let matter: Vec<_> = phases.filter(|phase| rests(json!({"phase": phase, "since": since}))).collect();
+        let expected =
+            ["Closing", "Evicting", "Quiesced", "Unloading", "Loading", "Verifying", "Returning", "RollingBack"];
+        assert_eq!(matter, expected);
+        assert!(rests(json!({"phase": "PhaseOfTheFuture", "since": since})));
+        assert!(!rests(json!(null)), "nothing is asked");
+        assert!(!NodeView::Unknown.rests_on_holders() && !NodeView::Absent.rests_on_holders());
     }
 }

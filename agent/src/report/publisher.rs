@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::report::content;
 use crate::report::delay::{Delay, REQUEST_LIMIT};
+use crate::report::holders::is_news;
 use crate::report::looker::Taken;
 use crate::report::node::{Known, NodeView};
 
@@ -87,7 +88,9 @@ fn known(taken: &Taken) -> Option<&Known> {
 }
 
 fn is_due(written: Option<&Written>, uid: &str, content: &NodeReport, heartbeat: Duration) -> bool {
-    written.is_none_or(|written| written.uid != uid || written.content != *content || written.at.elapsed() >= heartbeat)
+    written.is_none_or(|written| {
+        written.uid != uid || is_news(&written.content, content) || written.at.elapsed() >= heartbeat
+    })
 }
 
 /// Writes the status of a CXINode that is there. Nothing is created: the API server creates no object by its status.

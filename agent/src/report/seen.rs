@@ -54,3 +54,35 @@ impl SeenNic {
         .chain(&retry_handler.problems)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use cxi_hardware::{Function, Link, NicName, PciAddress, PciId};
+
+    use super::*;
+
+    /// The NIC with this number, of which nothing is wrong.
+    pub(in crate::report) fn nic(number: u32) -> SeenNic {
+        let address: PciAddress = format!("0000:c{number}:00.0").parse().unwrap();
+        let nic = Nic {
+            name: NicName::new(number),
+            address,
+            id: Ok(PciId { vendor: 0x1590, device: 0x0371 }),
+            function: Ok(Function::Physical),
+            numa_node: Ok(Some(0)),
+            link: Ok(Link::Up),
+            netdev: Ok(None),
+            device_node: Ok(true),
+        };
+        let details = NicDetails {
+            link_speed: Ok(Some(400)),
+            nid: Ok(number),
+            retry_handler: Ok(false),
+            total_vfs: Ok(None),
+            mac: Ok(None),
+            mtu: Ok(None),
+        };
+        let retry_handler = SeenRetryHandler::default();
+        SeenNic { nic, details, firmware: Firmware::default(), services: Ok(None), retry_handler }
+    }
+}
