@@ -1,10 +1,10 @@
 //! Who has a CXI device open, from `/proc/<pid>/fd`.
 //!
 //! Devices are recognised by device number: what has a device's name in any `/dev`, and everything in `/dev` itself. Where
-//! nobody says a number, the name counts. Files elsewhere are never touched, only their names are read: asking a file system
-//! whose server hangs can hang for ever, and not every one knows how to answer from memory. A process that has a device under
-//! a name elsewhere, or mapped without an open file, still counts: it is in the reference count of `cxi_user`, see
-//! [`crate::Stack::references_to_devices`].
+//! nobody says a number, a name in `/dev` itself counts. Files elsewhere are never touched, only their names are read: asking
+//! a file system whose server hangs can hang for ever, and not every one knows how to answer from memory. A process that has
+//! a device under a name elsewhere, or mapped without an open file, still counts: it is in the reference count of `cxi_user`,
+//! see [`crate::Stack::references_to_devices`].
 
 mod search;
 
@@ -176,9 +176,9 @@ mod tests {
         let elsewhere = tree.0.path().join("file");
         fs::write(&elsewhere, "").unwrap();
         // Asking what these are fails, as it does where a file system in user space serves its owner alone.
-        let elsewhere = format!("{}/dev/x", elsewhere.display());
+        let [elsewhere, named] = ["x", "cxi1"].map(|name| format!("{}/dev/{name}", elsewhere.display()));
         assert_ne!(fs::metadata(&elsewhere).unwrap_err().kind(), io::ErrorKind::NotFound);
-        tree.process(20, "app", "/", &["/dev/null/x", &elsewhere, "/dev/null"]);
+        tree.process(20, "app", "/", &["/dev/null/x", &elsewhere, &named, "/dev/null"]);
         assert_eq!(tree.found(), ["process 20 (app) has /dev/cxi7 open, pod \"\""]);
     }
 

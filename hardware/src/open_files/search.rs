@@ -107,14 +107,15 @@ impl<'a> Search<'a> {
 
     /// The device that the open file at `path` is, which is called `target`.
     fn recognise(&self, path: &Path, target: &str) -> Option<NicName> {
-        let named = device(target);
-        if named.is_none() && !target.starts_with("/dev/") {
+        let (named, in_dev) = (device(target), target.starts_with("/dev/"));
+        if named.is_none() && !in_dev {
             return None;
         }
         match Kind::of(path) {
             Kind::Device(number) => self.numbers.get(&number).copied().or(named),
             Kind::Other => None,
-            Kind::Unknown => named,
+            // Anybody can have a file of that name elsewhere.
+            Kind::Unknown => named.filter(|_| in_dev),
         }
     }
 }
