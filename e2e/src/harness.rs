@@ -36,6 +36,9 @@ const WORKER_IMAGE: &str = "kmm-worker:test";
 /// An image with a retry handler.
 pub const RETRY_HANDLER_IMAGE: &str = "registry.example/cxi-retry-handler:test";
 
+/// Another release of it.
+pub const NEWER_RETRY_HANDLER_IMAGE: &str = "registry.example/cxi-retry-handler:newer";
+
 /// Time limits that suit machines on which everything takes a fraction of a second.
 const OPERATOR_ARGS: [&str; 13] = [
     "--look-gap=300ms",
@@ -133,7 +136,8 @@ impl Harness {
         let HarnessOptions { pace, versions, images, agents, operator_args, .. } = options;
         let client = client(plane.kubeconfig()).await?;
         let mut registry = Registry::default();
-        for image in [WORKER_IMAGE, DEVICE_PLUGIN_IMAGE, AGENT_IMAGE, RETRY_HANDLER_IMAGE] {
+        let retry_handlers = [RETRY_HANDLER_IMAGE, NEWER_RETRY_HANDLER_IMAGE];
+        for image in [WORKER_IMAGE, DEVICE_PLUGIN_IMAGE, AGENT_IMAGE].into_iter().chain(retry_handlers) {
             registry.add_other(image);
         }
         for image in &images {

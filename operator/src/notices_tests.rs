@@ -36,7 +36,7 @@ fn world(failed: &[Option<&str>]) -> World {
     });
     let nodes = vec![Arc::new(serde_json::from_value(object).unwrap())];
     let records = vec![Arc::new(serde_json::from_value(record).unwrap())];
-    build(&Snapshot { nodes, records, ..Snapshot::default() }, &Remembered::default(), &Identity::default())
+    build(&Snapshot { records, nodes, ..Snapshot::default() }, &Remembered::default(), &Identity::default())
 }
 
 #[test]

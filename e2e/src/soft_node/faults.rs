@@ -88,6 +88,14 @@ impl SoftCluster {
         self.change(node, |node| node.machine.faults.links_down = versions)
     }
 
+    /// The retry handler of the node's first NIC ended unasked, in these words of the agent; `None` mends it.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn fail_retry_handler(&self, node: &str, how: Option<&str>) -> Result<()> {
+        self.change(node, |node| node.machine.faults.retry_handler = how.map(str::to_owned))
+    }
+
     /// Reboots the machine, into another kernel if given.
     ///
     /// # Errors

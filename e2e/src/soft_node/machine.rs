@@ -29,6 +29,8 @@ pub(crate) struct Faults {
     pub(crate) load: Option<LoadFault>,
     /// Releases with which the links do not come up.
     pub(crate) links_down: BTreeSet<String>,
+    /// How the retry handler of the first NIC ended unasked, if it did.
+    pub(crate) retry_handler: Option<String>,
     /// By how much everything takes longer.
     pub(crate) slowness: u32,
 }

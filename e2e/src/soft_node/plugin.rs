@@ -91,7 +91,7 @@ impl Offer {
         let ids = preferred(&self.published.inventory, &free, &[], wanted).map_err(|error| failed(&error))?;
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         let answer = allocate(&self.published, &ids).map_err(|error| failed(&error))?;
-        let nodes = answer.devices.iter().filter_map(|node| node.host_path.strip_prefix("/dev/"));
+        let nodes = answer.response.devices.iter().filter_map(|node| node.host_path.strip_prefix("/dev/"));
         Ok(Allocation { resource: resource.to_owned(), nodes: nodes.map(str::to_owned).collect(), ids })
     }
 }

@@ -1,6 +1,7 @@
 //! The DaemonSets of a CXIDriver: where their pods run, and that they are gone when it is.
 
 mod modes;
+mod retry_handlers;
 
 use std::collections::BTreeMap;
 

@@ -46,8 +46,8 @@ pub async fn of_a_device(admin: &Client, agent: &Client) -> Result<()> {
     Write::Merge(with_finalizer("n1-cxi0", "example.com/stay")).refused(agent, NO_FINALIZER).await?;
     let add = json!([{ "op": "add", "path": "/metadata/finalizers/-", "value": "example.com/stay" }]);
     Write::Json(cxi("CXIDevice", "n1-cxi0"), add).refused(agent, NO_FINALIZER).await?;
-    let none = json!([{ "op": "remove", "path": "/metadata/finalizers" }]);
-    Write::Json(cxi("CXIDevice", "n1-cxi0"), none).works(agent).await?;
+    let removal = json!([{ "op": "remove", "path": "/metadata/finalizers" }]);
+    Write::Json(cxi("CXIDevice", "n1-cxi0"), removal).works(agent).await?;
 
     for wrong in [owner("CXINode", "n2"), owner("Node", "n1"), owner("CXIDevice", "n1"), owner("CXIDriver", "n1")] {
         Write::Apply(owned(&wrong)).refused(agent, OWN_NODE).await?;

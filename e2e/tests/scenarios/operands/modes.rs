@@ -16,7 +16,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{RETRY, condition, exists, pods, with_retry_handler};
+use super::{condition, exists, pods, retry, with_retry_handler};
 
 /// Where pods ask for sidecars.
 const ASKS: &str = "asks";
@@ -61,7 +61,7 @@ impl Seen {
     async fn look(harness: &Harness) -> Result<Self> {
         let status = harness.driver("cxi").await?.and_then(|driver| driver.status).unwrap_or_default();
         Ok(Self {
-            daemonset: exists(harness, RETRY).await?,
+            daemonset: exists(harness, &retry()).await?,
             pod: pods(harness, "retry-handler").await?.values().any(|(_, _, ready)| *ready),
             gate: harness.node(NODE).await?.labels().contains_key(&services_gate("cxi")),
             injected: is_injected(harness).await?,
