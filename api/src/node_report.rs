@@ -32,7 +32,7 @@ pub struct NodeReport {
     /// The driver release that the build-ids stand for; absent when unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
-    /// Open files of `/dev/cxi*`.
+    /// Open files of `/dev/cxi*`; of each pod one for each device, and of processes outside Kubernetes the first 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub open_files: Vec<OpenFile>,
     /// NICs bound to the driver.

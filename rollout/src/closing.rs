@@ -25,6 +25,9 @@ use crate::{
 /// How long a pod may overstay its grace period before it is called stuck.
 const OVERSTAY: Duration = Duration::from_secs(30);
 
+/// A report that answers nothing after this time is not one from before.
+const STALE: Duration = Duration::from_secs(5);
+
 /// A look that is older than this proves nothing about now.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -270,6 +273,7 @@ fn await_quiet(ctx: &Ctx<'_>, next: &mut Next) {
     let answered = report.filter(|report| answers(report, since));
     if answered.is_none()
         && let Some(holder) = report.and_then(|report| hidden_holder(ctx.node, report))
+        && ctx.due(since, STALE)
     {
         return host_held(ctx, next, &holder);
     }

@@ -110,11 +110,9 @@ pub fn serves(node: &Node) -> bool {
 }
 
 fn check_report(node: &Node, look: &Look, since: Timestamp) -> Result<(), NotQuiet> {
-    let Some(report) = look.report.as_ref() else { return Err(NotQuiet::AgentSilent) };
-    if !answers(report, since) {
-        let hidden = hidden_holder(node, report);
-        return Err(hidden.map_or(NotQuiet::AgentSilent, NotQuiet::Host));
-    }
+    let Some(report) = look.report.as_ref().filter(|report| answers(report, since)) else {
+        return Err(NotQuiet::AgentSilent);
+    };
     host_holder(node, report).map_or(Ok(()), |holder| Err(NotQuiet::Host(holder)))
 }
 

@@ -12,7 +12,7 @@ use cxi_api::{
 use crate::{
     action::{Action, Announcement},
     closing,
-    proof::{NotQuiet, StillLoaded, Unloaded, host_holder, version_labels},
+    proof::{NotQuiet, StillLoaded, Unloaded, hidden_holder, host_holder, version_labels},
     settled,
     step::{Ctx, Next},
     world::{ImageState, PodState},
@@ -59,7 +59,10 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
         Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => {
             closing::look(ctx, next);
             if ctx.due_on_node(since, ctx.settings.unload) {
-                next.quarantine(ctx, "the node agent did not say in time that nobody holds the device");
+                let hidden = ctx.node.report().and_then(|report| hidden_holder(ctx.node, report));
+                let why =
+                    hidden.as_deref().unwrap_or("the node agent did not say in time that nobody holds the device");
+                next.quarantine(ctx, why);
             }
         }
     }

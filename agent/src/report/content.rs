@@ -8,7 +8,7 @@ use cxi_hardware::{Link, StackModule, retry_handler::State};
 
 use crate::report::holders;
 use crate::report::look::Look;
-use crate::report::node::Known;
+use crate::report::node::{ExpectedDriver, Known};
 use crate::report::seen::SeenNic;
 
 /// The report of `look`, which was begun when `known` was known of the CXINode.
@@ -29,13 +29,16 @@ pub(super) fn report(look: &Look, known: &Known, observed_at: Timestamp, sequenc
     }
 }
 
-/// The driver release that is loaded, where the CXINode says what the modules of one are and all of them are loaded.
+/// The driver release that is loaded, where the CXINode says what the modules of one are and all of them are loaded. While
+/// another one comes that is the one before it.
 pub(super) fn driver_version(look: &Look, known: &Known) -> Option<String> {
-    let expected = known.expected.as_ref().filter(|expected| !expected.build_ids.is_empty())?;
     let loaded: BTreeMap<_, _> =
         look.stack.modules.iter().map(|module| (&module.module.name, module.build_id.as_ref())).collect();
-    let all = expected.build_ids.iter().all(|(name, build_id)| loaded.get(name) == Some(&Some(build_id)));
-    expected.driver_version.clone().filter(|_| all)
+    let is_loaded = |expected: &&ExpectedDriver| {
+        let mut modules = expected.build_ids.iter();
+        !expected.build_ids.is_empty() && modules.all(|(name, build_id)| loaded.get(name) == Some(&Some(build_id)))
+    };
+    known.expected.iter().find(is_loaded)?.driver_version.clone()
 }
 
 /// State of the link of `nic`.
@@ -93,7 +96,7 @@ mod tests {
     use cxi_hardware::{Boot, Stack};
 
     use super::*;
-    use crate::report::node::ExpectedDriver;
+    use crate::report::seen::tests::nic as seen;
 
     fn look(modules: &[(&str, Option<&str>)]) -> Look {
         let module = |(name, build_id): &(&str, Option<&str>)| StackModule {
@@ -114,7 +117,7 @@ mod tests {
     fn a_version_needs_every_module_of_its_image() {
         let build_ids = [("cxi_sl".to_owned(), "aa".to_owned()), ("cxi_ss1".to_owned(), "bb".to_owned())].into();
         let expected = ExpectedDriver { driver_version: Some("13.0.0".into()), build_ids };
-        let known = Known { expected: Some(expected), ..Known::default() };
+        let known = Known { expected: vec![ExpectedDriver::default(), expected], ..Known::default() };
         let version = |modules: &[_]| driver_version(&look(modules), &known);
         assert_eq!(version(&[("cxi_sl", Some("aa")), ("cxi_ss1", Some("bb"))]).as_deref(), Some("13.0.0"));
         for modules in [
@@ -125,7 +128,7 @@ mod tests {
         ] {
             assert_eq!(version(modules), None);
         }
-        let foreign = Known { expected: Some(ExpectedDriver::default()), ..Known::default() };
+        let foreign = Known { expected: vec![ExpectedDriver::default()], ..Known::default() };
         assert_eq!(driver_version(&look(&[]), &foreign), None);
     }
 
@@ -140,5 +143,27 @@ mod tests {
         look.stack.modules[0].module.references = 0;
         look.open_files = None;
         assert_eq!(acknowledged(&look), None, "nobody was looked for");
+    }
+
+    #[test]
+    fn how_a_retry_handler_failed_is_one_line() {
+        let failed = |state: &str, exit: serde_json::Value, message: Option<&str>| {
+            let mut nic = seen(0);
+            let record = serde_json::json!({
+                "device": "cxi0", "pciAddress": nic.nic.address.to_string(), "state": state, "exit": exit,
+                "since": "2026-01-01T00:00:00Z", "message": message, "bootID": "b", "instance": 1,
+            });
+            nic.retry_handler.record = Some(serde_json::from_value(record).unwrap());
+            super::nic(&nic).retry_handler_failed
+        };
+        let signal = serde_json::json!({ "signal": 11 });
+        let said = failed("Failed", signal, Some("segmentation fault\nlast line"));
+        assert_eq!(said.as_deref(), Some("it ended by signal 11: segmentation fault"));
+        let null = serde_json::Value::Null;
+        assert_eq!(failed("Failed", null.clone(), None).as_deref(), Some("it ended unasked"));
+        for state in ["Starting", "Running", "Stopping", "Host"] {
+            assert_eq!(failed(state, null.clone(), Some("told")), None, "{state}");
+        }
+        assert_eq!(super::nic(&seen(0)).retry_handler_failed, None);
     }
 }

@@ -32,13 +32,13 @@ pub(super) struct Known {
     pub(super) since: Option<Timestamp>,
     /// `status.rollout.phase`; `None` for one that this agent does not know.
     pub(super) phase: Option<Phase>,
-    /// What the modules of a known driver release are.
-    pub(super) expected: Option<ExpectedDriver>,
+    /// What the modules of known driver releases are: of the one that comes, and of the one before it.
+    pub(super) expected: Vec<ExpectedDriver>,
     /// `status.node.sequence`: of the last report written; 0 before the first.
     pub(super) sequence: i64,
 }
 
-/// The part of `status.rollout.expected` that names a driver release.
+/// The part of `status.rollout.expected` and `previous` that names a driver release.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ExpectedDriver {
@@ -128,7 +128,10 @@ fn known(node: &DynamicObject) -> Known {
         uid: node.metadata.uid.clone().unwrap_or_default(),
         since,
         phase: status("/status/rollout/phase").and_then(|phase| serde_json::from_value(phase).ok()),
-        expected: status("/status/rollout/expected").and_then(|expected| serde_json::from_value(expected).ok()),
+        expected: ["/status/rollout/expected", "/status/rollout/previous"]
+            .into_iter()
+            .filter_map(|of| status(of).and_then(|expected| serde_json::from_value(expected).ok()))
+            .collect(),
         sequence: status("/status/node/sequence").and_then(|sequence| sequence.as_i64()).unwrap_or_default(),
     }
 }
@@ -158,7 +161,7 @@ mod tests {
         assert_eq!(known.since, Some("2026-01-01T00:00:00.5Z".parse().unwrap()));
         assert_eq!(known.sequence, 41);
         assert_eq!(known.phase, None);
-        assert_eq!(known.expected.unwrap().driver_version.as_deref(), Some("13.0.0"));
+        assert_eq!(known.expected[0].driver_version.as_deref(), Some("13.0.0"));
         let nothing = Known { uid: "u".into(), ..Known::default() };
         for status in [json!(null), json!({}), json!({"rollout": null}), json!({"rollout": {"since": "soon"}})] {
             assert_eq!(read(&status), nothing);
