@@ -3,9 +3,9 @@
 //! them. Fails when one of them misses its goal.
 //!
 //! `cargo run --release -p cxi-agent --example bench_agent [SCRAPES]` after `cargo build --release -p cxi-agent`; `CXI_BENCH_PROGRAMS`
-//! names a directory with other builds of them, such as those of an image. The node is a tree in a temporary directory with as
-//! many telemetry files per NIC as the driver has; what is not measured is the time that the hardware takes for a counter
-//! (about 1 µs each, over PCIe).
+//! names a directory with other builds of them, such as those of an image. The node is a tree in a temporary directory with
+//! 2,000 processes, and as many telemetry files per NIC as the driver has; what is not measured is the time that the hardware
+//! takes for a counter (about 1 µs each, over PCIe).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark fails by panicking")]
 #![allow(clippy::print_stdout, reason = "its result")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -32,6 +32,10 @@ use server::Server;
 /// The one that the stand-in for an API server knows.
 const NODE: &str = "n1";
 
+/// When its phases begin: that in which it is in service, and that in which it is emptied.
+const SINCE: &str = "2026-01-01T00:00:00Z";
+const CLOSED: &str = "2026-01-01T00:01:00Z";
+
 /// What 99 of 100 scrapes of all counters on the list may take.
 const SCRAPE: Duration = Duration::from_millis(50);
 
@@ -54,8 +58,14 @@ async fn main() -> ExitCode {
         Err(refused) => return refused,
     };
     let tree = node::node();
+    node::add_processes(&tree);
     let (server, address) = Server::listen().await;
-    server.node(NODE, "2026-01-01T00:00:00Z");
+    server.node(NODE, SINCE);
+    let enter = |phase: &str, since: &str| {
+        let rollout = json!({"driver": "d", "phase": phase, "since": since});
+        server.edit("cxinodes", NODE, |node| node["status"]["rollout"] = rollout);
+    };
+    enter("UpToDate", SINCE);
     let kubeconfig = tree.path("kubeconfig");
     fs::write(&kubeconfig, kubeconfig_for(address)).unwrap();
     let mut goals = Goals::default();
@@ -67,6 +77,10 @@ async fn main() -> ExitCode {
         });
         let ready = report.ready(|| !server.report(NODE).is_null());
         report.row("cxi-agent report", ready, &mut goals);
+        // Every look searches the processes then, which is for minutes.
+        enter("Evicting", CLOSED);
+        report.ready(|| server.report(NODE)["acknowledged"] == CLOSED);
+        report.row("  while a node is emptied", ready, &mut goals);
         drop(report);
         retry_handler(&mut goals);
         exporter(&tree, scrapes, &mut goals);

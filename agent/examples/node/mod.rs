@@ -4,6 +4,9 @@
 #[path = "../../tests/lab/tree.rs"]
 mod tree;
 
+use std::fs;
+use std::os::unix::fs::symlink;
+
 pub use tree::Tree;
 
 /// NICs of the node.
@@ -11,6 +14,26 @@ pub const NICS: usize = 8;
 
 /// Files in `telemetry/` of a Cassini 2.
 pub const FILES: usize = 1922;
+
+/// Processes of a busy node.
+pub const PROCESSES: u32 = 2000;
+
+/// Files that each of them has open.
+pub const OPEN_FILES: u32 = 35;
+
+/// Puts the processes there. None of them has a device open.
+pub fn add_processes(tree: &Tree) {
+    for pid in 1000..1000 + PROCESSES {
+        tree.write(&format!("proc/{pid}/comm"), "worker\n");
+        tree.write(&format!("proc/{pid}/cgroup"), "0::/system.slice/worker.service\n");
+        let files = tree.path(&format!("proc/{pid}/fd"));
+        fs::create_dir(&files).unwrap();
+        for number in 0..OPEN_FILES {
+            let target = if number < 3 { "/dev/null".to_owned() } else { format!("socket:[{pid}{number:02}]") };
+            symlink(target, files.join(number.to_string())).unwrap();
+        }
+    }
+}
 
 /// The node; its files go with it.
 pub fn node() -> Tree {

@@ -17,7 +17,10 @@ use crate::report::seen::SeenNic;
 /// How long what was read is believed: it changes only when somebody flashes the NIC.
 const PERIOD: Duration = Duration::from_mins(1);
 
-/// How long a look waits, for all NICs together.
+/// How long the next NIC waits for one.
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// How long a look waits then, for all NICs together.
 const LIMIT: Duration = Duration::from_millis(500);
 
 /// The firmware of each NIC as it was read last.
@@ -58,22 +61,28 @@ impl FirmwareCache {
         read: &(impl Fn(&Nic) -> Option<Firmware> + Clone + Send + 'static),
     ) {
         self.0.retain(|(address, name), _| nics.get(address).is_some_and(|seen| seen.nic.name == *name));
-        let mut asked = Vec::new();
+        let (mut asked, mut gone) = (Vec::new(), Vec::new());
         for seen in nics.values() {
             let known = self.0.entry(key(&seen.nic)).or_default();
             // It may have come back meanwhile.
             known.wait(Instant::now());
             if known.reading.is_none() && known.is_due(now) {
                 known.reading = start(&seen.nic, now, read.clone());
-                asked.push(key(&seen.nic));
+                // One after the other where that takes no time: many threads at once take memory that stays.
+                if known.wait(Instant::now() + MOMENT) {
+                    asked.push(key(&seen.nic));
+                } else {
+                    gone.push(seen.nic.address);
+                }
             }
         }
         let until = Instant::now() + LIMIT;
         for key in asked {
             if self.0.get_mut(&key).is_some_and(|known| !known.wait(until)) {
-                nics.remove(&key.0);
+                gone.push(key.0);
             }
         }
+        nics.retain(|address, _| !gone.contains(address));
         for seen in nics.values_mut() {
             let read = self.0.get(&key(&seen.nic)).and_then(|known| known.read.as_ref());
             seen.firmware = read.map_or_else(|| not_yet(root, seen.nic.name), |(_, firmware)| firmware.clone());
