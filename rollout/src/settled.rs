@@ -21,7 +21,8 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let wanted = ctx.wanted.clone();
     if next.record.revision.is_some() {
-        if evidence_gone(ctx, &next.record) {
+        // A node that rests offers what it has: otherwise somebody edited its record in the middle of a transaction.
+        if evidence_gone(ctx, &next.record) || next.record.advertise != Advertise::All {
             let revision = next.record.revision.take();
             return reverify(ctx, next, revision);
         }

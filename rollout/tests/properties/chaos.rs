@@ -89,6 +89,9 @@ fn happen(sim: &mut Sim, event: Event) {
     let version = |version: u8| VERSIONS[usize::from(version)].to_owned();
     match event {
         Event::Upgrade(to) => sim.edit(|spec| spec.version = version(to)),
+        Event::RetryHandler(number) => {
+            sim.edit(|spec| spec.retry_handler.image = Some(format!("registry/cxi-rh:{number}")));
+        }
         Event::Pause => sim.edit(|spec| spec.paused = !spec.paused),
         Event::Budget(number) => {
             sim.edit(|spec| spec.update_strategy.max_unavailable = IntOrString::Int(number.into()));

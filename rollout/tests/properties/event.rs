@@ -7,6 +7,8 @@ use proptest::prelude::*;
 pub enum Event {
     /// The spec asks for another release.
     Upgrade(u8),
+    /// It asks for another retry handler.
+    RetryHandler(u8),
     Pause,
     Budget(u8),
     Job {
@@ -83,6 +85,7 @@ impl Arbitrary for Event {
         let version = || 0u8..3;
         prop_oneof![
             4 => version().prop_map(Self::Upgrade),
+            2 => version().prop_map(Self::RetryHandler),
             1 => Just(Self::Pause),
             1 => (0u8..4).prop_map(Self::Budget),
             3 => (node(), any::<bool>(), 0u16..300).prop_map(|(node, stubborn, runtime)| Self::Job { node, stubborn, runtime }),

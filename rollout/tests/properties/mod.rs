@@ -63,3 +63,17 @@ fn a_node_that_must_be_repaired_counts_before_the_budget_is_given_away() {
     ];
     chaos::run(5, 1_379_670_787_955_004_096, 1, &events);
 }
+
+/// What the dice found once: a record edited to `UpToDate` while the node is closed for another retry handler. The driver is the one that
+/// is wanted and nothing is outdated any more, so nobody came to open the node again.
+#[test]
+fn a_node_that_is_edited_to_rest_while_it_is_closed_is_verified_and_offers_again() {
+    let events = [
+        (4, Event::RetryHandler(0)),
+        (20, Event::Ready(0)),
+        (23, Event::HandLabel { node: 2, version: 1 }),
+        (34, Event::Reboot { node: 1, kernel: 1 }),
+        (15, Event::Forge { node: 0, phase: 0 }),
+    ];
+    chaos::run(5, 8_485_583_332_603_192_778, 2, &events);
+}
