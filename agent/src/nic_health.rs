@@ -57,9 +57,9 @@ pub(crate) fn judge(nic: &Nic, retry_handler: RetryHandler<'_>) -> Health {
         (Ok(false), _, _) => Health::Unusable("device node is missing".to_owned()),
         (_, Ok(Link::Down), _) => Health::Unusable("link is down".to_owned()),
         (_, _, Ok(Some(obstacle))) => Health::Unusable(obstacle),
-        (Err(error), _, _) | (_, Err(error), _) => Health::Unknown(error.clone()),
+        (Err(error), _, _) => Health::Unknown(error.clone()),
         (_, _, Err(error)) => Health::Unknown(error),
-        (Ok(true), Ok(Link::Up), Ok(None)) => Health::Usable,
+        (Ok(true), _, Ok(None)) => nic.link_error().map_or(Health::Usable, |error| Health::Unknown(error.clone())),
     }
 }
 
@@ -163,5 +163,15 @@ mod tests {
         assert_eq!(judged(&no_node, Some(&failed)), Health::Unusable("device node is missing".into()));
         let down = Nic { device_node: Err(broken()), link: Ok(Link::Down), ..nic() };
         assert_eq!(judged(&down, None), Health::Unusable("link is down".into()));
+    }
+
+    #[test]
+    fn nobody_tells_the_link_of_a_virtual_function_in_a_virtual_machine() {
+        let missing = AttributeError { kind: AttributeErrorKind::Missing, ..broken() };
+        let with = |function, link: AttributeError| Nic { function: Ok(function), link: Err(link), ..nic() };
+        let judged = |nic: &Nic| judged(nic, &Ok(true), None, Expectation::Ignore);
+        assert_eq!(judged(&with(Function::Virtual, missing.clone())), Health::Usable);
+        assert_eq!(judged(&with(Function::Physical, missing.clone())), Health::Unknown(missing));
+        assert_eq!(judged(&with(Function::Virtual, broken())), Health::Unknown(broken()));
     }
 }

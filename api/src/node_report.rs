@@ -83,6 +83,9 @@ pub struct Nic {
     pub pci_address: String,
     /// Whether the link is up.
     pub link: Link,
+    /// Whether it is a virtual function. Inside a virtual machine nothing tells the link of one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub virtual_function: bool,
     /// How the NIC's retry handler ended although nobody asked it to, in one line; absent while none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_handler_failed: Option<String>,
@@ -102,6 +105,13 @@ pub enum Link {
 
 /// What every loaded driver has at least: the NICs, and their devices for programs.
 pub const DRIVER_MODULES: [&str; 2] = ["cxi_ss1", "cxi_user"];
+
+impl Nic {
+    /// Whether the link is up, as far as anything can tell: nobody ever learns it of a virtual function in a virtual machine.
+    pub fn is_linked(&self) -> bool {
+        self.link == Link::Up || self.virtual_function && self.link == Link::Unknown
+    }
+}
 
 impl NodeReport {
     /// Which of [`DRIVER_MODULES`] are not loaded: with none missing, a driver is there.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use cxi_hardware::{AttributeError, AttributeErrorKind, Function, Link, Nic, NicName, PciAddress, Scan};
+use cxi_hardware::{AttributeError, Link, Nic, NicName, PciAddress, Scan};
 
 /// NICs by PCI address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,17 +74,12 @@ impl Inventory {
 impl From<&Nic> for OfferedNic {
     fn from(nic: &Nic) -> Self {
         // The node first: without it there is nothing to hand out, whatever the link says.
-        let health = match (&nic.device_node, &nic.link) {
-            (Ok(false), _) => Err(Unhealthy::NoDeviceNode),
-            (Ok(true), Ok(Link::Up)) => Ok(()),
-            (Ok(true), Ok(Link::Down)) => Err(Unhealthy::LinkDown),
-            // Inside a virtual machine nobody ever says how the link is, and nothing else could make it healthy.
-            (Ok(true), Err(AttributeError { kind: AttributeErrorKind::Missing, .. }))
-                if nic.function == Ok(Function::Virtual) =>
-            {
-                Ok(())
-            }
-            (Err(error), _) | (_, Err(error)) => Err(Unhealthy::Unknown(error.clone())),
+        let health = match (&nic.device_node, &nic.link, nic.link_error()) {
+            (Ok(false), _, _) => Err(Unhealthy::NoDeviceNode),
+            (Ok(true), Ok(Link::Down), _) => Err(Unhealthy::LinkDown),
+            (Err(error), _, _) | (_, _, Some(error)) => Err(Unhealthy::Unknown(error.clone())),
+            // Up, or nothing ever tells.
+            (Ok(true), _, None) => Ok(()),
         };
         Self { name: nic.name, numa_node: nic.numa_node.clone().ok().flatten(), health }
     }
@@ -92,7 +87,7 @@ impl From<&Nic> for OfferedNic {
 
 #[cfg(test)]
 mod tests {
-    use cxi_hardware::PciId;
+    use cxi_hardware::{AttributeErrorKind, Function, PciId};
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{AttributeError, PciAddress, PciId};
+use crate::{AttributeError, AttributeErrorKind, PciAddress, PciId};
 
 /// What a scan found out about one NIC. Attributes that could not be read carry the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,17 @@ pub struct Nic {
     pub netdev: Result<Option<String>, AttributeError>,
     /// Whether the root's device node is there.
     pub device_node: Result<bool, AttributeError>,
+}
+
+impl Nic {
+    /// What is wrong with the state of the link, if it cannot be read; `None` also for a virtual function in a virtual machine, of
+    /// which nobody ever tells it.
+    pub fn link_error(&self) -> Option<&AttributeError> {
+        let untold = |error: &AttributeError| {
+            self.function == Ok(Function::Virtual) && error.kind == AttributeErrorKind::Missing
+        };
+        self.link.as_ref().err().filter(|error| !untold(error))
+    }
 }
 
 /// State of the physical link, from `properties/link`.

@@ -7,7 +7,7 @@ use cxi_api::{
     NodeRollout, Phase, Reason, RevisionId,
     driver_status::{InFlight, Rollout},
     names::{UPGRADE_LABEL, device_plugin_gate},
-    node_report::Link,
+    node_report::Nic,
     strategy::UpdateType,
 };
 
@@ -298,7 +298,7 @@ fn stake(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> Stake {
     if is_in_service(scope, node, record) {
         return Stake::Service { counted: false };
     }
-    let link_is_up = || node.report().is_some_and(|report| report.devices.iter().any(|nic| nic.link == Link::Up));
+    let link_is_up = || node.report().is_some_and(|report| report.devices.iter().any(Nic::is_linked));
     if rests_open(scope, node, record) && link_is_up() {
         return Stake::Service { counted: true };
     }

@@ -7,7 +7,6 @@ use cxi_api::{
     Advertise, Phase, Reason,
     names::Role,
     node::{Cause, EvictionRecord, Snapshot},
-    node_report::Link,
     strategy::{DrainPolicy, OnTimeout},
 };
 
@@ -58,7 +57,7 @@ pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
                     links_up: report
                         .devices
                         .iter()
-                        .filter(|nic| nic.link == Link::Up)
+                        .filter(|nic| nic.is_linked())
                         .map(|nic| nic.pci_address.clone())
                         .collect(),
                     build_ids: report.build_ids(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use cxi_api::{
     Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, driver::SharingMode, names::device_plugin_gate,
-    node::Cause, node_report::Link,
+    node::Cause,
 };
 
 use crate::{
@@ -167,7 +167,7 @@ fn check_modules(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport, goal:
 fn check_links(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport) -> Verdict {
     let present: BTreeSet<&str> = report.devices.iter().map(|nic| nic.pci_address.as_str()).collect();
     let up: BTreeSet<&str> =
-        report.devices.iter().filter(|nic| nic.link == Link::Up).map(|nic| nic.pci_address.as_str()).collect();
+        report.devices.iter().filter(|nic| nic.is_linked()).map(|nic| nic.pci_address.as_str()).collect();
     if present.is_empty() {
         return Verdict::NotYet(Reason::LinkDown, "the driver has bound no NIC".into());
     }
@@ -264,7 +264,7 @@ fn expected_allocatable(ctx: &Ctx<'_>) -> i64 {
     if !plugin.enabled {
         return 0;
     }
-    let up = ctx.node.report().map_or(0, |report| report.devices.iter().filter(|nic| nic.link == Link::Up).count());
+    let up = ctx.node.report().map_or(0, |report| report.devices.iter().filter(|nic| nic.is_linked()).count());
     let each = match plugin.sharing_mode {
         SharingMode::Shared => i64::from(plugin.shared_capacity),
         SharingMode::Exclusive => 1,

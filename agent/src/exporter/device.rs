@@ -49,7 +49,12 @@ pub fn add(
     let attachment = Attachment::read(root, nic)?;
     let mut samples = Samples { device: nic.name.to_string(), labels, exposition, problems };
 
-    samples.add(&LINK_STATE, nic.link.as_ref().map(|link| Some(*link == Link::Up)));
+    let link = match (&nic.link, nic.link_error()) {
+        (Ok(link), _) => Ok(Some(*link == Link::Up)),
+        (Err(_), None) => Ok(None),
+        (Err(_), Some(error)) => Err(error),
+    };
+    samples.add(&LINK_STATE, link);
     samples.add(&NUMA_NODE, nic.numa_node.as_ref().map(|node| *node));
     // A Gb/s is 125,000,000 bytes per second.
     let speed = |speed: &Option<u32>| speed.map(|speed| u64::from(speed) * 125_000_000);

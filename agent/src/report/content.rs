@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cxi_api::Timestamp;
 use cxi_api::node_report::{self, LoadedModule, NodeReport, OpenFile};
-use cxi_hardware::{Link, StackModule, retry_handler::State};
+use cxi_hardware::{Function, Link, StackModule, retry_handler::State};
 
 use crate::report::holders;
 use crate::report::look::Look;
@@ -78,6 +78,7 @@ fn nic(nic: &SeenNic) -> node_report::Nic {
         name: nic.nic.name.to_string(),
         pci_address: nic.nic.address.to_string(),
         link: link(nic),
+        virtual_function: nic.nic.function == Ok(Function::Virtual),
         retry_handler_failed: retry_handler_failed(nic),
     }
 }

@@ -38,7 +38,7 @@ impl SeenNic {
             nic.id.as_ref().err(),
             nic.function.as_ref().err(),
             nic.numa_node.as_ref().err(),
-            nic.link.as_ref().err(),
+            nic.link_error(),
             nic.netdev.as_ref().err(),
             nic.device_node.as_ref().err(),
             details.link_speed.as_ref().err(),

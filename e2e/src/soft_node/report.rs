@@ -38,6 +38,7 @@ pub(crate) fn observe(machine: &Machine, acknowledged: Option<Timestamp>, now: D
                 name: format!("cxi{nic}"),
                 pci_address: Machine::pci_address(nic),
                 link,
+                virtual_function: false,
                 retry_handler_failed: machine.faults.retry_handler.clone().filter(|_| nic == 0),
             })
             .collect(),

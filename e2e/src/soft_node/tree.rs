@@ -211,6 +211,7 @@ mod tests {
                 name: "cxi0".into(),
                 pci_address: "0000:21:00.0".into(),
                 link: Link::Up,
+                virtual_function: false,
                 retry_handler_failed: None,
             }],
         };

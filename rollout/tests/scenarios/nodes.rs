@@ -126,3 +126,16 @@ fn the_clock_may_go_backwards() {
     sim.settle();
     sim.assert_all_up_to_date();
 }
+
+#[test]
+fn virtual_functions_in_in_guests_serve_although_nothing_tells_their_links() {
+    let mut sim = Sim::new(2, spec("13.0.0"));
+    for node in sim.node_names() {
+        sim.machine_mut(&node).in_guest = true;
+    }
+    sim.settle();
+    sim.assert_all_up_to_date();
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    sim.assert_all_up_to_date();
+}

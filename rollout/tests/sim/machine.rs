@@ -46,6 +46,8 @@ pub struct Machine {
     pub dark_versions: BTreeSet<String>,
     /// Whether the agent is dead.
     pub agent_silent: bool,
+    /// Whether its NICs are virtual functions in a virtual machine, where nothing tells their links.
+    pub in_guest: bool,
     /// References to the devices that no process shows.
     pub hidden: i32,
     /// Whether one-shot pods cannot get their image here.
@@ -104,6 +106,7 @@ impl Default for Machine {
             dark_versions: BTreeSet::new(),
             agent_silent: false,
             hidden: 0,
+            in_guest: false,
             pull_fails: false,
             cleanup_fails: false,
             plugin_broken_with: None,
@@ -160,7 +163,14 @@ impl Machine {
         nics.map(|(number, (address, cable))| Nic {
             name: format!("cxi{number}"),
             pci_address: address.clone(),
-            link: if settled && *cable && !self.dark_versions.contains(version) { Link::Up } else { Link::Down },
+            link: if self.in_guest {
+                Link::Unknown
+            } else if settled && *cable && !self.dark_versions.contains(version) {
+                Link::Up
+            } else {
+                Link::Down
+            },
+            virtual_function: self.in_guest,
             retry_handler_failed: None,
         })
         .collect()
@@ -168,7 +178,7 @@ impl Machine {
 
     /// How many links are up.
     pub fn links_up(&self, now: Timestamp) -> usize {
-        self.devices(now).iter().filter(|nic| nic.link == Link::Up).count()
+        self.devices(now).iter().filter(|nic| nic.is_linked()).count()
     }
 }
 
