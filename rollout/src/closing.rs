@@ -15,7 +15,6 @@ use crate::{
     disruption::{self, Allowance, Obstacle},
     prefetch::{self, Prefetch, prefetch},
     proof::{NotQuiet, Quiesced, answers, hidden_holder, host_holder, serves, version_labels},
-    returning::is_labelled,
     services, settled,
     step::{Ctx, Next},
     world::Holder,
@@ -100,7 +99,7 @@ fn leave_admitted(ctx: &Ctx<'_>, next: &mut Next) {
 fn keeps_driver(ctx: &Ctx<'_>, next: &Next) -> bool {
     let Some(goal) = &next.record.goal else { return false };
     let by_host = settled::is_preinstalled(ctx) && version_labels(ctx.node, &ctx.world.namespace).next().is_none();
-    by_host || next.record.cause == Some(Cause::Services) && is_labelled(ctx, goal)
+    by_host || next.record.cause == Some(Cause::Services) && ctx.is_labelled(goal)
 }
 
 /// Waits for pods to end; the node offers only what is in use.

@@ -10,7 +10,7 @@ use cxi_api::{
 use crate::{
     host_driver,
     prefetch::{self, Prefetch},
-    proof::{CXI_MODULES, answers, version_labels},
+    proof::{CXI_MODULES, answers},
     reload::kmm_has_loaded,
     services, settled,
     step::{Ctx, Next},
@@ -38,7 +38,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     };
     next.record.goal = Some(goal.clone());
-    if !is_labelled(ctx, &goal) {
+    if !ctx.is_labelled(&goal) {
         // Somebody removed or added a version label.
         if in_transaction {
             next.record.evidence_since = None;
@@ -190,21 +190,12 @@ fn check_links(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport) -> Verd
     Verdict::NotYet(Reason::LinkDown, format!("the links of {} are down", down.join(", ")))
 }
 
-/// Whether the only version label of KMM on the node is that of `goal`; of a driver that the host brings, that there is none.
-pub fn is_labelled(ctx: &Ctx<'_>, goal: &RevisionId) -> bool {
-    let labels: Vec<&String> = version_labels(ctx.node, &ctx.world.namespace).map(|(_, value)| value).collect();
-    if ctx.revision(goal).is_none() {
-        return labels.is_empty();
-    }
-    matches!(labels.as_slice(), [value] if value.as_str() == goal.as_str())
-}
-
 /// Offers the NICs again and waits until the kubelet shows them.
 pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
     let same_boot = next.record.boot_id.as_ref() == Some(&ctx.node.boot_id);
     let proved = next.record.revision.clone().filter(|revision| {
         same_boot
-            && is_labelled(ctx, revision)
+            && ctx.is_labelled(revision)
             && ctx.node.report().is_none_or(|report| report.missing_modules().is_empty())
     });
     let Some(revision) = proved else {

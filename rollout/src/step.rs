@@ -12,7 +12,9 @@ use cxi_api::{
 
 use crate::{
     action::{Action, Announcement},
-    closing, drift, gates, reload, returning, services,
+    closing, drift, gates,
+    proof::version_labels,
+    reload, returning, services,
     settings::Settings,
     settled,
     world::{Driver, ImageState, Node, OwnPod, Revision, World},
@@ -91,6 +93,15 @@ impl<'a> Ctx<'a> {
     /// The Module of a revision; none for a revision that the host brings.
     pub fn revision(&self, id: &RevisionId) -> Option<&'a Revision> {
         self.world.revisions.iter().find(|revision| revision.id == *id)
+    }
+
+    /// Whether the only version label of KMM on the node is that of `goal`; of a driver that the host brings, that there is none.
+    pub fn is_labelled(&self, goal: &RevisionId) -> bool {
+        let labels: Vec<&String> = version_labels(self.node, &self.world.namespace).map(|(_, value)| value).collect();
+        if self.revision(goal).is_none() {
+            return labels.is_empty();
+        }
+        matches!(labels.as_slice(), [value] if value.as_str() == goal.as_str())
     }
 
     pub fn pod(&self, role: cxi_api::names::Role) -> Option<&'a OwnPod> {
