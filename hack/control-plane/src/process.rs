@@ -129,7 +129,8 @@ impl Process {
         drop(self.lifeline.take());
     }
 
-    /// Kills the process and returns when it is gone.
+    /// Kills the process together with its shell, and returns when the shell is gone. The kernel may take a moment longer for the
+    /// process.
     pub fn stop(&mut self) {
         self.release();
         // Fails only if it was waited for already.
@@ -240,7 +241,8 @@ mod tests {
         let pid = process.log_text().trim().to_owned();
         assert!(process.is_running() && alive(&pid));
         process.stop();
-        assert!(!process.is_running() && !alive(&pid));
+        assert!(!process.is_running());
+        wait_for(|| !alive(&pid));
     }
 
     #[test]
