@@ -83,13 +83,12 @@ fn nic(nic: &SeenNic) -> node_report::Nic {
     }
 }
 
-/// What the supervisor says of a retry handler that ended unasked: how it ended, and the first line of why.
+/// How a retry handler failed: how it ended, or where that is not known, the first line of what the supervisor says.
 fn retry_handler_failed(nic: &SeenNic) -> Option<String> {
     let record = nic.retry_handler.record.as_ref().filter(|record| record.state == State::Failed)?;
-    let exit = record.exit.map(|exit| format!("it ended {exit}"));
-    let why = record.message.as_deref().and_then(|message| message.lines().next()).map(str::to_owned);
-    let parts: Vec<String> = exit.into_iter().chain(why).collect();
-    Some(if parts.is_empty() { "it ended unasked".to_owned() } else { parts.join(": ") })
+    let first_line = || record.message.as_deref().and_then(|message| message.lines().next()).map(str::to_owned);
+    let how = record.exit.map(|exit| format!("it ended {exit}")).or_else(first_line);
+    Some(how.unwrap_or_else(|| "nobody knows how".to_owned()))
 }
 
 #[cfg(test)]
@@ -158,10 +157,12 @@ mod tests {
             super::nic(&nic).retry_handler_failed
         };
         let signal = serde_json::json!({ "signal": 11 });
-        let said = failed("Failed", signal, Some("segmentation fault\nlast line"));
-        assert_eq!(said.as_deref(), Some("it ended by signal 11: segmentation fault"));
+        let said = failed("Failed", signal, Some("it ended by signal 11 and nobody here had asked it to\nlast line"));
+        assert_eq!(said.as_deref(), Some("it ended by signal 11"));
         let null = serde_json::Value::Null;
-        assert_eq!(failed("Failed", null.clone(), None).as_deref(), Some("it ended unasked"));
+        let said = failed("Failed", null.clone(), Some("its supervisor was killed\nmore"));
+        assert_eq!(said.as_deref(), Some("its supervisor was killed"));
+        assert_eq!(failed("Failed", null.clone(), None).as_deref(), Some("nobody knows how"));
         for state in ["Starting", "Running", "Stopping", "Host"] {
             assert_eq!(failed(state, null.clone(), Some("told")), None, "{state}");
         }

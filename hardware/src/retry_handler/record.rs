@@ -56,7 +56,7 @@ pub enum State {
     Running,
     /// It was asked to end and has not yet.
     Stopping,
-    /// It ended although nobody asked it to. The state of the NIC is unknown; nobody starts another unasked.
+    /// It ended although nobody asked it to, or not in order when it was asked to. The state of the NIC is unknown; nobody starts another unasked.
     Failed,
     /// Somebody else runs it: the host's service manager, usually.
     Host,
