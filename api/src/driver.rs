@@ -347,6 +347,11 @@ impl RetryHandler {
         self.enabled && self.mode == RetryHandlerMode::Daemonset && self.has_image()
     }
 
+    /// The image that runs in a pod on each node, if one does.
+    pub fn image_on_nodes(&self) -> Option<&String> {
+        own_image(self.image.as_ref()).filter(|_| self.runs_on_nodes())
+    }
+
     /// Whether it runs in the pods that ask for a NIC.
     pub fn runs_in_pods(&self) -> bool {
         self.enabled && self.mode == RetryHandlerMode::Sidecar && self.has_image()

@@ -3,7 +3,6 @@
 
 use cxi_api::{
     NodeRollout, RevisionId,
-    driver::own_image,
     names::{services_gate, services_value},
     node::Served,
 };
@@ -13,15 +12,10 @@ use crate::world::{Driver, Node, World};
 /// How many revisions' images a record keeps.
 const KEPT: usize = 3;
 
-/// The image that a CXIDriver names, where its retry handler runs on nodes.
-pub fn image(driver: &Driver) -> Option<&String> {
-    own_image(driver.spec.retry_handler.image.as_ref()).filter(|_| driver.spec.retry_handler.runs_on_nodes())
-}
-
 /// The image that goes with `revision` on a node: that of the spec with the revision that the spec describes, with another one
 /// the image that ran with it last.
 pub fn image_with<'a>(driver: &'a Driver, record: &'a NodeRollout, revision: &RevisionId) -> Option<&'a String> {
-    let wanted = image(driver)?;
+    let wanted = driver.spec.retry_handler.image_on_nodes()?;
     let last = record.services.iter().find(|served| served.revision == *revision).map(|served| &served.image);
     let described = RevisionId::of(&driver.name, &driver.spec) == *revision;
     Some(last.filter(|_| !described).unwrap_or(wanted))
@@ -30,7 +24,7 @@ pub fn image_with<'a>(driver: &'a Driver, record: &'a NodeRollout, revision: &Re
 /// Whether another image than the one that the CXIDriver names runs on a node.
 pub fn differ(driver: &Driver, node: &Node) -> bool {
     let runs = node.labels.get(&services_gate(&driver.name));
-    image(driver).zip(runs).is_some_and(|(wanted, runs)| services_value(wanted) != *runs)
+    driver.spec.retry_handler.image_on_nodes().zip(runs).is_some_and(|(wanted, runs)| services_value(wanted) != *runs)
 }
 
 /// Whether a node on the revision that the spec describes runs another image than the spec names.

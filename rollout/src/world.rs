@@ -53,7 +53,7 @@ pub struct Driver {
     pub status: CXIDriverStatus,
     /// Whether the operands' DaemonSets exist and are as they should be.
     pub operands_current: bool,
-    /// By operand, the nodes on which its DaemonSet should have a pod and has one that is ready.
+    /// By operand that is not gated, the nodes on which its DaemonSet should have a pod and has one that is ready.
     pub pods_ready: BTreeMap<Role, i32>,
     /// Whether the cluster puts retry handlers into pods.
     pub injection: Injection,

@@ -7,10 +7,9 @@ use std::{
 
 use cxi_api::{
     CXIDriver, CXIDriverSpec,
-    driver::own_image,
     names::{
-        DRIVER_LABEL, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset, metrics_exporter_daemonset,
-        retry_handler_daemonset, services_gate, services_value,
+        DRIVER_LABEL, ROLE_LABEL, Role, agent_daemonset, metrics_exporter_daemonset, retry_handler_daemonset,
+        services_gate, services_value,
     },
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -22,13 +21,9 @@ use crate::{
     render::{HASH_ANNOTATION, Images, OPERANDS, RESOURCE_ANNOTATION, Services, WantedOperand, operands},
 };
 
-/// By operand, what its DaemonSet says of its pods: `numberReady` counts nodes that should have a pod and have a ready one.
+/// Of operands whose pods are not looked at one by one, what the DaemonSet says of them: `numberReady` counts nodes that should have a pod and have a ready one.
 pub fn pods_ready(driver: &str, seen: &Snapshot) -> BTreeMap<Role, i32> {
-    let names = [
-        (Role::Agent, agent_daemonset(driver)),
-        (Role::DevicePlugin, device_plugin_daemonset(driver)),
-        (Role::MetricsExporter, metrics_exporter_daemonset(driver)),
-    ];
+    let names = [(Role::Agent, agent_daemonset(driver)), (Role::MetricsExporter, metrics_exporter_daemonset(driver))];
     let ready = |(role, name): (Role, String)| Some((role, seen.daemonset(&name)?.status.as_ref()?.number_ready));
     names.into_iter().filter_map(ready).collect()
 }
@@ -74,8 +69,7 @@ fn services(driver: &str, spec: &CXIDriverSpec, seen: &Snapshot) -> Services {
         let images = place.services.iter().map(|served| &served.image);
         images.filter(move |image| on_its_way || open == Some(&services_value(image))).cloned()
     });
-    let own = own_image(spec.retry_handler.image.as_ref()).filter(|_| spec.retry_handler.runs_on_nodes());
-    kept.chain(own.cloned()).collect()
+    kept.chain(spec.retry_handler.image_on_nodes().cloned()).collect()
 }
 
 /// Whether each DaemonSet is there exactly when it should, as it was rendered, and unchanged since. After a restart nobody

@@ -177,25 +177,10 @@ impl Sim {
         }
         self.node_mut(name).pods = pods;
         for driver in &mut self.api.drivers {
-            let nodes = || self.api.nodes.values();
-            let gated = |role: Role| {
-                let ready = nodes().flat_map(|node| &node.pods).filter(|pod| {
-                    pod.role == role
-                        && pod.driver == driver.name
-                        && !pod.deleting
-                        && pod.state == PodState::Running { ready: true }
-                });
-                (role, i32::try_from(ready.count()).unwrap())
-            };
-            let owned = nodes().filter(|node| node.labels.get(DRIVER_LABEL) == Some(&driver.name)).count();
+            let nodes = self.api.nodes.values();
+            let owned = nodes.filter(|node| node.labels.get(DRIVER_LABEL) == Some(&driver.name)).count();
             let everywhere = |role: Role| (role, i32::try_from(owned).unwrap());
-            driver.pods_ready = [
-                gated(Role::DevicePlugin),
-                gated(Role::RetryHandler),
-                everywhere(Role::Agent),
-                everywhere(Role::MetricsExporter),
-            ]
-            .into();
+            driver.pods_ready = [everywhere(Role::Agent), everywhere(Role::MetricsExporter)].into();
         }
     }
 }
