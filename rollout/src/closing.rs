@@ -31,7 +31,7 @@ const FRESH: Duration = Duration::from_secs(10);
 
 /// Pulls the images and takes the snapshot; nothing has been taken away yet.
 pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
-    if called_off(ctx, next) || reboot(ctx, next) {
+    if reboot(ctx, next) || called_off(ctx, next) {
         return;
     }
     let Some(report) = ctx.node.report() else {
@@ -104,7 +104,7 @@ fn keeps_driver(ctx: &Ctx<'_>, next: &Next) -> bool {
 
 /// Waits for pods to end; the node offers only what is in use.
 pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
-    if called_off(ctx, next) || reboot(ctx, next) {
+    if reboot(ctx, next) || called_off(ctx, next) {
         return;
     }
     let holders = holders(ctx);
@@ -141,7 +141,7 @@ fn close(ctx: &Ctx<'_>, next: &mut Next) {
 
 /// Takes the device plugin away and waits until the kubelet has noticed.
 pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
-    if called_off(ctx, next) || reboot(ctx, next) {
+    if reboot(ctx, next) || called_off(ctx, next) {
         return;
     }
     let since = next.record.since;
@@ -166,7 +166,7 @@ pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
 
 /// Evicts the pods that hold the device.
 pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
-    if called_off(ctx, next) || reboot(ctx, next) {
+    if reboot(ctx, next) || called_off(ctx, next) {
         return;
     }
     let holders = holders(ctx);
@@ -213,7 +213,7 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
 
 /// Looks twice, without a cache, whether anybody is left.
 pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
-    if called_off(ctx, next) || reboot(ctx, next) {
+    if reboot(ctx, next) || called_off(ctx, next) {
         return;
     }
     let since = next.record.since;
@@ -346,9 +346,7 @@ fn reboot(ctx: &Ctx<'_>, next: &mut Next) -> bool {
         Phase::Admitted | Phase::Waiting => Phase::Admitted,
         _ => Phase::Closing,
     };
-    next.record.from = next.record.revision.take().or(next.record.from.take());
-    next.record.expected = next.record.expected.take().filter(|expected| expected.kernel == ctx.node.kernel);
-    next.enter(ctx, phase);
+    next.begin_boot(ctx, phase);
     true
 }
 

@@ -119,10 +119,12 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     let going_on = !driver.deleting && conflict.is_none() && obstacle.is_none();
     if going_on {
         actions.extend(revisions::create(scope, &target));
-        if !driver.operands_current {
-            actions.push(Action::ApplyOperands { driver: driver.name.clone() });
-        }
         actions.extend(claim(scope));
+    }
+    // What is taken down in order is in service until then.
+    let in_service = driver.deleting && !driver.orphan && conflict.is_none() && scope.nodes().next().is_some();
+    if (going_on || in_service) && !driver.operands_current {
+        actions.push(Action::ApplyOperands { driver: driver.name.clone() });
     }
     let mut rollout = ledger::current(scope, &target);
     let stored = driver.status.rollout.as_ref();
@@ -323,12 +325,19 @@ fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action
     actions
 }
 
-/// Leaves the drivers loaded: KMM's Modules and labels stay, and with them the label that the Modules select by.
+/// Leaves the drivers loaded: KMM's Modules and labels stay, and with them the label that the Modules select by. A node without
+/// a label of KMM's has nothing that it would be for.
 fn let_go(scope: &Scope<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     for node in scope.nodes() {
-        let wanted =
-            gates::Wanted { owner: None, gate: Some(None), services: Some(None), version: None, taint: Some(false) };
+        let loaded = version_labels(node, &scope.world.namespace).next().is_some();
+        let wanted = gates::Wanted {
+            owner: (!loaded).then_some(false),
+            gate: Some(None),
+            services: Some(None),
+            version: (!loaded).then_some(None),
+            taint: Some(false),
+        };
         let changes = gates::changes(scope.world, scope.driver, node, &wanted);
         if !changes.is_empty() {
             actions.push(Action::PatchNode { node: node.name.clone(), uid: node.uid.clone(), changes });

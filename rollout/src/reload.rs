@@ -370,9 +370,7 @@ fn rebooted(ctx: &Ctx<'_>, next: &mut Next) -> bool {
     if next.record.boot_id.as_ref() == Some(&ctx.node.boot_id) {
         return false;
     }
-    let phase = next.record.phase;
-    next.record.expected = next.record.expected.take().filter(|expected| expected.kernel == ctx.node.kernel);
-    next.enter(ctx, phase);
+    next.begin_boot(ctx, next.record.phase);
     true
 }
 

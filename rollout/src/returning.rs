@@ -26,18 +26,16 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     if !in_transaction && settled::follow(ctx, next) {
         return;
     }
+    unproved(next);
     if next.record.boot_id.as_ref() != Some(&ctx.node.boot_id) {
         next.record.advertise = Advertise::None;
         next.enter(ctx, Phase::Verifying);
         return;
     }
-    // What is to be verified is not verified.
-    let unproved = next.record.revision.take();
-    let Some(goal) = next.record.goal.clone().or(unproved) else {
+    let Some(goal) = next.record.goal.clone() else {
         next.enter(ctx, Phase::Pending);
         return;
     };
-    next.record.goal = Some(goal.clone());
     if !ctx.is_labelled(&goal) {
         // Somebody removed or added a version label.
         if in_transaction {
@@ -84,6 +82,12 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
         let kind = if pod.is_empty() { "" } else { "Pod" };
         settled::explain(ctx, next, reason, (kind, &pod), message);
     }
+}
+
+/// What is to be verified is not verified.
+fn unproved(next: &mut Next) {
+    let revision = next.record.revision.take();
+    next.record.goal = next.record.goal.take().or(revision);
 }
 
 enum Verdict {
@@ -199,6 +203,7 @@ pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
             && ctx.node.report().is_none_or(|report| report.missing_modules().is_empty())
     });
     let Some(revision) = proved else {
+        unproved(next);
         next.record.advertise = Advertise::None;
         next.enter(ctx, Phase::Verifying);
         return;

@@ -16,16 +16,17 @@ pub const SILENT: Duration = Duration::from_secs(30);
 
 /// Steps a node that rests.
 pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
+    // Before a transaction begins: it would take what was verified in an earlier boot for verified in this one. And a node that
+    // rests offers what it has: otherwise somebody edited its record in the middle of a transaction.
+    if next.record.revision.is_some() && (evidence_gone(ctx, &next.record) || next.record.advertise != Advertise::All) {
+        let revision = next.record.revision.take();
+        return reverify(ctx, next, revision);
+    }
     if follow(ctx, next) {
         return;
     }
     let wanted = ctx.wanted.clone();
     if next.record.revision.is_some() {
-        // A node that rests offers what it has: otherwise somebody edited its record in the middle of a transaction.
-        if evidence_gone(ctx, &next.record) || next.record.advertise != Advertise::All {
-            let revision = next.record.revision.take();
-            return reverify(ctx, next, revision);
-        }
         let up_to_date = next.record.revision == wanted && !services::are_outdated(ctx.world, ctx.node, &next.record);
         let phase = if up_to_date { Phase::UpToDate } else { Phase::Pending };
         if next.record.phase != phase {
@@ -115,12 +116,9 @@ fn reverify(ctx: &Ctx<'_>, next: &mut Next, revision: Option<RevisionId>) {
 }
 
 fn evidence_gone(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
-    if ctx.needs_repair(record) {
-        return false;
-    }
     let rebooted = record.boot_id.as_ref().is_some_and(|boot| *boot != ctx.node.boot_id);
     let unloaded = ctx.node.report().is_some_and(|report| !report.missing_modules().is_empty());
-    rebooted || unloaded
+    rebooted || unloaded && !ctx.needs_repair(record)
 }
 
 /// The revision by whose label KMM loads on this node; none when there is no label, or several.

@@ -174,7 +174,8 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
     }
     let mut next = Next { record: record.clone(), effects: Vec::new(), announcements: Vec::new() };
     let was_away = record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::NotReady);
-    if was_away && ctx.node.ready && awaits_node(record.phase) {
+    let same_boot = record.boot_id.as_ref() == Some(&ctx.node.boot_id);
+    if was_away && same_boot && ctx.node.ready && awaits_node(record.phase) {
         next.enter(ctx, record.phase);
         return Step { rollout: Some(next.record), ..Step::default() };
     }
@@ -237,6 +238,14 @@ impl Next {
         self.record.blocked_by = None;
         self.record.evidence_since = None;
         self.record.boot_id = Some(ctx.node.boot_id.clone());
+    }
+
+    /// Goes on in `phase` after a reboot: what was verified in an earlier boot is not in this one, and the image of another
+    /// kernel says nothing any more.
+    pub fn begin_boot(&mut self, ctx: &Ctx<'_>, phase: Phase) {
+        self.record.from = self.record.revision.take().or(self.record.from.take());
+        self.record.expected = self.record.expected.take().filter(|expected| expected.kernel == ctx.node.kernel);
+        self.enter(ctx, phase);
     }
 
     /// Says what the node waits for; keeps the time when the reason is the same as before.

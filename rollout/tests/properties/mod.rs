@@ -9,7 +9,7 @@ use proptest::{prelude::*, test_runner::Config};
 use event::Event;
 
 /// Fewer with `PROPTEST_CASES`; so many that the whole crate is tested in a minute.
-const CASES: u32 = 80;
+const CASES: u32 = 400;
 
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES)
@@ -76,4 +76,65 @@ fn a_node_that_is_edited_to_rest_while_it_is_closed_is_verified_and_offers_again
         (15, Event::Forge { node: 0, phase: 0 }),
     ];
     chaos::run(5, 8_485_583_332_603_192_778, 2, &events);
+}
+
+/// What the dice found once: a driver that is orphaned before its Module was made. Its label stayed on the nodes, although nothing is
+/// loaded that it would be for.
+#[test]
+fn an_orphaned_driver_leaves_no_label_where_it_leaves_no_driver() {
+    let events = [(30, Event::Upgrade(0)), (14, Event::Upgrade(0)), (2, Event::DeleteDriver { orphan: true })];
+    chaos::run(2, 9_907_227_960_878_249_715, 1, &events);
+}
+
+/// What the dice found once: a transaction that was called off in the moment of a reboot. The node was offered again with what was
+/// verified before, while nothing was loaded any more.
+#[test]
+fn a_reboot_is_noticed_before_a_transaction_is_called_off() {
+    let events = [
+        (33, Event::DeleteDriver { orphan: false }),
+        (14, Event::Upgrade(2)),
+        (33, Event::Reboot { node: 1, kernel: 1 }),
+        (34, Event::Upgrade(1)),
+        (22, Event::RetryHandler(0)),
+        (16, Event::OpenDevice(0)),
+    ];
+    chaos::run(3, 15_521_212_756_062_100_546, 3, &events);
+}
+
+/// What the dice found once: KMM's label taken away by hand, the node not selected any more, and a reboot, all at once.
+#[test]
+fn a_reboot_is_noticed_beside_whatever_else_has_changed() {
+    let events = [
+        (44, Event::Deselect(0)),
+        (57, Event::BadVersion { node: 2, version: 0 }),
+        (11, Event::Restart),
+        (11, Event::Cordon(2)),
+        (44, Event::Reboot { node: 5, kernel: 0 }),
+        (13, Event::Ready(3)),
+        (51, Event::Resume),
+        (44, Event::DropLabels(1)),
+        (48, Event::Ask { node: 4, request: 3 }),
+        (7, Event::Upgrade(1)),
+        (52, Event::RetryHandler(2)),
+    ];
+    chaos::run(1, 6_361_246_491_752_840_635, 2, &events);
+}
+
+/// What the dice found once: somebody thinks better of leaving the drivers loaded when the device plugins are gone already. Each node
+/// waited for its device plugin before it was drained.
+#[test]
+fn a_driver_that_is_not_to_be_orphaned_after_all_is_taken_down_in_order() {
+    let events = [
+        (53, Event::Reboot { node: 3, kernel: 1 }),
+        (55, Event::Restart),
+        (16, Event::Pause),
+        (11, Event::Select(5)),
+        (15, Event::DeleteDriver { orphan: false }),
+        (48, Event::Select(4)),
+        (16, Event::Job { node: 0, stubborn: false, runtime: 294 }),
+        (51, Event::HandLabel { node: 4, version: 2 }),
+        (12, Event::Ready(3)),
+        (7, Event::DeleteDriver { orphan: true }),
+    ];
+    chaos::run(6, 15_557_083_360_378_808_290, 3, &events);
 }

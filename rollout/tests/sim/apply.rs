@@ -23,6 +23,7 @@ impl Sim {
             _ => None,
         };
         let result = self.carry_out(action, seen);
+        self.trace(action, result.err());
         self.count_versions();
         if result.is_ok() {
             if let Some(kind) = write_kind(action) {
@@ -69,6 +70,9 @@ impl Sim {
             }
             Action::DeleteOperands { driver } => {
                 self.daemonsets.remove(driver);
+                if let Some(found) = self.api.drivers.iter_mut().find(|known| known.name == *driver) {
+                    found.operands_current = false;
+                }
             }
             Action::WriteDriverStatus { driver, status, .. } => {
                 let found = self.same_driver(driver, seen)?;

@@ -36,18 +36,20 @@ impl Sim {
     pub fn operate(&mut self) -> (usize, Option<Timestamp>) {
         let seen = self.snapshot();
         let plan = self.plan(&seen);
-        if std::env::var_os("SIM_TRACE").is_some() {
-            for action in &plan.actions {
-                self.trace(action);
-            }
-        }
         self.oracle_plan(&plan);
         let done = plan.actions.iter().filter(|action| self.apply(action, &seen).is_ok()).count();
         (done, plan.wake)
     }
 
-    fn trace(&self, action: &Action) {
+    /// Prints an action and what came of it, where `SIM_TRACE` is set.
+    pub fn trace(&self, action: &Action, refused: Option<&str>) {
+        if std::env::var_os("SIM_TRACE").is_none() {
+            return;
+        }
         let at = self.now.as_second() - 1_800_000_000;
+        if let Some(refused) = refused {
+            eprint!("({refused}) ");
+        }
         match action {
             Action::WriteRollout { node, now, .. } => {
                 let why = now.blocked_by.as_ref().map(|b| format!("{}: {}", b.reason, b.message));

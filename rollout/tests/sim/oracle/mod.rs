@@ -98,7 +98,7 @@ impl Sim {
             Action::WriteDriverStatus { driver, status, .. } => self.check_status(driver, status, seen, before),
             Action::WriteRollout { node, was, now, .. } => self.check_record(node, was.as_deref(), now),
             Action::DeleteModule { revision } => self.check_module_deletion(revision),
-            Action::RemoveFinalizer { driver } => self.check_end(driver),
+            Action::RemoveFinalizer { driver } => self.check_end(driver, seen),
             _ => {}
         }
         self.check_labels();

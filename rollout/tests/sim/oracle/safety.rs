@@ -179,6 +179,8 @@ impl Sim {
             self.demand(now.since >= was.since, "since", || format!("{name}: {} after {}", now.since, was.since));
             let moved = was.phase == now.phase || now.since > was.since;
             self.demand(moved, "since", || format!("{name} enters {} without a new time", now.phase));
+            let overslept = now.revision.is_some() && now.revision == was.revision && was.boot_id != now.boot_id;
+            self.demand(!overslept, "I3", || format!("{name} takes what was verified before a reboot for verified"));
             let same = was.driver == now.driver;
             self.demand(!same || now.attempt >= was.attempt, "I5", || format!("{name}: attempts run backwards"));
         }

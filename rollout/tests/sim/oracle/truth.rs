@@ -84,16 +84,19 @@ impl Sim {
         self.demand(users.is_empty(), "I2", || format!("Module {revision} is deleted under {users:?}"));
     }
 
-    /// The finalizer goes last: nothing of the driver is loaded, unless it is orphaned.
-    pub(super) fn check_end(&mut self, driver: &str) {
-        let orphan = self.api.revisions.iter().any(|revision| revision.driver == driver && !revision.deleting);
-        let left: Vec<String> = self
-            .api
-            .nodes
-            .values()
-            .filter(|node| node.labels.get(DRIVER_LABEL).map(String::as_str) == Some(driver))
-            .map(|node| node.name.clone())
-            .collect();
-        self.demand(orphan || left.is_empty(), "teardown", || format!("{driver} ends while it owns {left:?}"));
+    /// The finalizer goes last: nothing of the driver is left, but where KMM still loads it, which an orphaned one leaves so.
+    pub(super) fn check_end(&mut self, driver: &str, seen: &Seen) {
+        let orphaned = seen.drivers.iter().any(|known| known.name == driver && known.orphan);
+        let mut left = Vec::new();
+        for node in self.api.nodes.values().filter(|node| node.labels.get(DRIVER_LABEL).is_some_and(|of| of == driver))
+        {
+            let module = |(_, value): &(String, String)| {
+                self.api.revisions.iter().any(|known| known.id.as_str() == value && !known.deleting)
+            };
+            if !orphaned || !version_labels(node).iter().any(module) {
+                left.push(node.name.clone());
+            }
+        }
+        self.demand(left.is_empty(), "teardown", || format!("{driver} ends while it owns {left:?}"));
     }
 }
