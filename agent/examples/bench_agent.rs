@@ -48,7 +48,9 @@ const STARTS: usize = 5;
 /// A retry handler that attaches and does nothing until it is asked to end, or nobody is left to ask.
 const RETRY_HANDLER: &str = "#!/bin/sh
 echo 17 >$STAND_IN_NODE/sys/class/cxi/${1#--device=}/device/properties/pct_eq
-exec sleep 600
+trap 'kill $!; exit 0' TERM
+sleep 600 &
+wait
 ";
 
 #[tokio::main]

@@ -13,4 +13,4 @@ pub mod remove_modules;
 pub mod report;
 pub mod retry_handler;
 
-pub use nic_health::Expectation;
+pub use cxi_hardware::retry_handler::Expectation;

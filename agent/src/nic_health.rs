@@ -1,19 +1,7 @@
 //! Whether pods can use a NIC: one judgement, for its CXIDevice and for the metric, which therefore never differ.
 
-use cxi_hardware::retry_handler::Record;
+use cxi_hardware::retry_handler::{Expectation, Record};
 use cxi_hardware::{AttributeError, Boot, Function, Link, Nic, PciAddress, Root};
-
-/// What is expected of the retry handlers of this node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Expectation {
-    /// Nothing: they come and go with pods, or the driver needs none.
-    #[default]
-    Ignore,
-    /// That they stay, which the device plugin remembers. Here it is as nothing: what their supervisor says is enough.
-    Stay,
-    /// One is attached to every physical NIC.
-    Attached,
-}
 
 /// What is known of the retry handler of one NIC.
 #[derive(Clone, Copy, Debug)]

@@ -37,7 +37,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::nic_health::Expectation;
+use cxi_hardware::retry_handler::Expectation;
 
 pub use args::Args;
 pub use look::{Look, LookError};

@@ -132,10 +132,12 @@ pub struct Libraries {
     /// Whether containers get them. Otherwise images bring what fits the driver.
     pub inject: bool,
     /// Directories of the host, below /usr or /opt, in which libfabric is looked for first; the first one that has it counts.
-    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,]+$') && !path.contains('..'))", "message": "ofiRoot must be directories below /usr or /opt, without '..', ':' and ','"}]))]
+    /// {version} in a path is the release of the driver that is loaded on the node. Then libfabric is looked for nowhere else, and
+    /// containers have it in /opt/cray/lib64.
+    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,]+$') && !path.contains('..'))", "message": "ofiRoot must be directories below /usr or /opt, without '..', ':' and ','"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "ofiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
     pub ofi_root: Vec<String>,
-    /// The same for libcxi and libcxiutils.
-    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,]+$') && !path.contains('..'))", "message": "cxiRoot must be directories below /usr or /opt, without '..', ':' and ','"}]))]
+    /// The same for libcxi and libcxiutils, which with {version} containers have in /usr/lib64.
+    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,]+$') && !path.contains('..'))", "message": "cxiRoot must be directories below /usr or /opt, without '..', ':' and ','"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "cxiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
     pub cxi_root: Vec<String>,
 }
 

@@ -5,28 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use cxi_hardware::retry_handler::Attachment;
+use cxi_hardware::retry_handler::{Attachment, Expectation};
 use cxi_hardware::{AttributeError, AttributeErrorKind, Function, PciAddress, Root, Scan};
 
 use crate::inventory::{Inventory, Unhealthy};
-
-/// What is expected of the retry handlers of this node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Expectation {
-    /// Nothing: they come and go with pods, or the driver needs none.
-    #[default]
-    Ignore,
-    /// One that was attached stays attached.
-    ///
-    /// Known is what was attached since this process began: a NIC whose retry handler ended counts as healthy again when
-    /// the plugin starts anew.
-    Stay,
-    /// One is attached.
-    ///
-    /// This is read each time, so that a start of the plugin makes no NIC healthy. Only whether it ever had a retry handler
-    /// is forgotten, which is in the reason that is given.
-    Attached,
-}
 
 /// What the driver says about the physical functions of `scan`; virtual ones have no retry handler of their own.
 pub fn read(root: &Root, scan: &Scan) -> BTreeMap<PciAddress, Attachment> {

@@ -9,14 +9,14 @@ use cxi_api::Advertise;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::advertise;
-use crate::attachment::Expectation;
+use crate::cxinode;
 use crate::device_id::Sharing;
 use crate::host_args::HostArgs;
 use crate::plugin::{self, Config};
 use crate::pod_resources::PodName;
 use crate::provision::{Bind, Sources};
 use crate::resource_name::ResourceName;
+use cxi_hardware::retry_handler::Expectation;
 use cxi_program::log::Format;
 
 /// Offers the CXI NICs of this node to the kubelet.
@@ -120,14 +120,15 @@ impl Args {
         let node = self.node_name.clone().filter(|_| !self.standalone);
         let config = self.into_config();
         info!(resource = %config.resource, sharing = ?config.sharing, node, "starting");
+        let (release, loaded) = watch::channel(None);
         let Some(node) = node else {
             let (_advertise, receiver) = watch::channel(Some(Advertise::All));
-            return Ok(plugin::run(config, receiver, shutdown).await?);
+            return Ok(plugin::run(config, receiver, loaded, shutdown).await?);
         };
         let client = kube::Client::try_default().await.context("find the API server")?;
         let (advertise, receiver) = watch::channel(None);
-        let watching = advertise::run(client, node, advertise);
-        let (plugin, ()) = tokio::join!(plugin::run(config, receiver, shutdown), watching);
+        let watching = cxinode::run(client, node, advertise, release);
+        let (plugin, ()) = tokio::join!(plugin::run(config, receiver, loaded, shutdown), watching);
         Ok(plugin?)
     }
 
@@ -182,14 +183,17 @@ mod tests {
     #[test]
     fn what_comes_with_a_nic() {
         let flags = "--node-name n --cdi --extra-mount /opt/a,/opt/b:/b:rw --extra-device xpmem --host-root /host \
-            --devfs-root /host/dev --cxi-root /opt/cxi/lib64:/usr/lib64 --retry-handler stay";
+            --devfs-root /host/dev --cxi-root /opt/cxi/{version}/lib64:/usr/lib64 --driver-version 13.1.0 --retry-handler stay";
         let config = parse(flags).unwrap().into_config();
         assert_eq!(config.cdi_directory, Some("/var/run/cdi".into()));
         assert_eq!(config.retry_handler, Expectation::Stay);
         let mounts: Vec<_> = config.sources.extra_mounts.iter().map(|bind| bind.container.as_str()).collect();
         assert_eq!(mounts, ["/opt/a", "/b"]);
         assert_eq!(config.sources.dev_on_host(), PathBuf::from("/dev"));
-        assert_eq!(config.sources.libraries.unwrap().cxi, ["/opt/cxi/lib64", "/usr/lib64"].map(PathBuf::from));
+        let places = config.sources.libraries.unwrap().cxi;
+        let directory = |place: &crate::libraries::Place| place.directory(config.sources.release.as_ref()).unwrap();
+        let directories: Vec<_> = places.iter().map(directory).collect();
+        assert_eq!(directories, ["/opt/cxi/13.1.0/lib64", "/usr/lib64"].map(PathBuf::from));
     }
 
     #[test]
@@ -202,6 +206,8 @@ mod tests {
             ("--standalone --sharing-mode both", "exclusive"),
             ("--standalone --pod-name p", "--pod-namespace"),
             ("--standalone --extra-mount opt", "HOST:CONTAINER"),
+            ("--standalone --cxi-root /opt/{release}", "{version}"),
+            ("--standalone --driver-version ../13", "13.1.0"),
             ("--standalone --retry-handler maybe", "attached"),
         ] {
             let error = parse(flags).unwrap_err().to_string();

@@ -292,8 +292,8 @@ mod tests {
         let args = parse("").unwrap();
         assert_eq!(args.cdi_dir, PathBuf::from("/etc/cdi"));
         assert_eq!(args.format, Format::Yaml);
-        assert_eq!(args.host.ofi_root, [PathBuf::from("/opt/cray/lib64")]);
-        assert_eq!(args.host.cxi_root, [PathBuf::from("/usr/lib64")]);
+        assert_eq!(args.host.ofi_root, ["/opt/cray/lib64".parse().unwrap()]);
+        assert_eq!(args.host.cxi_root, ["/usr/lib64".parse().unwrap()]);
         assert_eq!(args.variables, ["FI_PROVIDER=cxi"]);
     }
 

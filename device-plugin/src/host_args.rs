@@ -7,7 +7,7 @@ use clap::Args;
 use cxi_hardware::Root;
 
 use crate::host_root::HostRoot;
-use crate::libraries::Places;
+use crate::libraries::{Place, Places, Release};
 use crate::provision::{DeviceName, Sources};
 
 /// Where the host is.
@@ -26,13 +26,19 @@ pub struct HostArgs {
     pub host_root: PathBuf,
 
     /// Directories of the host that may hold libfabric.so.N, with colons between them; the first that has it counts.
-    /// After them the linker's cache and the usual directories are tried
-    #[arg(long, env = "OFI_ROOT", default_value = "/opt/cray/lib64", value_delimiter = ':', value_parser = absolute, value_name = "DIR[:DIR]")]
-    pub ofi_root: Vec<PathBuf>,
+    /// After them the linker's cache and the usual directories are tried. {version} in a path is the release of the loaded
+    /// driver; then nothing but the list is tried, and containers have what it finds in /opt/cray/lib64
+    #[arg(long, env = "OFI_ROOT", default_value = "/opt/cray/lib64", value_delimiter = ':', value_name = "DIR[:DIR]")]
+    pub ofi_root: Vec<Place>,
 
-    /// The same for libcxi.so.N and libcxiutils.so.N, which have to be of the driver's release
-    #[arg(long, env = "CXI_ROOT", default_value = "/usr/lib64", value_delimiter = ':', value_parser = absolute, value_name = "DIR[:DIR]")]
-    pub cxi_root: Vec<PathBuf>,
+    /// The same for libcxi.so.N and libcxiutils.so.N, which have to be of the driver's release; with {version} containers
+    /// have them in /usr/lib64
+    #[arg(long, env = "CXI_ROOT", default_value = "/usr/lib64", value_delimiter = ':', value_name = "DIR[:DIR]")]
+    pub cxi_root: Vec<Place>,
+
+    /// Release of the loaded driver, for {version} in the two lists, where no CXINode says it
+    #[arg(long, env = "CXI_DRIVER_VERSION", value_name = "VERSION")]
+    pub driver_version: Option<Release>,
 
     /// Leave the host's libraries out: images bring their own
     #[arg(long, env = "CXI_NO_LIBRARIES")]
@@ -42,12 +48,6 @@ pub struct HostArgs {
     /// Several with commas
     #[arg(long = "extra-device", env = "CXI_EXTRA_DEVICES", value_delimiter = ',', value_name = "NAME")]
     pub extra_devices: Vec<DeviceName>,
-}
-
-/// A path of the host, which is the same in the container.
-fn absolute(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if path.is_absolute() { Ok(path) } else { Err("must be an absolute path on the host".into()) }
 }
 
 impl HostArgs {
@@ -62,6 +62,7 @@ impl HostArgs {
         Sources {
             host: HostRoot::new(&self.host_root),
             libraries: (!self.no_libraries).then_some(places),
+            release: self.driver_version.clone(),
             extra_mounts: Vec::new(),
             extra_devices: self.extra_devices.clone(),
             dev: self.devfs_root.clone(),

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! sysfs, devfs ──► scanner ──► Inventory ─┐               ┌─► CDI file ──► container runtime
-//! CXINode ──► advertise ─┬─► Gate ────────┼─► publisher ──┴─► Published ──► kubelet (ListAndWatch, Allocate …)
-//! PodResources ──────────┘                │
-//! host's libraries ──────────► Provision ─┘
+//! CXINode ─┬─► advertise ─┬─► Gate ───────┼─► publisher ──┴─► Published ──► kubelet (ListAndWatch, Allocate …)
+//! PodResources ───────────┘               │
+//!          └─► release of the driver ─┐   │
+//! host's libraries ───────────────────┴─► Provision
 //! ```
 //!
 //! Each arrow is a watch channel with one writer: whoever reads sees the latest value. [`plugin::run`] holds the tasks
@@ -14,11 +15,11 @@
 //! [`generator`] is the second program: the CDI file for nodes without the plugin.
 
 pub mod access;
-pub mod advertise;
 pub mod allocate;
 pub mod attachment;
 pub mod cdi;
 pub mod cli;
+pub mod cxinode;
 pub mod device_id;
 pub mod gate;
 pub mod generator;

@@ -1,15 +1,19 @@
 //! Finds the host's user-space libraries of the NICs: they have to be of the driver's generation, because the layout of
-//! its commands changes between releases, so what an image brings may not fit.
+//! its commands changes between releases, so what an image brings may not fit. Where the host has several releases side by side,
+//! that of the loaded driver is taken, and no other.
 
 mod elf;
 mod ld_cache;
+mod places;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::host_root::HostRoot;
 use crate::provision::Bind;
+
+pub use places::{Place, PlaceError, Places, RELEASE, Release, ReleaseError};
 
 /// Where the dynamic linker's cache is on the host.
 const CACHE: &str = "/etc/ld.so.cache";
@@ -28,15 +32,6 @@ const USUAL: [&str; 4] = [
     "/usr/local/lib",
 ];
 
-/// Where to look first, each a list of directories on the host; the first one that has the library counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
-    /// For libfabric: HPE's `OFI_ROOT`.
-    pub ofi: Vec<PathBuf>,
-    /// For libcxi and what is built with it: HPE's `CXI_ROOT`.
-    pub cxi: Vec<PathBuf>,
-}
-
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Libraries {
@@ -49,7 +44,9 @@ pub struct Libraries {
 /// A library with all the names that its versions may have: `<stem>.so.<number>`.
 struct Wanted<'a> {
     stem: &'static str,
-    places: &'a [PathBuf],
+    places: &'a [Place],
+    /// Where a container has what comes from a directory of one release: its programs look in one place, whatever is loaded.
+    usual: &'static str,
     /// Whether a host without it is worth a note.
     needed: bool,
 }
@@ -63,8 +60,8 @@ fn read_cache(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// Looks for libfabric, libcxi and libcxiutils.
-pub fn find(root: &HostRoot, places: &Places) -> Libraries {
+/// Looks for libfabric, libcxi and libcxiutils while a driver of `release` is loaded.
+pub fn find(root: &HostRoot, places: &Places, release: Option<&Release>) -> Libraries {
     let mut found = Libraries::default();
     let cache = match read_cache(&root.seen(Path::new(CACHE))) {
         Ok(bytes) => ld_cache::parse(&bytes).unwrap_or_else(|error| {
@@ -79,29 +76,68 @@ pub fn find(root: &HostRoot, places: &Places) -> Libraries {
         }
     };
     let wanted = [
-        Wanted { stem: "libfabric", places: &places.ofi, needed: true },
-        Wanted { stem: "libcxi", places: &places.cxi, needed: true },
+        Wanted { stem: "libfabric", places: &places.ofi, usual: "/opt/cray/lib64", needed: true },
+        Wanted { stem: "libcxi", places: &places.cxi, usual: "/usr/lib64", needed: true },
         // For the NIC's own test programs, which may not be installed.
-        Wanted { stem: "libcxiutils", places: &places.cxi, needed: false },
+        Wanted { stem: "libcxiutils", places: &places.cxi, usual: "/usr/lib64", needed: false },
     ];
     for library in wanted {
-        let binds = one(root, &library, &cache, &mut found.notes);
+        let binds = one(root, &library, release, &cache, &mut found.notes);
         if binds.is_empty() && library.needed {
-            let places: Vec<_> = library.places.iter().map(|place| place.display().to_string()).collect();
-            let places = places.join(", ");
-            found.notes.push(format!("{}.so is neither in {places} nor where the host keeps libraries", library.stem));
+            found.notes.push(nowhere(&library, release));
         }
         found.binds.extend(binds);
     }
     found
 }
 
-fn one(root: &HostRoot, wanted: &Wanted<'_>, cache: &[ld_cache::Entry], notes: &mut Vec<String>) -> Vec<Bind> {
-    for place in wanted.places {
-        let binds = in_directory(root, place, wanted.stem, notes);
-        if !binds.is_empty() {
-            return binds;
+impl Wanted<'_> {
+    /// Whether the release of the driver decides: then what the host has elsewhere may be of any.
+    fn is_of_a_release(&self) -> bool {
+        self.places.iter().any(Place::is_of_a_release)
+    }
+}
+
+/// Says of a library that it was not found, and where it was looked for.
+fn nowhere(library: &Wanted<'_>, release: Option<&Release>) -> String {
+    let stem = library.stem;
+    let place = |place: &Place| place.directory(release).map_or(place.to_string(), |path| path.display().to_string());
+    let places = library.places.iter().map(place).collect::<Vec<_>>().join(", ");
+    match release {
+        _ if !library.is_of_a_release() => {
+            format!("{stem}.so is neither in {places} nor where the host keeps libraries")
         }
+        Some(release) => format!("{stem}.so is not in {places}; containers get none for driver release {release}"),
+        None => format!(
+            "{stem}.so is not in {places}; containers get none: the release of the loaded driver is not known \
+             (status.node.driverVersion of the CXINode)"
+        ),
+    }
+}
+
+fn one(
+    root: &HostRoot,
+    wanted: &Wanted<'_>,
+    release: Option<&Release>,
+    cache: &[ld_cache::Entry],
+    notes: &mut Vec<String>,
+) -> Vec<Bind> {
+    for place in wanted.places {
+        let Some(directory) = place.directory(release) else { continue };
+        let mut binds = in_directory(root, &directory, wanted.stem, notes);
+        if binds.is_empty() {
+            continue;
+        }
+        if place.is_of_a_release() {
+            for bind in &mut binds {
+                let name = bind.host.rsplit('/').next().unwrap_or_default();
+                bind.container = format!("{}/{name}", wanted.usual);
+            }
+        }
+        return binds;
+    }
+    if wanted.is_of_a_release() {
+        return Vec::new();
     }
     // Of entries with one name the linker takes the first that fits the machine.
     let mut binds: Vec<Bind> = Vec::new();
@@ -192,9 +228,14 @@ mod tests {
         }
 
         fn find(&self) -> Libraries {
-            let places =
-                Places { ofi: vec!["/opt/cray/lib64".into()], cxi: vec!["/opt/new".into(), "/usr/lib64".into()] };
-            find(&HostRoot::new(self.0.path()), &places)
+            self.find_in(&["/opt/cray/lib64"], &["/opt/new", "/usr/lib64"], None)
+        }
+
+        fn find_in(&self, ofi: &[&str], cxi: &[&str], release: Option<&str>) -> Libraries {
+            let places = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+            let places = Places { ofi: places(ofi), cxi: places(cxi) };
+            let release: Option<Release> = release.map(|release| release.parse().unwrap());
+            find(&HostRoot::new(self.0.path()), &places, release.as_ref())
         }
     }
 
@@ -238,6 +279,42 @@ mod tests {
         let found = host.find();
         assert_eq!(paths(&found), ["/opt/new/libcxi.so.1", "/usr/lib64/libcxiutils.so.0"]);
         assert!(found.notes[0].contains("libfabric.so is neither in /opt/cray/lib64"), "{:?}", found.notes);
+    }
+
+    #[test]
+    fn the_release_of_the_driver_decides() {
+        let host = Host::new();
+        for release in ["13.0.0", "13.1.0"] {
+            host.library(&format!("opt/slingshot/{release}/lib64/libfabric.so.1"));
+            host.library(&format!("opt/slingshot/{release}/lib64/libcxi.so.1"));
+        }
+        host.library("usr/lib64/libcxi.so.1");
+        host.library("usr/lib64/libfabric.so.1");
+        let of = ["/opt/slingshot/{version}/lib64"];
+        let pairs = |found: &Libraries| {
+            found.binds.iter().map(|bind| format!("{} {}", bind.host, bind.container)).collect::<Vec<_>>()
+        };
+        for release in ["13.0.0", "13.1.0"] {
+            let found = host.find_in(&of, &of, Some(release));
+            let expected = [
+                format!("/opt/slingshot/{release}/lib64/libfabric.so.1 /opt/cray/lib64/libfabric.so.1"),
+                format!("/opt/slingshot/{release}/lib64/libcxi.so.1 /usr/lib64/libcxi.so.1"),
+            ];
+            assert_eq!((pairs(&found), found.notes), (expected.to_vec(), Vec::new()));
+        }
+
+        // Nothing else stands in for a release, unless the administrator says so.
+        for (release, said) in [(Some("13.2.0"), "driver release 13.2.0"), (None, "is not known")] {
+            let found = host.find_in(&of, &of, release);
+            assert_eq!(found.binds, []);
+            assert!(found.notes.len() == 2 && found.notes.iter().all(|note| note.contains(said)), "{:?}", found.notes);
+            let found = host.find_in(&["/usr/lib64"], &[of[0], "/usr/lib64"], release);
+            let expected = [
+                "/usr/lib64/libfabric.so.1 /usr/lib64/libfabric.so.1",
+                "/usr/lib64/libcxi.so.1 /usr/lib64/libcxi.so.1",
+            ];
+            assert_eq!((pairs(&found), found.notes), (expected.map(str::to_owned).to_vec(), Vec::new()));
+        }
     }
 
     #[test]

@@ -13,16 +13,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::access::{self, AccessError};
-use crate::attachment::Expectation;
 use crate::cdi::{Destination, FileError, Format, PLUGIN_KIND};
 use crate::device_id::Sharing;
 use crate::gate::{self, AdvertiseLost};
+use crate::libraries::Release;
 use crate::pod_resources::{PodName, PodResourcesLister};
 use crate::provision::{self, Sources};
 use crate::publisher::{Publisher, PublisherError};
 use crate::resource_name::ResourceName;
 use crate::scanner::{self, ScannerError};
 use crate::session::{self, SessionError, Site};
+use cxi_hardware::retry_handler::Expectation;
 
 /// How long the first registration waits to learn what this node is to advertise. When the API server is away for
 /// longer, holders that need their NICs offered (see [`Gate::InUse`](crate::offer::Gate::InUse)) matter more than restraint: nothing new is
@@ -84,13 +85,14 @@ pub enum PluginError {
 }
 
 /// Offers the node's NICs to the kubelet until `shutdown`, then withdraws them and returns. `advertise` is `None` as
-/// long as it is not known.
+/// long as it is not known; `release`, that of the loaded driver, is known by then, or nobody knows it.
 ///
 /// # Errors
 /// When a task is lost or cannot go on; the plugin is withdrawn then too.
 pub async fn run(
     config: Config,
     advertise: watch::Receiver<Option<Advertise>>,
+    mut release: watch::Receiver<Option<Release>>,
     shutdown: CancellationToken,
 ) -> Result<(), PluginError> {
     access::plugins(&config.plugin_directory)?;
@@ -100,16 +102,13 @@ pub async fn run(
         cdi.prepare()?;
     }
     let first = scanner::first(&config.root, config.retry_handler).await?;
-    let (provision, told) = provision::first(&config.sources).await?;
     let (inventory_sender, inventory) = watch::channel(first);
-    let (provision_sender, provision) = watch::channel(provision);
     let (gate_sender, mut gate) = watch::channel(None);
     let lister = PodResourcesLister::new(&config.pod_resources_socket, config.resource.clone(), config.own_pod);
 
     let mut tasks = JoinSet::<Result<(), PluginError>>::new();
-    let (root, expectation, sources) = (config.root, config.retry_handler, config.sources);
+    let (root, expectation, mut sources) = (config.root, config.retry_handler, config.sources);
     tasks.spawn(async move { Ok(scanner::run(root, expectation, inventory_sender).await?) });
-    tasks.spawn(async move { Ok(provision::run(sources, told, provision_sender).await?) });
     tasks.spawn(async move { Ok(gate::run(advertise, lister, gate_sender).await?) });
 
     let decided = tokio::select! {
@@ -119,6 +118,12 @@ pub async fn run(
     if !decided {
         warn!(waited = ?FIRST_GATE, "what this node is to advertise is not known; offering every healthy NIC until it is");
     }
+    if let Some(release) = &*release.borrow_and_update() {
+        sources.release = Some(release.clone());
+    }
+    let (provision, told) = provision::first(&sources).await?;
+    let (provision_sender, provision) = watch::channel(provision);
+    tasks.spawn(async move { Ok(provision::run(sources, told, release, provision_sender).await?) });
     let mut keeper = Publisher { inventory, gate, provision, sharing: config.sharing, cdi };
     let (published_sender, published) = watch::channel(Arc::new(keeper.published().await?));
     tasks.spawn(async move { Ok(keeper.run(published_sender).await?) });

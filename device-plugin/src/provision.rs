@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::host_root::HostRoot;
-use crate::libraries::{self, Places};
+use crate::libraries::{self, Places, Release};
 
 /// Time between two looks for libraries. They change when an administrator updates the host.
 pub const LOOK_PERIOD: Duration = Duration::from_secs(30);
@@ -43,6 +43,8 @@ pub struct Sources {
     pub host: HostRoot,
     /// Where libraries are looked for; `None` for no libraries.
     pub libraries: Option<Places>,
+    /// Release of the loaded driver, as long as no CXINode says another.
+    pub release: Option<Release>,
     /// Binds of the administrator. At the same place in the container, or above it, they win over a library.
     pub extra_mounts: Vec<Bind>,
     /// Names of device nodes, given where they exist.
@@ -118,7 +120,8 @@ impl Bind {
 impl Sources {
     /// Looks at the host. The second part says what is worth telling.
     pub fn find(&self) -> (Provision, Vec<Note>) {
-        let found = self.libraries.as_ref().map(|places| libraries::find(&self.host, places)).unwrap_or_default();
+        let find = |places| libraries::find(&self.host, places, self.release.as_ref());
+        let found = self.libraries.as_ref().map(find).unwrap_or_default();
         let mut notes: Vec<_> = found.notes.into_iter().map(Note::Warning).collect();
         let mut binds = self.extra_mounts.clone();
         for bind in found.binds {
@@ -166,18 +169,21 @@ pub async fn first(sources: &Sources) -> Result<(Arc<Provision>, Vec<Note>), Joi
     Ok((Arc::new(provision), notes))
 }
 
-/// Looks every [`LOOK_PERIOD`] and publishes what changed, until nobody listens any more.
+/// Looks every [`LOOK_PERIOD`], and when `release` says another release of the driver, and publishes what changed, until nobody
+/// listens any more.
 ///
 /// # Errors
 /// When a look panics.
 pub async fn run(
-    sources: Sources,
+    mut sources: Sources,
     mut told: Vec<Note>,
+    mut release: watch::Receiver<Option<Release>>,
     provision: watch::Sender<Arc<Provision>>,
 ) -> Result<(), JoinError> {
     loop {
         tokio::select! {
             () = sleep(LOOK_PERIOD) => {}
+            loaded = another(&mut release) => sources.release = loaded,
             () = provision.closed() => return Ok(()),
         }
         let looking = sources.clone();
@@ -192,6 +198,14 @@ pub async fn run(
             changed
         });
     }
+}
+
+/// Waits for another release; for ever when nobody is there to say one, as without an API server.
+async fn another(release: &mut watch::Receiver<Option<Release>>) -> Option<Release> {
+    if release.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    release.borrow_and_update().clone()
 }
 
 fn report(before: &Provision, told: &[Note], after: &Provision, notes: &[Note]) {
@@ -272,7 +286,10 @@ mod tests {
         let left = |extra: &str| {
             let sources = Sources {
                 host: HostRoot::new(directory.path()),
-                libraries: Some(Places { ofi: vec!["/opt/cray/lib64".into()], cxi: vec!["/usr/lib64".into()] }),
+                libraries: Some(Places {
+                    ofi: vec!["/opt/cray/lib64".parse().unwrap()],
+                    cxi: vec!["/usr/lib64".parse().unwrap()],
+                }),
                 extra_mounts: vec![extra.parse().unwrap()],
                 ..Sources::default()
             };

@@ -14,8 +14,9 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{error, info, warn};
 
-use crate::attachment::{self, Attachments, Expectation};
+use crate::attachment::{self, Attachments};
 use crate::inventory::Inventory;
+use cxi_hardware::retry_handler::Expectation;
 
 /// Time between scans.
 pub const SCAN_PERIOD: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cxi_api::Advertise;
-use cxi_device_plugin::advertise;
+use cxi_device_plugin::cxinode;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -78,7 +78,7 @@ async fn values_are_followed_through_failures_and_ends_of_streams() {
         Answer::Fail(500),
     ]);
     let (sender, mut receiver) = watch::channel(None);
-    let watching = tokio::spawn(advertise::run(client, "n1".into(), sender));
+    let watching = tokio::spawn(cxinode::run(client, "n1".into(), sender, watch::channel(None).0));
     until(&mut receiver, Advertise::InUse).await;
     until(&mut receiver, Advertise::None).await;
     sleep(LIMIT).await;
@@ -93,7 +93,7 @@ async fn values_are_followed_through_failures_and_ends_of_streams() {
 async fn no_cxinode_is_all() {
     let (client, _answers) = server(vec![Answer::List(vec![]), Answer::Fail(500)]);
     let (sender, mut receiver) = watch::channel(None);
-    let _watching = tokio::spawn(advertise::run(client, "n1".into(), sender));
+    let _watching = tokio::spawn(cxinode::run(client, "n1".into(), sender, watch::channel(None).0));
     until(&mut receiver, Advertise::All).await;
 }
 
@@ -106,6 +106,6 @@ async fn an_expired_watch_lists_again() {
         Answer::Fail(500),
     ]);
     let (sender, mut receiver) = watch::channel(None);
-    let _watching = tokio::spawn(advertise::run(client, "n1".into(), sender));
+    let _watching = tokio::spawn(cxinode::run(client, "n1".into(), sender, watch::channel(None).0));
     until(&mut receiver, Advertise::InUse).await;
 }

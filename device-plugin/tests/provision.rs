@@ -8,12 +8,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cxi_api::Advertise;
-use cxi_device_plugin::attachment::Expectation;
 use cxi_device_plugin::device_id::Sharing;
+use cxi_device_plugin::host_root::HostRoot;
+use cxi_device_plugin::libraries::Places;
 use cxi_device_plugin::plugin::Config;
 use cxi_device_plugin::proto::v1beta1::device_plugin_client::DevicePluginClient;
 use cxi_device_plugin::proto::v1beta1::{AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse};
 use cxi_device_plugin::provision::Sources;
+use cxi_hardware::retry_handler::Expectation;
 use node::{Kubelet, Node, Plugin};
 use tonic::transport::Channel;
 
@@ -41,6 +43,45 @@ async fn file(path: &Path, holds: impl Fn(&str) -> bool) -> String {
         assert!(since.elapsed() < node::SOON * 2, "{text}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Writes what passes for a library of this machine.
+fn library(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::copy(std::env::current_exe().unwrap(), path).unwrap();
+}
+
+#[tokio::test]
+async fn containers_get_the_libraries_of_the_driver_that_is_loaded() {
+    let node = Node::with(&[("cxi0", A, 0)]);
+    for release in ["13.0.0", "13.1.0"] {
+        library(&node.path(&format!("opt/shs/{release}/lib64/libcxi.so.1")));
+    }
+    let place = || vec!["/opt/shs/{version}/lib64".parse().unwrap()];
+    let sources = Sources {
+        host: HostRoot::new(node.path("")),
+        libraries: Some(Places { ofi: place(), cxi: place() }),
+        ..Sources::default()
+    };
+    let config = Config { cdi_directory: Some(node.path("run/cdi")), sources, ..node.config(Sharing::Exclusive) };
+    let mut kubelet = Kubelet::start(&node);
+    // The API server is a moment later than the kubelet: nothing is offered before it is known what goes with a NIC.
+    let plugin = Plugin::start(config, None);
+    plugin.release.send_replace(Some("13.0.0".parse().unwrap()));
+    plugin.advertise.send_replace(Some(Advertise::All));
+    let (mut client, _lists) = kubelet.accept().await;
+    allocate(&mut client, &[A]).await;
+    let path = node.path("run/cdi/device-plugin.cxi.hpe.com-nic.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("/opt/shs/13.0.0/lib64/libcxi.so.1") && !text.contains("13.1.0"), "{text}");
+    assert!(text.contains(r#""containerPath": "/usr/lib64/libcxi.so.1""#), "{text}");
+
+    plugin.release.send_replace(Some("13.1.0".parse().unwrap()));
+    let text = file(&path, |text| text.contains("/opt/shs/13.1.0/lib64/libcxi.so.1")).await;
+    assert!(!text.contains("13.0.0"), "{text}");
+    plugin.release.send_replace(None);
+    file(&path, |text| text.contains("containerEdits") && !text.contains("libcxi.so")).await;
+    plugin.withdraw().await.unwrap();
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! function, whoever runs it. That one is attached is told by the driver (`properties/pct_eq`). What it counts is a file
 //! system that it serves itself, so reading there can hang for ever: [`StatisticsReader`].
 
+mod expectation;
 mod reader;
 mod record;
 mod statistics;
@@ -12,6 +13,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+pub use expectation::Expectation;
 pub use reader::{StatisticsError, StatisticsReader};
 pub use record::{Exit, Record, State};
 pub use statistics::{Kind, STATISTICS, Statistics, kind};

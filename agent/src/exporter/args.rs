@@ -17,8 +17,8 @@ use crate::exporter::scraper::Scraper;
 use crate::exporter::selection::{Selection, Term};
 use crate::exporter::server;
 use crate::exporter::tls::Tls;
-use crate::nic_health::Expectation;
 use crate::node_root::NodeRoot;
+use cxi_hardware::retry_handler::Expectation;
 use cxi_program::log::{self, Format};
 
 /// Serve metrics of this node's NICs and their driver at /metrics, for Prometheus.

@@ -13,7 +13,7 @@ use crate::exporter::problems::{History, Problems, Subject};
 use crate::exporter::selection::Selection;
 use crate::exporter::statistics::Background;
 use crate::exporter::telemetry::Counters;
-use crate::nic_health::Expectation;
+use cxi_hardware::retry_handler::Expectation;
 
 /// How long a scrape waits for statistics of retry handlers that are being read, from its beginning. Reading the rest
 /// takes about as long, so that one that hangs costs a scrape hardly anything.

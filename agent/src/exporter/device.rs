@@ -14,7 +14,8 @@ use crate::exporter::metrics::{
 use crate::exporter::problems::{Problems, Subject};
 use crate::exporter::retry;
 use crate::exporter::statistics::Known;
-use crate::nic_health::{Expectation, Health, RetryHandler, judge, record_of_now};
+use crate::nic_health::{Health, RetryHandler, judge, record_of_now};
+use cxi_hardware::retry_handler::Expectation;
 
 /// Age at which statistics of a retry handler that hangs say nothing any more.
 const OLDEST_STATISTICS: Duration = Duration::from_mins(5);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 use crate::interval::at_least_a_moment;
-use crate::nic_health::Expectation;
 use crate::node_root::NodeRoot;
 use crate::report::{Config, run};
+use cxi_hardware::retry_handler::Expectation;
 use cxi_program::log::{self, Format};
 
 /// Report what this node has: loaded modules, open devices and NICs in its CXINode, each NIC as a CXIDevice.

@@ -4,10 +4,11 @@ use std::fmt::Display;
 
 use cxi_api::device::{CXIDeviceStatus, Function, Health, HealthStatus};
 
-use crate::nic_health::{self, Expectation, RetryHandler, judge};
+use crate::nic_health::{self, RetryHandler, judge};
 use crate::report::content::{integer, link};
 use crate::report::seen::SeenNic;
 use crate::report::services;
+use cxi_hardware::retry_handler::Expectation;
 
 /// The status of `seen`, a NIC of `node` that runs `driver_version` and has the retry handler that is `expected`.
 pub(super) fn status(

@@ -12,13 +12,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::nic_health::Expectation;
 use crate::report::content;
 use crate::report::delay::{Delay, REQUEST_LIMIT};
 use crate::report::device;
 use crate::report::events;
 use crate::report::looker::Taken;
 use crate::report::node::NodeView;
+use cxi_hardware::retry_handler::Expectation;
 
 /// A CXIDevice as it is, or should be, in the API server.
 #[derive(Clone, Debug, PartialEq)]

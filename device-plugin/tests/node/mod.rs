@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cxi_api::Advertise;
-use cxi_device_plugin::attachment::Expectation;
 use cxi_device_plugin::device_id::Sharing;
+use cxi_device_plugin::libraries::Release;
 use cxi_device_plugin::plugin::{self, Config, PluginError};
 use cxi_device_plugin::proto::podresources::pod_resources_lister_server::{
     PodResourcesLister, PodResourcesListerServer,
@@ -22,6 +22,7 @@ use cxi_device_plugin::proto::v1beta1::registration_server::{Registration, Regis
 use cxi_device_plugin::proto::v1beta1::{Device, Empty, ListAndWatchResponse, RegisterRequest};
 use cxi_device_plugin::provision::Sources;
 use cxi_hardware::Root;
+use cxi_hardware::retry_handler::Expectation;
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -119,6 +120,7 @@ impl Node {
 /// A plugin running in this process.
 pub struct Plugin {
     pub advertise: watch::Sender<Option<Advertise>>,
+    pub release: watch::Sender<Option<Release>>,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), PluginError>>,
 }
@@ -126,9 +128,10 @@ pub struct Plugin {
 impl Plugin {
     pub fn start(config: Config, advertise: Option<Advertise>) -> Self {
         let (advertise, receiver) = watch::channel(advertise);
+        let (release, loaded) = watch::channel(None);
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(plugin::run(config, receiver, shutdown.clone()));
-        Self { advertise, shutdown, task }
+        let task = tokio::spawn(plugin::run(config, receiver, loaded, shutdown.clone()));
+        Self { advertise, release, shutdown, task }
     }
 
     /// Waits until it ends by itself.

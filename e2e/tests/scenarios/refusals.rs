@@ -77,6 +77,7 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ("/devicePlugin/extraDevices", json!(["../sda"])),
         ("/devicePlugin/extraDevices", json!(["kdreg2,xpmem"])),
         ("/devicePlugin/libraries", json!({"ofiRoot": ["/cm/shared/lib"]})),
+        ("/devicePlugin/libraries", json!({"cxiRoot": ["/opt/shs/{release}/lib64"]})),
         ("/devicePlugin/libraries", json!({"cxiRoot": ["/usr/../etc"]})),
         ("/devicePlugin/libraries", json!({"ofiRoot": []})),
         ("/metricsExporter/counters", json!(["lpe_*", "LPE"])),

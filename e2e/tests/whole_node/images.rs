@@ -24,13 +24,14 @@ use cxi_guest::{
 };
 use tempfile::TempDir;
 
-/// Has the first NIC of its container open, if there is one, until it is asked to end.
+/// Has the first NIC of its container open, if there is one, until it is asked to end; says which, and the last line of its libcxi.
 const APP: &str = "#!/bin/sh
 trap 'exit 0' TERM
 set -- /dev/cxi[0-9]*
 if [ -e \"$1\" ]; then
     exec 3<>\"$1\" || exit 1
     echo \"holding $1\"
+    echo \"libcxi is of $(tail -n 1 /usr/lib64/libcxi.so.1)\"
 fi
 sleep 1000000 3<&- &
 wait $!

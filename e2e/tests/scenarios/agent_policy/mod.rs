@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use cxi_agent::{Expectation, report};
 use cxi_api::Advertise;
 use cxi_control_plane::NAMESPACE;
-use cxi_device_plugin::advertise;
+use cxi_device_plugin::cxinode;
 use cxi_e2e::{client::client, wait::wait_for};
 use kube::{Client, api::ListParams};
 use serde_json::{Value, json};
@@ -203,7 +203,7 @@ async fn the_real_one_gets_along(admin: &Client, own: Client) -> Result<()> {
 /// What a device plugin asks of the API server, with the rights of its account.
 async fn the_device_plugin_follows(admin: &Client, own: Client) -> Result<()> {
     let (sender, mut advertised) = watch::channel(None);
-    let following = tokio::spawn(advertise::run(own, "n1".to_owned(), sender));
+    let following = tokio::spawn(cxinode::run(own, "n1".to_owned(), sender, watch::channel(None).0));
     for wanted in [Advertise::None, Advertise::All] {
         let mut node = phase_of("n1", "UpToDate");
         node["status"]["rollout"]["advertise"] = serde_json::to_value(wanted)?;

@@ -84,16 +84,20 @@ impl Sim {
         self.demand(users.is_empty(), "I2", || format!("Module {revision} is deleted under {users:?}"));
     }
 
-    /// The finalizer goes last: nothing of the driver is left, but where KMM still loads it, which an orphaned one leaves so.
+    /// The finalizer goes last: nothing of the driver is left, but where KMM still loads it, which an orphaned one leaves so. A node
+    /// that another operator has just claimed, on an older view, has nothing of it yet.
     pub(super) fn check_end(&mut self, driver: &str, seen: &Seen) {
         let orphaned = seen.drivers.iter().any(|known| known.name == driver && known.orphan);
+        let owned = |node: &Node| node.labels.get(DRIVER_LABEL).is_some_and(|owner| owner == driver);
+        let live = |(_, value): &(String, String)| {
+            self.api.revisions.iter().any(|known| known.id.as_str() == value && !known.deleting)
+        };
         let mut left = Vec::new();
-        for node in self.api.nodes.values().filter(|node| node.labels.get(DRIVER_LABEL).is_some_and(|of| of == driver))
-        {
-            let module = |(_, value): &(String, String)| {
-                self.api.revisions.iter().any(|known| known.id.as_str() == value && !known.deleting)
-            };
-            if !orphaned || !version_labels(node).iter().any(module) {
+        for node in self.api.nodes.values().filter(|node| owned(node)) {
+            let labels = version_labels(node);
+            let known = seen.nodes.get(&node.name).is_some_and(owned);
+            let fine = if orphaned { labels.iter().any(live) || !known } else { labels.is_empty() && !known };
+            if !fine {
                 left.push(node.name.clone());
             }
         }

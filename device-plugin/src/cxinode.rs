@@ -1,4 +1,5 @@
-//! Follows `status.rollout.advertise` of this node's CXINode.
+//! Follows what this node's CXINode says: `status.rollout.advertise`, and `status.node.driverVersion`, the release that the node
+//! agent has recognised by its build-ids.
 
 use std::time::Duration;
 
@@ -10,35 +11,48 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::libraries::Release;
+
 /// Waiting time after a failed watch; doubled up to [`MAX_DELAY`] while it keeps failing.
 const MIN_DELAY: Duration = Duration::from_millis(200);
 
 /// The operator waits for this plugin to follow, so a node must not lag for long after an outage of the API server.
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
-/// Watches the CXINode named `node` and publishes what it says to advertise; `None` until the API server answered.
+/// Where what the CXINode says goes.
+struct Told {
+    advertise: watch::Sender<Option<Advertise>>,
+    release: watch::Sender<Option<Release>>,
+}
+
+/// Watches the CXINode named `node` and publishes what it says to advertise, `None` until the API server answered; before that
+/// the release of the loaded driver, `None` while the CXINode says none.
 ///
-/// Only the one field is read, so that a plugin goes on working with an operator whose other fields it does not know.
-/// While the API server is away the last value stays. Returns when nobody listens any more.
-pub async fn run(client: kube::Client, node: String, advertise: watch::Sender<Option<Advertise>>) {
+/// Only the two fields are read, so that a plugin goes on working with an operator whose other fields it does not know.
+/// While the API server is away the last values stay. Returns when nobody listens to what to advertise any more.
+pub async fn run(
+    client: kube::Client,
+    node: String,
+    advertise: watch::Sender<Option<Advertise>>,
+    release: watch::Sender<Option<Release>>,
+) {
+    let told = Told { advertise, release };
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<CXINode>(&()));
     let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
     let following = async {
         loop {
-            follow(watcher(api.clone(), config.clone()), &advertise).await;
+            follow(watcher(api.clone(), config.clone()), &told).await;
         }
     };
     tokio::select! {
         () = following => {}
-        () = advertise.closed() => {}
+        () = told.advertise.closed() => {}
     }
 }
 
 /// Follows one watch; returns when it has to be begun anew with a list.
-async fn follow(
-    events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>,
-    advertise: &watch::Sender<Option<Advertise>>,
-) {
+async fn follow(events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>, told: &Told) {
+    let advertise = &told.advertise;
     let mut events = std::pin::pin!(events);
     let mut delay = MIN_DELAY;
     // Whether the list under way had the object.
@@ -51,9 +65,9 @@ async fn follow(
                     Event::Init => listed = false,
                     Event::InitApply(node) => {
                         listed = true;
-                        apply(advertise, &node);
+                        told.apply(&node);
                     }
-                    Event::Apply(node) => apply(advertise, &node),
+                    Event::Apply(node) => told.apply(&node),
                     Event::InitDone if listed => {}
                     // No CXINode: no CXIDriver owns this node, so nobody asks for restraint.
                     Event::InitDone | Event::Delete(_) => set(advertise, Advertise::All),
@@ -90,15 +104,41 @@ fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
-fn apply(advertise: &watch::Sender<Option<Advertise>>, node: &DynamicObject) {
-    let Some(value) = node.data.pointer("/status/rollout/advertise").filter(|value| !value.is_null()) else {
-        return set(advertise, Advertise::default());
-    };
-    match serde_json::from_value(value.clone()) {
-        Ok(wanted) => set(advertise, wanted),
-        Err(_) => {
-            warn!(%value, "CXINode asks to advertise something unknown; what is advertised stays as it is");
+impl Told {
+    fn apply(&self, node: &DynamicObject) {
+        // Whoever learns that NICs may be offered knows by then what goes with them.
+        self.apply_release(node);
+        let Some(value) = node.data.pointer("/status/rollout/advertise").filter(|value| !value.is_null()) else {
+            return set(&self.advertise, Advertise::default());
+        };
+        match serde_json::from_value(value.clone()) {
+            Ok(wanted) => set(&self.advertise, wanted),
+            Err(_) => {
+                warn!(%value, "CXINode asks to advertise something unknown; what is advertised stays as it is");
+            }
         }
+    }
+
+    fn apply_release(&self, node: &DynamicObject) {
+        let said = node.data.pointer("/status/node/driverVersion").and_then(serde_json::Value::as_str);
+        let release = match said.map(str::parse::<Release>).transpose() {
+            Ok(release) => release,
+            Err(error) => {
+                warn!(%error, "CXINode names a driver release that is not one; libraries are those of no release");
+                None
+            }
+        };
+        self.release.send_if_modified(|current| {
+            let changed = *current != release;
+            if changed {
+                info!(
+                    release = release.as_ref().map(tracing::field::display),
+                    "the release of the loaded driver changed"
+                );
+                current.clone_from(&release);
+            }
+            changed
+        });
     }
 }
 
@@ -136,11 +176,18 @@ mod tests {
         Err(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))))
     }
 
+    /// What is known after these events.
+    async fn known(
+        events: impl IntoIterator<Item = watcher::Result<Event<DynamicObject>>>,
+    ) -> (Option<Advertise>, Option<String>) {
+        let told = Told { advertise: watch::channel(None).0, release: watch::channel(None).0 };
+        follow(futures::stream::iter(events.into_iter().collect::<Vec<_>>()), &told).await;
+        (*told.advertise.borrow(), told.release.borrow().as_ref().map(ToString::to_string))
+    }
+
     /// What is advertised after these events.
     async fn after(events: impl IntoIterator<Item = watcher::Result<Event<DynamicObject>>>) -> Option<Advertise> {
-        let (sender, receiver) = watch::channel(None);
-        follow(futures::stream::iter(events.into_iter().collect::<Vec<_>>()), &sender).await;
-        *receiver.borrow()
+        known(events).await.0
     }
 
     fn listed(node: DynamicObject) -> Vec<watcher::Result<Event<DynamicObject>>> {
@@ -169,6 +216,24 @@ mod tests {
         events.extend([Ok(Event::Init), Ok(Event::InitDone)]);
         assert_eq!(after(events).await, Some(Advertise::All));
         assert_eq!(after([failure(404)]).await, Some(Advertise::All));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_release_of_the_driver_is_followed() {
+        let runs = |release: Value| node(&json!({"node": {"driverVersion": release}}));
+        let release = async |events| known(events).await.1;
+        assert_eq!(release(listed(runs(json!("13.0.0")))).await.as_deref(), Some("13.0.0"));
+        for (later, expected) in [(json!("13.1.0"), Some("13.1.0")), (json!(null), None), (json!("../etc"), None)] {
+            let mut events = listed(runs(json!("13.0.0")));
+            events.push(Ok(Event::Apply(runs(later))));
+            assert_eq!(release(events).await.as_deref(), expected);
+        }
+        // The driver stays loaded.
+        for later in [Event::Delete(runs(json!(null))), Event::Init, Event::InitDone] {
+            let mut events = listed(runs(json!("13.0.0")));
+            events.push(Ok(later));
+            assert_eq!(release(events).await.as_deref(), Some("13.0.0"));
+        }
     }
 
     #[tokio::test(start_paused = true)]
