@@ -131,6 +131,9 @@ pub struct NodeRollout {
     /// What the image of the revision before said: by it the agent names the driver that still runs, or runs again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Expected>,
+    /// Revision with which the driver that the host brings was verified last. It has no Module, and the node can go back to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_revision: Option<RevisionId>,
     /// Images of the retry handler by the revision that they ran with last on this node, newest last, at most three.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Served>,

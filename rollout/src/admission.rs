@@ -192,7 +192,7 @@ fn blocked(
     }
     if let Some(wanted) = &member.wanted
         && record.revision.as_ref() != Some(wanted)
-        && let Some(verdict) = image(scope, node, wanted, preflight)
+        && let Some(verdict) = image(scope, node, record, wanted, preflight)
     {
         return Some(verdict);
     }
@@ -222,10 +222,19 @@ fn preflight(scope: &Scope<'_>, members: &[Member<'_>]) -> Option<Verdict> {
         .find_map(|member| image_of(scope, member.node, &target))
 }
 
-fn image(scope: &Scope<'_>, node: &Node, wanted: &RevisionId, preflight: Option<&Verdict>) -> Option<Verdict> {
-    if scope.is_preinstalled() && *wanted == scope.target() {
+/// What is wrong with the image that a node needs. A node that is asked back needs only its own.
+fn image(
+    scope: &Scope<'_>,
+    node: &Node,
+    record: &NodeRollout,
+    wanted: &RevisionId,
+    preflight: Option<&Verdict>,
+) -> Option<Verdict> {
+    let module = scope.world.revisions.iter().any(|revision| revision.id == *wanted);
+    if !module && record.host_revision.as_ref() == Some(wanted) {
         return None;
     }
+    let preflight = preflight.filter(|_| *wanted == scope.target());
     preflight.cloned().or_else(|| image_of(scope, node, wanted))
 }
 
@@ -299,7 +308,9 @@ fn stake(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> Stake {
         return Stake::Service { counted: false };
     }
     let link_is_up = || node.report().is_some_and(|report| report.devices.iter().any(Nic::is_linked));
-    if rests_open(scope, node, record) && link_is_up() {
+    // A gate that is not open yet, or closed a moment ago: what the kubelet still offers may be given to a job.
+    let still_offered = || record.revision.is_some() && node.ready && !node.cordoned && offers(scope, node);
+    if rests_open(scope, node, record) && link_is_up() || still_offered() {
         return Stake::Service { counted: true };
     }
     if record.revision.is_some() && !scope.holders(node).is_empty() { Stake::Jobs } else { Stake::Nothing }
@@ -308,8 +319,12 @@ fn stake(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> Stake {
 /// Whether jobs can use a node's NICs: verified in this boot, Ready, not cordoned, and offered.
 pub fn is_in_service(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bool {
     let plugin = &scope.driver.spec.device_plugin;
-    let offered = node.allocatable.get(&plugin.resource_name).is_some_and(|count| *count > 0);
-    rests_open(scope, node, record) && (!plugin.enabled || offered)
+    rests_open(scope, node, record) && (!plugin.enabled || offers(scope, node))
+}
+
+/// Whether the kubelet offers NICs.
+fn offers(scope: &Scope<'_>, node: &Node) -> bool {
+    node.allocatable.get(&scope.driver.spec.device_plugin.resource_name).is_some_and(|count| *count > 0)
 }
 
 /// Whether nothing of ours keeps jobs from a node: verified in this boot, Ready, not cordoned, and with its device plugin.

@@ -13,7 +13,7 @@ use cxi_api::{
 use crate::{
     action::Action,
     disruption::{self, Allowance, Obstacle},
-    prefetch::{self, Prefetch, prefetch},
+    prefetch::{self, Prefetch},
     proof::{NotQuiet, Quiesced, answers, hidden_holder, host_holder, serves, version_labels},
     services, settled,
     step::{Ctx, Next},
@@ -44,8 +44,11 @@ pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     };
     // A driver that stays needs no image.
-    let pulled =
-        if keeps_driver(ctx, next) { Prefetch::Done(next.record.expected.clone()) } else { prefetch(ctx, next) };
+    let pulled = if keeps_driver(ctx, next) {
+        Prefetch::Done(next.record.expected.clone())
+    } else {
+        prefetch::images(ctx, next)
+    };
     match pulled {
         Prefetch::Done(expected) => {
             prefetch::remember(&mut next.record, expected);

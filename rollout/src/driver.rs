@@ -219,7 +219,8 @@ fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId) -> Option<Revisio
     let previous = || {
         let record = node.rollout()?;
         let good = |revision: &&RevisionId| {
-            scope.world.revisions.iter().any(|known| known.id == **revision && !known.deleting)
+            let module = scope.world.revisions.iter().any(|known| known.id == **revision && !known.deleting);
+            module || record.host_revision.as_ref() == Some(*revision)
         };
         let present = record.revision.iter().filter(|revision| *revision != target);
         let earlier =

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cxi_api::{ImageManifest, NodeRollout, Reason, names::Role, node::Expected};
+use cxi_api::{ImageManifest, NodeRollout, Reason, RevisionId, names::Role, node::Expected};
 
 use crate::{
     action::Action,
@@ -43,19 +43,24 @@ pub fn remember(record: &mut NodeRollout, expected: Option<Expected>) {
     record.expected = expected;
 }
 
-/// Sees to the prefetch pod of the transaction's goal (of the present revision, for a teardown).
-pub fn prefetch(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
+/// What the image of the transaction's goal says, as it is known, or from a pod.
+pub fn manifest(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
+    let record = &next.record;
+    let goal = record.goal.as_ref().map(RevisionId::as_str);
+    let fits = |known: &&Expected| Some(known.revision.as_str()) == goal && known.kernel == ctx.node.kernel;
+    let known = [&record.expected, &record.previous].into_iter().flatten().find(fits).cloned();
+    known.map_or_else(|| images(ctx, next), |expected| Prefetch::Done(Some(expected)))
+}
+
+/// Sees to the pod that brings the images to the node, whatever is known of them: they may be gone from the registry and from the node
+/// since, and without that of the present revision KMM cannot unload it. The manifest is that of the transaction's goal; where that
+/// has no image (a teardown, a driver that the host brings), of the present revision.
+pub fn images(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
     let kernel = &ctx.node.kernel;
-    let wanted = next.record.goal.clone().or_else(|| next.record.revision.clone());
-    let module = wanted.as_ref().and_then(|id| ctx.revision(id));
-    let Some(module) = module else {
+    let module_of = |id: &Option<RevisionId>| id.as_ref().and_then(|id| ctx.revision(id));
+    let Some(module) = module_of(&next.record.goal).or_else(|| module_of(&next.record.revision)) else {
         return Prefetch::Done(None);
     };
-    let known = [&next.record.expected, &next.record.previous].into_iter().flatten();
-    let fits = |expected: &&Expected| expected.revision == module.id.as_str() && expected.kernel == *kernel;
-    if let Some(expected) = known.into_iter().find(fits) {
-        return Prefetch::Done(Some(expected.clone()));
-    }
     let Some(image) = module.images.get(kernel) else {
         let message = format!("KMM names no image of revision {} for kernel {kernel}", module.id);
         settled::explain(ctx, next, Reason::ImageMissing, ("", ""), message);

@@ -272,18 +272,7 @@ pub fn loading(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     };
     if ctx.revision(&goal).is_none() {
-        if settled::is_preinstalled(ctx) {
-            next.enter(ctx, Phase::Verifying);
-        } else {
-            settled::explain(
-                ctx,
-                next,
-                Reason::ImageMissing,
-                ("Module", ""),
-                format!("waits for the Module of revision {goal}"),
-            );
-        }
-        return;
+        return without_module(ctx, next, &goal);
     }
     let namespace = &ctx.world.namespace;
     let label = kmm_version_label(namespace, &module_name(&goal));
@@ -298,6 +287,21 @@ pub fn loading(ctx: &Ctx<'_>, next: &mut Next) {
             let phase = if labels.is_empty() { Phase::Unloading } else { Phase::Quiesced };
             next.enter(ctx, phase);
         }
+    }
+}
+
+/// What is to be loaded has no Module: the host brings it, or somebody else wants something else by now.
+fn without_module(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) {
+    let message = format!("waits for the Module of revision {goal}");
+    if ctx.is_of_host(&next.record, goal) {
+        next.enter(ctx, Phase::Verifying);
+    } else if ctx.is_overtaken(&next.record) {
+        // From there it goes on to what is wanted.
+        next.enter(ctx, Phase::Unloading);
+    } else if ctx.due_on_node(next.record.since, ctx.settings.load) {
+        next.fail(ctx, format!("the driver was not loaded in time: {message}"));
+    } else {
+        settled::explain(ctx, next, Reason::ImageMissing, ("Module", ""), message);
     }
 }
 

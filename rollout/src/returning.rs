@@ -53,6 +53,9 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     let (reason, mut message) = match verify(ctx, next, &goal) {
         Verdict::Good => {
             services::remember(ctx.driver, ctx.node, &mut next.record, &goal);
+            if ctx.revision(&goal).is_none() {
+                next.record.host_revision = Some(goal.clone());
+            }
             next.record.revision = Some(goal);
             next.record.advertise = Advertise::All;
             next.enter(ctx, Phase::Returning);
@@ -105,7 +108,7 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
         return Verdict::NotYet(Reason::Loading, format!("KMM has not loaded revision {goal} in this boot"));
     }
     if by_kmm {
-        match prefetch::prefetch(ctx, next) {
+        match prefetch::manifest(ctx, next) {
             Prefetch::Done(expected) => prefetch::remember(&mut next.record, expected),
             Prefetch::Running => {
                 return Verdict::NotYet(Reason::Loading, "waits for the manifest of the driver image".into());

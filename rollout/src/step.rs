@@ -95,6 +95,13 @@ impl<'a> Ctx<'a> {
         self.world.revisions.iter().find(|revision| revision.id == *id)
     }
 
+    /// Whether a revision stands for the driver that the host brings: what the spec describes now, or what it described when the
+    /// node was verified with it.
+    pub fn is_of_host(&self, record: &NodeRollout, id: &RevisionId) -> bool {
+        let described = settled::is_preinstalled(self) && self.wanted.as_ref() == Some(id);
+        self.revision(id).is_none() && (described || record.host_revision.as_ref() == Some(id))
+    }
+
     /// Whether the only version label of KMM on the node is that of `goal`; of a driver that the host brings, that there is none.
     pub fn is_labelled(&self, goal: &RevisionId) -> bool {
         let labels: Vec<&String> = version_labels(self.node, &self.world.namespace).map(|(_, value)| value).collect();
@@ -411,6 +418,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         snapshot: None,
         expected: old.and_then(|old| old.expected.clone()),
         previous: old.and_then(|old| old.previous.clone()),
+        host_revision: old.and_then(|old| old.host_revision.clone()),
         services: old.map(|old| old.services.clone()).unwrap_or_default(),
         evictions: Vec::new(),
         failure: old.and_then(|old| old.failure.clone()),

@@ -1,7 +1,8 @@
 //! One random run: operators on fresh and stale views, lost writes, crashes, everybody dawdling; then fair weather.
 
 use cxi_api::{
-    GoDuration, Phase,
+    CXIDriverSpec, GoDuration, Phase,
+    driver::{RetryHandlerMode, SourceType},
     names::UPGRADE_LABEL,
     strategy::{DrainPolicy, OnTimeout},
 };
@@ -12,6 +13,8 @@ use crate::sim::{Budget, SELECTOR, Seen, Sim, Workload, build::spec, seconds};
 
 const VERSIONS: [&str; 3] = ["13.0.0", "13.1.0", "13.2.0"];
 const KERNELS: [&str; 2] = ["6.12.1", "6.12.2"];
+/// Release of the driver that hosts bring.
+const HOSTS: &str = "12.9.0";
 
 /// Runs `events`, each at its tick, on a cluster of `nodes`.
 pub fn run(nodes: usize, seed: u64, policy: u8, events: &[(u32, Event)]) {
@@ -92,6 +95,19 @@ fn happen(sim: &mut Sim, event: Event) {
         Event::RetryHandler(number) => {
             sim.edit(|spec| spec.retry_handler.image = Some(format!("registry/cxi-rh:{number}")));
         }
+        Event::Services(wanted) => {
+            let mode = if wanted { RetryHandlerMode::Daemonset } else { RetryHandlerMode::None };
+            sim.edit(|spec| spec.retry_handler.mode = mode);
+        }
+        Event::Plugin(wanted) => sim.edit(|spec| spec.device_plugin.enabled = wanted),
+        Event::Source { preinstalled, hosts_have_it } => {
+            let kind = if preinstalled { SourceType::Preinstalled } else { SourceType::Prebuilt };
+            sim.edit(|spec| spec.source.kind = kind);
+            for machine in sim.machines.values_mut() {
+                machine.host_driver = hosts_have_it.then(|| HOSTS.to_owned());
+            }
+        }
+        Event::Rollback(wanted) => sim.edit(|spec| spec.update_strategy.rollback_on_failure = wanted),
         Event::Pause => sim.edit(|spec| spec.paused = !spec.paused),
         Event::Budget(number) => {
             sim.edit(|spec| spec.update_strategy.max_unavailable = IntOrString::Int(number.into()));
@@ -214,6 +230,7 @@ fn clear_up(sim: &mut Sim) {
         machine.dark_versions.clear();
         machine.pull_fails = false;
         machine.processes.clear();
+        machine.host_driver = None;
     }
     for name in sim.node_names() {
         let booting = sim.machines[&name].boots_until.is_some();
@@ -225,9 +242,12 @@ fn clear_up(sim: &mut Sim) {
     }
     sim.project_holders();
     let unblock = |sim: &mut Sim| {
-        sim.edit(|spec| {
+        sim.edit(|spec: &mut CXIDriverSpec| {
             spec.paused = false;
             spec.update_strategy.max_unavailable = IntOrString::Int(1);
+            spec.source.kind = SourceType::Prebuilt;
+            spec.device_plugin.enabled = true;
+            spec.retry_handler.mode = RetryHandlerMode::Daemonset;
         });
     };
     if sim.driver_named("cxi").is_some_and(|driver| driver.deleting) {

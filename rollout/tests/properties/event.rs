@@ -9,6 +9,17 @@ pub enum Event {
     Upgrade(u8),
     /// It asks for another retry handler.
     RetryHandler(u8),
+    /// It asks for the retry handler to run, or not to.
+    Services(bool),
+    /// It asks for the device plugin, or for none.
+    Plugin(bool),
+    /// It leaves the driver to the hosts, or to KMM. The hosts may bring one and load it when they boot.
+    Source {
+        preinstalled: bool,
+        hosts_have_it: bool,
+    },
+    /// It wants failed nodes to go back, or to stay closed.
+    Rollback(bool),
     Pause,
     Budget(u8),
     Job {
@@ -86,6 +97,10 @@ impl Arbitrary for Event {
         prop_oneof![
             4 => version().prop_map(Self::Upgrade),
             2 => version().prop_map(Self::RetryHandler),
+            1 => any::<bool>().prop_map(Self::Services),
+            1 => any::<bool>().prop_map(Self::Plugin),
+            2 => any::<(bool, bool)>().prop_map(|(preinstalled, hosts_have_it)| Self::Source { preinstalled, hosts_have_it }),
+            1 => any::<bool>().prop_map(Self::Rollback),
             1 => Just(Self::Pause),
             1 => (0u8..4).prop_map(Self::Budget),
             3 => (node(), any::<bool>(), 0u16..300).prop_map(|(node, stubborn, runtime)| Self::Job { node, stubborn, runtime }),

@@ -1,6 +1,7 @@
 //! Hosts that bring their driver: nothing is loaded or unloaded, everything else works.
 
 use cxi_api::{CXIDriverSpec, Phase, Reason, driver::SourceType, names::Role};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{message, reason, upgrade};
 use crate::sim::{KERNEL, Sim, build::spec};
@@ -119,4 +120,89 @@ fn a_host_that_has_loaded_a_part_of_its_driver_is_asked_for_the_rest() {
     sim.settle();
     sim.assert_all_up_to_date();
     assert!(sim.machines["n1"].modules.contains_key("cxi_user"));
+}
+
+/// The hosts' driver is to be replaced by one that KMM loads.
+fn to_kmm(sim: &mut Sim) {
+    sim.api.kmm_present = true;
+    sim.kmm_runs = true;
+    sim.edit(|wanted| {
+        *wanted = cxi_api::CXIDriverSpec { update_strategy: wanted.update_strategy.clone(), ..spec("13.1.0") };
+    });
+}
+
+#[test]
+fn kmm_replaces_the_hosts_driver_and_a_node_goes_back_when_asked() {
+    let mut sim = hosts(2);
+    sim.settle();
+    to_kmm(&mut sim);
+    sim.settle();
+    sim.assert_all_up_to_date();
+    // What another node lacks is no matter for one that goes back.
+    sim.edit(|spec| spec.update_strategy.max_unavailable = IntOrString::Int(2));
+    sim.image("13.1.0", "6.12.2", false);
+    sim.reboot_into("n2", "6.12.2");
+    sim.settle();
+    sim.ask("n1", "rollback");
+    sim.settle();
+    assert_eq!(sim.machines["n1"].loaded.as_deref(), Some("13.0.0"), "{}", sim.describe());
+    assert!(sim.node("n1").allocatable.values().any(|offered| *offered > 0), "{}", sim.describe());
+    sim.image("13.1.0", "6.12.2", true);
+    sim.unlabel("n1", cxi_api::names::UPGRADE_LABEL);
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
+fn a_driver_of_kmm_is_not_left_for_the_hosts_before_the_image_is_there_that_unloads_it() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    sim.machine_mut("n1").host_driver = Some("12.9.0".into());
+    sim.image("13.0.0", KERNEL, false);
+    sim.edit(|wanted| wanted.source.kind = SourceType::Preinstalled);
+    sim.until("why not", |sim| message(sim, "n1").contains("13.0.0 for 6.12.1 cannot be pulled"));
+    assert!(
+        sim.node("n1").allocatable.values().any(|offered| *offered > 0),
+        "nothing was taken away: {}",
+        sim.describe()
+    );
+    sim.image("13.0.0", KERNEL, true);
+    sim.settle();
+    assert_eq!(sim.phase("n1"), Some(Phase::UpToDate), "{}", sim.describe());
+    assert_eq!(sim.machines["n1"].loaded.as_deref(), Some("12.9.0"));
+}
+
+#[test]
+fn a_driver_of_kmm_that_fails_gives_way_to_the_hosts_again() {
+    let mut sim = hosts(3);
+    sim.settle();
+    for name in sim.node_names() {
+        sim.machine_mut(&name).bad_versions.insert("13.1.0".into());
+    }
+    to_kmm(&mut sim);
+    sim.settle();
+    let halted = sim.driver().status.rollout.as_ref().and_then(|rollout| rollout.halted.clone());
+    assert!(halted.is_some(), "{}", sim.describe());
+    let failed: Vec<String> =
+        sim.node_names().into_iter().filter(|name| sim.node(name).rollout().unwrap().failure.is_some()).collect();
+    assert_eq!(failed.len(), 1, "the canary only: {}", sim.describe());
+    for name in sim.node_names() {
+        assert_eq!(sim.machines[&name].loaded.as_deref(), Some("13.0.0"), "{name}: {}", sim.describe());
+        assert!(sim.node(&name).allocatable.values().any(|offered| *offered > 0), "{name}: {}", sim.describe());
+    }
+}
+
+#[test]
+fn a_node_between_drivers_follows_when_the_spec_turns_from_the_hosts_to_kmms() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    for name in sim.node_names() {
+        sim.machine_mut(&name).host_driver = None;
+    }
+    sim.edit(|wanted| wanted.source.kind = SourceType::Preinstalled);
+    sim.until_phase("n1", Phase::Loading);
+    sim.edit(|wanted| {
+        wanted.source.kind = SourceType::Prebuilt;
+        wanted.version = "13.1.0".into();
+    });
+    sim.settle();
+    sim.assert_all_up_to_date();
 }

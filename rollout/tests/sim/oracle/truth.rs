@@ -53,7 +53,8 @@ impl Sim {
             let Some(record) = node.rollout().filter(|record| record.phase == Phase::UpToDate) else { continue };
             let loaded = self.machines[&node.name].loaded.clone();
             let version = record.revision.as_ref().and_then(|revision| self.version_of(revision));
-            let fine = if source == SourceType::Preinstalled { loaded.is_some() } else { loaded == version };
+            let by_host = source == SourceType::Preinstalled || record.host_revision == record.revision;
+            let fine = if by_host { loaded.is_some() } else { loaded == version };
             let name = &node.name;
             self.demand(fine, "I12", || format!("{driver}: {name} is UpToDate on {version:?}, it runs {loaded:?}"));
         }
