@@ -14,7 +14,7 @@ use crate::{
     action::Action,
     disruption::{self, Allowance, Obstacle},
     prefetch::{self, Prefetch},
-    proof::{NotQuiet, Quiesced, answers, hidden_holder, host_holder, serves, version_labels},
+    proof::{NotQuiet, Quiesced, answers, hidden_holder, host_holder, kmm_at_work, serves, version_labels},
     services, settled,
     step::{Ctx, Next},
     world::Holder,
@@ -101,7 +101,9 @@ fn leave_admitted(ctx: &Ctx<'_>, next: &mut Next) {
 /// Whether the transaction leaves the driver where it is: the host brings it, or only the retry handler is another.
 fn keeps_driver(ctx: &Ctx<'_>, next: &Next) -> bool {
     let Some(goal) = &next.record.goal else { return false };
-    let by_host = settled::is_preinstalled(ctx) && version_labels(ctx.node, &ctx.world.namespace).next().is_none();
+    let namespace = &ctx.world.namespace;
+    let left = version_labels(ctx.node, namespace).next().is_none() && kmm_at_work(ctx.node, namespace).is_none();
+    let by_host = settled::is_preinstalled(ctx) && left;
     by_host || next.record.cause == Some(Cause::Services) && ctx.is_labelled(goal)
 }
 

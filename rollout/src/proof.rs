@@ -172,16 +172,8 @@ impl Unloaded {
         if let Some(label) = version_labels(node, namespace).next() {
             return Err(StillLoaded::Labelled(label.0.clone()));
         }
-        let internal = format!("{KMM_WORKER_PREFIX}{namespace}.cxi-");
-        if let Some(worker) = node.workers.first() {
-            let doing = if worker.loads { "loads" } else { "unloads" };
-            return Err(StillLoaded::KmmBusy(format!("a KMM worker {doing} Module {}", worker.module)));
-        }
-        if let Some(label) = node.labels.keys().find(|key| key.starts_with(&internal)) {
-            return Err(StillLoaded::KmmBusy(format!("KMM has not removed the label {label} yet")));
-        }
-        if let Some(module) = node.kmm_wants.first().or(node.kmm_has.first()) {
-            return Err(StillLoaded::KmmBusy(format!("KMM still lists Module {}", module.name)));
+        if let Some(doing) = kmm_at_work(node, namespace) {
+            return Err(StillLoaded::KmmBusy(doing));
         }
         let Some(report) = node.report().filter(|report| answers(report, since)) else {
             return Err(StillLoaded::AgentSilent);
@@ -202,6 +194,20 @@ impl Unloaded {
     pub fn node_uid(&self) -> &str {
         &self.node_uid
     }
+}
+
+/// What KMM has or does on a node, in words; nothing when it is done with it.
+pub fn kmm_at_work(node: &Node, namespace: &str) -> Option<String> {
+    let internal = format!("{KMM_WORKER_PREFIX}{namespace}.cxi-");
+    if let Some(worker) = node.workers.first() {
+        let doing = if worker.loads { "loads" } else { "unloads" };
+        return Some(format!("a KMM worker {doing} Module {}", worker.module));
+    }
+    if let Some(label) = node.labels.keys().find(|key| key.starts_with(&internal)) {
+        return Some(format!("KMM has not removed the label {label} yet"));
+    }
+    let module = node.kmm_wants.first().or(node.kmm_has.first())?;
+    Some(format!("KMM still lists Module {}", module.name))
 }
 
 /// KMM version labels of our Modules on a node: key and value.

@@ -10,7 +10,7 @@ use cxi_api::{
 use crate::{
     host_driver,
     prefetch::{self, Prefetch},
-    proof::{CXI_MODULES, answers},
+    proof::{CXI_MODULES, answers, kmm_at_work},
     reload::kmm_has_loaded,
     services, settled,
     step::{Ctx, Next},
@@ -106,6 +106,10 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
     }
     if by_kmm && !kmm_has_loaded(ctx, goal) {
         return Verdict::NotYet(Reason::Loading, format!("KMM has not loaded revision {goal} in this boot"));
+    }
+    // A driver that KMM is about to take out is not the host's.
+    if !by_kmm && let Some(doing) = kmm_at_work(ctx.node, &ctx.world.namespace) {
+        return Verdict::NotYet(Reason::UnloadStuck, format!("the host's driver waits for KMM: {doing}"));
     }
     if by_kmm {
         match prefetch::manifest(ctx, next) {

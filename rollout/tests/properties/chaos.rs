@@ -4,7 +4,7 @@ use cxi_api::{
     CXIDriverSpec, GoDuration, Phase,
     driver::{RetryHandlerMode, SourceType},
     names::UPGRADE_LABEL,
-    strategy::{DrainPolicy, OnTimeout},
+    strategy::{DrainPolicy, OnTimeout, UpdateType},
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -13,6 +13,8 @@ use crate::sim::{Budget, SELECTOR, Seen, Sim, Workload, build::spec, seconds};
 
 const VERSIONS: [&str; 3] = ["13.0.0", "13.1.0", "13.2.0"];
 const KERNELS: [&str; 2] = ["6.12.1", "6.12.2"];
+/// A driver that selects the same nodes.
+const RIVAL: &str = "rival";
 /// Release of the driver that hosts bring.
 const HOSTS: &str = "12.9.0";
 
@@ -108,6 +110,18 @@ fn happen(sim: &mut Sim, event: Event) {
             }
         }
         Event::Rollback(wanted) => sim.edit(|spec| spec.update_strategy.rollback_on_failure = wanted),
+        Event::OnDelete(wanted) => {
+            let kind = if wanted { UpdateType::OnDelete } else { UpdateType::RollingUpdate };
+            sim.edit(|spec| spec.update_strategy.kind = kind);
+        }
+        Event::OnTimeout(number) => {
+            let wanted = [OnTimeout::GiveBack, OnTimeout::Fail, OnTimeout::Force][usize::from(number)];
+            sim.edit(|spec| spec.update_strategy.drain.on_timeout = wanted);
+        }
+        Event::History(number) => sim.edit(|spec| spec.revision_history_limit = number.into()),
+        Event::Rival if sim.driver_named(RIVAL).is_none() => sim.add_driver(RIVAL, spec(VERSIONS[1])),
+        Event::NoRival if sim.driver_named(RIVAL).is_some() => sim.delete_driver(RIVAL),
+        Event::Rival | Event::NoRival => {}
         Event::Pause => sim.edit(|spec| spec.paused = !spec.paused),
         Event::Budget(number) => {
             sim.edit(|spec| spec.update_strategy.max_unavailable = IntOrString::Int(number.into()));
@@ -246,10 +260,16 @@ fn clear_up(sim: &mut Sim) {
             spec.paused = false;
             spec.update_strategy.max_unavailable = IntOrString::Int(1);
             spec.source.kind = SourceType::Prebuilt;
+            spec.update_strategy.kind = UpdateType::RollingUpdate;
             spec.device_plugin.enabled = true;
             spec.retry_handler.mode = RetryHandlerMode::Daemonset;
         });
     };
+    if sim.driver_named(RIVAL).is_some() {
+        sim.delete_driver(RIVAL);
+        let gone = sim.run_until(300_000, |sim| sim.driver_named(RIVAL).is_none());
+        assert!(gone, "the rival does not go:\n{}", sim.describe());
+    }
     if sim.driver_named("cxi").is_some_and(|driver| driver.deleting) {
         unblock(sim);
         let gone = sim.run_until(300_000, |sim| sim.driver_named("cxi").is_none());

@@ -20,6 +20,16 @@ pub enum Event {
     },
     /// It wants failed nodes to go back, or to stay closed.
     Rollback(bool),
+    /// It wants nodes to be moved when they are asked to, or by themselves.
+    OnDelete(bool),
+    /// It wants another policy when pods are still there in the end: give back, fail, or force.
+    OnTimeout(u8),
+    /// It keeps the Modules of so many earlier revisions.
+    History(u8),
+    /// Another `CXIDriver` selects the same nodes.
+    Rival,
+    /// And goes.
+    NoRival,
     Pause,
     Budget(u8),
     Job {
@@ -101,6 +111,11 @@ impl Arbitrary for Event {
             1 => any::<bool>().prop_map(Self::Plugin),
             2 => any::<(bool, bool)>().prop_map(|(preinstalled, hosts_have_it)| Self::Source { preinstalled, hosts_have_it }),
             1 => any::<bool>().prop_map(Self::Rollback),
+            1 => any::<bool>().prop_map(Self::OnDelete),
+            1 => (0u8..3).prop_map(Self::OnTimeout),
+            1 => (0u8..2).prop_map(Self::History),
+            1 => Just(Self::Rival),
+            1 => Just(Self::NoRival),
             1 => Just(Self::Pause),
             1 => (0u8..4).prop_map(Self::Budget),
             3 => (node(), any::<bool>(), 0u16..300).prop_map(|(node, stubborn, runtime)| Self::Job { node, stubborn, runtime }),

@@ -138,3 +138,21 @@ fn a_driver_that_is_not_to_be_orphaned_after_all_is_taken_down_in_order() {
     ];
     chaos::run(6, 15_557_083_360_378_808_290, 3, &events);
 }
+
+/// What the dice found once: KMM could not pull the image to unload its driver, the ledger was lost meanwhile, and the hosts were to
+/// bring the driver. The one that KMM was about to take out passed for the host's, and jobs came.
+#[test]
+fn what_kmm_is_about_to_take_out_is_not_the_hosts_driver() {
+    let events = [
+        (23, Event::Add),
+        (28, Event::Job { node: 4, stubborn: true, runtime: 215 }),
+        (43, Event::Delete(3)),
+        (48, Event::MissingImage { version: 0, kernel: 0 }),
+        (56, Event::WipeLedger),
+        (37, Event::Forge { node: 1, phase: 1 }),
+        (56, Event::Rollback(false)),
+        (38, Event::CloseDevice(3)),
+        (28, Event::Source { preinstalled: true, hosts_have_it: true }),
+    ];
+    chaos::run(4, 10_804_854_063_320_709_945, 3, &events);
+}
