@@ -12,6 +12,9 @@ use crate::oracle::{
 /// How long after a boot, or after somebody else took the driver out, the operator may take to close the gate.
 const SETTLE: i64 = 20;
 
+/// Who has loaded a driver that the host brings.
+const HOST: &str = "host";
+
 #[derive(Default)]
 pub(crate) struct Advertise {
     /// Nodes whose gate does not say the truth, since when.
@@ -26,7 +29,7 @@ impl Check for Advertise {
         {
             for (driver, revision) in after.gates() {
                 let was = before.as_ref().and_then(|before| before.gate(driver));
-                if was != Some(revision) && !is_true(world, driver, revision, machine) {
+                if was != Some(revision) && !is_true(world, name, driver, revision, machine) {
                     found.tell(at, Invariant::NoFalseAdvertising, explain(name, driver, revision, machine));
                 }
             }
@@ -48,7 +51,7 @@ impl Advertise {
     fn watch(&mut self, world: &World, at: Timestamp, found: &mut Found) {
         for (name, node) in &world.nodes {
             let Some(machine) = world.machines.get(name) else { continue };
-            let wrong = node.gates().find(|(driver, revision)| !is_true(world, driver, revision, machine));
+            let wrong = node.gates().find(|(driver, revision)| !is_true(world, name, driver, revision, machine));
             let Some((driver, revision)) = wrong.filter(|_| node.ready) else {
                 self.wrong.remove(name);
                 continue;
@@ -64,9 +67,11 @@ impl Advertise {
     }
 }
 
-fn is_true(world: &World, driver: &str, revision: &str, machine: &Machine) -> bool {
-    let preinstalled =
-        world.drivers.get(driver).is_some_and(|driver| driver.spec.source.kind == SourceType::Preinstalled);
+fn is_true(world: &World, node: &str, driver: &str, revision: &str, machine: &Machine) -> bool {
+    let described = world.drivers.get(driver).is_some_and(|driver| driver.spec.source.kind == SourceType::Preinstalled);
+    let record = world.cxi.get(node).and_then(|facts| facts.rollout.as_ref());
+    let verified = record.and_then(|record| record.host_revision.as_ref()).is_some_and(|of| of.as_str() == revision);
+    let preinstalled = described || (verified && machine.version.is_some() && machine.owner.as_deref() == Some(HOST));
     let owned = machine.owner.as_deref().is_some_and(|owner| owner.strip_prefix("cxi-") == Some(revision));
     preinstalled || (owned && machine.version.is_some())
 }

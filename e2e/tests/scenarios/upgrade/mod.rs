@@ -3,6 +3,7 @@
 mod builds;
 mod drain;
 mod failure;
+mod host_driver;
 mod images;
 mod install;
 mod obstacles;

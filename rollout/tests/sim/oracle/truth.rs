@@ -97,7 +97,10 @@ impl Sim {
         for node in self.api.nodes.values().filter(|node| owned(node)) {
             let labels = version_labels(node);
             let known = seen.nodes.get(&node.name).is_some_and(owned);
-            let fine = if orphaned { labels.iter().any(live) || !known } else { labels.is_empty() && !known };
+            // Somebody's hand may be quicker than any look.
+            let by_hand = self.oracle.by_hand.contains(&node.name);
+            let fine =
+                if orphaned { labels.iter().any(live) || !known || by_hand } else { labels.is_empty() && !known };
             if !fine {
                 left.push(node.name.clone());
             }
