@@ -23,6 +23,8 @@ pub struct Memory(Mutex<Remembered>);
 pub struct Remembered {
     /// Looks by node, oldest first, at most two; with the phase in which they were made.
     pub looks: HashMap<String, (Timestamp, Vec<Look>)>,
+    /// How often the clock had been put forward when they were made.
+    pub steps: u64,
     /// Evictions refused, by pod UID.
     pub refusals: HashMap<String, Refused>,
     /// UIDs of pods whose eviction was accepted.
@@ -88,6 +90,13 @@ impl Remembered {
         looks.push(look);
     }
 
+    /// Forgets looks that were made before the clock was last put forward: they are not as long ago, nor as far apart, as it seems.
+    pub fn clock_stepped(&mut self, steps: u64) {
+        if std::mem::replace(&mut self.steps, steps) != steps {
+            self.looks.clear();
+        }
+    }
+
     /// Forgets what is about nodes, phases and pods that are no more. `phases` has the nodes whose looks still matter with
     /// the time since when; `pods` the UIDs of all holders.
     pub fn forget(&mut self, phases: &HashMap<String, Timestamp>, pods: &BTreeSet<String>) {
@@ -108,6 +117,21 @@ mod tests {
 
     fn seconds(memory: &Remembered) -> Vec<i64> {
         memory.looks["n1"].1.iter().map(|look| look.at.as_second()).collect()
+    }
+
+    #[test]
+    fn looks_from_before_a_step_of_the_clock_are_forgotten() {
+        let mut memory = Remembered::default();
+        let since = Timestamp::from_second(1).unwrap();
+        memory.clock_stepped(0);
+        memory.looked("n1", since, look(10), Duration::from_secs(2));
+        memory.clock_stepped(0);
+        assert_eq!(seconds(&memory), [10]);
+        memory.clock_stepped(1);
+        assert!(memory.looks.is_empty());
+        memory.looked("n1", since, look(300), Duration::from_secs(2));
+        memory.clock_stepped(1);
+        assert_eq!(seconds(&memory), [300]);
     }
 
     #[test]

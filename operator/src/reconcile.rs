@@ -128,7 +128,11 @@ impl Loop {
             })
             .collect();
         let pods: BTreeSet<String> = seen.holders.iter().filter_map(|pod| pod.uid()).collect();
-        self.memory.with(|memory| memory.forget(&phases, &pods));
+        let steps = self.clock.steps();
+        self.memory.with(|memory| {
+            memory.forget(&phases, &pods);
+            memory.clock_stepped(steps);
+        });
     }
 
     fn tell(&self, world: &World, now: Timestamp, began: Instant) {

@@ -399,8 +399,9 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         None if host_driver && gate => (Phase::Verifying, ctx.wanted.clone(), Advertise::All),
         None => (Phase::Pending, None, Advertise::None),
     };
-    let old = old.filter(|old| old.driver == ctx.driver.name);
+    // Whoever wrote the record before: what a report answered then must not pass for an answer now.
     let floor = old.map(|old| old.since + Duration::from_micros(1));
+    let old = old.filter(|old| old.driver == ctx.driver.name);
     NodeRollout {
         driver: ctx.driver.name.clone(),
         revision: None,

@@ -48,7 +48,11 @@ impl Parts {
         };
         self.caches.records.wrote(record);
         self.caches.nodes.wrote(found);
-        self.memory.with(|memory| memory.looked(node, since, look, self.settings.look_gap));
+        self.memory.with(|memory| {
+            memory.looked(node, since, look, self.settings.look_gap);
+            // This one, too, if it took place before the step.
+            memory.clock_stepped(self.clock.steps());
+        });
         Ok(())
     }
 }

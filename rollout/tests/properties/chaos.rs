@@ -147,7 +147,13 @@ fn happen(sim: &mut Sim, event: Event) {
         Event::WipeLedger => sim.driver_mut("cxi").status = cxi_api::CXIDriverStatus::default(),
         Event::Resume => sim.resume(),
         Event::Restart => sim.restart_operator(),
-        Event::Clock(skew) => sim.skew = skew.into(),
+        Event::Clock(skew) => {
+            // The operator notices when its clock is put forward.
+            if i64::from(skew) > sim.skew {
+                sim.operator.looks.clear();
+            }
+            sim.skew = skew.into();
+        }
         Event::DeleteDriver { orphan } => {
             sim.driver_mut("cxi").orphan = orphan;
             sim.delete_driver("cxi");

@@ -156,3 +156,20 @@ fn what_kmm_is_about_to_take_out_is_not_the_hosts_driver() {
     ];
     chaos::run(4, 10_804_854_063_320_709_945, 3, &events);
 }
+
+/// What the dice found once: a node that another driver takes over while the operator's clock is behind. Reports that had answered the
+/// former driver's phases would have passed for answers to the new one's.
+#[test]
+fn time_goes_on_when_a_node_changes_hands() {
+    let events = [
+        (7, Event::Rollback(true)),
+        (44, Event::OnTimeout(1)),
+        (14, Event::DeleteDriver { orphan: true }),
+        (57, Event::Source { preinstalled: true, hosts_have_it: true }),
+        (22, Event::Rival),
+        (3, Event::Source { preinstalled: true, hosts_have_it: true }),
+        (7, Event::Clock(-142)),
+        (29, Event::History(1)),
+    ];
+    chaos::run(3, 2_468_381_682_586_207_931, 0, &events);
+}
