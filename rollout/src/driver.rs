@@ -349,13 +349,16 @@ fn let_go(scope: &Scope<'_>) -> Vec<Action> {
     actions
 }
 
-/// Nothing of the driver is left on a node (or it is to be left there): the rest goes, the finalizer last.
+/// Nothing of the driver is left on a node (or it is to be left there): the rest goes, the finalizer last. Modules go one after the
+/// other: when the last two go at once, KMM takes each for not the last, and refuses to let the namespace go for ever
+/// (`tryRemovingLabel` in `module_reconciler.go` counts what its cache still has).
 fn end(scope: &Scope<'_>, mut actions: Vec<Action>, orphaning: bool) -> Vec<Action> {
     actions.retain(|action| matches!(action, Action::Announce(_)));
     let mine: Vec<_> = scope.world.revisions.iter().filter(|revision| revision.driver == scope.driver.name).collect();
     if !orphaning && !mine.is_empty() {
-        let live = mine.into_iter().filter(|revision| !revision.deleting);
-        actions.extend(live.map(|revision| Action::DeleteModule { revision: revision.id.clone() }));
+        if mine.iter().all(|revision| !revision.deleting) {
+            actions.extend(mine.first().map(|revision| Action::DeleteModule { revision: revision.id.clone() }));
+        }
         return actions;
     }
     actions.push(Action::DeleteOperands { driver: scope.driver.name.clone() });

@@ -87,6 +87,11 @@ impl Sim {
             .map(|node| node.name.clone())
             .collect();
         self.demand(users.is_empty(), "I2", || format!("Module {revision} is deleted under {users:?}"));
+        // KMM does not notice that none is left when the last two go in the same moment.
+        let going = self.api.revisions.iter().filter(|known| Some(&known.driver) == driver.as_ref() && known.deleting);
+        let ends = driver.as_ref().and_then(|name| self.driver_named(name)).is_some_and(|driver| driver.deleting);
+        let at_once = going.count();
+        self.demand(!ends || at_once <= 1, "teardown", || format!("{at_once} Modules go at once"));
     }
 
     /// The finalizer goes last: nothing of the driver is left, but where KMM still loads it, which an orphaned one leaves so. A node
