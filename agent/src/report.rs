@@ -31,13 +31,12 @@ use std::time::Duration;
 
 use cxi_api::{CXIDevice, CXINode};
 use cxi_hardware::Root;
+use cxi_hardware::retry_handler::Expectation;
 use kube::api::{Api, ApiResource, DynamicObject};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-
-use cxi_hardware::retry_handler::Expectation;
 
 pub use args::Args;
 pub use look::{Look, LookError};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cxi_api::Advertise;
 use cxi_hardware::Root;
+use cxi_hardware::retry_handler::Expectation;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -23,7 +24,6 @@ use crate::publisher::{Publisher, PublisherError};
 use crate::resource_name::ResourceName;
 use crate::scanner::{self, ScannerError};
 use crate::session::{self, SessionError, Site};
-use cxi_hardware::retry_handler::Expectation;
 
 /// How long the first registration waits to learn what this node is to advertise. When the API server is away for
 /// longer, holders that need their NICs offered (see [`Gate::InUse`](crate::offer::Gate::InUse)) matter more than restraint: nothing new is

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cxi_hardware::retry_handler::Attachment;
+use cxi_hardware::retry_handler::Expectation;
 use cxi_hardware::{PciAddress, Root, Scan, ScanError, scan};
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
@@ -16,7 +17,6 @@ use tracing::{error, info, warn};
 
 use crate::attachment::{self, Attachments};
 use crate::inventory::Inventory;
-use cxi_hardware::retry_handler::Expectation;
 
 /// Time between scans.
 pub const SCAN_PERIOD: Duration = Duration::from_secs(1);

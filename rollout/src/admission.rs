@@ -107,7 +107,7 @@ fn order<'m, 'a>(scope: &Scope<'_>, rollout: &Rollout, members: &'m [Member<'a>]
         let record = node.rollout();
         let at_stake = record.is_some_and(|record| stake(scope, node, record) != Stake::Nothing);
         let homeless = record.and_then(|record| record.revision.as_ref()).is_some_and(|revision| {
-            let known = scope.world.revisions.iter().find(|known| known.id == *revision);
+            let known = scope.world.revision(revision);
             known.is_some_and(|known| !known.images.is_empty() && !known.images.contains_key(&node.kernel))
         });
         let own = scope.world.own_node.as_ref() == Some(&node.name);
@@ -230,8 +230,7 @@ fn image(
     wanted: &RevisionId,
     preflight: Option<&Verdict>,
 ) -> Option<Verdict> {
-    let module = scope.world.revisions.iter().any(|revision| revision.id == *wanted);
-    if !module && record.host_revision.as_ref() == Some(wanted) {
+    if scope.world.was_of_host(record, wanted) {
         return None;
     }
     let preflight = preflight.filter(|_| *wanted == scope.target());
@@ -244,7 +243,7 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
         return None;
     }
     let say = |message: String| Some((Reason::ImageMissing, ("Module", format!("cxi-{wanted}")), message));
-    let Some(revision) = scope.world.revisions.iter().find(|revision| revision.id == *wanted) else {
+    let Some(revision) = scope.world.revision(wanted) else {
         return say(format!("the Module of revision {wanted} is not there yet"));
     };
     // The same words while KMM looks for an image and while it pulls it: a record is not rewritten for that.
@@ -332,6 +331,9 @@ fn rests_open(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bool {
     let Some(revision) = &record.revision else { return false };
     let gate = node.labels.get(&device_plugin_gate(&scope.driver.name)).map(String::as_str) == Some(revision.as_str());
     let rests = matches!(record.phase, Phase::UpToDate | Phase::Pending | Phase::Admitted);
-    let known = record.boot_id.as_ref() == Some(&node.boot_id);
-    rests && known && node.ready && !node.cordoned && (!scope.driver.spec.device_plugin.enabled || gate)
+    rests
+        && node.is_in_boot_of(record)
+        && node.ready
+        && !node.cordoned
+        && (!scope.driver.spec.device_plugin.enabled || gate)
 }

@@ -344,15 +344,11 @@ fn called_off(ctx: &Ctx<'_>, next: &mut Next) -> bool {
 /// After a reboot pods may be back and the kernel may be another: begin again. What was verified in the last boot is not
 /// verified in this one, so the node is not offered even if the transaction is taken back.
 fn reboot(ctx: &Ctx<'_>, next: &mut Next) -> bool {
-    if next.record.boot_id.as_ref() == Some(&ctx.node.boot_id) {
-        return false;
-    }
     let phase = match next.record.phase {
         Phase::Admitted | Phase::Waiting => Phase::Admitted,
         _ => Phase::Closing,
     };
-    next.begin_boot(ctx, phase);
-    true
+    next.begin_boot(ctx, phase)
 }
 
 fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {

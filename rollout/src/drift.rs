@@ -13,9 +13,10 @@ use crate::{
 /// revision without a Module (the host brings the driver) has no label.
 pub fn needs_repair(world: &World, node: &Node, record: &NodeRollout) -> bool {
     let labels: Vec<&String> = version_labels(node, &world.namespace).map(|(_, value)| value).collect();
-    let by_kmm = |id: &RevisionId| world.revisions.iter().any(|revision| revision.id == *id);
     match &record.revision {
-        Some(revision) if by_kmm(revision) => labels.len() != 1 || labels[0].as_str() != revision.as_str(),
+        Some(revision) if world.revision(revision).is_some() => {
+            labels.len() != 1 || labels[0].as_str() != revision.as_str()
+        }
         _ => labels.len() > 1,
     }
 }
@@ -30,7 +31,7 @@ pub fn rests(record: &NodeRollout) -> bool {
 /// Whether what KMM says it has loaded is not what the kernel has: somebody took modules out or put others in, and KMM does
 /// not look again. [`crate::returning`] has said so, after it waited for a while.
 fn is_lost(world: &World, record: &NodeRollout) -> bool {
-    let by_kmm = record.goal.as_ref().is_some_and(|goal| world.revisions.iter().any(|known| known.id == *goal));
+    let by_kmm = record.goal.as_ref().is_some_and(|goal| world.revision(goal).is_some());
     by_kmm && record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::WrongDriver)
 }
 

@@ -219,7 +219,7 @@ fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId) -> Option<Revisio
     let previous = || {
         let record = node.rollout()?;
         let good = |revision: &&RevisionId| {
-            let module = scope.world.revisions.iter().any(|known| known.id == **revision && !known.deleting);
+            let module = scope.world.revision(revision).is_some_and(|known| !known.deleting);
             module || record.host_revision.as_ref() == Some(*revision)
         };
         let present = record.revision.iter().filter(|revision| *revision != target);

@@ -115,7 +115,7 @@ pub fn changes(world: &World, driver: &Driver, node: &Node, wanted: &Wanted) -> 
 
 /// The driver release of a revision; none where the host brings the driver, whose release nothing tells.
 fn version_of<'a>(world: &'a World, revision: &RevisionId) -> Option<&'a str> {
-    world.revisions.iter().find(|known| known.id == *revision).map(|known| known.version.as_str())
+    world.revision(revision).map(|known| known.version.as_str())
 }
 
 fn pending_taint() -> Taint {

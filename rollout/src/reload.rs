@@ -371,11 +371,7 @@ pub fn kmm_has_loaded(ctx: &Ctx<'_>, revision: &RevisionId) -> bool {
 
 /// A reboot takes any driver out and starts the time limits again.
 fn rebooted(ctx: &Ctx<'_>, next: &mut Next) -> bool {
-    if next.record.boot_id.as_ref() == Some(&ctx.node.boot_id) {
-        return false;
-    }
-    next.begin_boot(ctx, next.record.phase);
-    true
+    next.begin_boot(ctx, next.record.phase)
 }
 
 /// Tells people that a rollout halted.

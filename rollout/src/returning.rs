@@ -27,10 +27,8 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     unproved(next);
-    if next.record.boot_id.as_ref() != Some(&ctx.node.boot_id) {
-        next.record.advertise = Advertise::None;
-        next.enter(ctx, Phase::Verifying);
-        return;
+    if !ctx.node.is_in_boot_of(&next.record) {
+        return verify_anew(ctx, next);
     }
     let Some(goal) = next.record.goal.clone() else {
         next.enter(ctx, Phase::Pending);
@@ -91,6 +89,13 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
 fn unproved(next: &mut Next) {
     let revision = next.record.revision.take();
     next.record.goal = next.record.goal.take().or(revision);
+}
+
+/// What was proved, or was being proved, counts for nothing any more.
+fn verify_anew(ctx: &Ctx<'_>, next: &mut Next) {
+    unproved(next);
+    next.record.advertise = Advertise::None;
+    next.enter(ctx, Phase::Verifying);
 }
 
 enum Verdict {
@@ -203,17 +208,14 @@ fn check_links(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport) -> Verd
 
 /// Offers the NICs again and waits until the kubelet shows them.
 pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
-    let same_boot = next.record.boot_id.as_ref() == Some(&ctx.node.boot_id);
+    let same_boot = ctx.node.is_in_boot_of(&next.record);
     let proved = next.record.revision.clone().filter(|revision| {
         same_boot
             && ctx.is_labelled(revision)
             && ctx.node.report().is_none_or(|report| report.missing_modules().is_empty())
     });
     let Some(revision) = proved else {
-        unproved(next);
-        next.record.advertise = Advertise::None;
-        next.enter(ctx, Phase::Verifying);
-        return;
+        return verify_anew(ctx, next);
     };
     next.record.advertise = Advertise::All;
     let expected = expected_allocatable(ctx);

@@ -15,7 +15,7 @@ use crate::{
 /// again until it finds the Containerfile.
 pub fn create(scope: &Scope<'_>, target: &RevisionId) -> Option<Action> {
     let (driver, revision) = (scope.driver.name.clone(), target.clone());
-    match scope.world.revisions.iter().find(|revision| revision.id == *target) {
+    match scope.world.revision(target) {
         None if scope.is_preinstalled() => None,
         None => Some(Action::CreateModule { driver, revision }),
         Some(found) => {

@@ -92,14 +92,14 @@ impl<'a> Ctx<'a> {
 
     /// The Module of a revision; none for a revision that the host brings.
     pub fn revision(&self, id: &RevisionId) -> Option<&'a Revision> {
-        self.world.revisions.iter().find(|revision| revision.id == *id)
+        self.world.revision(id)
     }
 
     /// Whether a revision stands for the driver that the host brings: what the spec describes now, or what it described when the
     /// node was verified with it.
     pub fn is_of_host(&self, record: &NodeRollout, id: &RevisionId) -> bool {
         let described = settled::is_preinstalled(self) && self.wanted.as_ref() == Some(id);
-        self.revision(id).is_none() && (described || record.host_revision.as_ref() == Some(id))
+        described && self.revision(id).is_none() || self.world.was_of_host(record, id)
     }
 
     /// Whether the only version label of KMM on the node is that of `goal`; of a driver that the host brings, that there is none.
@@ -181,8 +181,7 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
     }
     let mut next = Next { record: record.clone(), effects: Vec::new(), announcements: Vec::new() };
     let was_away = record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::NotReady);
-    let same_boot = record.boot_id.as_ref() == Some(&ctx.node.boot_id);
-    if was_away && same_boot && ctx.node.ready && awaits_node(record.phase) {
+    if was_away && ctx.node.is_in_boot_of(record) && ctx.node.ready && awaits_node(record.phase) {
         next.enter(ctx, record.phase);
         return Step { rollout: Some(next.record), ..Step::default() };
     }
@@ -247,12 +246,16 @@ impl Next {
         self.record.boot_id = Some(ctx.node.boot_id.clone());
     }
 
-    /// Goes on in `phase` after a reboot: what was verified in an earlier boot is not in this one, and the image of another
-    /// kernel says nothing any more.
-    pub fn begin_boot(&mut self, ctx: &Ctx<'_>, phase: Phase) {
+    /// After a reboot goes on in `phase`: what was verified in an earlier boot is not in this one, and the image of another
+    /// kernel says nothing any more. Whether there was one.
+    pub fn begin_boot(&mut self, ctx: &Ctx<'_>, phase: Phase) -> bool {
+        if ctx.node.is_in_boot_of(&self.record) {
+            return false;
+        }
         self.record.from = self.record.revision.take().or(self.record.from.take());
         self.record.expected = self.record.expected.take().filter(|expected| expected.kernel == ctx.node.kernel);
         self.enter(ctx, phase);
+        true
     }
 
     /// Says what the node waits for; keeps the time when the reason is the same as before.

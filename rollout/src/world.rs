@@ -320,6 +320,18 @@ impl Holder {
     }
 }
 
+impl World {
+    /// The Module of a revision; none for a revision that the host brings.
+    pub fn revision(&self, id: &RevisionId) -> Option<&Revision> {
+        self.revisions.iter().find(|revision| revision.id == *id)
+    }
+
+    /// Whether a node was verified under this revision with a driver that its host brought.
+    pub fn was_of_host(&self, record: &NodeRollout, id: &RevisionId) -> bool {
+        record.host_revision.as_ref() == Some(id) && self.revision(id).is_none()
+    }
+}
+
 impl Node {
     /// Pods on the node that hold a resource.
     pub fn holders_of(&self, resource: &str) -> Vec<&Holder> {
@@ -329,6 +341,11 @@ impl Node {
     /// The node's place in a rollout.
     pub fn rollout(&self) -> Option<&NodeRollout> {
         self.record.as_ref()?.rollout.as_ref()
+    }
+
+    /// Whether what a record says of the node was so in this boot.
+    pub fn is_in_boot_of(&self, record: &NodeRollout) -> bool {
+        record.boot_id.as_ref() == Some(&self.boot_id)
     }
 
     /// The agent's last report, if it is of this boot.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use cxi_hardware::retry_handler::Expectation;
 use cxi_hardware::{Boot, Function, ModuleState, Nic, PciAddress, Root, STACK, is_present, modules, scan};
 
 use crate::exporter::device;
@@ -13,7 +14,6 @@ use crate::exporter::problems::{History, Problems, Subject};
 use crate::exporter::selection::Selection;
 use crate::exporter::statistics::Background;
 use crate::exporter::telemetry::Counters;
-use cxi_hardware::retry_handler::Expectation;
 
 /// How long a scrape waits for statistics of retry handlers that are being read, from its beginning. Reading the rest
 /// takes about as long, so that one that hangs costs a scrape hardly anything.

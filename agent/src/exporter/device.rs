@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use cxi_hardware::retry_handler::Expectation;
 use cxi_hardware::retry_handler::{Attachment, State, StatisticsError};
 use cxi_hardware::{AttributeError, Boot, ErrorCounts, Function, Link, Nic, NicDetails, Root};
 
@@ -15,7 +16,6 @@ use crate::exporter::problems::{Problems, Subject};
 use crate::exporter::retry;
 use crate::exporter::statistics::Known;
 use crate::nic_health::{Health, RetryHandler, judge, record_of_now};
-use cxi_hardware::retry_handler::Expectation;
 
 /// Age at which statistics of a retry handler that hangs say nothing any more.
 const OLDEST_STATISTICS: Duration = Duration::from_mins(5);

@@ -20,7 +20,7 @@ use super::{
 const FIRST_PID: i32 = 4_000;
 
 /// Owner of a driver that the host brings.
-const HOST: &str = "host";
+pub(crate) const HOST: &str = "host";
 
 /// Faults of one machine.
 #[derive(Clone, Debug, Default)]

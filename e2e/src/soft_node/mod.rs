@@ -37,6 +37,7 @@ use crate::{
 };
 
 pub use faults::LoadFailure;
+pub(crate) use machine::HOST;
 pub use plan::{IGNORE_SIGTERM, RUN_FOR};
 pub use shape::{HostDriver, KERNEL, NIC_LABEL, NodeShape, Pace};
 

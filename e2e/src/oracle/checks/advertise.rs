@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use cxi_api::{Timestamp, driver::SourceType, names};
 
-use crate::oracle::{
-    judge::{Check, Found, Invariant},
-    world::{Change, Machine, World, seconds_between},
+use crate::{
+    oracle::{
+        judge::{Check, Found, Invariant},
+        world::{Change, Machine, World, seconds_between},
+    },
+    soft_node::HOST,
 };
 
 /// How long after a boot, or after somebody else took the driver out, the operator may take to close the gate.
 const SETTLE: i64 = 20;
-
-/// Who has loaded a driver that the host brings.
-const HOST: &str = "host";
 
 #[derive(Default)]
 pub(crate) struct Advertise {
