@@ -53,6 +53,8 @@ pub enum Reason {
     DaemonSetHolder,
     /// A holder is a static pod, which cannot be evicted.
     StaticPodHolder,
+    /// A holder may take longer to end than `drain.maxGracePeriod` allows.
+    LongGracePeriod,
     /// Pods that hold the device still run.
     PodsRunning,
     /// A pod does not end although its grace period is over.
@@ -73,6 +75,10 @@ pub enum Reason {
     BackOff,
     /// Another CXIDriver owns the node.
     Conflict,
+    /// Another installation of the operator, in another namespace, looks after the node or its CXIDriver.
+    AnotherInstallation,
+    /// An object that says what is on the node cannot be read.
+    Unreadable,
     /// KMM is not installed or does not answer.
     KmmUnavailable,
     /// The node agent has not reported, or not since the question was asked.

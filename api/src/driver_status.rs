@@ -42,6 +42,13 @@ pub struct CXIDriverStatus {
     /// The rollout under way, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Namespace of the operator that looks after this CXIDriver. One in another namespace changes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub installation: Option<String>,
+    /// Resource names under which NICs were offered and pods may still hold them: devicePlugin.resourceName, and earlier names as
+    /// long as any pod of the cluster requests them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resource_names: Vec<String>,
     /// Images that retryHandler.mode sidecar puts into pods; absent in other modes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sidecar: Option<SidecarImages>,

@@ -110,6 +110,11 @@ pub struct NodeRollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub evidence_since: Option<Timestamp>,
+    /// When the node was closed in this transaction, by the operator's clock: from then on it offers nothing. What happens between
+    /// that and the unload has one deadline together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub closed_at: Option<Timestamp>,
     /// Number of the last transaction on this node; 0 before the first.
     #[serde(default)]
     pub attempt: i32,

@@ -49,14 +49,21 @@ pub struct Drain {
     pub policy: DrainPolicy,
     /// How long a node waits for its pods to end (`WaitThenEvict`, `WaitForCompletion`).
     pub wait_timeout: GoDuration,
-    /// How long evictions may take, PodDisruptionBudgets and grace periods included.
+    /// How long evictions may take, PodDisruptionBudgets included. After it only grace periods that already run are waited for.
     pub evict_timeout: GoDuration,
+    /// The longest grace period that a node waits for. A node with a pod that asks for more is not closed; with onTimeout `Force`
+    /// the pod gets this much time.
+    pub max_grace_period: GoDuration,
     /// What happens when pods are still there at the timeout: `GiveBack` returns the node on the old revision and tries
     /// again later, `Fail` counts it as failed, `Force` deletes the pods.
     pub on_timeout: OnTimeout,
     /// Pods that are never evicted. A node with such a pod waits until the pod has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protected_pods: Option<LabelSelector>,
+    /// Namespaces in which `protectedPods` counts. Left out, it counts everywhere, and whoever may label pods may hold up a node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub protected_namespaces: Vec<String>,
 }
 
 /// See [`Drain::policy`].
@@ -123,8 +130,10 @@ impl Default for Drain {
             policy: DrainPolicy::default(),
             wait_timeout: GoDuration::hours(24),
             evict_timeout: GoDuration::minutes(30),
+            max_grace_period: GoDuration::hours(1),
             on_timeout: OnTimeout::default(),
             protected_pods: None,
+            protected_namespaces: Vec::new(),
         }
     }
 }

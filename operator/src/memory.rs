@@ -112,7 +112,7 @@ mod tests {
 
     fn look(second: i64) -> Look {
         let at = Timestamp::from_second(second).unwrap();
-        Look { at, allocatable: 0, plugin_pods: 0, service_pods: 0, holders: Vec::new(), report: None }
+        Look { step: at, at, allocatable: 0, plugin_pods: 0, service_pods: 0, holders: Vec::new(), report: None }
     }
 
     fn seconds(memory: &Remembered) -> Vec<i64> {

@@ -194,8 +194,19 @@ pub enum Action {
     Look {
         /// Node.
         node: String,
-        /// The resource whose holders are looked for.
-        resource: String,
+        /// The resources whose holders are looked for.
+        resources: Vec<String>,
+        /// The step that asks for it: `since` of the node's record.
+        step: Timestamp,
+    },
+    /// Write into the status of a CXIDriver that cannot be read that this is so: the condition `Blocked`, and nothing else.
+    SayUnreadable {
+        /// CXIDriver.
+        driver: String,
+        /// UID.
+        uid: String,
+        /// Which field cannot be read, and what to do.
+        message: String,
     },
     /// Tell people.
     Announce(Announcement),

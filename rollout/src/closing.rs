@@ -307,7 +307,11 @@ pub fn look(ctx: &Ctx<'_>, next: &mut Next) {
     let since = next.record.evidence_from();
     let last = ctx.node.looks.iter().map(|look| look.at).filter(|at| *at > since).max();
     if last.is_none_or(|at| ctx.due(at, ctx.settings.look_gap)) {
-        next.effects.push(Action::Look { node: ctx.node.name.clone(), resource: ctx.resource().to_owned() });
+        next.effects.push(Action::Look {
+            node: ctx.node.name.clone(),
+            resources: vec![ctx.resource().to_owned()],
+            step: next.record.since,
+        });
     }
 }
 

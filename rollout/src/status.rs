@@ -46,6 +46,8 @@ pub fn write(
         blocked: facts.blocked,
         state: Some(facts.state(scope, &rollout).into()),
         rollout: Some(rollout),
+        installation: old.installation.clone(),
+        resource_names: old.resource_names.clone(),
         sidecar: driver.sidecar.clone(),
         conditions,
     };

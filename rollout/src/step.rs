@@ -415,6 +415,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         phase,
         since: floor.map_or(ctx.now, |floor| ctx.now.max(floor)),
         evidence_since: None,
+        closed_at: None,
         attempt: ctx.entry.map_or(0, |entry| entry.attempt).max(old.map_or(0, |old| old.attempt)),
         advertise,
         blocked_by: None,

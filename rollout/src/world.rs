@@ -1,7 +1,10 @@
 //! What the engine is told: the cluster as observed. Every list in here is complete: whoever builds a [`World`] must not
 //! build one while a list has not been read, because an error while looking is not an empty list.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cxi_api::{
     CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, driver_status::SidecarImages,
@@ -17,14 +20,31 @@ pub struct World {
     pub kmm_present: bool,
     /// Node that the operator itself runs on, if it runs in the cluster: admitted last.
     pub own_node: Option<String>,
-    /// All CXIDrivers.
+    /// All CXIDrivers that can be read.
     pub drivers: Vec<Driver>,
+    /// CXIDrivers that the API server holds and that cannot be read. Their nodes stay theirs, and stay as they are.
+    pub unreadable_drivers: Vec<UnreadableDriver>,
     /// All nodes, by name.
     pub nodes: BTreeMap<String, Node>,
     /// Our KMM Modules.
     pub revisions: Vec<Revision>,
     /// All PodDisruptionBudgets that cover at least one holder.
     pub disruption_budgets: Vec<DisruptionBudget>,
+    /// Extended resources that any pod of the cluster requests which has not ended, bound to a node or not.
+    pub requested: BTreeSet<String>,
+}
+
+/// A CXIDriver that the API server holds and that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableDriver {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Which field cannot be read, and why.
+    pub why: String,
+    /// Whether its condition `Blocked` says so already, in these words.
+    pub told: bool,
 }
 
 /// A CXIDriver.
@@ -143,7 +163,10 @@ pub struct Node {
     pub boot_id: String,
     /// Allocatable extended resources, by name.
     pub allocatable: BTreeMap<String, i64>,
-    /// The node's CXINode, if it exists and is owned by this Node's UID.
+    /// The Node, its CXINode or what KMM says of it cannot be read: what, and why. Such a node counts as unavailable, and nothing
+    /// on it is changed.
+    pub unreadable: Option<String>,
+    /// The node's CXINode, if it exists, can be read and is owned by this Node's UID.
     pub record: Option<Record>,
     /// UID of a CXINode of this name that belongs to an earlier Node of the same name, and must go.
     pub stale_record: Option<String>,
@@ -202,10 +225,28 @@ pub struct Holder {
     pub controller: Option<(String, String)>,
     /// Whether it is a static (mirror) pod.
     pub is_static: bool,
-    /// Whether its node has accepted it (a pod bound to a node that has not started holds the device all the same).
+    /// Whether the kubelet of its node has accepted it (`status.startTime`). Until then it is bound to the node and may hold the
+    /// device, or be refused.
     pub started: bool,
+    /// How it is, as the Eviction API asks before it looks at PodDisruptionBudgets.
+    pub health: PodHealth,
+    /// Time that it is given to end by itself (`spec.terminationGracePeriodSeconds`).
+    pub grace: Duration,
+    /// The pod cannot be read: nothing is known of it but where it is. It holds the device, and it must not be evicted.
+    pub unreadable: bool,
     /// Result of the last eviction that was refused: when it may be tried again and what was in the way.
     pub refused: Option<Refusal>,
+}
+
+/// How a pod is, as far as PodDisruptionBudgets care (kube-apiserver `pkg/registry/core/pod/storage/eviction.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodHealth {
+    /// Phase Pending: evictions ask no budget.
+    Pending,
+    /// Started, and its condition Ready is not True.
+    Unready,
+    /// Ready.
+    Ready,
 }
 
 /// A refused eviction.
@@ -284,9 +325,12 @@ pub enum PodState {
 /// An uncached look at a node: read from the API server, not from a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Look {
-    /// When the look began.
+    /// The step that ordered it: `since` of the node's record at that time. What ties a look to a step is this identity, not the time
+    /// that has passed.
+    pub step: Timestamp,
+    /// When the look began, by the operator's clock. Only the pause between two looks is measured with it.
     pub at: Timestamp,
-    /// Node.status.allocatable of the driver's resource.
+    /// Node.status.allocatable of the driver's resources, all names together.
     pub allocatable: i64,
     /// Device plugin pods on the node, in any state.
     pub plugin_pods: usize,
@@ -311,6 +355,12 @@ pub struct DisruptionBudget {
     pub allowed: i32,
     /// The most that it can ever allow: status.expectedPods less status.desiredHealthy.
     pub most: i32,
+    /// Whether pods that are not ready may be evicted although it allows nothing: with `unhealthyPodEvictionPolicy: AlwaysAllow`, and
+    /// otherwise while as many pods are healthy as it asks for.
+    pub spares_unready: bool,
+    /// Why it can never allow an eviction, in the words of the disruption controller (condition `DisruptionAllowed`, reason
+    /// `SyncFailed`), or because it cannot be read.
+    pub broken: Option<String>,
 }
 
 impl Holder {

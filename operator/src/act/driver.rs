@@ -3,12 +3,20 @@
 use std::sync::Arc;
 
 use cxi_api::{CXIDriver, CXIDriverStatus, names::TEARDOWN_FINALIZER};
-use kube::{Api, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject},
+};
+use serde_json::{Value, json};
 
 use crate::{
     act::{Error, Parts, patch::Guarded},
     observe::{Snapshot, operands_of},
 };
+
+/// Reason of the condition `Blocked` of a CXIDriver that cannot be read.
+pub const UNREADABLE: &str = "Unreadable";
 
 impl Parts {
     fn drivers(&self) -> Api<CXIDriver> {
@@ -54,6 +62,37 @@ impl Parts {
     ) -> Result<(), Error> {
         let patch = guarded(seen_driver(name, seen)?).add("/status", status);
         self.caches.drivers.wrote(patch.send_status(&self.drivers(), name).await?);
+        Ok(())
+    }
+}
+
+impl Parts {
+    /// Writes into the status of a CXIDriver that cannot be read that this is so. What is stored is taken as it is, and only the
+    /// condition `Blocked` and the word for the state change.
+    pub(super) async fn say_unreadable(&self, name: &str, uid: &str, message: &str) -> Result<(), Error> {
+        let drivers: Api<DynamicObject> = Api::all_with(self.client.clone(), &ApiResource::erase::<CXIDriver>(&()));
+        let stored = drivers.get(name).await?;
+        let status = &stored.data["status"];
+        let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let before = conditions.iter().position(|condition| condition["type"] == "Blocked");
+        let before = before.map(|index| conditions.remove(index)).unwrap_or_default();
+        let since = if before["status"] == "True" { before["lastTransitionTime"].clone() } else { Value::Null };
+        let since = if since.is_string() { since } else { json!(Time(self.clock.now())) };
+        conditions.push(json!({
+            "type": "Blocked",
+            "status": "True",
+            "reason": UNREADABLE,
+            "message": message,
+            "observedGeneration": stored.metadata.generation,
+            "lastTransitionTime": since,
+        }));
+        let patch = Guarded::of(uid).unchanged(stored.metadata.resource_version.as_deref());
+        let patch = if status.is_object() {
+            patch.add("/status/conditions", &conditions).add("/status/state", &"Blocked")
+        } else {
+            patch.add("/status", &json!({ "conditions": conditions, "state": "Blocked" }))
+        };
+        patch.send_status(&drivers, name).await?;
         Ok(())
     }
 }

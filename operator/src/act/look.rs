@@ -18,7 +18,13 @@ use crate::{
 impl Parts {
     /// Looks, and remembers. All three reads go to the API server's database (no resource version is given) and all three
     /// must succeed: what could not be seen is not absent.
-    pub(super) async fn look(&self, node: &str, resource: &str, seen: &Snapshot) -> Result<(), Error> {
+    pub(super) async fn look(
+        &self,
+        node: &str,
+        resources: &[String],
+        step: Timestamp,
+        seen: &Snapshot,
+    ) -> Result<(), Error> {
         let since = since(seen, node).ok_or_else(|| Error::stale("the node has no place in the rollout"))?;
         let at = self.clock.now();
         let nodes: Api<Node> = Api::all(self.client.clone());
@@ -30,7 +36,8 @@ impl Parts {
         if found.uid() != expected {
             return Err(Error::stale("the node was replaced"));
         }
-        let resources: BTreeSet<String> = [resource.to_owned()].into();
+        let resources: BTreeSet<String> = resources.iter().cloned().collect();
+        let offered = allocatable(found.status.as_ref());
         let of_role = |wanted: Role| {
             let ours = |pod: &&Pod| {
                 pod.namespace().as_deref() == Some(self.identity.namespace.as_str())
@@ -39,8 +46,9 @@ impl Parts {
             pods.items.iter().filter(ours).count()
         };
         let look = Look {
+            step,
             at,
-            allocatable: allocatable(found.status.as_ref()).get(resource).copied().unwrap_or_default(),
+            allocatable: resources.iter().filter_map(|name| offered.get(name)).sum(),
             plugin_pods: of_role(Role::DevicePlugin),
             service_pods: of_role(Role::RetryHandler),
             holders: pods.items.iter().filter_map(|pod| observe::pod::holder(pod, &resources)).collect(),

@@ -32,6 +32,7 @@ impl Target {
         match action {
             Action::AddFinalizer { driver }
             | Action::RemoveFinalizer { driver }
+            | Action::SayUnreadable { driver, .. }
             | Action::WriteDriverStatus { driver, .. } => Self::Driver(driver.clone()),
             Action::CreateModule { revision, .. }
             | Action::CreateContainerfile { revision, .. }
@@ -122,6 +123,7 @@ fn driver(action: &Action) -> Option<&str> {
         | Action::ApplyOperands { driver }
         | Action::DeleteOperands { driver }
         | Action::WriteDriverStatus { driver, .. }
+        | Action::SayUnreadable { driver, .. }
         | Action::StartPrefetch { driver, .. }
         | Action::StartCleanup { driver, .. }
         | Action::StartHostDriver { driver, .. }
@@ -145,6 +147,7 @@ fn step(action: &Action) -> (String, bool) {
         Action::ApplyOperands { .. } => "apply the operands".to_owned(),
         Action::DeleteOperands { .. } => "delete the operands".to_owned(),
         Action::WriteDriverStatus { .. } => return ("write the status".to_owned(), true),
+        Action::SayUnreadable { message, .. } => format!("say that it cannot be read: {message}"),
         Action::CreateRecord { .. } => return ("create the CXINode".to_owned(), true),
         Action::DeleteRecord { .. } => "delete the CXINode".to_owned(),
         Action::WriteRollout { was, now, .. } => match was {

@@ -32,6 +32,7 @@ pub fn node(object: &core::Node, record: Option<&CXINode>) -> Node {
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
         allocatable: allocatable(status),
         record,
+        unreadable: None,
         stale_record,
         holders: Vec::new(),
         kmm_wants: Vec::new(),

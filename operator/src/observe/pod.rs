@@ -1,12 +1,12 @@
 //! What a pod is to the rollout: a holder of the device, a pod of ours, a worker of KMM, or nothing.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use cxi_api::{
     RevisionId,
     names::{DRIVER_LABEL, REVISION_LABEL, ROLE_LABEL, Role},
 };
-use cxi_rollout::world::{Holder, OwnPod, PodState, Worker};
+use cxi_rollout::world::{Holder, OwnPod, PodHealth, PodState, Worker};
 use k8s_openapi::{
     api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus},
     apimachinery::pkg::api::resource::Quantity,
@@ -102,8 +102,31 @@ pub fn holder(pod: &Pod, resources: &BTreeSet<String>) -> Option<Holder> {
         controller: controller.map(|owner| (owner.kind.clone(), owner.name.clone())),
         is_static: pod.annotations().contains_key(MIRROR_ANNOTATION),
         started: status.is_some_and(|status| status.start_time.is_some()),
+        health: health(status),
+        grace: grace(pod),
+        unreadable: false,
         refused: None,
     })
+}
+
+/// How the pod is, for PodDisruptionBudgets.
+fn health(status: Option<&PodStatus>) -> PodHealth {
+    let ready = |status: &PodStatus| {
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    match status {
+        None => PodHealth::Pending,
+        Some(status) if status.phase.as_deref() == Some("Pending") => PodHealth::Pending,
+        Some(status) if ready(status) => PodHealth::Ready,
+        Some(_) => PodHealth::Unready,
+    }
+}
+
+/// Time that the pod is given to end; the API server fills in 30 s where nothing is said.
+fn grace(pod: &Pod) -> Duration {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    Duration::from_secs(seconds.map_or(30, |seconds| u64::try_from(seconds).unwrap_or_default()))
 }
 
 /// The pod as one of ours.

@@ -67,11 +67,16 @@ pub fn holder(mut pod: Pod) -> Option<Pod> {
         node_name: spec.node_name,
         containers: spec.containers.into_iter().map(resources).collect(),
         init_containers: spec.init_containers.map(|all| all.into_iter().map(resources).collect()),
+        termination_grace_period_seconds: spec.termination_grace_period_seconds,
         ..PodSpec::default()
     });
     pod.status = pod.status.map(|status| PodStatus {
         phase: status.phase,
         start_time: status.start_time,
+        conditions: status.conditions.map(|mut conditions| {
+            conditions.retain(|condition| condition.type_ == "Ready");
+            conditions
+        }),
         ..PodStatus::default()
     });
     Some(pod)

@@ -56,8 +56,14 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
         drivers,
         revisions: revisions(seen, &nodes),
         disruption_budgets: budgets(seen, &nodes),
+        unreadable_drivers: Vec::new(),
+        requested: requested(seen),
         nodes,
     }
+}
+
+fn requested(seen: &Snapshot) -> BTreeSet<String> {
+    seen.holders.iter().flat_map(|pod| pod::requested(pod)).map(str::to_owned).collect()
 }
 
 fn nodes(seen: &Snapshot) -> BTreeMap<String, Node> {
@@ -145,7 +151,15 @@ fn covering(budget: &PodDisruptionBudget, holders: &[&Holder]) -> Option<Disrupt
     });
     let allowed = status.map_or(0, |status| status.disruptions_allowed);
     let most = status.map_or(0, |status| status.expected_pods - status.desired_healthy);
-    Some(DisruptionBudget { namespace, name: budget.name_any(), covers, allowed, most })
+    Some(DisruptionBudget {
+        namespace,
+        name: budget.name_any(),
+        covers,
+        allowed,
+        most,
+        spares_unready: false,
+        broken: None,
+    })
 }
 
 #[cfg(test)]

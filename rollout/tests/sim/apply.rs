@@ -151,7 +151,7 @@ impl Sim {
             }
             Action::ForceDelete { pod, .. } if pod.ends.is_none() => self.end_pod(&pod.uid),
             Action::ForceDelete { .. } => {}
-            Action::Look { node, resource } => self.look(node, resource, seen)?,
+            Action::Look { node, resources, step } => self.look(node, resources, *step, seen)?,
             Action::Announce(announcement) => self.events.push(announcement.clone()),
             other => unreachable!("{other:?} is about an object"),
         }
@@ -205,16 +205,19 @@ impl Sim {
         Ok(())
     }
 
-    fn look(&mut self, node: &str, resource: &str, seen: &Seen) -> Result<(), Refused> {
+    fn look(&mut self, node: &str, resources: &[String], step: Timestamp, seen: &Seen) -> Result<(), Refused> {
         let at = self.clock();
         let since = seen.nodes.get(node).and_then(Node::rollout).map(NodeRollout::evidence_from).ok_or("no record")?;
         let found = self.api.nodes.get(node).ok_or("gone")?;
+        let offered = resources.iter().filter_map(|name| found.allocatable.get(name));
+        let held = |holder: &&cxi_rollout::world::Holder| holder.resources.iter().any(|name| resources.contains(name));
         let look = Look {
+            step,
             at,
-            allocatable: found.allocatable.get(resource).copied().unwrap_or(0),
+            allocatable: offered.sum(),
             plugin_pods: found.pods.iter().filter(|pod| pod.role == Role::DevicePlugin).count(),
             service_pods: found.pods.iter().filter(|pod| pod.role == Role::RetryHandler).count(),
-            holders: found.holders.clone(),
+            holders: found.holders.iter().filter(held).cloned().collect(),
             report: found.record.as_ref().and_then(|record| record.report.clone()),
         };
         self.oracle_look(node, &look);

@@ -86,6 +86,7 @@ impl Sim {
             boot_id,
             allocatable: BTreeMap::new(),
             record: None,
+            unreadable: None,
             stale_record: None,
             holders: Vec::new(),
             kmm_wants: Vec::new(),

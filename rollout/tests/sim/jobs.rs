@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cxi_api::Timestamp;
-use cxi_rollout::world::{DisruptionBudget, Holder, Refusal};
+use cxi_rollout::world::{DisruptionBudget, Holder, PodHealth, Refusal};
 
 use crate::sim::{RESOURCE, Sim, seconds};
 
@@ -106,6 +106,7 @@ impl Sim {
             let ready = self.api.nodes.get(&pod.node).is_some_and(|node| node.ready);
             if ready {
                 pod.holder.started = true;
+                pod.holder.health = PodHealth::Ready;
             }
             if runtime.is_some_and(|runtime| pod.started_at + runtime <= now) && pod.gone_at.is_none() {
                 pod.gone_at = Some(now);
@@ -151,6 +152,9 @@ impl Sim {
             controller: Some((kind.into(), workload.name.clone())),
             is_static: workload.kind == Kind::Static,
             started: false,
+            health: PodHealth::Pending,
+            grace: workload.grace,
+            unreadable: false,
             refused: None,
         };
         self.pods.push(Pod {
@@ -198,6 +202,8 @@ impl Sim {
             covers: self.pods.iter().filter(covered).map(|pod| pod.holder.uid.clone()).collect(),
             allowed: spare(healthy.count()).max(0),
             most: spare(expected.map(|workload| workload.replicas).sum()),
+            spares_unready: false,
+            broken: None,
         }
     }
 
