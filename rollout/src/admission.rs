@@ -15,6 +15,7 @@ use crate::{
     disruption::{self, Allowance},
     drift,
     driver::{Member, Obstacle, Scope},
+    installation,
     proof::lasting_holder,
     step,
     world::{ImageState, Node},
@@ -45,8 +46,9 @@ pub fn admit(
     for member in order(scope, rollout, members) {
         let Some(record) = member.node.rollout() else { continue };
         let stake = stake(scope, member.node, record);
-        let verdict = if drift::needs_repair(scope.world, member.node, record) && !closed {
-            // Somebody changed our labels and KMM has acted on it: waiting helps nobody.
+        let repair = drift::needs_repair(scope.world, member.node, record) && drift::kmm_has_acted(member.node, record);
+        let verdict = if repair && !closed {
+            // KMM has acted on labels that were changed by hand: to wait would not keep anything in service.
             None
         } else {
             blocked(scope, rollout, member, record, obstacle, closed, preflight.as_ref(), &allowance).or_else(|| {
@@ -139,6 +141,13 @@ fn blocked(
     if let Some(obstacle) = obstacle {
         let reason = if obstacle.reason == "KMMUnavailable" { Reason::KmmUnavailable } else { Reason::ImageMissing };
         return say(reason, &obstacle.message);
+    }
+    if let Some(label) = installation::foreign_label(node, &scope.world.namespace) {
+        let message = format!(
+            "an operator in another namespace has loaded a driver here (label {label}); take that installation down in order, or, \
+             if it is gone, remove the label and reboot the node"
+        );
+        return say(Reason::AnotherInstallation, &message);
     }
     if request == Some("skip") {
         return say(Reason::Skip, "the node is labelled cxi.hpe.com/upgrade=skip");
@@ -323,7 +332,7 @@ pub fn is_in_service(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bo
 
 /// Whether the kubelet offers NICs.
 fn offers(scope: &Scope<'_>, node: &Node) -> bool {
-    node.allocatable.get(&scope.driver.spec.device_plugin.resource_name).is_some_and(|count| *count > 0)
+    node.offered_of(scope.driver) > 0
 }
 
 /// Whether nothing of ours keeps jobs from a node: verified in this boot, Ready, not cordoned, and with its device plugin.

@@ -1,7 +1,7 @@
 //! What somebody else changed: labels by which KMM loads that do not fit what was verified on the node. KMM has acted on
 //! them already; all that is left is to put the node right in order.
 
-use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId};
+use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId, kmm::NodeModule, names::module_name};
 
 use crate::{
     proof::version_labels,
@@ -19,6 +19,17 @@ pub fn needs_repair(world: &World, node: &Node, record: &NodeRollout) -> bool {
         }
         _ => labels.len() > 1,
     }
+}
+
+/// Whether KMM has acted on labels that do not fit: it works on the node, or it has another Module there, or the driver that was
+/// verified is gone. Until then the node is as it was, and may wait for its turn.
+pub fn kmm_has_acted(node: &Node, record: &NodeRollout) -> bool {
+    let Some(revision) = &record.revision else { return true };
+    let module = module_name(revision);
+    let lists = |modules: &[NodeModule]| modules.iter().any(|listed| listed.name == module);
+    let others = node.kmm_has.iter().chain(&node.kmm_wants).any(|listed| listed.name != module);
+    let unloaded = node.report().is_some_and(|report| !report.missing_modules().is_empty());
+    !node.workers.is_empty() || others || unloaded || lists(&node.kmm_has) && !lists(&node.kmm_wants)
 }
 
 /// Whether a transaction may begin: none is under way. A closed node that is being verified outside a transaction (after a

@@ -11,7 +11,7 @@ use cxi_api::{
 
 use crate::{
     action::{Action, NodeChange},
-    admission, gates, ledger,
+    admission, gates, installation, ledger,
     ownership::{Ownership, selects},
     proof::version_labels,
     reload, revisions,
@@ -56,7 +56,7 @@ impl<'a> Scope<'a> {
 
     /// Pods on a node that hold the driver's resource.
     pub fn holders(&self, node: &'a Node) -> Vec<&'a Holder> {
-        node.holders_of(&self.driver.spec.device_plugin.resource_name)
+        node.holders_of(self.driver)
     }
 
     /// The revision that the spec describes.
@@ -107,11 +107,17 @@ impl<'a> Scope<'a> {
 pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     let Scope { world, driver, ownership, .. } = scope;
     let mut actions = Vec::new();
+    if installation::another(world, driver).is_some() {
+        return actions;
+    }
     if !driver.deleting && !driver.finalizer {
         return vec![Action::AddFinalizer { driver: driver.name.clone() }];
     }
     if driver.deleting && !driver.finalizer {
         return actions;
+    }
+    if installation::is_unclaimed(scope) {
+        return vec![status::claim(scope)];
     }
     let conflict = ownership.conflicts.get(&driver.name);
     let obstacle = scope.obstacle();
@@ -123,7 +129,9 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     }
     // What is taken down in order is in service until then.
     let in_service = driver.deleting && !driver.orphan && conflict.is_none() && scope.nodes().next().is_some();
-    if (going_on || in_service) && !driver.operands_current {
+    // A name is written down before NICs are offered under it: pods that hold them are found by it.
+    let named = driver.status.resource_names.contains(&driver.spec.device_plugin.resource_name);
+    if (going_on || in_service) && named && !driver.operands_current {
         actions.push(Action::ApplyOperands { driver: driver.name.clone() });
     }
     let mut rollout = ledger::current(scope, &target);
@@ -136,6 +144,10 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     let mut steps: BTreeMap<String, Step> = BTreeMap::new();
     for node in scope.nodes() {
         let wanted = wanted(scope, node, &target);
+        if node.unreadable.is_some() {
+            members.push(Member { node, wanted, record: None });
+            continue;
+        }
         if node.record.is_none() {
             // What is to be taken down in order needs a record too.
             let loaded = version_labels(node, &world.namespace).next().is_some();
@@ -180,7 +192,8 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     if going_on {
         actions.extend(revisions::retire(scope, &target, &members));
     }
-    let ended = driver.deleting && (orphaning && rollout.in_flight.is_empty() || scope.nodes().next().is_none());
+    let unreadable = world.nodes.values().any(|node| node.unreadable.is_some());
+    let ended = driver.deleting && !unreadable && (orphaning && rollout.in_flight.is_empty() || scope.nodes().next().is_none());
     if ended && !actions.iter().any(|action| matches!(action, Action::PatchNode { .. } | Action::DeleteRecord { .. })) {
         return end(scope, actions, orphaning);
     }
@@ -222,11 +235,7 @@ fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId) -> Option<Revisio
             let module = scope.world.revision(revision).is_some_and(|known| !known.deleting);
             module || record.host_revision.as_ref() == Some(*revision)
         };
-        let present = record.revision.iter().filter(|revision| *revision != target);
-        let earlier =
-            record.history.iter().rev().filter(|entry| matches!(entry.result.as_str(), "Verified" | "RolledBack"));
-        let earlier = earlier.filter_map(|entry| entry.revision.as_ref()).filter(|revision| *revision != target);
-        present.chain(earlier).find(good).cloned()
+        revisions::worked(record).map(|(revision, _)| revision).filter(|revision| *revision != target).find(good).cloned()
     };
     Some(if asked_back { previous().unwrap_or_else(|| target.clone()) } else { target.clone() })
 }
@@ -287,7 +296,7 @@ fn carry_out(node: &Node, step: Step) -> Vec<Action> {
 /// KMM's label away by hand, pods may still be at work: they keep what is there for them.
 fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action> {
     let gone = members.iter().filter(|member| {
-        if !member.node.holders_of(&scope.driver.spec.device_plugin.resource_name).is_empty() {
+        if !scope.holders(member.node).is_empty() || member.node.unreadable.is_some() {
             return false;
         }
         let labelled = version_labels(member.node, &scope.world.namespace).next().is_some();
@@ -330,7 +339,7 @@ fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action
 /// a label of KMM's has nothing that it would be for.
 fn let_go(scope: &Scope<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
-    for node in scope.nodes() {
+    for node in scope.nodes().filter(|node| node.unreadable.is_none()) {
         let loaded = version_labels(node, &scope.world.namespace).next().is_some();
         let wanted = gates::Wanted {
             owner: (!loaded).then_some(false),

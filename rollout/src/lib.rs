@@ -3,23 +3,26 @@
 //!
 //! Where to find what:
 //! - [`world`]: what the engine is told. [`action`]: what it may ask for.
-//! - [`proof`]: the two facts without which no driver is unloaded or loaded.
+//! - [`proof`]: the two facts without which no driver is unloaded or loaded. [`looks`]: what counts as evidence for them.
 //! - `driver`: one CXIDriver as a whole; `ledger`, `admission`, `disruption`: who may go next; `revisions`: the Modules.
 //! - `step`: one node; its phases are in `settled`, `closing`, `reload` and `returning`, in the order of an upgrade;
 //!   `prefetch` is the pod that brings the image's manifest.
-//! - `drift`: what somebody else changed. `services`: which retry handler goes with which driver.
-//! - `gates`: labels and taint of a node; `ownership`: whose a node is; `status`: what an administrator reads.
+//! - `clock`: times of a leader whose clock was ahead. `drift`: what somebody else changed. `services`: which retry handler goes with which driver.
+//! - `gates`: labels and taint of a node; `ownership`: whose a node is; `installation`: whose a CXIDriver is; `status`: what an administrator reads.
 #![forbid(unsafe_code)]
 
 pub mod action;
 mod admission;
+mod clock;
 mod closing;
 mod disruption;
 mod drift;
 mod driver;
 mod gates;
 mod host_driver;
+mod installation;
 mod ledger;
+pub mod looks;
 mod operands;
 mod ownership;
 mod prefetch;
@@ -39,6 +42,7 @@ use std::cell::Cell;
 
 pub use action::{Action, Plan};
 use cxi_api::Timestamp;
+pub use installation::another as another_installation;
 pub use settings::Settings;
 pub use world::World;
 
@@ -58,5 +62,10 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
         }));
     }
     actions.extend(ownership::strays(world, &ownership));
+    actions.extend(world.unreadable_drivers.iter().filter(|driver| !driver.told).map(|driver| Action::SayUnreadable {
+        driver: driver.name.clone(),
+        uid: driver.uid.clone(),
+        message: driver.why.clone(),
+    }));
     Plan { actions, wake: wake.get() }
 }

@@ -10,7 +10,8 @@ use cxi_api::{
 use crate::{
     host_driver,
     prefetch::{self, Prefetch},
-    proof::{CXI_MODULES, answers, kmm_at_work},
+    looks::Steps,
+    proof::{CXI_MODULES, kmm_at_work},
     reload::kmm_has_loaded,
     services, settled,
     step::{Ctx, Next},
@@ -128,7 +129,7 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
             }
         }
     }
-    let Some(report) = ctx.node.report().filter(|report| answers(report, next.record.since)) else {
+    let Some(report) = ctx.node.report().filter(|report| Steps::present(&next.record).answered_by(report)) else {
         return Verdict::NotYet(Reason::AgentSilent, "waits for a report of the node agent".into());
     };
     match check_modules(ctx, &next.record, report, goal, by_kmm) {

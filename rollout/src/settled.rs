@@ -46,7 +46,14 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
         return reverify(ctx, next, Some(revision));
     }
     if next.record.phase == Phase::UpToDate {
-        next.unblock();
+        // The revision to go back to would be wanted instead.
+        if request(ctx) == Some("rollback") && next.record.revision == Some(ctx.target()) {
+            let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no revision that worked here before is left; \
+                           set spec.version to the release that you want, or remove the label";
+            explain(ctx, next, Reason::NoRollback, ("", ""), message.to_owned());
+        } else {
+            next.unblock();
+        }
     }
 }
 

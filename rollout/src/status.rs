@@ -10,6 +10,27 @@ use crate::{
     operands,
 };
 
+/// The status with this installation in it, and nothing else: what another one may be about to do is not known before.
+pub fn claim(scope: &Scope<'_>) -> Action {
+    let driver = scope.driver;
+    let status = CXIDriverStatus {
+        observed_generation: driver.generation,
+        installation: Some(scope.world.namespace.clone()),
+        ..driver.status.clone()
+    };
+    Action::WriteDriverStatus { driver: driver.name.clone(), status: Box::new(status), urgent: true }
+}
+
+/// The present resource name, and earlier ones for as long as a pod or a node may still know them.
+fn resource_names(scope: &Scope<'_>) -> Vec<String> {
+    let driver = scope.driver;
+    let offered = |name: &str| scope.nodes().any(|node| node.allocatable.get(name).is_some_and(|count| *count > 0));
+    let in_use = |name: &&str| scope.world.requested.contains(*name) || offered(name);
+    let mut names = driver.resource_names();
+    let present = names.next().map(str::to_owned);
+    present.into_iter().chain(names.filter(in_use).map(str::to_owned)).collect()
+}
+
 /// The status as it should be, if it is not.
 pub fn write(
     scope: &Scope<'_>,
@@ -47,7 +68,7 @@ pub fn write(
         state: Some(facts.state(scope, &rollout).into()),
         rollout: Some(rollout),
         installation: old.installation.clone(),
-        resource_names: old.resource_names.clone(),
+        resource_names: resource_names(scope),
         sidecar: driver.sidecar.clone(),
         conditions,
     };
@@ -58,8 +79,9 @@ pub fn write(
         let flag = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone());
         status.conditions.iter().map(flag).collect()
     };
-    let urgent =
-        ledger_changed || flags(&status) != flags(old) || old.observed_generation != status.observed_generation;
+    let urgent = ledger_changed
+        || old.resource_names != status.resource_names
+        || flags(&status) != flags(old) || old.observed_generation != status.observed_generation;
     Some(Action::WriteDriverStatus { driver: driver.name.clone(), status: Box::new(status), urgent })
 }
 

@@ -12,7 +12,7 @@ use cxi_api::{
 
 use crate::{
     action::{Action, Announcement},
-    closing, drift, gates,
+    clock, closing, drift, gates,
     proof::version_labels,
     reload, returning, services,
     settings::Settings,
@@ -56,10 +56,12 @@ impl<'a> Ctx<'a> {
         &self.driver.spec.update_strategy
     }
 
+    /// The name under which NICs are offered.
     pub fn resource(&self) -> &'a str {
         &self.driver.spec.device_plugin.resource_name
     }
 
+    /// How much the kubelet offers under this name.
     pub fn allocatable(&self) -> i64 {
         self.node.allocatable.get(self.resource()).copied().unwrap_or(0)
     }
@@ -88,6 +90,11 @@ impl<'a> Ctx<'a> {
         if sooner {
             self.wake.set(Some(at));
         }
+    }
+
+    /// The revision that the spec describes.
+    pub fn target(&self) -> RevisionId {
+        RevisionId::of(&self.driver.name, &self.driver.spec)
     }
 
     /// The Module of a revision; none for a revision that the host brings.
@@ -121,7 +128,7 @@ impl<'a> Ctx<'a> {
         gates::Operands {
             plugin: spec.device_plugin.enabled,
             services: spec.retry_handler.runs_on_nodes(),
-            idle: closing::holders(self).is_empty(),
+            idle: closing::is_idle(self),
         }
     }
 
@@ -179,6 +186,9 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
     if record.driver != ctx.driver.name || is_orphaned(ctx, record) || is_fiction(ctx, record) {
         return Step { rollout: Some(rebuild(ctx, Some(record))), ..Step::default() };
     }
+    if let Some(put_right) = clock::put_right(record, ctx.now, ctx.settings) {
+        return Step { rollout: Some(put_right), ..Step::default() };
+    }
     let mut next = Next { record: record.clone(), effects: Vec::new(), announcements: Vec::new() };
     let was_away = record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::NotReady);
     if was_away && ctx.node.is_in_boot_of(record) && ctx.node.ready && awaits_node(record.phase) {
@@ -198,6 +208,7 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
         Phase::Verifying => returning::verifying(ctx, &mut next),
         Phase::Returning => returning::returning(ctx, &mut next),
     }
+    closing::deadline(ctx, &mut next);
     not_ready(ctx, record, &mut next);
     if next.record != *record {
         return Step { rollout: Some(next.record), effects: Vec::new(), announcements: next.announcements };
@@ -236,11 +247,15 @@ pub struct Next {
 }
 
 impl Next {
-    /// Enters a phase. `since` always grows, whatever the clock does: reports refer to it.
+    /// Enters a phase. `since` differs from all earlier ones: it is the name by which looks and reports refer to the step.
     pub fn enter(&mut self, ctx: &Ctx<'_>, phase: Phase) {
-        let floor = self.record.since + Duration::from_micros(1);
         self.record.phase = phase;
-        self.record.since = ctx.now.max(floor);
+        self.record.since = clock::after(self.record.since, ctx.now);
+        self.record.closed_at = match phase {
+            Phase::Closing | Phase::Evicting | Phase::Quiesced => self.record.closed_at.or(Some(self.record.since)),
+            Phase::Unloading => self.record.closed_at,
+            _ => None,
+        };
         self.record.blocked_by = None;
         self.record.evidence_since = None;
         self.record.boot_id = Some(ctx.node.boot_id.clone());
@@ -338,6 +353,27 @@ impl Next {
         self.block(ctx, reason, object, message);
     }
 
+    /// Takes the transaction back after the unload was decided and before KMM was told of it: the driver is loaded. It is verified
+    /// again before the node is offered.
+    pub fn take_back(&mut self, ctx: &Ctx<'_>) {
+        self.remember(ctx, self.record.goal.clone(), "GivenBack".into());
+        self.record.goal = self.record.from.take().or_else(|| settled::labelled_revision(ctx));
+        self.record.cause = None;
+        self.record.evictions.clear();
+        self.record.advertise = Advertise::None;
+        self.enter(ctx, Phase::Verifying);
+    }
+
+    /// The same for a reason that makes the node wait before the next try.
+    pub fn take_back_for(&mut self, ctx: &Ctx<'_>, reason: Reason, object: (&str, &str), message: String) {
+        let back_off = back_off(ctx.settings, &self.record);
+        self.record.retry_after = ctx.now.checked_add(back_off).ok();
+        self.record.last_error = Some(message.clone());
+        self.announcements.push(ctx.announce(true, "GivenBack", format!("taken back: {message}")));
+        self.take_back(ctx);
+        self.block(ctx, reason, object, message);
+    }
+
     /// Takes the transaction back without a reason to wait: it is not wanted any more.
     pub fn cancel(&mut self, ctx: &Ctx<'_>) {
         let untouched = self.record.phase == Phase::Admitted;
@@ -370,7 +406,7 @@ pub fn out_of_service(why: &str) -> String {
 }
 
 /// Pause before the next try: doubles with each try in a row that was taken back.
-fn back_off(settings: &Settings, record: &NodeRollout) -> Duration {
+pub fn back_off(settings: &Settings, record: &NodeRollout) -> Duration {
     let row = record.history.iter().rev().take_while(|entry| entry.result == "GivenBack").count();
     let factor = 2u32.saturating_pow(u32::try_from(row).unwrap_or(u32::MAX).min(16));
     settings.back_off.saturating_mul(factor).min(settings.back_off_max)
@@ -403,7 +439,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         None => (Phase::Pending, None, Advertise::None),
     };
     // Whoever wrote the record before: what a report answered then must not pass for an answer now.
-    let floor = old.map(|old| old.since + Duration::from_micros(1));
+    let since = old.map_or(ctx.now, |old| clock::after(old.since, ctx.now));
     let old = old.filter(|old| old.driver == ctx.driver.name);
     NodeRollout {
         driver: ctx.driver.name.clone(),
@@ -413,7 +449,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         from: None,
         cause: None,
         phase,
-        since: floor.map_or(ctx.now, |floor| ctx.now.max(floor)),
+        since,
         evidence_since: None,
         closed_at: None,
         attempt: ctx.entry.map_or(0, |entry| entry.attempt).max(old.map_or(0, |old| old.attempt)),

@@ -4,7 +4,7 @@ use cxi_api::{
     CXIDriver,
     driver::own_image,
     driver_status::SidecarImages,
-    names::{ORPHAN_ANNOTATION, RESUME_ANNOTATION, TEARDOWN_FINALIZER},
+    names::{INSTALLATION_ANNOTATION, ORPHAN_ANNOTATION, RESUME_ANNOTATION, TEARDOWN_FINALIZER},
 };
 use cxi_rollout::world::Driver;
 use kube::ResourceExt;
@@ -30,6 +30,7 @@ pub fn driver(object: &CXIDriver, seen: &Snapshot, memory: &Remembered, images: 
         orphan: annotations.get(ORPHAN_ANNOTATION).is_some_and(|value| value == "true"),
         finalizer: object.finalizers().iter().any(|finalizer| finalizer == TEARDOWN_FINALIZER),
         resume: annotations.get(RESUME_ANNOTATION).cloned(),
+        installation: annotations.get(INSTALLATION_ANNOTATION).cloned(),
         spec: object.spec.clone(),
         status: object.status.clone().unwrap_or_default(),
         operands_current: operands_current(object, seen, memory, images, namespace),

@@ -108,9 +108,12 @@ pub fn applied_hash(daemonset: &DaemonSet) -> String {
     daemonset.annotations().get(HASH_ANNOTATION).cloned().unwrap_or_default()
 }
 
-/// Every resource that a CXIDriver names, or that a device plugin of ours still offers under an earlier name.
+/// Every resource under which a CXIDriver offers NICs, or did so earlier.
 pub fn resource_names(seen: &Snapshot) -> BTreeSet<String> {
-    let wanted = seen.drivers.iter().map(|driver| driver.spec.device_plugin.resource_name.clone());
+    let wanted = seen.drivers.iter().flat_map(|driver| {
+        let earlier = driver.status.iter().flat_map(|status| status.resource_names.iter().cloned());
+        earlier.chain([driver.spec.device_plugin.resource_name.clone()])
+    });
     let offered = seen.daemonsets.iter().filter_map(|ds| ds.annotations().get(RESOURCE_ANNOTATION).cloned());
     wanted.chain(offered).collect()
 }

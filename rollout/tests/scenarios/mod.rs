@@ -4,6 +4,7 @@ mod by_hand;
 mod calm;
 mod drain;
 mod failure;
+mod hardening;
 mod holders;
 mod images;
 mod nodes;

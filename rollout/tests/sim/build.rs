@@ -30,7 +30,7 @@ impl Sim {
             settings: Settings::default(),
             api: World { namespace: NAMESPACE.into(), kmm_present: true, ..World::default() },
             machines: BTreeMap::new(),
-            daemonsets: BTreeSet::new(),
+            daemonsets: BTreeMap::new(),
             workloads: Vec::new(),
             pods: Vec::new(),
             budgets: Vec::new(),
@@ -117,6 +117,7 @@ impl Sim {
             pods_ready: BTreeMap::new(),
             injection: cxi_rollout::world::Injection::default(),
             sidecar: None,
+            installation: None,
         });
     }
 
