@@ -317,7 +317,7 @@ fn stake(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> Stake {
     }
     let link_is_up = || node.report().is_some_and(|report| report.devices.iter().any(Nic::is_linked));
     // A gate that is not open yet, or closed a moment ago: what the kubelet still offers may be given to a job.
-    let still_offered = || record.revision.is_some() && node.ready && !node.cordoned && offers(scope, node);
+    let still_offered = || record.revision.is_some() && node.ready && !node.cordoned && node.offered_of(scope.driver) > 0;
     if rests_open(scope, node, record) && link_is_up() || still_offered() {
         return Stake::Service { counted: true };
     }
@@ -327,12 +327,8 @@ fn stake(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> Stake {
 /// Whether jobs can use a node's NICs: verified in this boot, Ready, not cordoned, and offered.
 pub fn is_in_service(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bool {
     let plugin = &scope.driver.spec.device_plugin;
-    rests_open(scope, node, record) && (!plugin.enabled || offers(scope, node))
-}
-
-/// Whether the kubelet offers NICs.
-fn offers(scope: &Scope<'_>, node: &Node) -> bool {
-    node.offered_of(scope.driver) > 0
+    let offered = node.allocatable.get(&plugin.resource_name).is_some_and(|count| *count > 0);
+    rests_open(scope, node, record) && (!plugin.enabled || offered)
 }
 
 /// Whether nothing of ours keeps jobs from a node: verified in this boot, Ready, not cordoned, and with its device plugin.

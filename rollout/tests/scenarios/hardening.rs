@@ -348,8 +348,7 @@ fn a_node_that_cannot_be_read_is_left_alone_and_the_others_go_on() {
     sim.edit(|spec| {
         spec.update_strategy.max_unavailable = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(2);
     });
-    let hidden = sim.node_mut("n2").record.take();
-    sim.node_mut("n2").unreadable = Some("CXINode n2: status.rollout.since".into());
+    sim.blind("n2");
     upgrade(&mut sim, "13.1.0");
     sim.pass(3600);
     for node in ["n1", "n3", "n4"] {
@@ -358,8 +357,7 @@ fn a_node_that_cannot_be_read_is_left_alone_and_the_others_go_on() {
     assert_eq!(sim.machines["n2"].loaded.as_deref(), Some("13.0.0"));
     assert!(sim.node("n2").record.is_none(), "no record is made over one that is there");
     assert!(sim.api.revisions.len() >= 2, "no Module goes while it is not known what the node runs");
-    sim.node_mut("n2").record = hidden;
-    sim.node_mut("n2").unreadable = None;
+    sim.reveal("n2");
     sim.settle();
     sim.assert_all_up_to_date();
 }

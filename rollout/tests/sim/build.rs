@@ -31,6 +31,7 @@ impl Sim {
             api: World { namespace: NAMESPACE.into(), kmm_present: true, ..World::default() },
             machines: BTreeMap::new(),
             daemonsets: BTreeMap::new(),
+            hidden: BTreeMap::new(),
             workloads: Vec::new(),
             pods: Vec::new(),
             budgets: Vec::new(),

@@ -20,7 +20,7 @@ use cxi_api::{NodeRollout, RevisionId, Timestamp};
 use cxi_rollout::{
     Settings, World,
     action::Announcement,
-    world::{ImageState, Look, Node, Refusal},
+    world::{ImageState, Look, Node, Record, Refusal},
 };
 
 pub use jobs::{Budget, Kind, Pod, Workload};
@@ -53,6 +53,8 @@ pub struct Sim {
     pub machines: BTreeMap<String, Machine>,
     /// Resource that the device plugin's DaemonSet was applied with, by driver.
     pub daemonsets: BTreeMap<String, String>,
+    /// Records that cannot be read, by node.
+    pub hidden: BTreeMap<String, Record>,
     /// Controllers that make pods.
     pub workloads: Vec<Workload>,
     /// Pods that hold the resource, on all nodes.
