@@ -252,7 +252,7 @@ impl Parts {
             }
             Action::DeleteOwnPod { name, uid } => self.delete_own_pod(name, uid).await,
             Action::Evict { driver, pod, .. } => self.evict(driver, pod).await,
-            Action::ForceDelete { driver, pod, .. } => self.force_delete(driver, pod).await,
+            Action::ForceDelete { driver, pod, grace, .. } => self.force_delete(driver, pod, *grace).await,
             Action::Look { node, resources, step } => self.look(node, resources, *step, seen).await,
             Action::SayUnreadable { driver, uid, message } => self.say_unreadable(driver, uid, message).await,
             // Not a write to an object that anybody plans on.

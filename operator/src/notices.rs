@@ -1,5 +1,5 @@
-//! What is said once when it begins to be so, and is no step of a rollout: retry handlers that ended unasked, and images of a
-//! CXIDriver that cannot work.
+//! What is said once when it begins to be so, and is no step of a rollout: retry handlers that ended unasked, images of a
+//! CXIDriver that cannot work, and CXIDrivers that another installation looks after.
 
 use cxi_rollout::{World, action::Announcement};
 
@@ -8,6 +8,15 @@ use crate::render::{Images, images::replaced};
 /// Everything of the kind that is so now.
 pub fn standing(world: &World, images: &Images) -> Vec<Announcement> {
     let mut all = failed(world);
+    all.extend(world.drivers.iter().filter_map(|driver| {
+        Some(Announcement {
+            driver: driver.name.clone(),
+            node: None,
+            warning: true,
+            reason: "AnotherInstallation".to_owned(),
+            message: cxi_rollout::another_installation(world, driver)?,
+        })
+    }));
     all.extend(world.drivers.iter().filter(|driver| !driver.deleting).flat_map(|driver| {
         replaced(&driver.spec, images).into_iter().map(|(field, image, ours)| {
             let instead = ours.map_or("nothing runs".to_owned(), |ours| format!("{ours} runs"));

@@ -16,7 +16,7 @@ use crate::{
     proof::{NotQuiet, StillLoaded, Unloaded, hidden_holder, host_holder, version_labels},
     settled,
     step::{Ctx, Next},
-    world::{ImageState, PodState},
+    world::{Holder, ImageState, PodState},
 };
 
 /// How long modules may still be reported after KMM is done before they are taken for leftovers.
@@ -60,7 +60,7 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
         Err(NotQuiet::Pods(_) | NotQuiet::LookAgain(_)) => closing::look(ctx, next),
         Err(NotQuiet::Undecided(pods)) => {
             closing::look(ctx, next);
-            let name = pods.first().map(|pod| pod.full_name()).unwrap_or_default();
+            let name = pods.first().map(Holder::full_name).unwrap_or_default();
             let message = format!("the kubelet has neither accepted nor refused pod {name}; is it running?");
             settled::explain(ctx, next, Reason::PodsRunning, ("Pod", &name), message);
         }
@@ -69,13 +69,12 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
             if !ctx.due_on_node(since, ctx.settings.unload) {
                 return;
             }
-            match ctx.node.report().and_then(|report| hidden_holder(ctx.node, report)) {
-                Some(hidden) => next.quarantine(ctx, &hidden),
+            if let Some(hidden) = ctx.node.report().and_then(|report| hidden_holder(ctx.node, report)) {
+                next.quarantine(ctx, &hidden);
+            } else {
                 // It goes on by itself when the agent is back.
-                None => {
-                    let message = "the node agent has not reported since the driver failed; look at its pod".to_owned();
-                    settled::explain(ctx, next, Reason::AgentSilent, ("", ""), message);
-                }
+                let message = "the node agent has not reported since the driver failed; look at its pod".to_owned();
+                settled::explain(ctx, next, Reason::AgentSilent, ("", ""), message);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cxi_rollout::world::{Holder, Refusal};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, core::Status};
+use kube::{Api, api::DeleteParams, core::Status};
 use serde_json::{Value, json};
 
 use crate::{
@@ -130,12 +130,11 @@ impl Parts {
         }
     }
 
-    /// Deletes a pod, with its own grace period.
-    pub(super) async fn force_delete(&self, driver: &str, pod: &Holder) -> Result<(), Error> {
-        if pod.ends.is_some() {
-            return Ok(());
-        }
-        let deleted = self.pods(&pod.namespace).delete(&pod.name, &only(&pod.uid)).await?;
+    /// Deletes a pod, and gives it `grace` to end. For one that ends already the API server shortens the time.
+    pub(super) async fn force_delete(&self, driver: &str, pod: &Holder, grace: Duration) -> Result<(), Error> {
+        let seconds = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
+        let parameters = DeleteParams { grace_period_seconds: Some(seconds), ..only(&pod.uid) };
+        let deleted = self.pods(&pod.namespace).delete(&pod.name, &parameters).await?;
         deleted.either(|object| self.caches.holders.wrote(object), |_| self.caches.holders.gone(&pod.uid));
         self.metrics.evicted(driver, "deleted");
         Ok(())

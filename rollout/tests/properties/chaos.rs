@@ -87,6 +87,7 @@ fn turbulent_round(sim: &mut Sim, stale: &mut Seen) {
     sim.now += pause;
 }
 
+#[allow(clippy::too_many_lines, reason = "one line an event")]
 fn happen(sim: &mut Sim, event: Event) {
     if sim.driver_named("cxi").is_none() {
         return;
@@ -121,7 +122,7 @@ fn happen(sim: &mut Sim, event: Event) {
             sim.edit(|spec| spec.update_strategy.drain.on_timeout = wanted);
         }
         Event::Rename(other) => {
-            sim.edit(|spec| spec.device_plugin.resource_name = RESOURCES[usize::from(other)].to_owned());
+            sim.edit(|spec| RESOURCES[usize::from(other)].clone_into(&mut spec.device_plugin.resource_name));
         }
         Event::Year(ahead) => {
             sim.operator.looks.clear();

@@ -9,6 +9,7 @@ use crate::sim::{RESOURCE, Sim, seconds};
 
 /// What makes pods.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
 pub struct Workload {
     pub name: String,
     pub labels: BTreeMap<String, String>,
