@@ -71,6 +71,9 @@ pub enum Error {
         /// The API server's words.
         why: String,
     },
+    /// An object that a look needs cannot be read.
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(String, String),
     /// No answer in time; nobody knows whether it was carried out.
     #[error("no answer within {} s", REQUEST.as_secs())]
     TimedOut,

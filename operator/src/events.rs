@@ -12,11 +12,14 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, Client, Resource, ResourceExt, api::PostParams};
+use kube::{Api, Client, Resource, api::PostParams};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::observe::Snapshot;
+use crate::observe::{
+    Snapshot,
+    seen::{Kind, Object},
+};
 
 /// Cluster-scoped objects have their events here (client-go `tools/events`).
 const NAMESPACE: &str = "default";
@@ -99,12 +102,12 @@ impl Events {
     }
 }
 
-fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
+fn reference<K: Kind>(object: &Object<K>) -> ObjectReference {
     ObjectReference {
-        api_version: Some(K::api_version(&()).into_owned()),
-        kind: Some(K::kind(&()).into_owned()),
-        name: Some(object.name_any()),
-        uid: object.uid(),
+        api_version: Some(K::Api::api_version(&()).into_owned()),
+        kind: Some(K::kind()),
+        name: Some(object.id.name().to_owned()),
+        uid: Some(object.id.uid.to_string()),
         ..ObjectReference::default()
     }
 }

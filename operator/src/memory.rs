@@ -25,6 +25,8 @@ pub struct Remembered {
     pub looks: HashMap<String, (Timestamp, Vec<Look>)>,
     /// How often the clock had been set when they were made.
     pub steps: u64,
+    /// How often the API server's database had been put back to an earlier state when any of this was learned.
+    pub put_back: u64,
     /// Evictions refused, by pod UID.
     pub refusals: HashMap<String, Refused>,
     /// UIDs of pods whose eviction was accepted.
@@ -92,6 +94,17 @@ impl Remembered {
         }
     }
 
+    /// Forgets what was learned before the API server's database was last put back to an earlier state: what was evicted or applied
+    /// then is not so any more.
+    pub fn database_put_back(&mut self, times: u64) {
+        if std::mem::replace(&mut self.put_back, times) != times {
+            self.looks.clear();
+            self.refusals.clear();
+            self.evicted.clear();
+            self.applied.clear();
+        }
+    }
+
     /// Forgets what is about nodes, phases and pods that are no more. `phases` has the nodes whose looks still matter with
     /// the time since when; `pods` the UIDs of all holders.
     pub fn forget(&mut self, phases: &HashMap<String, Timestamp>, pods: &BTreeSet<String>) {
@@ -130,6 +143,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_done_before_the_database_was_put_back_is_forgotten() {
+        let mut memory = Remembered::default();
+        let since = Timestamp::from_second(1).unwrap();
+        let learn = |memory: &mut Remembered| {
+            memory.looked("n1", since, look(10));
+            memory.evicted.insert("pod".into());
+            memory.applied.insert("agent".into(), Applied { uid: "u".into(), generation: 1, hash: String::new() });
+        };
+        learn(&mut memory);
+        memory.database_put_back(0);
+        assert!(memory.evicted.contains("pod"));
+        memory.database_put_back(1);
+        assert!(memory.looks.is_empty() && memory.evicted.is_empty() && memory.applied.is_empty());
+        learn(&mut memory);
+        memory.database_put_back(1);
+        assert!(memory.evicted.contains("pod") && memory.applied.contains_key("agent"));
+    }
+
     fn looks_of_another_phase_are_forgotten() {
         let mut memory = Remembered::default();
         let (one, two) = (Timestamp::from_second(1).unwrap(), Timestamp::from_second(2).unwrap());

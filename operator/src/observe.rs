@@ -6,12 +6,11 @@ mod kmm;
 mod node;
 mod operands;
 pub mod pod;
-mod prune;
+pub mod seen;
 mod snapshot;
 mod world;
 
 pub use caches::Caches;
-pub use node::{allocatable, taints as node_taints};
 pub use operands::{applied, applied_hash, operands_of, resource_names, wanted_operands};
 pub use snapshot::Snapshot;
 pub use world::{Identity, build};

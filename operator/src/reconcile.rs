@@ -8,7 +8,6 @@ use std::{
 
 use cxi_api::Timestamp;
 use cxi_rollout::{Action, Settings, World, plan};
-use kube::ResourceExt;
 use tokio::{
     sync::Notify,
     time::{sleep, sleep_until},
@@ -56,7 +55,8 @@ pub struct Loop {
     pub changed: Arc<Notify>,
 }
 
-/// Says when everything has been read for the first time, and again whenever something cannot be read.
+/// Says when everything has been read for the first time. An object that cannot be read is said by its cache, and named in the
+/// condition or the record that it is about.
 pub async fn keep_ready(caches: Arc<Caches>, health: Health) {
     let mut said = None;
     let mut was_ready = false;
@@ -123,13 +123,15 @@ impl Loop {
             .records
             .iter()
             .filter_map(|record| {
-                let place = record.status.as_ref()?.rollout.as_ref()?;
-                looks_matter(place.phase).then(|| (record.name_any(), place.evidence_from()))
+                let place = record.readable()?.place()?;
+                looks_matter(place.phase).then(|| (record.id.name().to_owned(), place.evidence_from()))
             })
             .collect();
-        let pods: BTreeSet<String> = seen.holders.iter().filter_map(|pod| pod.uid()).collect();
+        let pods: BTreeSet<String> = seen.holders.iter().map(|pod| pod.id.uid.to_string()).collect();
         let steps = self.clock.steps();
+        let put_back = self.caches.put_back();
         self.memory.with(|memory| {
+            memory.database_put_back(put_back);
             memory.forget(&phases, &pods);
             memory.clock_stepped(steps);
         });

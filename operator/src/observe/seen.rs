@@ -174,6 +174,13 @@ impl<K: Kind> Object<K> {
     }
 }
 
+impl<K: Kind> Reading<K> {
+    /// The object, unless nobody needs to know of it.
+    pub fn object(&self) -> Option<Object<K>> {
+        Some(Object { id: self.id.clone(), content: self.content.clone()? })
+    }
+}
+
 // === reading ===
 
 #[derive(Deserialize)]
@@ -246,6 +253,12 @@ fn without_values(error: &serde_json::Error) -> String {
         serde_json::error::Category::Io => "cannot be read",
     };
     format!("{what} (column {})", error.column())
+}
+
+/// The object that this JSON describes.
+#[cfg(test)]
+pub(crate) fn given<K: Kind>(json: &serde_json::Value) -> Arc<Object<K>> {
+    Arc::new(read(&json.to_string()).unwrap().object().expect("an object that counts"))
 }
 
 #[cfg(test)]

@@ -23,6 +23,12 @@ impl Labels {
         std::iter::from_fn(move || rest.next().zip(rest.next()))
     }
 
+    /// Memory that they take.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -75,7 +81,10 @@ mod tests {
     #[test]
     fn labels_are_what_was_read() {
         let labels = labels(json!({"b": "2", "a": "1", "empty": ""}));
-        assert_eq!((labels.get("a"), labels.get("empty"), labels.get("1"), labels.get("")), (Some("1"), Some(""), None, None));
+        assert_eq!(
+            (labels.get("a"), labels.get("empty"), labels.get("1"), labels.get("")),
+            (Some("1"), Some(""), None, None)
+        );
         assert_eq!(labels.to_map(), [("a", "1"), ("b", "2"), ("empty", "")].map(|(k, v)| (k.into(), v.into())).into());
         assert_eq!(labels.only(&["b", "c"]).iter().collect::<Vec<_>>(), [("b", "2")]);
     }
