@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use cxi_api::Phase;
 use serde_json::json;
 

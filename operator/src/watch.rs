@@ -57,7 +57,7 @@ pub struct Selection {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
-    Kube(#[from] kube::Error),
+    Kube(kube::Error),
     #[error("{0}")]
     Nameless(#[from] Nameless),
     #[error("no answer within {} s", ANSWER.as_secs())]
@@ -208,6 +208,15 @@ impl<K: Kind> Watch<K> {
     }
 }
 
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::SerdeError(error) => Self::Nameless((&error).into()),
+            error => Self::Kube(error),
+        }
+    }
+}
+
 impl Failure {
     fn code(&self) -> Option<u16> {
         match self {
@@ -223,7 +232,7 @@ impl Failure {
     /// Whether the watch can go on from where it was: the connection broke, or the API server is busy or not itself.
     fn is_passing(&self) -> bool {
         match self {
-            Self::Kube(kube::Error::SerdeError(_)) | Self::Nameless(_) | Self::Silence | Self::PutBack => false,
+            Self::Nameless(_) | Self::Silence | Self::PutBack => false,
             Self::Kube(kube::Error::Api(status)) => matches!(status.code, 429 | 500 | 502..=504),
             Self::Kube(_) | Self::NoAnswer => true,
         }

@@ -109,8 +109,14 @@ pub struct Reading<K: Kind> {
 
 /// The JSON of something that does not even say which object it is.
 #[derive(Debug, thiserror::Error)]
-#[error("an object without a name that can be read: {0}")]
+#[error("an answer that does not name its object: {0}")]
 pub struct Nameless(String);
+
+impl From<&serde_json::Error> for Nameless {
+    fn from(error: &serde_json::Error) -> Self {
+        Self(without_values(error))
+    }
+}
 
 // === impl Identity ===
 
@@ -218,7 +224,7 @@ struct Tail {
 /// # Errors
 /// When it does not say which object it is. One that says so is read in any case.
 pub fn read<K: Kind>(json: &str) -> Result<Reading<K>, Nameless> {
-    let Head { metadata } = serde_json::from_str(json).map_err(|error| Nameless(without_values(&error)))?;
+    let Head { metadata } = serde_json::from_str(json).map_err(|error| Nameless::from(&error))?;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let id = Identity::new(
         &text(&metadata.namespace),
