@@ -1,5 +1,6 @@
-//! What all programs of the product do alike: [`log`] lines, and ending when they are told to.
+//! What all programs of the product do alike: [`log`] lines, telling the time by a [`clock`], and ending when they are told to.
 
+pub mod clock;
 pub mod log;
 
 use std::{io, process};
