@@ -134,9 +134,8 @@ impl Told {
         // Whoever learns that NICs may be offered knows by then what goes with them.
         self.apply_release(node);
         let value = match member(&node.data, &["status", "rollout", "advertise"]) {
-            Ok(Some(value)) => value,
             Ok(None) => return set(&self.advertise, Advertise::default()),
-            Err(value) => value,
+            Ok(Some(value)) | Err(value) => value,
         };
         match serde_json::from_value(value.clone()) {
             Ok(wanted) => set(&self.advertise, wanted),
