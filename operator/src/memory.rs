@@ -161,6 +161,7 @@ mod tests {
         assert!(memory.evicted.contains("pod") && memory.applied.contains_key("agent"));
     }
 
+    #[test]
     fn looks_of_another_phase_are_forgotten() {
         let mut memory = Remembered::default();
         let (one, two) = (Timestamp::from_second(1).unwrap(), Timestamp::from_second(2).unwrap());
