@@ -22,7 +22,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use crate::{
     cache::{Cache, Served},
     health::Health,
-    observe::{Snapshot, prune},
+    observe::{ByName, Snapshot, prune},
     watch,
 };
 
@@ -128,6 +128,7 @@ impl Caches {
             containerfiles: self.containerfiles.all(),
             images: self.images.all(),
             loaded: self.loaded.all(),
+            by_name: ByName::default(),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Everything that was seen at one moment. Plans are made from it, and writes are guarded by it.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use cxi_api::{
     CXIDriver, CXINode,
@@ -11,7 +14,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Node, Pod},
     policy::v1::PodDisruptionBudget,
 };
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 /// See the module; the fields are those of [`super::Caches`].
 #[derive(Clone, Default)]
@@ -40,6 +43,26 @@ pub struct Snapshot {
     pub images: Vec<Arc<ModuleImagesConfig>>,
     /// What KMM has on the nodes.
     pub loaded: Vec<Arc<NodeModulesConfig>>,
+    /// Nodes and CXINodes by name.
+    pub by_name: ByName,
+}
+
+/// Nodes and CXINodes by name, sorted when first asked for: thousands of actions of one plan may each ask for its own. From then on the
+/// snapshot is not changed; a copy sorts for itself.
+#[derive(Default)]
+pub struct ByName {
+    records: OnceLock<HashMap<String, Arc<CXINode>>>,
+    nodes: OnceLock<HashMap<String, Arc<Node>>>,
+}
+
+impl Clone for ByName {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+fn sorted<K: Resource>(all: &[Arc<K>]) -> HashMap<String, Arc<K>> {
+    all.iter().filter_map(|one| Some((one.meta().name.clone()?, one.clone()))).collect()
 }
 
 impl Snapshot {
@@ -50,12 +73,12 @@ impl Snapshot {
 
     /// A CXINode.
     pub fn record(&self, node: &str) -> Option<&Arc<CXINode>> {
-        self.records.iter().find(|record| record.metadata.name.as_deref() == Some(node))
+        self.by_name.records.get_or_init(|| sorted(&self.records)).get(node)
     }
 
     /// A Node.
     pub fn node(&self, name: &str) -> Option<&Arc<Node>> {
-        self.nodes.iter().find(|node| node.metadata.name.as_deref() == Some(name))
+        self.by_name.nodes.get_or_init(|| sorted(&self.nodes)).get(name)
     }
 
     /// A Module.
@@ -66,5 +89,22 @@ impl Snapshot {
     /// A DaemonSet.
     pub fn daemonset(&self, name: &str) -> Option<&Arc<DaemonSet>> {
         self.daemonsets.iter().find(|daemonset| daemonset.metadata.name.as_deref() == Some(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_changed_knows_its_own() {
+        let node = |name: &str| Arc::new(serde_json::from_value::<Node>(json!({"metadata": {"name": name}})).unwrap());
+        let seen = Snapshot { nodes: vec![node("a"), node("b")], ..Snapshot::default() };
+        assert!(seen.node("b").is_some() && seen.node("c").is_none() && seen.record("a").is_none());
+        let mut copy = seen.clone();
+        copy.nodes = vec![node("c")];
+        assert!(copy.node("c").is_some() && copy.node("b").is_none());
     }
 }

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cxi_rollout::{
-    World, selector,
-    world::{DisruptionBudget, Driver, Holder, Node, Revision},
+    World,
+    world::{DisruptionBudget, Driver, Node, Revision},
 };
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 
 use crate::{
     memory::Remembered,
-    observe::{Snapshot, driver, kmm, node, pod, resource_names},
+    observe::{
+        Snapshot,
+        budgets::{self, Budget},
+        driver, kmm, node, pod, resource_names,
+    },
     render::Images,
 };
 
@@ -55,7 +58,7 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
         own_node: identity.own_node.clone(),
         drivers,
         revisions: revisions(seen, &nodes),
-        disruption_budgets: budgets(seen, &nodes),
+        disruption_budgets: disruption_budgets(seen, &nodes),
         unreadable_drivers: Vec::new(),
         requested: requested(seen),
         nodes,
@@ -126,40 +129,9 @@ fn revisions(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<Revision> {
     revisions
 }
 
-fn budgets(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<DisruptionBudget> {
-    let holders: Vec<&Holder> = nodes.values().flat_map(|node| &node.holders).collect();
-    let mut budgets: Vec<DisruptionBudget> =
-        seen.budgets.iter().filter_map(|budget| covering(budget, &holders)).collect();
-    budgets.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    budgets
-}
-
-fn covering(budget: &PodDisruptionBudget, holders: &[&Holder]) -> Option<DisruptionBudget> {
-    let namespace = budget.namespace().unwrap_or_default();
-    let selector = budget.spec.as_ref()?.selector.as_ref()?;
-    let covers: Vec<String> = holders
-        .iter()
-        .filter(|holder| holder.namespace == namespace && selector::matches(selector, &holder.labels))
-        .map(|holder| holder.uid.clone())
-        .collect();
-    if covers.is_empty() {
-        return None;
-    }
-    // A status that speaks of an earlier spec allows nothing; the API server sees it the same way.
-    let status = budget.status.as_ref().filter(|status| {
-        status.observed_generation.unwrap_or_default() >= budget.metadata.generation.unwrap_or_default()
-    });
-    let allowed = status.map_or(0, |status| status.disruptions_allowed);
-    let most = status.map_or(0, |status| status.expected_pods - status.desired_healthy);
-    Some(DisruptionBudget {
-        namespace,
-        name: budget.name_any(),
-        covers,
-        allowed,
-        most,
-        spares_unready: false,
-        broken: None,
-    })
+fn disruption_budgets(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<DisruptionBudget> {
+    let budgets = seen.budgets.iter().map(|object| Budget::read(object)).collect();
+    budgets::covering(budgets, nodes.values().flat_map(|node| &node.holders))
 }
 
 #[cfg(test)]
