@@ -1,6 +1,8 @@
 //! What is said once when it begins to be so, and is no step of a rollout: retry handlers that ended unasked, images of a
 //! CXIDriver that cannot work, and CXIDrivers that another installation looks after.
 
+use std::collections::HashSet;
+
 use cxi_rollout::{World, action::Announcement};
 
 use crate::render::{Images, images::replaced};
@@ -56,7 +58,8 @@ fn failed(world: &World) -> Vec<Announcement> {
 
 /// What of `now` was not so before; `told` is brought up to date.
 pub fn news(now: Vec<Announcement>, told: &mut Vec<Announcement>) -> Vec<Announcement> {
-    let new = now.iter().filter(|notice| !told.contains(notice)).cloned().collect();
+    let known: HashSet<&Announcement> = told.iter().collect();
+    let new = now.iter().filter(|notice| !known.contains(notice)).cloned().collect();
     *told = now;
     new
 }

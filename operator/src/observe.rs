@@ -1,5 +1,6 @@
 //! From what the API server says to what the engine is told. Reading caches is all that happens here; the conversion is pure.
 
+mod budgets;
 pub mod caches;
 mod driver;
 mod kmm;
@@ -12,5 +13,5 @@ mod world;
 
 pub use caches::Caches;
 pub use operands::{applied, applied_hash, operands_of, resource_names, wanted_operands};
-pub use snapshot::Snapshot;
+pub use snapshot::{ByName, Snapshot};
 pub use world::{Identity, build};

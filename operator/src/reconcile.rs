@@ -2,12 +2,15 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use cxi_api::Timestamp;
-use cxi_rollout::{Action, Settings, World, plan};
+use cxi_rollout::{Action, Settings, plan};
 use tokio::{
     sync::Notify,
     time::{sleep, sleep_until},
@@ -35,6 +38,9 @@ const SHARE: u32 = 5;
 /// A plan is made at least this often. Nothing should depend on it.
 const RESYNC: Duration = Duration::from_secs(30);
 
+/// A turn that takes longer is worth a word: what was looked at is old when it is acted upon.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// What the loop works with.
 pub struct Loop {
     /// What is known.
@@ -53,6 +59,8 @@ pub struct Loop {
     pub metrics: Metrics,
     /// Poked by changes.
     pub changed: Arc<Notify>,
+    /// Whether the last turn was slow.
+    pub slow: AtomicBool,
 }
 
 /// Says when everything has been read for the first time. An object that cannot be read is said by its cache, and named in the
@@ -108,12 +116,24 @@ impl Loop {
         self.forget(&seen);
         let world = observe::build(&seen, &self.memory.recall(), &self.identity);
         let now = self.clock.now();
+        let observed = began.elapsed();
         let mut planned = plan(&world, now, &self.settings);
+        let decided = began.elapsed();
         let notices = notices::standing(&world, &self.identity.images);
         let new = self.memory.with(|memory| notices::news(notices, &mut memory.told));
         planned.actions.extend(new.into_iter().map(Action::Announce));
-        self.tell(&world, now, began);
+        self.metrics.world(&world, now);
+        let actions = planned.actions.len();
         let again = self.actor.submit(planned.actions, &seen, epoch);
+        let took = Turn {
+            observed,
+            planned: decided - observed,
+            began: began.elapsed() - decided,
+            nodes: world.nodes.len(),
+            actions,
+        };
+        self.metrics.reconciled(took.whole());
+        took.tell(&self.slow);
         let timer = planned.wake.map(|wake| Instant::now() + until(wake, now));
         [again, timer].into_iter().flatten().min()
     }
@@ -136,10 +156,40 @@ impl Loop {
             memory.clock_stepped(steps);
         });
     }
+}
 
-    fn tell(&self, world: &World, now: Timestamp, began: Instant) {
-        self.metrics.world(world, now);
-        self.metrics.reconciled(began.elapsed());
+/// Where the time of a turn went.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    observed: Duration,
+    planned: Duration,
+    began: Duration,
+    nodes: usize,
+    actions: usize,
+}
+
+impl Turn {
+    fn whole(&self) -> Duration {
+        self.observed + self.planned + self.began
+    }
+
+    /// Says when turns become slow, and when they are fast again; not at each of them.
+    fn tell(&self, slow: &AtomicBool) {
+        let Turn { observed, planned, began, nodes, actions } = *self;
+        let is = self.whole() > SLOW;
+        match (slow.swap(is, Ordering::Relaxed), is) {
+            (false, true) => warn!(
+                ?observed,
+                ?planned,
+                ?began,
+                nodes,
+                actions,
+                "a turn took {:.1} s: steps come late, see the metric cxi_reconcile_duration_seconds",
+                self.whole().as_secs_f64()
+            ),
+            (true, false) => info!("turns take less than {} s again", SLOW.as_secs()),
+            _ => {}
+        }
     }
 }
 

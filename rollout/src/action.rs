@@ -252,7 +252,7 @@ pub enum NodeChange {
 }
 
 /// An Event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Announcement {
     /// CXIDriver that it is about.
     pub driver: String,

@@ -18,6 +18,7 @@ use crate::{
     proof::{NotQuiet, Quiesced, hidden_holder, host_holder, is_refused, kmm_at_work, serves, version_labels},
     services, settled,
     step::{Ctx, Next},
+    text,
     world::Holder,
 };
 
@@ -32,6 +33,9 @@ const UNDECIDED: Duration = Duration::from_mins(1);
 
 /// What a closed node is given beyond the time limits of its pods, for the steps in between.
 const SLACK: Duration = Duration::from_mins(2);
+
+/// Pods that a record names as evicted, at most.
+const NOTED: usize = 32;
 
 /// Pulls the images and takes the snapshot; nothing has been taken away yet.
 pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
@@ -89,7 +93,8 @@ fn leave_admitted(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     let labelled = version_labels(node, &ctx.world.namespace).next().is_some();
-    let in_service = labelled || next.record.revision.is_some() || !holders(ctx).is_empty() || ctx.node.offered_of(ctx.driver) > 0;
+    let in_service =
+        labelled || next.record.revision.is_some() || !holders(ctx).is_empty() || ctx.node.offered_of(ctx.driver) > 0;
     let loaded = node.report().is_some_and(|report| !report.modules.is_empty());
     if !in_service && !loaded {
         next.record.advertise = Advertise::None;
@@ -128,7 +133,7 @@ pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
         if policy(ctx) == DrainPolicy::WaitForCompletion {
             return on_timeout(ctx, next, Reason::PodsRunning, &describe(&holders));
         }
-        let allowance = Allowance::new(&ctx.world.disruption_budgets);
+        let allowance = Allowance::new(&ctx.world.budgets);
         match disruption::in_the_way(drain, &holders, &allowance) {
             None => return close(ctx, next),
             Some((reason, object, message)) => {
@@ -191,7 +196,7 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     let timed_out = past_limit && ends.is_none_or(|ends| ctx.due(ends, OVERSTAY));
     let force = drain.on_timeout == OnTimeout::Force;
     let evict = policy(ctx) != DrainPolicy::WaitForCompletion || force;
-    let may_go = |holder: &&&Holder| evict && !holder.unreadable && !disruption::is_protected(drain, holder);
+    let may_go = |holder: &&&Holder| evict && disruption::must_stay(drain, holder).is_none();
     let movable: Vec<&&Holder> = holders.iter().filter(|holder| holder.ends.is_none()).filter(may_go).collect();
     // Told to end, by whoever deleted it, and given more time than the node waits.
     let too_long = |holder: &&&Holder| holder.ends.is_some_and(|ends| ends > later(ctx.now, longest));
@@ -205,7 +210,7 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     }
     for holder in &movable {
         let known = next.record.evictions.iter().any(|record| record.uid == holder.uid);
-        if !known {
+        if !known && next.record.evictions.len() < NOTED {
             next.record.evictions.push(EvictionRecord {
                 namespace: holder.namespace.clone(),
                 name: holder.name.clone(),
@@ -430,7 +435,7 @@ fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
                 revision,
                 rollout: ctx.rollout.id.clone(),
                 phase: next.record.phase,
-                message: format!("in time not empty: {message}"),
+                message: text::cut(&format!("in time not empty: {message}"), text::RECORD),
                 at: ctx.now,
             });
             next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}"));
@@ -462,9 +467,8 @@ pub fn is_idle(ctx: &Ctx<'_>) -> bool {
 fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Obstacle {
     let refused = holders.iter().find_map(|holder| holder.refused.as_ref().map(|refused| (holder, refused)));
     let stuck = holders.iter().find(|holder| holder.ends.is_some_and(|ends| ctx.elapsed(ends) >= OVERSTAY));
-    if let Some(holder) = holders.iter().find(|holder| disruption::is_protected(&ctx.strategy().drain, holder)) {
-        let name = holder.full_name();
-        return (Reason::ProtectedPod, ("Pod", name.clone()), format!("pod {name} is protected (drain.protectedPods)"));
+    if let Some(stays) = holders.iter().find_map(|holder| disruption::must_stay(&ctx.strategy().drain, holder)) {
+        return stays;
     }
     if let Some((holder, refused)) = refused {
         let pod = holder.full_name();

@@ -1,11 +1,14 @@
 //! One CXIDriver as a whole: its Modules, its operands, its nodes, its ledger and its status, or its end.
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashMap},
+};
 
 use cxi_api::{
     NodeRollout, Reason, RevisionId, Timestamp,
     driver::SourceType,
-    driver_status::Rollout,
+    driver_status::{InFlight, Rollout},
     names::{KMM_MAX_NAME, Role, module_name},
 };
 
@@ -18,13 +21,16 @@ use crate::{
     settings::Settings,
     settled, status,
     step::{self, Ctx, Step},
-    world::{Driver, Holder, Node, OwnPod, World},
+    view::View,
+    world::{Driver, Holder, Node, OwnPod, Revision},
 };
 
 /// What the planning of one driver may look at.
 pub struct Scope<'a> {
-    pub world: &'a World,
+    pub world: &'a View<'a>,
     pub driver: &'a Driver,
+    /// The revision that the spec describes.
+    pub target: RevisionId,
     pub ownership: &'a Ownership,
     pub settings: &'a Settings,
     pub now: Timestamp,
@@ -59,9 +65,9 @@ impl<'a> Scope<'a> {
         node.holders_of(self.driver)
     }
 
-    /// The revision that the spec describes.
-    pub fn target(&self) -> RevisionId {
-        RevisionId::of(&self.driver.name, &self.driver.spec)
+    /// The Module of a revision; none for a revision that the host brings.
+    pub fn revision(&self, id: &RevisionId) -> Option<&'a Revision> {
+        self.world.revision(&self.driver.name, id)
     }
 
     pub fn is_preinstalled(&self) -> bool {
@@ -73,7 +79,7 @@ impl<'a> Scope<'a> {
         let source = &self.driver.spec.source;
         let needs_kmm = !self.is_preinstalled();
         let no_image = source.image.as_deref().unwrap_or_default().is_empty() && source.kernel_mappings.is_empty();
-        let length = self.world.namespace.len() + module_name(&self.target()).len();
+        let length = self.world.namespace.len() + module_name(&self.target).len();
         let (reason, message) = if needs_kmm && no_image {
             let message = "source.image is not set: name the repository of the driver images, \
                            or use source.type preinstalled if the hosts bring the driver";
@@ -121,7 +127,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     }
     let conflict = ownership.conflicts.get(&driver.name);
     let obstacle = scope.obstacle();
-    let target = scope.target();
+    let target = scope.target.clone();
     let going_on = !driver.deleting && conflict.is_none() && obstacle.is_none();
     if going_on {
         actions.extend(revisions::create(scope, &target));
@@ -140,6 +146,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     let known = stored.filter(|stored| stored.id == rollout.id).cloned().unwrap_or_else(|| rollout.clone());
     let orphaning = driver.deleting && driver.orphan;
 
+    let entries: HashMap<&str, &InFlight> = known.in_flight.iter().map(|entry| (entry.node.as_str(), entry)).collect();
     let mut members = Vec::new();
     let mut steps: BTreeMap<String, Step> = BTreeMap::new();
     for node in scope.nodes() {
@@ -158,7 +165,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
             members.push(Member { node, wanted, record: None });
             continue;
         }
-        let entry = known.in_flight.iter().find(|entry| entry.node == node.name && entry.uid == node.uid);
+        let entry = entries.get(node.name.as_str()).copied().filter(|entry| entry.uid == node.uid);
         let ctx = context(scope, node, &known, entry, wanted.clone());
         let step = step::step(&ctx);
         let record = step.rollout.clone().or_else(|| node.rollout().cloned());
@@ -193,7 +200,8 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
         actions.extend(revisions::retire(scope, &target, &members));
     }
     let unreadable = world.nodes.values().any(|node| node.unreadable.is_some());
-    let ended = driver.deleting && !unreadable && (orphaning && rollout.in_flight.is_empty() || scope.nodes().next().is_none());
+    let ended =
+        driver.deleting && !unreadable && (orphaning && rollout.in_flight.is_empty() || scope.nodes().next().is_none());
     if ended && !actions.iter().any(|action| matches!(action, Action::PatchNode { .. } | Action::DeleteRecord { .. })) {
         return end(scope, actions, orphaning);
     }
@@ -206,7 +214,7 @@ fn context<'a>(
     scope: &Scope<'a>,
     node: &'a Node,
     rollout: &'a Rollout,
-    entry: Option<&'a cxi_api::driver_status::InFlight>,
+    entry: Option<&'a InFlight>,
     wanted: Option<RevisionId>,
 ) -> Ctx<'a> {
     Ctx {
@@ -232,10 +240,14 @@ fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId) -> Option<Revisio
     let previous = || {
         let record = node.rollout()?;
         let good = |revision: &&RevisionId| {
-            let module = scope.world.revision(revision).is_some_and(|known| !known.deleting);
+            let module = scope.revision(revision).is_some_and(|known| !known.deleting);
             module || record.host_revision.as_ref() == Some(*revision)
         };
-        revisions::worked(record).map(|(revision, _)| revision).filter(|revision| *revision != target).find(good).cloned()
+        revisions::worked(record)
+            .map(|(revision, _)| revision)
+            .filter(|revision| *revision != target)
+            .find(good)
+            .cloned()
     };
     Some(if asked_back { previous().unwrap_or_else(|| target.clone()) } else { target.clone() })
 }
@@ -295,6 +307,7 @@ fn carry_out(node: &Node, step: Step) -> Vec<Action> {
 /// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record. Where somebody took
 /// KMM's label away by hand, pods may still be at work: they keep what is there for them.
 fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action> {
+    let in_flight = scope.driver.status.rollout.as_ref().map(ledger::names).unwrap_or_default();
     let gone = members.iter().filter(|member| {
         if !scope.holders(member.node).is_empty() || member.node.unreadable.is_some() {
             return false;
@@ -303,8 +316,7 @@ fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action
         let Some(record) = member.node.rollout() else {
             return scope.driver.deleting && member.node.record.is_none() && !labelled;
         };
-        let in_flight = scope.driver.status.rollout.iter().flat_map(|rollout| &rollout.in_flight);
-        let idle = !in_flight.into_iter().any(|entry| entry.node == member.node.name);
+        let idle = !in_flight.contains(member.node.name.as_str());
         let same = member.record.as_ref() == Some(record);
         let stays = |role| matches!(role, Role::DevicePlugin | Role::RetryHandler);
         let swept = |pod: &OwnPod| stays(pod.role) || pod.driver != scope.driver.name;

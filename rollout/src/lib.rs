@@ -8,6 +8,7 @@
 //! - `step`: one node; its phases are in `settled`, `closing`, `reload` and `returning`, in the order of an upgrade;
 //!   `prefetch` is the pod that brings the image's manifest.
 //! - `clock`: times of a leader whose clock was ahead. `drift`: what somebody else changed. `services`: which retry handler goes with which driver.
+//! - `view`: what is looked up again and again. `text`: how long a message may be.
 //! - `gates`: labels and taint of a node; `ownership`: whose a node is; `installation`: whose a CXIDriver is; `status`: what an administrator reads.
 #![forbid(unsafe_code)]
 
@@ -36,25 +37,30 @@ mod settings;
 mod settled;
 mod status;
 mod step;
+mod text;
+mod view;
 pub mod world;
 
 use std::cell::Cell;
 
 pub use action::{Action, Plan};
-use cxi_api::Timestamp;
+use cxi_api::{RevisionId, Timestamp};
 pub use installation::another as another_installation;
 pub use settings::Settings;
+use view::View;
 pub use world::World;
 
 /// What to do now, and when to look again if nothing happens before.
 pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
     let ownership = ownership::ownership(world);
+    let view = View::new(world);
     let wake = Cell::new(None);
     let mut actions = Vec::new();
     for driver in &world.drivers {
         actions.extend(driver::plan(&driver::Scope {
-            world,
+            world: &view,
             driver,
+            target: RevisionId::of(&driver.name, &driver.spec),
             ownership: &ownership,
             settings,
             now,

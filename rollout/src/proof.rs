@@ -1,6 +1,8 @@
 //! The two facts without which no driver is unloaded or loaded. A value of these types can only be made here, from
 //! observations; it is never stored and never outlives the tick in which it was made.
 
+use std::{collections::BTreeSet, ops::Bound};
+
 use cxi_api::{
     NodeReport, NodeRollout, Timestamp,
     names::{KMM_VERSION_PREFIX, KMM_WORKER_PREFIX, Role, SERVICES_GATE_PREFIX},
@@ -173,7 +175,8 @@ pub fn host_holder(node: &Node, report: &NodeReport) -> Option<String> {
 
 /// The same while pods still run: who will hold the device when `leaving` have been evicted.
 pub fn lasting_holder(node: &Node, report: &NodeReport, leaving: &[&Holder]) -> Option<String> {
-    let lasts = |file: &&OpenFile| !leaving.iter().any(|holder| file.pod_uid.as_ref() == Some(&holder.uid));
+    let leaving: BTreeSet<&str> = leaving.iter().map(|holder| holder.uid.as_str()).collect();
+    let lasts = |file: &&OpenFile| file.pod_uid.as_deref().is_none_or(|uid| !leaving.contains(uid));
     let file = open_files(node, report).find(lasts).map(|file| match &file.pod_uid {
         Some(uid) => format!("process {} ({}) of pod {uid} has {} open", file.pid, file.command, file.device),
         None => format!("process {} ({}) has {} open", file.pid, file.command, file.device),
@@ -240,5 +243,6 @@ pub fn kmm_at_work(node: &Node, namespace: &str) -> Option<String> {
 /// KMM version labels of our Modules on a node: key and value.
 pub fn version_labels<'a>(node: &'a Node, namespace: &str) -> impl Iterator<Item = (&'a String, &'a String)> {
     let prefix = format!("{KMM_VERSION_PREFIX}{namespace}.cxi-");
-    node.labels.iter().filter(move |(key, _)| key.starts_with(&prefix))
+    let from = node.labels.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+    from.take_while(move |(key, _)| key.starts_with(&prefix))
 }

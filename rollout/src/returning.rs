@@ -9,8 +9,8 @@ use cxi_api::{
 
 use crate::{
     host_driver,
-    prefetch::{self, Prefetch},
     looks::Steps,
+    prefetch::{self, Prefetch},
     proof::{CXI_MODULES, kmm_at_work},
     reload::kmm_has_loaded,
     services, settled,
@@ -51,7 +51,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let (reason, mut message) = match verify(ctx, next, &goal) {
         Verdict::Good => {
-            services::remember(ctx.driver, ctx.node, &mut next.record, &goal);
+            services::remember(ctx.world, ctx.driver, ctx.node, &mut next.record, &goal);
             if ctx.revision(&goal).is_none() {
                 next.record.host_revision = Some(goal.clone());
             }

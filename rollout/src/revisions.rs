@@ -15,8 +15,8 @@ use crate::{
 /// again until it finds the Containerfile.
 pub fn create(scope: &Scope<'_>, target: &RevisionId) -> Option<Action> {
     let (driver, revision) = (scope.driver.name.clone(), target.clone());
-    match scope.world.revision(target) {
-        None if scope.is_preinstalled() => None,
+    match scope.revision(target) {
+        None if scope.is_preinstalled() || scope.world.taken_by(&driver, target).is_some() => None,
         None => Some(Action::CreateModule { driver, revision }),
         Some(found) => {
             let missing = scope.driver.spec.source.builds() && !found.containerfile && !found.deleting;
@@ -58,7 +58,8 @@ pub fn retire(scope: &Scope<'_>, target: &RevisionId, members: &[Member<'_>]) ->
             let last = last_worked.entry(revision.as_str()).or_insert(at);
             *last = at.max(*last);
         }
-        goes_back_to.extend(worked(record).map(|(revision, _)| revision.as_str()).find(|revision| !used.contains(revision)));
+        goes_back_to
+            .extend(worked(record).map(|(revision, _)| revision.as_str()).find(|revision| !used.contains(revision)));
     }
     used.extend(members.iter().filter_map(|member| member.wanted.as_ref()).map(RevisionId::as_str));
     used.extend(driver.status.current_revision.iter().map(RevisionId::as_str));

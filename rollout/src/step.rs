@@ -16,8 +16,9 @@ use crate::{
     proof::version_labels,
     reload, returning, services,
     settings::Settings,
-    settled,
-    world::{Driver, ImageState, Node, OwnPod, Revision, World},
+    settled, text,
+    view::View,
+    world::{Driver, ImageState, Node, OwnPod, Revision},
 };
 
 /// How long a node that is not Ready may be so before a time limit that runs meanwhile counts.
@@ -25,7 +26,7 @@ pub const NODE_LOST: Duration = Duration::from_mins(30);
 
 /// Everything that a step may look at.
 pub struct Ctx<'a> {
-    pub world: &'a World,
+    pub world: &'a View<'a>,
     pub driver: &'a Driver,
     pub node: &'a Node,
     pub settings: &'a Settings,
@@ -93,13 +94,13 @@ impl<'a> Ctx<'a> {
     }
 
     /// The revision that the spec describes.
-    pub fn target(&self) -> RevisionId {
-        RevisionId::of(&self.driver.name, &self.driver.spec)
+    pub fn target(&self) -> Option<&RevisionId> {
+        self.world.target(&self.driver.name).map(|(_, target)| target)
     }
 
     /// The Module of a revision; none for a revision that the host brings.
     pub fn revision(&self, id: &RevisionId) -> Option<&'a Revision> {
-        self.world.revision(id)
+        self.world.revision(&self.driver.name, id)
     }
 
     /// Whether a revision stands for the driver that the host brings: what the spec describes now, or what it described when the
@@ -279,6 +280,7 @@ impl Next {
             Some(old) if old.reason == reason && old.name == object.1 => old.since,
             _ => ctx.now,
         };
+        let message = text::cut(&message, text::RECORD);
         let blocker = Blocker { kind: object.0.into(), name: object.1.into(), reason, message, since };
         self.record.blocked_by = Some(blocker);
     }
@@ -300,6 +302,7 @@ impl Next {
 
     /// The driver failed on this node: back to the old revision if there is one and the strategy says so.
     pub fn fail(&mut self, ctx: &Ctx<'_>, message: String) {
+        let message = text::cut(&message, text::RECORD);
         let phase = self.record.phase;
         if phase != Phase::Unloading && ctx.is_overtaken(&self.record) {
             return self.turn_round(ctx);
@@ -338,7 +341,7 @@ impl Next {
         self.record.revision = None;
         self.record.goal = None;
         self.record.cause = None;
-        self.record.last_error = Some(message.to_owned());
+        self.record.last_error = Some(text::cut(message, text::RECORD));
         self.enter(ctx, Phase::Quarantined);
         self.block(ctx, Reason::Failed, ("", ""), out_of_service(message));
     }
@@ -347,7 +350,7 @@ impl Next {
     pub fn give_back(&mut self, ctx: &Ctx<'_>, reason: Reason, object: (&str, &str), message: String) {
         let back_off = back_off(ctx.settings, &self.record);
         self.record.retry_after = ctx.now.checked_add(back_off).ok();
-        self.record.last_error = Some(message.clone());
+        self.record.last_error = Some(text::cut(&message, text::RECORD));
         self.announcements.push(ctx.announce(true, "GivenBack", format!("taken back: {message}")));
         self.cancel(ctx);
         self.block(ctx, reason, object, message);
@@ -394,6 +397,7 @@ impl Next {
     /// Adds to the node's history.
     pub fn remember(&mut self, ctx: &Ctx<'_>, revision: Option<RevisionId>, result: String) {
         let started = ctx.entry.map_or(self.record.since, |entry| entry.admitted_at);
+        let result = text::cut(&result, text::RESULT);
         self.record.history.push(HistoryEntry { revision, result, started, at: ctx.now });
         let surplus = self.record.history.len().saturating_sub(10);
         self.record.history.drain(..surplus);

@@ -394,18 +394,6 @@ impl Look {
     }
 }
 
-impl World {
-    /// The Module of a revision; none for a revision that the host brings.
-    pub fn revision(&self, id: &RevisionId) -> Option<&Revision> {
-        self.revisions.iter().find(|revision| revision.id == *id)
-    }
-
-    /// Whether a node was verified under this revision with a driver that its host brought.
-    pub fn was_of_host(&self, record: &NodeRollout, id: &RevisionId) -> bool {
-        record.host_revision.as_ref() == Some(id) && self.revision(id).is_none()
-    }
-}
-
 impl Node {
     /// Pods on the node that hold NICs of a driver, under whatever name they got them. A pod that cannot be read may be one.
     pub fn holders_of(&self, driver: &Driver) -> Vec<&Holder> {

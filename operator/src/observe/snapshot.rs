@@ -1,6 +1,9 @@
 //! Everything that was seen at one moment. Plans are made from it, and writes are guarded by it.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use crate::observe::seen::{
     Budget, Containerfile, DaemonSet, Driver, Images, Kind, Loaded, Module, Node, Object, OwnPod, Pod, Record,
@@ -33,6 +36,26 @@ pub struct Snapshot {
     pub images: Vec<Arc<Object<Images>>>,
     /// What KMM has on the nodes.
     pub loaded: Vec<Arc<Object<Loaded>>>,
+    /// Nodes and CXINodes by name.
+    pub by_name: ByName,
+}
+
+/// Nodes and CXINodes by name, sorted when first asked for: thousands of actions of one plan may each ask for its own. From then on the
+/// snapshot is not changed; a copy sorts for itself.
+#[derive(Default)]
+pub struct ByName {
+    records: OnceLock<HashMap<String, Arc<Object<Record>>>>,
+    nodes: OnceLock<HashMap<String, Arc<Object<Node>>>>,
+}
+
+impl Clone for ByName {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+fn sorted<K: Kind>(all: &[Arc<Object<K>>]) -> HashMap<String, Arc<Object<K>>> {
+    all.iter().map(|one| (one.id.name().to_owned(), one.clone())).collect()
 }
 
 impl Snapshot {
@@ -43,12 +66,12 @@ impl Snapshot {
 
     /// A CXINode.
     pub fn record(&self, node: &str) -> Option<&Arc<Object<Record>>> {
-        named(&self.records, node)
+        self.by_name.records.get_or_init(|| sorted(&self.records)).get(node)
     }
 
     /// A Node.
     pub fn node(&self, name: &str) -> Option<&Arc<Object<Node>>> {
-        named(&self.nodes, name)
+        self.by_name.nodes.get_or_init(|| sorted(&self.nodes)).get(name)
     }
 
     /// A Module.
@@ -64,4 +87,22 @@ impl Snapshot {
 
 fn named<'a, K: Kind>(objects: &'a [Arc<Object<K>>], name: &str) -> Option<&'a Arc<Object<K>>> {
     objects.iter().find(|object| object.id.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::observe::seen::given;
+
+    #[test]
+    fn a_copy_that_is_changed_knows_its_own() {
+        let node = |name: &str| given::<Node>(&json!({"metadata": {"name": name}}));
+        let seen = Snapshot { nodes: vec![node("a"), node("b")], ..Snapshot::default() };
+        assert!(seen.node("b").is_some() && seen.node("c").is_none() && seen.record("a").is_none());
+        let mut copy = seen.clone();
+        copy.nodes = vec![node("c")];
+        assert!(copy.node("c").is_some() && copy.node("b").is_none());
+    }
 }

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cxi_rollout::{
-    World, selector,
-    world::{DisruptionBudget, Driver, Holder, Node, Revision},
+    World,
+    world::{DisruptionBudget, Driver, Node, Revision},
 };
 
 use crate::{
     memory::Remembered,
     observe::{
-        Snapshot, driver, kmm, node, pod, resource_names,
-        seen::{self, Budget, Object},
+        Snapshot,
+        budgets::{self, Budget},
+        driver, kmm, node, pod, resource_names,
+        seen::{self, Object},
     },
     render::Images,
 };
@@ -61,7 +63,7 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
         own_node: identity.own_node.clone(),
         drivers,
         revisions: revisions(seen, &nodes),
-        disruption_budgets: budgets(seen, &nodes),
+        disruption_budgets: disruption_budgets(seen, &nodes),
         unreadable_drivers,
         requested: requested(seen),
         nodes,
@@ -149,40 +151,9 @@ fn revisions(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<Revision> {
     revisions
 }
 
-fn budgets(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<DisruptionBudget> {
-    let holders: Vec<&Holder> = nodes.values().flat_map(|node| &node.holders).collect();
-    let mut budgets: Vec<DisruptionBudget> =
-        seen.budgets.iter().filter_map(|budget| covering(budget, &holders)).collect();
-    budgets.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    budgets
-}
-
-fn covering(budget: &Object<Budget>, holders: &[&Holder]) -> Option<DisruptionBudget> {
-    let namespace = budget.id.namespace();
-    let covered = |holder: &&&Holder| match &budget.content {
-        Ok(content) => content.selector.as_ref().is_some_and(|selector| selector::matches(selector, &holder.labels)),
-        Err(_) => true,
-    };
-    let covers: Vec<String> = holders
-        .iter()
-        .filter(|holder| holder.namespace == namespace)
-        .filter(covered)
-        .map(|holder| holder.uid.clone())
-        .collect();
-    if covers.is_empty() {
-        return None;
-    }
-    // A status that speaks of an earlier spec allows nothing; the API server sees it the same way.
-    let current = budget.readable().filter(|budget| budget.is_current);
-    Some(DisruptionBudget {
-        namespace: namespace.to_owned(),
-        name: budget.id.name().to_owned(),
-        covers,
-        allowed: current.map_or(0, |budget| budget.disruptions_allowed),
-        most: current.map_or(0, |budget| budget.expected_pods.saturating_sub(budget.desired_healthy)),
-        spares_unready: false,
-        broken: budget.content.as_ref().err().map(|unreadable| format!("it cannot be read: {}", unreadable.why)),
-    })
+fn disruption_budgets(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<DisruptionBudget> {
+    let budgets = seen.budgets.iter().map(|object| Budget::of(object)).collect();
+    budgets::covering(budgets, nodes.values().flat_map(|node| &node.holders))
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ fn happen(sim: &mut Sim, event: Event) {
         Event::Forbid(number) => {
             if let Some(workload) = sim.workloads.get(usize::from(number)) {
                 let name = workload.name.clone();
-                sim.budgets.push(Budget { name: format!("pdb-{name}"), workloads: vec![name], min_available: 1 });
+                sim.budgets.push(Budget::over(&name, 1));
                 sim.project_holders();
             }
         }

@@ -376,7 +376,11 @@ fn a_driver_that_cannot_be_read_keeps_its_nodes() {
     });
     let seen = sim.snapshot();
     let plan = sim.plan(&seen);
-    assert!(matches!(plan.actions.as_slice(), [Action::SayUnreadable { driver, .. }] if driver == "cxi"), "{:?}", plan.actions);
+    assert!(
+        matches!(plan.actions.as_slice(), [Action::SayUnreadable { driver, .. }] if driver == "cxi"),
+        "{:?}",
+        plan.actions
+    );
     sim.api.unreadable_drivers[0].told = true;
     let seen = sim.snapshot();
     let plan = sim.plan(&seen);

@@ -32,6 +32,8 @@ pub struct Workload {
     pub stuck: bool,
     /// Pods end by themselves after this time, and are not started again.
     pub runtime: Option<Duration>,
+    /// How its pods are once their node is Ready.
+    pub health: PodHealth,
 }
 
 /// What kind of controller.
@@ -61,6 +63,23 @@ pub struct Budget {
     pub name: String,
     pub workloads: Vec<String>,
     pub min_available: usize,
+    /// `unhealthyPodEvictionPolicy: AlwaysAllow`.
+    pub always_allow: bool,
+    /// What the disruption controller says when it cannot count the pods.
+    pub sync_failed: Option<String>,
+}
+
+impl Budget {
+    /// A budget over the pods of one workload.
+    pub fn over(workload: &str, min_available: usize) -> Self {
+        Self {
+            name: workload.into(),
+            workloads: vec![workload.into()],
+            min_available,
+            always_allow: false,
+            sync_failed: None,
+        }
+    }
 }
 
 impl Workload {
@@ -79,6 +98,7 @@ impl Workload {
             stubborn: false,
             stuck: false,
             runtime: None,
+            health: PodHealth::Ready,
         }
     }
 
@@ -132,6 +152,11 @@ impl Sim {
         self.project_holders();
     }
 
+    fn health_of(&self, workload: &str) -> PodHealth {
+        let workload = self.workloads.iter().find(|known| known.name == workload);
+        workload.map_or(PodHealth::Ready, |workload| workload.health)
+    }
+
     /// What kubelets say of the pods that are bound to their nodes: a pod is accepted where the kubelet still has what it asks for, and
     /// refused elsewhere. What it has accepted it reports at its leisure.
     fn admit_pods(&mut self) {
@@ -141,7 +166,7 @@ impl Sim {
             if pod.accepted {
                 if !pod.holder.started && !self.dawdles() {
                     self.pods[index].holder.started = true;
-                    self.pods[index].holder.health = PodHealth::Ready;
+                    self.pods[index].holder.health = self.health_of(&self.pods[index].workload);
                 }
                 continue;
             }
@@ -152,7 +177,7 @@ impl Sim {
                 self.pods[index].accepted = true;
                 if !self.dawdles() {
                     self.pods[index].holder.started = true;
-                    self.pods[index].holder.health = PodHealth::Ready;
+                    self.pods[index].holder.health = self.health_of(&self.pods[index].workload);
                 }
             } else {
                 self.pods[index].gone_at = Some(self.now);
@@ -241,20 +266,48 @@ impl Sim {
         self.api.disruption_budgets = self.budgets.iter().map(|budget| self.as_object(budget)).collect();
     }
 
+    /// Pods of a budget that are ready and are not being deleted, as the disruption controller counts them.
+    fn healthy(&self, budget: &Budget) -> usize {
+        let counted = |pod: &&Pod| pod.holder.health == PodHealth::Ready && pod.holder.ends.is_none();
+        self.pods.iter().filter(|pod| budget.workloads.contains(&pod.workload)).filter(counted).count()
+    }
+
+    /// What the disruption controller writes into the budget's status.
     fn as_object(&self, budget: &Budget) -> DisruptionBudget {
         let covered = |pod: &&Pod| budget.workloads.contains(&pod.workload);
-        let healthy = self.pods.iter().filter(covered).filter(|pod| pod.holder.started && pod.holder.ends.is_none());
         let spare = |pods: usize| i32::try_from(pods).unwrap() - i32::try_from(budget.min_available).unwrap();
         let expected = self.workloads.iter().filter(|workload| budget.workloads.contains(&workload.name));
+        let healthy = self.healthy(budget);
+        let counts = budget.sync_failed.is_none();
         DisruptionBudget {
             namespace: "jobs".into(),
             name: budget.name.clone(),
             covers: self.pods.iter().filter(covered).map(|pod| pod.holder.uid.clone()).collect(),
-            allowed: spare(healthy.count()).max(0),
+            allowed: if counts { spare(healthy).max(0) } else { 0 },
             most: spare(expected.map(|workload| workload.replicas).sum()),
-            spares_unready: false,
-            broken: None,
+            spares_unready: budget.always_allow || budget.min_available > 0 && healthy >= budget.min_available,
+            broken: budget.sync_failed.clone(),
         }
+    }
+
+    /// Whether the Eviction API lets a pod go, or what it says.
+    fn may_evict(&self, pod: &Pod) -> Result<(), (Option<String>, &'static str)> {
+        if pod.holder.health == PodHealth::Pending {
+            return Ok(());
+        }
+        let mut budgets = self.budgets.iter().filter(|budget| budget.workloads.contains(&pod.workload));
+        let Some(budget) = budgets.next() else { return Ok(()) };
+        if budgets.next().is_some() {
+            return Err((None, "This pod has more than one PodDisruptionBudget"));
+        }
+        let healthy = self.healthy(budget);
+        let enough = budget.min_available > 0 && healthy >= budget.min_available;
+        if pod.holder.health == PodHealth::Unready && (budget.always_allow || enough) {
+            return Ok(());
+        }
+        let allows = budget.sync_failed.is_none() && healthy > budget.min_available;
+        let name = format!("jobs/{}", budget.name);
+        if allows { Ok(()) } else { Err((Some(name), "Cannot evict pod as it would violate the budget")) }
     }
 
     /// The Eviction API.
@@ -263,24 +316,12 @@ impl Sim {
         if pod.holder.ends.is_some() {
             return;
         }
-        let covering: Vec<DisruptionBudget> =
-            self.budgets.iter().filter(|b| b.workloads.contains(&pod.workload)).map(|b| self.as_object(b)).collect();
-        let refusal = |budget: Option<String>, message: &str| Refusal {
-            retry_at: now + seconds(5),
-            budget,
-            message: message.into(),
-        };
-        let refused = match covering.as_slice() {
-            [_, _, ..] => Some(refusal(None, "This pod has more than one PodDisruptionBudget")),
-            [budget] if budget.allowed <= 0 => {
-                Some(refusal(Some(format!("jobs/{}", budget.name)), "Cannot evict pod as it would violate the budget"))
+        match self.may_evict(pod) {
+            Ok(()) => self.end_pod(uid),
+            Err((budget, message)) => {
+                let refusal = Refusal { retry_at: now + seconds(5), budget, message: message.into() };
+                self.operator.refusals.insert(uid.into(), refusal);
             }
-            _ => None,
-        };
-        if let Some(refusal) = refused {
-            self.operator.refusals.insert(uid.into(), refusal);
-        } else {
-            self.end_pod(uid);
         }
     }
 

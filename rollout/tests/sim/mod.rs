@@ -172,7 +172,8 @@ impl Sim {
         let versions = self.versions.iter().map(|(name, (version, _))| (name.clone(), *version)).collect();
         let mut world = self.api.clone();
         // The operator knows pods only by the resources that a CXIDriver names, or named.
-        let named = world.drivers.iter().flat_map(|driver| driver.resource_names().map(str::to_owned).collect::<Vec<_>>());
+        let named =
+            world.drivers.iter().flat_map(|driver| driver.resource_names().map(str::to_owned).collect::<Vec<_>>());
         let named: BTreeSet<String> = named.collect();
         for node in world.nodes.values_mut() {
             node.holders.retain(|holder| holder.unreadable || holder.resources.iter().any(|name| named.contains(name)));

@@ -14,7 +14,14 @@ const ELSEWHERE: &str = "cxi-moved";
 
 /// The namespace with the accounts of an installation, and the rights of the operator in it.
 fn installation() -> String {
-    let accounts = ["cxi-operator", "cxi-device-plugin", "cxi-module-loader", "cxi-agent", "cxi-metrics-exporter", "cxi-retry-handler"];
+    let accounts = [
+        "cxi-operator",
+        "cxi-device-plugin",
+        "cxi-module-loader",
+        "cxi-agent",
+        "cxi-metrics-exporter",
+        "cxi-retry-handler",
+    ];
     let accounts = accounts.map(|name| {
         format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: {ELSEWHERE}}}\n---\n")
     });
@@ -28,7 +35,8 @@ fn installation() -> String {
 }
 
 fn elsewhere(s: &Scenario, arguments: &[&str]) -> Result<String> {
-    tokio::task::block_in_place(|| s.harness.plane.kubectl(&[&["-n", ELSEWHERE], arguments].concat())).map_err(Into::into)
+    tokio::task::block_in_place(|| s.harness.plane.kubectl(&[&["-n", ELSEWHERE], arguments].concat()))
+        .map_err(Into::into)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +64,17 @@ async fn a_second_installation_changes_nothing_and_says_so() -> Result<()> {
         Ok(resting && s.nodes.iter().all(|node| s.unloads(node) == 0))
     };
     s.stays("no node is touched", Duration::from_secs(8), untouched).await?;
-    let made = elsewhere(&s, &["get", "modules.kmm.sigs.x-k8s.io,daemonsets,pods,configmaps", "-l", "app.kubernetes.io/managed-by=cxi-operator", "-o", "name"])?;
+    let made = elsewhere(
+        &s,
+        &[
+            "get",
+            "modules.kmm.sigs.x-k8s.io,daemonsets,pods,configmaps",
+            "-l",
+            "app.kubernetes.io/managed-by=cxi-operator",
+            "-o",
+            "name",
+        ],
+    )?;
     ensure!(made.trim().is_empty(), "it made {made}");
 
     // The first one goes on beside it.
@@ -91,7 +109,9 @@ async fn an_installation_moves_to_another_namespace() -> Result<()> {
     ensure!(s.status().await?.installation.as_deref() == Some(ELSEWHERE));
     for node in &s.nodes {
         let labels = s.harness.node(node).await?.metadata.labels.unwrap_or_default();
-        let of = |namespace: &str| labels.keys().filter(|key| key.starts_with(&format!("{KMM_VERSION_PREFIX}{namespace}."))).count();
+        let of = |namespace: &str| {
+            labels.keys().filter(|key| key.starts_with(&format!("{KMM_VERSION_PREFIX}{namespace}."))).count()
+        };
         ensure!((of(ELSEWHERE), of("cxi-operator")) == (1, 0), "{labels:?}");
     }
 

@@ -11,6 +11,8 @@ use cxi_rollout::{
     world::{Driver, Holder, Node},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
 use crate::sim::{Seen, Sim, apply::version_labels, seconds};
 
 impl Sim {
@@ -96,10 +98,10 @@ impl Sim {
         });
         let asks = pod.resources.iter().any(|name| driver.resource_names().any(|known| known == name));
         self.demand(asks, "I8", || format!("{} does not hold the device", pod.name));
-        let protected = drain.protected_pods.as_ref().is_some_and(|selector| {
-            selector.match_labels.iter().flatten().all(|(key, value)| pod.labels.get(key) == Some(value))
-        });
+        let here = drain.protected_namespaces.is_empty() || drain.protected_namespaces.contains(&pod.namespace);
+        let protected = here && drain.protected_pods.as_ref().is_some_and(|selector| means(selector, pod));
         self.demand(!protected, "I6", || format!("{} is protected", pod.name));
+        self.demand(!pod.unreadable, "I6", || format!("{} cannot be read", pod.name));
         let excessive = forced && pod.ends.is_some_and(|ends| ends > self.clock() + drain.max_grace_period.0);
         self.demand(excessive || pod.ends.is_none(), "I6", || format!("{} ends already", pod.name));
         let record = seen.nodes.get(name).and_then(Node::rollout);
@@ -175,7 +177,9 @@ impl Sim {
         if let Some(was) = was {
             // What a clock that was ahead has written is put right.
             let ahead = was.since > self.clock() + seconds(60);
-            self.demand(ahead || now.since >= was.since, "since", || format!("{name}: {} after {}", now.since, was.since));
+            self.demand(ahead || now.since >= was.since, "since", || {
+                format!("{name}: {} after {}", now.since, was.since)
+            });
             let moved = was.phase == now.phase || now.since != was.since;
             self.demand(moved, "since", || format!("{name} enters {} without a new time", now.phase));
             let overslept = now.revision.is_some() && now.revision == was.revision && was.boot_id != now.boot_id;
@@ -191,4 +195,21 @@ impl Sim {
         });
         self.demand(now.history.len() <= 10, "I12", || format!("{name} has a long history"));
     }
+}
+
+/// Whether a selector of protected pods may mean a pod: what is no selector may mean any.
+fn means(selector: &LabelSelector, pod: &Holder) -> bool {
+    let equal = selector.match_labels.iter().flatten().all(|(key, value)| pod.labels.get(key) == Some(value));
+    equal
+        && selector.match_expressions.iter().flatten().all(|requirement| {
+            let value = pod.labels.get(&requirement.key);
+            let listed = requirement.values.iter().flatten().any(|listed| Some(listed) == value);
+            match requirement.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => true,
+            }
+        })
 }
