@@ -3,7 +3,10 @@
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IntoDeserializer as _, value},
+};
 
 use crate::Timestamp;
 
@@ -107,4 +110,26 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
+}
+
+/// What a node waits for, or nothing where the reason is one that a newer operator has written and this one does not know. It only
+/// explains, and the operator says at its next turn what it waits for itself. A word that stood for all unknown ones could not be
+/// written again: the schema does not have it.
+pub(crate) fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Blocker>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Read {
+        #[serde(default)]
+        kind: String,
+        #[serde(default)]
+        name: String,
+        reason: String,
+        message: String,
+        since: Timestamp,
+    }
+    let Some(Read { kind, name, reason, message, since }) = Option::<Read>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let reason: Result<Reason, value::Error> = Reason::deserialize(reason.into_deserializer());
+    Ok(reason.ok().map(|reason| Blocker { kind, name, reason, message, since }))
 }

@@ -1,35 +1,55 @@
 //! The CustomResourceDefinitions, as they are installed.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
-use crate::{CXIDevice, CXIDriver, CXINode};
+use crate::{CXIDevice, CXIDriver, CXINode, limits::bound_time};
 
 /// Every CustomResourceDefinition of this operator. Descriptions are single lines: `kubectl explain` wraps them itself.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![CXIDriver::crd(), CXINode::crd(), CXIDevice::crd()];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
-            unwrap_descriptions(schema);
+            everywhere(schema, &|place| {
+                unwrap_description(place);
+                bound_time(place);
+                forbid_null(place);
+            });
         }
     }
     crds
 }
 
-fn unwrap_descriptions(schema: &mut JSONSchemaProps) {
+/// Changes a schema and every schema in it.
+fn everywhere(schema: &mut JSONSchemaProps, change: &impl Fn(&mut JSONSchemaProps)) {
+    change(schema);
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        everywhere(property, change);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => everywhere(items, change),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(|items| everywhere(items, change)),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        everywhere(values, change);
+    }
+}
+
+/// Where there is a default, the API server puts it in the place of `null`, unless the schema says that `null` is a value. kube says
+/// so of every number-or-text, and Rust reads no `null` there.
+fn forbid_null(schema: &mut JSONSchemaProps) {
+    if schema.default.is_some() {
+        schema.nullable = None;
+    }
+}
+
+fn unwrap_description(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
         let paragraphs: Vec<String> = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
         *description = paragraphs.join("\n\n");
-    }
-    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
-        unwrap_descriptions(property);
-    }
-    match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(items)) => unwrap_descriptions(items),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(unwrap_descriptions),
-        None => {}
     }
 }
 

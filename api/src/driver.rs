@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{driver_status::CXIDriverStatus, names::EARLIER_IMAGES, strategy::UpdateStrategy};
+use crate::{driver_status::CXIDriverStatus, limits, names::EARLIER_IMAGES, strategy::UpdateStrategy};
 
 pub use crate::source::{
     Dkms, DkmsRepositories, GitReference, KernelMapping, Modprobe, Platform, RegistryTls, Sign, Source, SourceType,
@@ -50,10 +50,12 @@ pub struct CXIDriverSpec {
 
     /// Labels of the nodes to run the driver on.
     #[serde(default = "default_node_selector")]
+    #[schemars(schema_with = "limits::labels")]
     pub node_selector: BTreeMap<String, String>,
 
     /// Tolerations of the operator's pods on those nodes. Everything is tolerated when left out.
     #[serde(default = "tolerate_everything")]
+    #[schemars(schema_with = "limits::tolerations")]
     pub tolerations: Vec<Toleration>,
 
     /// The kubelet device plugin that offers NICs to pods.
@@ -93,11 +95,16 @@ pub struct CXIDriverSpec {
 /// The kubelet device plugin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "!has(self.extraMounts) || !has(self.extraDevices) || !self.extraMounts.exists(mount, self.extraDevices.exists(name, '/dev/' + name == (has(mount.containerPath) ? mount.containerPath : mount.hostPath)))", "message": "extraMounts must not be at the place of one of extraDevices (such as /dev/kdreg2); choose another containerPath, or leave the device out"}]))]
 pub struct DevicePlugin {
     /// Whether NICs are offered to pods.
     pub enabled: bool,
     /// Extended resource that pods request.
-    #[schemars(extend("x-kubernetes-validations" = [{"rule": r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') && size(self) <= 253", "message": "resourceName must be a qualified name such as hpe.com/cxi"}]))]
+    #[schemars(length(max = 308), extend("x-kubernetes-validations" = [
+        {"rule": r"self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')", "message": "resourceName must be a qualified name such as hpe.com/cxi: a domain whose parts have at most 63 characters, a slash, and a name of at most 63"},
+        {"rule": "self.indexOf('/') <= 244", "message": "the domain of resourceName must have at most 244 characters: a quota puts requests. in front of it"},
+        {"rule": "!self.startsWith('requests.') && !self.matches('^([^/]*[.])?kubernetes[.]io/')", "message": "resourceName must not begin with requests. or be in the domain kubernetes.io, which Kubernetes keeps for itself; choose one of your own such as hpe.com/cxi"}
+    ]))]
     pub resource_name: String,
     /// Image of the device plugin; the operator's own when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,17 +117,23 @@ pub struct DevicePlugin {
     /// Whether NICs are given by CDI, with the host's libfabric and libcxi; without it, as plain device nodes. A container
     /// runtime that does not know CDI gives the device nodes either way.
     pub cdi: bool,
-    /// Files and directories of the host that every container with a NIC gets too.
+    /// Files and directories of the host that every container with a NIC gets too. Each has its own place in the container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), extend("x-kubernetes-validations" = [{"rule": "self.all(mount, self.exists_one(other, (has(other.containerPath) ? other.containerPath : other.hostPath) == (has(mount.containerPath) ? mount.containerPath : mount.hostPath)))", "message": "extraMounts must each have another containerPath (hostPath where it is left out): two mounts cannot be at one place"}]))]
     pub extra_mounts: Vec<ExtraMount>,
     /// Names of further device nodes in /dev that every container with a NIC gets, where the host has them: kdreg2 watches
-    /// registered memory for libfabric, xpmem shares memory between the processes of a job.
-    #[schemars(length(max = 32), inner(length(min = 1, max = 64)), extend("x-kubernetes-validations" = [{"rule": "self.all(name, name.matches('^[A-Za-z0-9_-][A-Za-z0-9._-]*$'))", "message": "extraDevices must be names in /dev such as kdreg2, without directories"}]))]
+    /// registered memory for libfabric, xpmem shares memory between the processes of a job. The NICs themselves (cxi0 …) are given
+    /// without being named.
+    #[schemars(length(max = 32), inner(length(min = 1, max = 64)), extend("x-kubernetes-validations" = [
+        {"rule": "self.all(name, name.matches('^[A-Za-z0-9_-][A-Za-z0-9._-]*$'))", "message": "extraDevices must be names in /dev such as kdreg2, without directories"},
+        {"rule": "self.all(name, self.exists_one(other, other == name))", "message": "extraDevices must name each device once"},
+        {"rule": "!self.exists(name, name.matches('^cxi[0-9]+$'))", "message": "extraDevices must not name NICs (cxi0 and so on): the device plugin gives a container the NICs that it asks for"}
+    ]))]
     pub extra_devices: Vec<String>,
     /// Which of the host's libraries containers with a NIC get.
     pub libraries: Libraries,
     /// Compute resources of the device plugin's pods.
+    #[schemars(schema_with = "limits::resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 }
@@ -134,23 +147,24 @@ pub struct Libraries {
     /// Directories of the host, below /usr or /opt, in which libfabric is looked for first; the first one that has it counts.
     /// {version} in a path is the release of the driver that is loaded on the node. Then libfabric is looked for nowhere else, and
     /// containers have it in /opt/cray/lib64.
-    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,]+$') && !path.contains('..'))", "message": "ofiRoot must be directories below /usr or /opt, without '..', ':' and ','"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "ofiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
+    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,[:cntrl:]]+$') && !path.contains('..'))", "message": "ofiRoot must be directories below /usr or /opt, without '..', ':', ',' and control characters"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "ofiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
     pub ofi_root: Vec<String>,
     /// The same for libcxi and libcxiutils, which with {version} containers have in /usr/lib64.
-    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,]+$') && !path.contains('..'))", "message": "cxiRoot must be directories below /usr or /opt, without '..', ':' and ','"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "cxiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
+    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,[:cntrl:]]+$') && !path.contains('..'))", "message": "cxiRoot must be directories below /usr or /opt, without '..', ':', ',' and control characters"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "cxiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
     pub cxi_root: Vec<String>,
 }
 
 /// A file or directory of the host in containers with a NIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": "!(has(self.containerPath) ? self.containerPath : self.hostPath).matches('^/dev/cxi[0-9]+$')", "message": "an extra mount must not be at the place of a NIC (/dev/cxi0 and so on); choose another containerPath"}]))]
 pub struct ExtraMount {
     /// Absolute path on the host.
-    #[schemars(length(max = 1024), extend("x-kubernetes-validations" = [{"rule": "self.matches('^/[^:,]*$') && !self.contains('..')", "message": "hostPath must be an absolute path without '..', ':' and ','"}]))]
+    #[schemars(length(max = 1024), extend("x-kubernetes-validations" = [{"rule": r"self.matches('^(/[^/:,[:cntrl:]]+)+$') && !self.contains('..') && !self.contains('/./') && !self.endsWith('/.')", "message": "hostPath must be an absolute path in its shortest form, other than /: without '..', '//', '/./', ':', ',' and control characters, and without / at its end"}]))]
     pub host_path: String,
     /// Absolute path in the container; the same as on the host when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024), extend("x-kubernetes-validations" = [{"rule": "self.matches('^/[^:,]*$') && !self.contains('..')", "message": "containerPath must be an absolute path without '..', ':' and ','"}]))]
+    #[schemars(length(max = 1024), extend("x-kubernetes-validations" = [{"rule": r"self.matches('^(/[^/:,[:cntrl:]]+)+$') && !self.contains('..') && !self.contains('/./') && !self.endsWith('/.')", "message": "containerPath must be an absolute path in its shortest form, other than /: without '..', '//', '/./', ':', ',' and control characters, and without / at its end"}]))]
     pub container_path: Option<String>,
     /// Whether containers may write there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -209,13 +223,16 @@ pub enum RetryHandlerMode {
 #[serde(rename_all = "camelCase")]
 pub struct RetryHandlerDaemonSet {
     /// Compute resources. Out of memory, a retry handler leaves its NIC in an unknown state: be generous.
+    #[schemars(schema_with = "limits::resources")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
     /// Labels that a node must have besides those of spec.nodeSelector.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "limits::labels")]
     pub node_selector: BTreeMap<String, String>,
     /// Tolerations instead of those of spec.tolerations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "limits::tolerations")]
     pub tolerations: Vec<Toleration>,
 }
 
@@ -223,6 +240,7 @@ pub struct RetryHandlerDaemonSet {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct RetryHandlerSidecar {
     /// Compute resources.
+    #[schemars(schema_with = "limits::resources")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 }
@@ -249,6 +267,7 @@ pub struct MetricsExporter {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<MetricsTls>,
     /// Compute resources.
+    #[schemars(schema_with = "limits::resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 }
@@ -269,6 +288,7 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Compute resources of the node agent's pods.
+    #[schemars(schema_with = "limits::resources")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
 }

@@ -5,24 +5,29 @@ use std::{fmt, str::FromStr, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de, ser};
 
-/// A CEL expression that is true for what [`GoDuration`] accepts.
-pub const CEL_DURATION: &str = r"self.matches('^([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$')";
+/// A CEL expression that is true for what [`GoDuration`] accepts. Both count as Go does, and both stop at [`GoDuration::MAX`].
+/// The digits of a number are bounded so that no sum of them is too long for `duration`: a rule that cannot be evaluated, unlike one
+/// that is false, would keep the status of stored objects from being written.
+const CEL: &str = r"self.matches('^(([0-9]{1,5}([.][0-9]+)?h)|([0-9]{1,7}([.][0-9]+)?m)|([0-9]{1,9}([.][0-9]+)?s)|([0-9]{1,12}([.][0-9]+)?ms))+$') && duration(self) <= duration('87600h')";
+
+/// Longest text of a duration.
+const MAX_LENGTH: usize = 32;
 
 /// A duration in Go's notation. Units: `ms`, `s`, `m`, `h`; several may follow each other; negative values are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GoDuration(pub Duration);
 
-/// More than anybody waits; the limit keeps every sum of times representable.
-const CENTURY: Duration = Duration::from_hours(100 * 366 * 24);
-
 /// What is wrong with a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a duration; write it as in 90s, 5m or 1h30m")]
+#[error("{0:?} is not a duration such as 90s, 5m or 1h30m, and at most 87600h (10 years)")]
 pub struct InvalidDuration(String);
 
 // === impl GoDuration ===
 
 impl GoDuration {
+    /// The longest: ten years of 365 days. With it every sum of times can be represented.
+    pub const MAX: Self = Self::hours(10 * 365 * 24);
+
     /// A whole number of seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -43,39 +48,87 @@ impl FromStr for GoDuration {
     type Err = InvalidDuration;
 
     fn from_str(text: &str) -> Result<Self, InvalidDuration> {
-        let invalid = || InvalidDuration(text.to_owned());
-        let mut rest = text;
-        let mut total = Duration::ZERO;
-        if rest.is_empty() {
-            return Err(invalid());
-        }
-        while !rest.is_empty() {
-            let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
-            let (number, tail) = rest.split_at(unit_at);
-            if number.starts_with('.') || number.ends_with('.') {
-                return Err(invalid());
-            }
-            let number: f64 = number.parse().map_err(|_| invalid())?;
-            let (unit, tail) = if let Some(tail) = tail.strip_prefix("ms") {
-                (0.001, tail)
-            } else if let Some(tail) = tail.strip_prefix('s') {
-                (1.0, tail)
-            } else if let Some(tail) = tail.strip_prefix('m') {
-                (60.0, tail)
-            } else if let Some(tail) = tail.strip_prefix('h') {
-                (3600.0, tail)
-            } else {
-                return Err(invalid());
-            };
-            let part = Duration::try_from_secs_f64(number * unit).map_err(|_| invalid())?;
-            total = total.checked_add(part).ok_or_else(invalid)?;
-            rest = tail;
-        }
-        if total > CENTURY {
-            return Err(invalid());
-        }
-        Ok(Self(total))
+        parse(text).filter(|duration| *duration <= Self::MAX).ok_or_else(|| InvalidDuration(text.to_owned()))
     }
+}
+
+/// The sum of all numbers with their units.
+fn parse(text: &str) -> Option<GoDuration> {
+    if text.is_empty() || text.len() > MAX_LENGTH {
+        return None;
+    }
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let (whole, tail) = digits(rest)?;
+        let (fraction, tail) = match tail.strip_prefix('.') {
+            Some(tail) => digits(tail)?,
+            None => ("", tail),
+        };
+        let (Unit { nanos, digits, .. }, tail) = unit(tail)?;
+        if whole.len() > digits {
+            return None;
+        }
+        total = total.checked_add(scaled(whole, fraction, nanos)?)?;
+        rest = tail;
+    }
+    Some(GoDuration(total))
+}
+
+/// The digits in front, at least one, and what follows them.
+fn digits(text: &str) -> Option<(&str, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at_checked(end).filter(|(digits, _)| !digits.is_empty())
+}
+
+/// A unit of time.
+#[derive(Clone, Copy)]
+struct Unit {
+    name: &'static str,
+    nanos: u64,
+    /// How many digits a number of them may have before the point.
+    digits: usize,
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+/// `ms` stands before `m`, with which it begins.
+const UNITS: [Unit; 4] = [
+    Unit { name: "ms", nanos: SECOND / 1000, digits: 12 },
+    Unit { name: "s", nanos: SECOND, digits: 9 },
+    Unit { name: "m", nanos: 60 * SECOND, digits: 7 },
+    Unit { name: "h", nanos: 3600 * SECOND, digits: 5 },
+];
+
+/// The unit in front, and what follows it.
+fn unit(text: &str) -> Option<(Unit, &str)> {
+    UNITS.into_iter().find_map(|unit| Some((unit, text.strip_prefix(unit.name)?)))
+}
+
+/// A decimal number of units. The fraction is computed as Go's `time.ParseDuration` does, to the last nanosecond: the API server
+/// compares what that makes of a duration with [`GoDuration::MAX`].
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "Go computes with float64 and cuts off, and the result is below one unit"
+)]
+fn scaled(whole: &str, fraction: &str, unit: u64) -> Option<Duration> {
+    let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    let (mut digits, mut scale) = (0_u64, 1.0);
+    for digit in fraction.bytes() {
+        // Further digits than a number of 63 bits has count for nothing.
+        let Some(more) = digits.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(digit - b'0'))) else {
+            break;
+        };
+        if more > 1 << 63 {
+            break;
+        }
+        digits = more;
+        scale *= 10.0;
+    }
+    let part = (digits as f64 * (unit as f64 / scale)) as u64;
+    Some(Duration::from_nanos(whole.checked_add(part)?))
 }
 
 impl fmt::Display for GoDuration {
@@ -122,10 +175,10 @@ impl JsonSchema for GoDuration {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "maxLength": 32,
+            "maxLength": MAX_LENGTH,
             "x-kubernetes-validations": [{
-                "rule": CEL_DURATION,
-                "message": "must be a duration such as 90s, 5m or 1h30m"
+                "rule": CEL,
+                "message": "must be a duration such as 90s, 5m or 1h30m, and at most 87600h (10 years)"
             }]
         })
     }
@@ -143,6 +196,10 @@ mod tests {
     #[case("90s", 90)]
     #[case("1.5h", 5400)]
     #[case("0s", 0)]
+    #[case("90s5m", 390)]
+    #[case("87600h", 315_360_000)]
+    #[case("87600h0.0000000001s", 315_360_000)]
+    #[case("315360000s", 315_360_000)]
     fn accepts(#[case] text: &str, #[case] seconds: u64) {
         assert_eq!(text.parse::<GoDuration>().unwrap(), GoDuration::seconds(seconds));
     }
@@ -156,9 +213,27 @@ mod tests {
     #[case(".m")]
     #[case("1.m")]
     #[case("1d")]
+    #[case("87600h1ms")]
+    #[case("87600h0.000000001s")]
+    #[case("87601h")]
+    #[case("000001h")]
+    #[case("9999999h")]
     #[case("99999999999999999999h")]
+    #[case("0.000000000000000000000000000001h")]
+    #[case("1.2.3s")]
     fn rejects(#[case] text: &str) {
         assert!(text.parse::<GoDuration>().is_err(), "{text}");
+    }
+
+    #[rstest]
+    #[case("1.5ms", 1_500_000)]
+    #[case("0.000000001s", 1)]
+    #[case("0.0000000009s", 0)]
+    #[case("0.999999999999999999h", 3_600_000_000_000)]
+    #[case("0.9999999999999999999999999999h", 3_600_000_000_000)]
+    #[case("0.3333333333333333333h", 1_200_000_000_000)]
+    fn fractions_are_what_go_makes_of_them(#[case] text: &str, #[case] nanos: u64) {
+        assert_eq!(text.parse::<GoDuration>().unwrap().0, Duration::from_nanos(nanos));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod driver_status;
 pub mod duration;
 pub mod kmm;
 pub mod lenient;
+mod limits;
 pub mod names;
 pub mod node;
 pub mod node_report;

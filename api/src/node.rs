@@ -8,7 +8,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, blocker::Blocker, node_report::NodeReport, revision::RevisionId};
+use crate::{
+    Timestamp,
+    blocker::{self, Blocker},
+    node_report::NodeReport,
+    revision::RevisionId,
+};
 
 /// A CXINode has no settings; it exists while a CXIDriver owns the node.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -122,7 +127,7 @@ pub struct NodeRollout {
     #[serde(default)]
     pub advertise: Advertise,
     /// What the node waits for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "blocker::known")]
     pub blocked_by: Option<Blocker>,
     /// Boot that this status speaks of: what was verified or begun in another boot counts for nothing.
     #[serde(rename = "bootID", default, skip_serializing_if = "Option::is_none")]
@@ -349,5 +354,46 @@ impl Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn record() -> Value {
+        json!({
+            "driver": "cxi", "phase": "Waiting", "since": "2026-01-01T00:00:00Z", "cause": "Revision", "advertise": "InUse",
+            "blockedBy": {"reason": "PodsRunning", "message": "m", "since": "2026-01-01T00:00:00Z"},
+        })
+    }
+
+    fn with(pointer: &str, word: &str) -> Result<NodeRollout, serde_json::Error> {
+        let mut record = record();
+        *record.pointer_mut(pointer).unwrap() = word.into();
+        serde_json::from_value(record)
+    }
+
+    #[test]
+    fn a_reason_of_a_newer_operator_leaves_the_record_readable() {
+        assert_eq!(with("/phase", "Waiting").unwrap().blocked_by.unwrap().reason, blocker::Reason::PodsRunning);
+        let read = with("/blockedBy/reason", "SolarFlare").unwrap();
+        assert_eq!((read.phase, read.blocked_by.is_none()), (Phase::Waiting, true));
+        // As it is written again, the API server takes it: its list of reasons is closed.
+        assert_eq!(serde_json::to_value(&read).unwrap().get("blockedBy"), None);
+    }
+
+    /// What they mean decides what is done with the node: such a record is not guessed at.
+    #[rstest]
+    #[case("/phase")]
+    #[case("/cause")]
+    #[case("/advertise")]
+    #[case("/since")]
+    #[case("/blockedBy/since")]
+    fn any_other_word_of_a_newer_operator_makes_the_record_unreadable(#[case] pointer: &str) {
+        with(pointer, "SolarFlare").unwrap_err();
     }
 }

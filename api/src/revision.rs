@@ -117,4 +117,24 @@ mod tests {
         assert_eq!(spec(&|spec| spec.source.build_secrets = vec!["netrc".to_owned()]), plain);
         assert_eq!(spec(&|spec| spec.paused = true), plain);
     }
+
+    #[test]
+    fn names_of_revisions_in_clusters_stay() {
+        let revision = |text: &str| {
+            let spec: CXIDriverSpec = serde_saphyr::from_str(text).unwrap();
+            RevisionId::of("cxi", &spec).to_string()
+        };
+        let cases = [
+            ("version: 13.0.0", "aed41fd9"),
+            (include_str!("../fixtures/revision.yaml"), "6183485f"),
+            // Blocks in which only defaults stand, as the API server completes them.
+            ("{version: 13.0.0, source: {dkms: {}, registryTLS: {}, modprobe: {}}}", "fffdafe8"),
+            (
+                "{version: 13.0.0, source: {type: prebuilt, image: r/x, kernelMappings: [{literal: '6.1', image: 'r/y:1'}]}}",
+                "68015cbc",
+            ),
+        ];
+        let names: Vec<_> = cases.iter().map(|(spec, _)| revision(spec)).collect();
+        assert_eq!(names, cases.map(|(_, name)| name));
+    }
 }

@@ -1,10 +1,11 @@
 //! `CXIDriver.spec.source`: where the driver comes from, and what its images are built from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// Where the driver comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.type != 'prebuilt' || (has(self.image) && self.image != '') || (has(self.kernelMappings) && size(self.kernelMappings) > 0)").message("source.type prebuilt needs source.image (the repository of the driver images) or source.kernelMappings"),
     validation = Rule::new("self.type != 'prebuilt' || !has(self.prebuiltCache) || (has(self.image) && self.image != '')").message("source.prebuiltCache needs source.image: the packed driver images are pushed there"),
     validation = Rule::new("!has(self.sign) || self.type == 'dkms' || (self.type == 'prebuilt' && has(self.prebuiltCache))").message("source.sign needs images that are built in the cluster (source.type dkms, or source.prebuiltCache); sign other images where they are built"),
+    validation = Rule::new("!has(self.sign) || !has(self.sign.keySecret) || !has(self.buildSecrets) || !(self.sign.keySecret in self.buildSecrets)").message("source.buildSecrets must not name the Secret of source.sign.keySecret: what a build runs could read the signing key; keep the key in a Secret of its own"),
     validation = Rule::new("!has(self.repositorySHA256) || has(self.repository)").message("source.repositorySHA256 is the checksum of source.repository, which is not set")
 )]
 pub struct Source {
@@ -27,7 +29,7 @@ pub struct Source {
     pub image: Option<String>,
     /// Images for particular kernels, tried in order before source.image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = [KERNELS.clone()]))]
     pub kernel_mappings: Vec<KernelMapping>,
     /// dkms: URL of a source archive (.tar.gz or .zip) that holds a dkms.conf. It wins over source.dkms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,9 +56,13 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_secret: Option<String>,
     /// Names of Secrets in the operator's namespace that builds get: netrc in them holds accounts of the servers that the
-    /// sources come from, ca.crt the authority to trust.
+    /// sources come from, ca.crt the authority to trust. Everything that a build runs can read them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 253)))]
+    #[x_kube(
+        validation = Rule::new("self.all(name, !format.dns1123Subdomain().validate(name).hasValue())").message("source.buildSecrets must be names of Secrets: lower-case letters, digits, '-' and '.'"),
+        validation = Rule::new("self.all(name, self.exists_one(other, other == name))").message("source.buildSecrets must name each Secret once")
+    )]
     pub build_secrets: Vec<String>,
     /// Signs the modules of images that are built in the cluster, for nodes that only load signed ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +75,16 @@ pub struct Source {
     pub modprobe: Option<Modprobe>,
 }
 
+/// A regular expression that is none cannot be evaluated, which is an error and not false: one that is stored already must not
+/// keep the status from being written.
+static KERNELS: LazyLock<Value> = LazyLock::new(|| {
+    json!({
+        "rule": "(oldSelf.hasValue() && oldSelf.value() == self) || self.all(mapping, !has(mapping.regexp) || 'kernel'.matches(mapping.regexp) in [true, false])",
+        "optionalOldSelf": true,
+        "message": "regexp of a kernel mapping must be a regular expression in Go's syntax (RE2), such as ^6[.]4[.]0-.*-default$",
+    })
+});
+
 /// With what modules are signed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -76,11 +92,14 @@ pub struct Source {
     validation = Rule::new("has(self.keySecret) && self.keySecret != '' && has(self.certSecret) && self.certSecret != ''").message("source.sign needs both keySecret (with the private key in key) and certSecret (with the certificate in cert)")
 )]
 pub struct Sign {
-    /// Name of a Secret in the operator's namespace with the private key, PEM, in `key`.
+    /// Name of a Secret in the operator's namespace with the private key, PEM, in `key`. It must not be one of
+    /// source.buildSecrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub key_secret: Option<String>,
     /// Name of a Secret in the operator's namespace with the certificate, DER, in `cert`. The nodes must trust it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub cert_secret: Option<String>,
 }
 
@@ -101,14 +120,16 @@ pub enum SourceType {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.literal) != has(self.regexp)").message("a kernel mapping needs exactly one of literal and regexp")
+    validation = Rule::new("(has(self.literal) && self.literal != '') != (has(self.regexp) && self.regexp != '')").message("a kernel mapping needs exactly one of literal and regexp")
 )]
 pub struct KernelMapping {
     /// The kernel, exactly as `uname -r` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub literal: Option<String>,
-    /// A regular expression that matches the kernel.
+    /// A regular expression that matches the kernel, in Go's syntax (RE2), which has no lookahead: `^6\.4\.0-.*-default$`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
     pub regexp: Option<String>,
     /// Image with tag or digest; may contain KMM's `${KERNEL_FULL_VERSION}`.
     #[schemars(length(min = 1, max = 512))]

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::duration::GoDuration;
+use crate::{duration::GoDuration, limits};
 
 /// How nodes move from one revision to the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,7 +16,7 @@ pub struct UpdateStrategy {
     pub kind: UpdateType,
     /// How many of the selected nodes may be unavailable at once, as a number or a percentage. A percentage rounds down but
     /// is at least 1. Nodes that are down for other reasons count. 0 freezes: no node is moved.
-    #[schemars(extend("x-kubernetes-validations" = [{"rule": "type(self) == int ? self >= 0 : self.matches('^([0-9]+|(100|[0-9]{1,2})%)$')", "message": "maxUnavailable must be a number (0 or more) or a percentage from 0% to 100%, such as 3 or \"10%\""}]))]
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "type(self) == int ? self >= 0 && self <= 999999999 : self.matches('^([0-9]{1,9}|(100|[0-9]{1,2})%)$')", "message": "maxUnavailable must be a number from 0 to 999999999 or a percentage from 0% to 100%, such as 3 or \"10%\""}]))]
     pub max_unavailable: IntOrString,
     /// Whether a node on which the new revision fails goes back to the old one. Otherwise it stays closed.
     pub rollback_on_failure: bool,
@@ -57,12 +57,14 @@ pub struct Drain {
     /// What happens when pods are still there at the timeout: `GiveBack` returns the node on the old revision and tries
     /// again later, `Fail` counts it as failed, `Force` deletes the pods.
     pub on_timeout: OnTimeout,
-    /// Pods that are never evicted. A node with such a pod waits until the pod has ended.
+    /// Pods that are never evicted. A node with such a pod waits until the pod has ended. An empty selector protects every pod.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "limits::label_selector")]
     pub protected_pods: Option<LabelSelector>,
-    /// Namespaces in which `protectedPods` counts. Left out, it counts everywhere, and whoever may label pods may hold up a node.
+    /// Namespaces in which `protectedPods` counts. Left out, it counts everywhere, and each tenant that may label pods may hold
+    /// up a node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)), extend("x-kubernetes-validations" = [{"rule": "self.all(name, !format.dns1123Label().validate(name).hasValue())", "message": "protectedNamespaces must be names of namespaces: lower-case letters, digits and '-'"}]))]
     pub protected_namespaces: Vec<String>,
 }
 

@@ -6,6 +6,7 @@ mod cluster;
 mod earlier_operator;
 mod install;
 mod install_docs;
+mod limits;
 mod newer_release;
 mod olm;
 mod operands;

@@ -29,6 +29,11 @@ fn with(pointer: &str, value: Value) -> Value {
     spec
 }
 
+/// A selector with one requirement.
+fn selector(requirement: Value) -> Value {
+    json!({ "matchExpressions": [requirement] })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_refused_with_field_and_fix() -> Result<()> {
     let mut plane = Plane::take(Wanted::ORDINARY).await?;
@@ -50,6 +55,9 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ("/source", json!({"kernelMappings": [{"image": "registry.example/x:1"}]})),
         ("/source", json!({"kernelMappings": [{"literal": "6.1", "regexp": "^6", "image": "registry.example/x:1"}]})),
         ("/source", json!({"kernelMappings": [{"literal": "6.1", "image": "registry.example/x"}]})),
+        ("/source", json!({"kernelMappings": [{"literal": "", "image": "registry.example/x:1"}]})),
+        ("/source", json!({"kernelMappings": [{"regexp": "(", "image": "registry.example/x:1"}]})),
+        ("/source", json!({"kernelMappings": [{"regexp": "^(?!el8).*$", "image": "registry.example/x:1"}]})),
         ("/source", json!({"modprobe": {"firmwarePath": "firmware"}})),
         ("/source", json!({"modprobe": {"parameters": {"cxi-ssl": ["a=1"]}}})),
         ("/source", json!({"modprobe": {"parameters": {"cxi-ss1": ["a=1 b=2"]}}})),
@@ -69,13 +77,45 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ("/source", json!({"type": "dkms", "sign": {"keySecret": "key"}})),
         ("/source", json!({"type": "dkms", "sign": {}})),
         ("/source", json!({"type": "prebuilt", "image": "r/x", "sign": {"keySecret": "key", "certSecret": "cert"}})),
+        (
+            "/source",
+            json!({"type": "dkms", "buildSecrets": ["netrc", "key"], "sign": {"keySecret": "key", "certSecret": "cert"}}),
+        ),
+        ("/source", json!({"buildSecrets": ["netrc", "netrc"]})),
+        ("/source", json!({"buildSecrets": ["Net RC"]})),
+        ("/nodeSelector", json!({"bad key!": "x"})),
+        ("/nodeSelector", json!({"example.com/nic": "not a label"})),
+        ("/tolerations", json!([{"key": "example.com/down", "operator": "exists"}])),
+        ("/tolerations", json!([{"value": "down"}])),
+        ("/tolerations", json!([{"key": "example.com/down", "operator": "Exists", "value": "yes"}])),
+        ("/tolerations", json!([{"key": "example.com/down", "value": "not a label"}])),
+        ("/tolerations", json!([{"operator": "Exists", "effect": "NoRun"}])),
+        ("/tolerations", json!([{"operator": "Exists", "tolerationSeconds": 60}])),
         ("/devicePlugin/resourceName", json!("cxi")),
         ("/devicePlugin/resourceName", json!("hpe.com/")),
+        ("/devicePlugin/resourceName", json!("kubernetes.io/cxi")),
+        ("/devicePlugin/resourceName", json!("x.kubernetes.io/cxi")),
+        ("/devicePlugin/resourceName", json!("requests.hpe.com/cxi")),
+        ("/devicePlugin/resourceName", json!(format!("{}.com/cxi", "a".repeat(64)))),
+        ("/devicePlugin/resourceName", json!(format!("{}com/cxi", "a.".repeat(121)))),
         ("/devicePlugin/sharedCapacity", json!(0)),
         ("/devicePlugin/sharedCapacity", json!(10_001)),
         ("/devicePlugin/sharingMode", json!("both")),
         ("/devicePlugin/extraDevices", json!(["../sda"])),
         ("/devicePlugin/extraDevices", json!(["kdreg2,xpmem"])),
+        ("/devicePlugin/extraDevices", json!(["xpmem", "kdreg2", "xpmem"])),
+        ("/devicePlugin/extraDevices", json!(["cxi0"])),
+        ("/devicePlugin/extraMounts", json!([{"hostPath": "/"}])),
+        ("/devicePlugin/extraMounts", json!([{"hostPath": "/opt/site/"}])),
+        ("/devicePlugin/extraMounts", json!([{"hostPath": "/opt/site", "containerPath": "/opt//site"}])),
+        ("/devicePlugin/extraMounts", json!([{"hostPath": "/opt/site", "containerPath": "/opt/./site"}])),
+        (
+            "/devicePlugin/extraMounts",
+            json!([{"hostPath": "/opt/a"}, {"hostPath": "/opt/b", "containerPath": "/opt/a"}]),
+        ),
+        ("/devicePlugin/extraMounts", json!([{"hostPath": "/opt/cxi0", "containerPath": "/dev/cxi0"}])),
+        ("/devicePlugin/extraMounts", json!([{"hostPath": "/opt/kdreg2", "containerPath": "/dev/kdreg2"}])),
+        ("/devicePlugin/resources", json!({"limits": {"cpu": "lots"}})),
         ("/devicePlugin/libraries", json!({"ofiRoot": ["/cm/shared/lib"]})),
         ("/devicePlugin/libraries", json!({"cxiRoot": ["/opt/shs/{release}/lib64"]})),
         ("/devicePlugin/libraries", json!({"cxiRoot": ["/usr/../etc"]})),
@@ -87,12 +127,26 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ("/updateStrategy/maxUnavailable", json!(-1)),
         ("/updateStrategy/maxUnavailable", json!("101%")),
         ("/updateStrategy/maxUnavailable", json!("some")),
+        ("/updateStrategy/maxUnavailable", json!(3_000_000_000_u32)),
+        ("/updateStrategy/maxUnavailable", json!("99999999999999999999")),
         ("/updateStrategy/maxFailed", json!(0)),
         ("/updateStrategy/healthCheckTimeout", json!("5 minutes")),
         ("/updateStrategy/healthCheckTimeout", json!("-5m")),
         ("/updateStrategy/drain/policy", json!("Kill")),
         ("/updateStrategy/drain/waitTimeout", json!("1d")),
         ("/updateStrategy/drain/evictTimeout", json!("")),
+        ("/updateStrategy/drain/waitTimeout", json!("87601h")),
+        ("/updateStrategy/drain/waitTimeout", json!("9999999h")),
+        ("/updateStrategy/drain/waitTimeout", json!("99999h99999h99999h99999h99999h")),
+        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "exists"}))),
+        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "In"}))),
+        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "NotIn", "values": []}))),
+        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "Exists", "values": ["a"]}))),
+        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "bad key!", "operator": "Exists"}))),
+        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "In", "values": ["a b"]}))),
+        ("/updateStrategy/drain/protectedPods", json!({"matchLabels": {"bad key!": "x"}})),
+        ("/updateStrategy/drain/protectedPods", json!({"matchLabels": {"app": "a b"}})),
+        ("/updateStrategy/drain/protectedNamespaces", json!(["Jobs"])),
         ("/revisionHistoryLimit", json!(-1)),
     ];
     let mut said = String::new();
@@ -109,8 +163,42 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         .kubectl_with_input(&["create", "--dry-run=server", "-f", "-"], &manifest(&long, &json!({"version": "1"})))
         .err()
         .context("a long name was accepted")?;
-    writeln!(said, "a name of 41 characters\n{}", reason(&format!("{refusal:#}")))?;
+    writeln!(said, "a name of 41 characters\n{}\n", reason(&format!("{refusal:#}")))?;
+    refuses_odd_times(plane, &mut said)?;
     insta::assert_snapshot!("nonsense_is_refused_with_field_and_fix", said);
+    Ok(())
+}
+
+/// A node's agent writes times, and must not be able to write one that the operator cannot read.
+fn refuses_odd_times(plane: &ControlPlane, said: &mut String) -> Result<()> {
+    let node = json!({"apiVersion": "cxi.hpe.com/v1", "kind": "CXINode", "metadata": {"name": "n1"}, "spec": {}});
+    plane.kubectl_with_input(&["create", "-f", "-"], &node.to_string())?;
+    let patch = |time: &Value| {
+        let report = json!({"kernel": "k", "bootID": "b", "observedAt": time, "sequence": 1});
+        let patch = json!({"status": {"node": report}}).to_string();
+        plane.kubectl(&[
+            "patch",
+            "cxinode",
+            "n1",
+            "--subresource=status",
+            "--type=merge",
+            "--dry-run=server",
+            "-p",
+            &patch,
+        ])
+    };
+    patch(&json!("2026-01-31T12:00:00.123456789Z"))?;
+    for time in [
+        json!("9999-12-31T23:59:59Z"),
+        json!("2026-01-31T12:00:00+99:99"),
+        json!("2026-01-31T12:00:00Z and more"),
+        json!("2026-01-31T12:00:00ZTmore"),
+        json!("2026-01-31T12:00:60Z"),
+        json!([]),
+    ] {
+        let refusal = patch(&time).err().with_context(|| format!("{time} is taken for a time"))?;
+        writeln!(said, "a time {time}\n{}\n", reason(&format!("{refusal:#}")))?;
+    }
     Ok(())
 }
 
@@ -135,9 +223,23 @@ fn accepts_and_completes(plane: &ControlPlane) -> Result<()> {
     for version in ["13.0.0", "v1.8.3", "2.0.1-shs12", "14", "1.2.3+build.7"] {
         accepts(with("/version", json!(version))).with_context(|| format!("version {version}"))?;
     }
-    for unavailable in [json!(0), json!(3), json!("3"), json!("0%"), json!("100%")] {
+    for unavailable in [json!(0), json!(3), json!("3"), json!("0%"), json!("100%"), json!(999_999_999)] {
         accepts(with("/updateStrategy/maxUnavailable", unavailable))?;
     }
+    for timeout in ["0s", "90s5m", "1.5h", "87600h"] {
+        accepts(with("/updateStrategy/drain/waitTimeout", json!(timeout))).with_context(|| timeout.to_owned())?;
+    }
+    for requirement in [
+        json!({"key": "app", "operator": "Exists"}),
+        json!({"key": "example.com/app", "operator": "DoesNotExist", "values": []}),
+        json!({"key": "app", "operator": "NotIn", "values": ["a", ""]}),
+    ] {
+        accepts(with("/updateStrategy/drain/protectedPods", selector(requirement)))?;
+    }
+    accepts(with("/updateStrategy/drain/protectedPods", json!({})))?;
+    // In the place of null stands the default: a null would be none of ours.
+    let completed = accepts(with("/updateStrategy/maxUnavailable", Value::Null))?;
+    assert_eq!(completed["spec"]["updateStrategy"]["maxUnavailable"], "10%");
     accepts(with("/source", json!({"type": "prebuilt", "image": "registry.example:5000/hpe/cxi-driver"})))?;
     accepts(with(
         "/source",
