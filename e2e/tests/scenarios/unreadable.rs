@@ -28,6 +28,9 @@ use super::agent_policy::cluster::with_token;
 /// The last second that Go writes.
 const BEYOND: &str = "9999-12-31T23:59:59Z";
 
+/// Where the CRD has `spec.updateStrategy.drain.waitTimeout`.
+const WAIT_TIMEOUT: &str = "spec/properties/updateStrategy/properties/drain/properties/waitTimeout";
+
 /// A CXIDriver that no node is selected by.
 const BROKEN: &str = "broken";
 
@@ -47,8 +50,11 @@ async fn objects_that_rust_cannot_read_concern_nobody_else() -> Result<()> {
         manage_beyond(&harness.plane, &tenant, "pod/held")?;
         manage_beyond(&harness.plane, &tenant, "poddisruptionbudget/held")
     })?;
+    let crds = [
+        loosen(&harness.plane, "cxinodes.cxi.hpe.com", "status/properties/node/properties/observedAt")?,
+        loosen(&harness.plane, "cxidrivers.cxi.hpe.com", WAIT_TIMEOUT)?,
+    ];
     report_beyond(harness, "n-03").await?;
-    let crd = loosen(&harness.plane)?;
     break_driver(harness).await?;
 
     scenario.start_operator(&[])?;
@@ -60,7 +66,7 @@ async fn objects_that_rust_cannot_read_concern_nobody_else() -> Result<()> {
     ensure!(logs.contains("the agent's report counts for nothing"), "nobody was told of the report:\n{logs}");
 
     it_says_what_is_wrong(&scenario).await?;
-    mend(&scenario.harness, &crd).await?;
+    mend(&scenario.harness, crds).await?;
     scenario.harness.jobs.unprotect("held").await?;
     scenario.finish().await
 }
@@ -115,19 +121,19 @@ async fn report_beyond(harness: &Harness, node: &str) -> Result<()> {
     });
     let nodes: Api<Lenient<CXINode>> = Api::all(agent);
     let parameters = PatchParams::apply(AGENT).force();
-    nodes.patch_status(node, &parameters, &Patch::Apply(&report)).await.context("the agent's report")?;
-    Ok(())
+    // The API server takes up another schema a moment later.
+    let reported = async |_: &Harness| Ok(nodes.patch_status(node, &parameters, &Patch::Apply(&report)).await.is_ok());
+    harness.wait_until("the agent's report is taken", LONG, reported).await
 }
 
-/// Takes the rules for times out of the CRD, as one of another version of the operator may lack them; returns it as it was.
-fn loosen(plane: &ControlPlane) -> Result<Value> {
+/// Takes the rules for a field out of a CRD, as one of another version of the operator may lack them; returns it as it was.
+fn loosen(plane: &ControlPlane, crd: &str, field: &str) -> Result<Value> {
     let crd: Value = block_in_place(|| {
-        let text = plane.kubectl(&["get", "crd", "cxidrivers.cxi.hpe.com", "-o", "json"])?;
+        let text = plane.kubectl(&["get", "crd", crd, "-o", "json"])?;
         anyhow::Ok(serde_json::from_str(&text)?)
     })?;
     let mut loose = crd.clone();
-    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
-    let field = format!("{spec}/updateStrategy/properties/drain/properties/waitTimeout");
+    let field = format!("/spec/versions/0/schema/openAPIV3Schema/properties/{field}");
     let field = loose.pointer_mut(&field).and_then(Value::as_object_mut).context("the field is in the CRD")?;
     field.retain(|key, _| matches!(key.as_str(), "type" | "default" | "description"));
     block_in_place(|| replace(plane, loose))?;
@@ -184,7 +190,7 @@ async fn it_says_what_is_wrong(scenario: &Scenario) -> Result<()> {
 }
 
 /// An administrator corrects the CXIDriver, which is then like any other, and takes it away.
-async fn mend(harness: &Harness, crd: &Value) -> Result<()> {
+async fn mend(harness: &Harness, crds: [Value; 2]) -> Result<()> {
     harness
         .edit_driver(BROKEN, &json!({ "spec": { "updateStrategy": { "drain": { "waitTimeout": "24h" } } } }))
         .await?;
@@ -196,7 +202,7 @@ async fn mend(harness: &Harness, crd: &Value) -> Result<()> {
     harness.delete_driver(BROKEN).await?;
     let gone = async |harness: &Harness| Ok(harness.driver(BROKEN).await?.is_none());
     harness.wait_until("the CXIDriver is gone", LONG, gone).await?;
-    block_in_place(|| replace(&harness.plane, crd.clone()))?;
+    block_in_place(|| crds.into_iter().try_for_each(|crd| replace(&harness.plane, crd)))?;
     ensure!(harness.driver(DRIVER).await?.is_some(), "the other CXIDriver is gone");
     Ok(())
 }
