@@ -300,10 +300,10 @@ pub struct OwnPod {
 /// How far a pod is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {
-    /// Not running yet; with the reason if an image cannot be had.
+    /// Not running yet.
     Pending {
-        /// Reason and message of a container that waits for its image in vain.
-        image_trouble: Option<String>,
+        /// What keeps a container from its image, if anything does.
+        image: Option<ImageTrouble>,
     },
     /// Running; ready if all containers are.
     Running {
@@ -315,11 +315,27 @@ pub enum PodState {
         /// Termination message.
         message: String,
     },
-    /// Ended badly, with the termination message.
+    /// A container ended badly by itself: that is an answer.
     Failed {
-        /// Termination message, or the pod's reason.
+        /// Its termination message.
         message: String,
     },
+    /// The pod ended and gave no answer: the kubelet refused it, or took it away before its container had ended by itself. It says
+    /// nothing of images or modules, and another pod may well succeed.
+    Unfinished {
+        /// Reason and message of the kubelet.
+        why: String,
+    },
+}
+
+/// What keeps a container from its image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageTrouble {
+    /// The registry answered that it has no such image, or the name is none. The reason and the kubelet's words.
+    Missing(String),
+    /// The image could not be pulled, and whether it is there is not known: a time limit, a registry that does not answer, an
+    /// authorization that is refused. The kubelet tries again by itself. The reason and the kubelet's words.
+    Unpulled(String),
 }
 
 /// An uncached look at a node: read from the API server, not from a watch.
@@ -361,6 +377,15 @@ pub struct DisruptionBudget {
     /// Why it can never allow an eviction, in the words of the disruption controller (condition `DisruptionAllowed`, reason
     /// `SyncFailed`), or because it cannot be read.
     pub broken: Option<String>,
+}
+
+impl ImageTrouble {
+    /// The reason and the kubelet's words.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Missing(words) | Self::Unpulled(words) => words,
+        }
+    }
 }
 
 impl Holder {

@@ -73,7 +73,7 @@ pub fn pull_problems<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> BTreeMap<St
         .filter_map(|pod| {
             let trouble = image_trouble(pod.status.as_ref()?)?;
             let image = pod.spec.as_ref()?.containers.first()?.image.clone()?;
-            Some((image, trouble))
+            Some((image, trouble.words().to_owned()))
         })
         .collect()
 }

@@ -215,7 +215,8 @@ pub fn field(name: &str, path: &str) -> EnvVar {
     }
 }
 
-/// What a container asks for.
+/// What a container asks for. The device plugin and the node agent ask for nothing unless a CXIDriver says so: their pods go and
+/// come back while nodes are full, and with their priority the scheduler would end a pod without a NIC to make room for them.
 pub fn requests(cpu: &str, memory: &str) -> ResourceRequirements {
     let requests = [("cpu", cpu), ("memory", memory)];
     ResourceRequirements {

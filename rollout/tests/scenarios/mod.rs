@@ -7,6 +7,7 @@ mod failure;
 mod holders;
 mod images;
 mod nodes;
+mod one_shot;
 mod pace;
 mod preinstalled;
 mod reboots;
