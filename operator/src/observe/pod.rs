@@ -237,7 +237,8 @@ pub fn worker(pod: &Pod) -> Option<Worker> {
         loads: action == "Load",
         kernel,
         restarts: status.map_or(0, |s| containers(s).map(|c| c.restart_count).sum()),
-        trouble: status.and_then(|status| containers(status).find_map(trouble)),
+        // A worker that the kubelet refuses has no container: KMM's ask for half a processor, and a full node has none.
+        trouble: status.and_then(|status| containers(status).find_map(trouble).or_else(|| taken_away(status))),
         image_missing: status.is_some_and(|status| image_trouble(status).is_some()),
     })
 }

@@ -78,6 +78,17 @@ fn reads_a_worker_of_kmm() {
 }
 
 #[test]
+fn a_worker_that_the_kubelet_refuses_says_why() {
+    let pod = pod(json!({
+        "metadata": {"name": "w", "labels": {
+            "kmm.node.kubernetes.io/worker-action": "Unload", "kmm.node.kubernetes.io/module.name": "cxi-aaaa1111",
+        }},
+        "status": {"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected"},
+    }));
+    assert_eq!(worker(&pod).unwrap().trouble.as_deref(), Some("OutOfcpu: Pod was rejected"));
+}
+
+#[test]
 fn workers_of_other_modules_are_not_ours() {
     let labels = json!({"kmm.node.kubernetes.io/worker-action": "Load", "kmm.node.kubernetes.io/module.name": "gpu"});
     assert_eq!(worker(&pod(json!({"metadata": {"name": "w", "labels": labels}}))), None);
