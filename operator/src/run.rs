@@ -55,7 +55,8 @@ pub async fn run(flags: Flags) -> Result<()> {
         side.spawn(agent_policy::keep_applied(client.clone(), health.clone()));
     }
     let ended = CancellationToken::new();
-    let server = tokio::spawn(http::serve(listener, health.clone(), metrics.clone(), ended.clone().cancelled_owned()));
+    let served = http::serve(listener, flags.node_ips.clone(), health.clone(), metrics.clone(), ended.clone());
+    let server = tokio::spawn(served);
 
     let name = instance();
     let mut candidate =

@@ -1,5 +1,7 @@
-//! What all programs of the product do alike: [`log`] lines, and ending when they are told to.
+//! What all programs of the product do alike: [`log`] lines, ending when they are told to, and serving health and metrics.
 
+#[cfg(feature = "http")]
+pub mod http;
 pub mod log;
 
 use std::{io, process};

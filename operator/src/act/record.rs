@@ -83,7 +83,7 @@ impl Parts {
     /// what is stored is read, compared as a value, and tested literally.
     async fn as_stored(&self, node: &str, uid: &str, was: &NodeRollout, now: &NodeRollout) -> Result<CXINode, Error> {
         let url = format!("/apis/cxi.hpe.com/v1/cxinodes/{node}");
-        let request = axum::http::Request::get(url).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        let request = hyper::Request::get(url).body(Vec::new()).map_err(kube::Error::HttpError)?;
         let stored: Value = self.client.request(request).await?;
         let rollout = &stored["status"]["rollout"];
         let same = serde_json::from_value::<NodeRollout>(rollout.clone()).is_ok_and(|stored| stored == *was);
