@@ -75,6 +75,8 @@ pub struct Driver {
     pub operands_current: bool,
     /// By operand that is not gated, the nodes on which its DaemonSet should have a pod and has one that is ready.
     pub pods_ready: BTreeMap<Role, i32>,
+    /// By operand that its DaemonSet replaces node by node, the nodes that do not run a pod of its present template; none where all do.
+    pub pods_outdated: BTreeMap<Role, i32>,
     /// Whether the cluster puts retry handlers into pods.
     pub injection: Injection,
     /// The images that it is to put into them, where that is wanted.

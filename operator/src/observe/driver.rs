@@ -13,7 +13,7 @@ use crate::{
     memory::Remembered,
     observe::{
         Snapshot,
-        operands::{operands_current, pods_ready},
+        operands::{operands_current, pods_outdated, pods_ready},
     },
     render::{self, Images},
 };
@@ -34,6 +34,7 @@ pub fn driver(object: &CXIDriver, seen: &Snapshot, memory: &Remembered, images: 
         status: object.status.clone().unwrap_or_default(),
         operands_current: operands_current(object, seen, memory, images, namespace),
         pods_ready: pods_ready(&name, seen),
+        pods_outdated: pods_outdated(&name, seen),
         injection: memory.injection,
         sidecar: object.spec.retry_handler.runs_in_pods().then(|| SidecarImages {
             agent: render::images::agent(&object.spec, images),

@@ -26,7 +26,7 @@ pub fn node(object: &core::Node, record: Option<&CXINode>) -> Node {
         created: object.metadata.creation_timestamp.as_ref().map(|time| time.0).unwrap_or_default(),
         labels: object.labels().clone(),
         taints: taints(spec),
-        ready: status.is_some_and(is_ready),
+        ready: is_ready(object),
         cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or_default(),
         kernel: info.map(|info| info.kernel_version.clone()).unwrap_or_default(),
         boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
@@ -69,8 +69,9 @@ pub fn taints(spec: Option<&core::NodeSpec>) -> Vec<Taint> {
         .collect()
 }
 
-fn is_ready(status: &core::NodeStatus) -> bool {
-    let conditions = status.conditions.as_deref().unwrap_or_default();
+/// Whether its condition Ready is True.
+pub fn is_ready(object: &core::Node) -> bool {
+    let conditions = object.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 

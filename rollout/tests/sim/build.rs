@@ -115,6 +115,7 @@ impl Sim {
             status: CXIDriverStatus::default(),
             operands_current: false,
             pods_ready: BTreeMap::new(),
+            pods_outdated: BTreeMap::new(),
             injection: cxi_rollout::world::Injection::default(),
             sidecar: None,
         });
