@@ -84,6 +84,8 @@ pub enum Reason {
     Unreadable,
     /// KMM is not installed or does not answer.
     KmmUnavailable,
+    /// The admission policy that keeps node agents to their own nodes is not in force.
+    AgentPolicyMissing,
     /// The node agent has not reported, or not since the question was asked.
     AgentSilent,
     /// KMM's worker does not get the old driver out.

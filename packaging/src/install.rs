@@ -94,7 +94,12 @@ pub fn manifests(images: &Lock) -> Result<Vec<Manifest>, Error> {
         Manifest::new(
             Part::Policy,
             "retry-handler.yaml",
-            vec![policy::policy(&retry_handler), policy::binding(&retry_handler)],
+            vec![
+                value(&policy::sidecar_volumes())?,
+                value(&policy::sidecar_volumes_binding())?,
+                policy::policy(&retry_handler),
+                policy::binding(&retry_handler),
+            ],
         )
         .optional(),
         Manifest::new(

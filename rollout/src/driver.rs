@@ -11,7 +11,7 @@ use cxi_api::{
 
 use crate::{
     action::{Action, NodeChange},
-    admission, gates, ledger,
+    admission, agents, gates, ledger,
     ownership::{Ownership, selects},
     proof::version_labels,
     reload, revisions,
@@ -74,7 +74,11 @@ impl<'a> Scope<'a> {
         let needs_kmm = !self.is_preinstalled();
         let no_image = source.image.as_deref().unwrap_or_default().is_empty() && source.kernel_mappings.is_empty();
         let length = self.world.namespace.len() + module_name(&self.target()).len();
-        let (reason, message) = if needs_kmm && no_image {
+        let (reason, message) = if !self.driver.deleting
+            && let Some(unguarded) = agents::unguarded(self.world.agent_policy)
+        {
+            unguarded
+        } else if needs_kmm && no_image {
             let message = "source.image is not set: name the repository of the driver images, \
                            or use source.type preinstalled if the hosts bring the driver";
             ("ImageRepositoryRequired", message.to_owned())
@@ -123,7 +127,9 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     }
     // What is taken down in order is in service until then.
     let in_service = driver.deleting && !driver.orphan && conflict.is_none() && scope.nodes().next().is_some();
-    if (going_on || in_service) && !driver.operands_current {
+    // Those that run stay; none is started without its policy.
+    let guarded = agents::unguarded(world.agent_policy).is_none();
+    if (going_on || in_service) && guarded && !driver.operands_current {
         actions.push(Action::ApplyOperands { driver: driver.name.clone() });
     }
     let mut rollout = ledger::current(scope, &target);

@@ -13,6 +13,7 @@
 
 pub mod action;
 mod admission;
+mod agents;
 mod closing;
 mod disruption;
 mod drift;

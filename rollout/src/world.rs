@@ -18,6 +18,8 @@ pub struct World {
     pub namespace: String,
     /// Whether KMM's API is served.
     pub kmm_present: bool,
+    /// Whether node agents are kept to their own nodes.
+    pub agent_policy: AgentPolicy,
     /// Node that the operator itself runs on, if it runs in the cluster: admitted last.
     pub own_node: Option<String>,
     /// All CXIDrivers that can be read.
@@ -32,6 +34,19 @@ pub struct World {
     pub disruption_budgets: Vec<DisruptionBudget>,
     /// Extended resources that any pod of the cluster requests which has not ended, bound to a node or not.
     pub requested: BTreeSet<String>,
+}
+
+/// Whether the admission policy is there that keeps node agents to their own nodes. Without it the token of one node's agent could write
+/// the place of every node in a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AgentPolicy {
+    /// Nobody has looked yet, or looking failed from the beginning.
+    #[default]
+    Unknown,
+    /// The policy or its binding is not there, or refuses nothing.
+    Missing,
+    /// Policy and binding are there.
+    InForce,
 }
 
 /// A CXIDriver that the API server holds and that cannot be read.

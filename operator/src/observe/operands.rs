@@ -205,7 +205,8 @@ mod tests {
             Arc::new(serde_json::from_value(node).unwrap())
         };
         let rendered = |last: &str, gated: bool| {
-            let nodes = (1..=6).map(|number| node(number, if number == 6 { last } else { "True" }, number < 6 || gated));
+            let nodes =
+                (1..=6).map(|number| node(number, if number == 6 { last } else { "True" }, number < 6 || gated));
             let seen = Snapshot { nodes: nodes.collect(), ..Snapshot::default() };
             let wanted =
                 wanted_operands("cassini", &CXIDriverSpec::new("13.1.0"), &seen, &Images::default(), "cxi-operator");

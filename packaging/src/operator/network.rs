@@ -61,10 +61,8 @@ pub fn exporter_network_policy() -> NetworkPolicy {
 
 fn metrics(number: IntOrString) -> NetworkPolicyIngressRule {
     let (key, value) = METRICS_LABEL;
-    let labelled = LabelSelector {
-        match_labels: Some([(key.to_owned(), value.to_owned())].into()),
-        ..LabelSelector::default()
-    };
+    let labelled =
+        LabelSelector { match_labels: Some([(key.to_owned(), value.to_owned())].into()), ..LabelSelector::default() };
     let named = LabelSelector {
         match_expressions: Some(vec![LabelSelectorRequirement {
             key: "kubernetes.io/metadata.name".to_owned(),

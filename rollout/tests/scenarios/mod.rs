@@ -1,5 +1,6 @@
 //! What the product does, scenario by scenario. In each the oracle watches; what a test asserts comes on top.
 
+mod agent_policy;
 mod by_hand;
 mod calm;
 mod drain;

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod metadata;
+mod missing;
 mod writes;
 
 use std::{fs, time::Duration};
