@@ -59,8 +59,8 @@ pub async fn run(flags: Flags) -> Result<()> {
         side.spawn("applies the policy for agents", agent_policy::keep_applied(client.clone(), health.clone()));
     }
     let ended = CancellationToken::new();
-    let served = http::serve(listener, flags.node_ips.clone(), health.clone(), metrics.clone(), ended.clone());
-    let server = tokio::spawn(served);
+    let answers = http::serve(listener, flags.node_ips.clone(), health.clone(), metrics.clone(), ended.clone());
+    let server = tokio::spawn(answers);
 
     let name = instance();
     let mut candidate =

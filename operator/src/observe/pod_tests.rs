@@ -114,7 +114,7 @@ fn a_prefetch_pod_hands_over_its_message() {
     assert_eq!(own(&pod(value)).unwrap().state, PodState::Pending { image });
 }
 
-fn one_shot(status: Value) -> PodState {
+fn one_shot(status: &Value) -> PodState {
     let labels = json!({"cxi.hpe.com/role": "cleanup", "cxi.hpe.com/driver": "d"});
     own(&pod(json!({"metadata": {"name": "p", "labels": labels}, "status": status}))).unwrap().state
 }
@@ -140,15 +140,15 @@ fn ended(exit: i32, reason: &str, message: &str) -> Value {
 #[case::lost(json!({"phase": "Failed", "containerStatuses": ended(137, "ContainerStatusUnknown", "gone")}), "the pod failed before its container ran")]
 #[case::nothing_known(json!({"phase": "Failed"}), "the pod failed before its container ran")]
 fn a_pod_that_did_not_end_by_itself_gave_no_answer(#[case] status: Value, #[case] expected: &str) {
-    assert_eq!(one_shot(status), PodState::Unfinished { why: expected.into() });
+    assert_eq!(one_shot(&status), PodState::Unfinished { why: expected.into() });
 }
 
 #[test]
 fn a_container_that_ended_badly_by_itself_is_an_answer() {
     let status = json!({"phase": "Failed", "containerStatuses": ended(1, "Error", "cxi_sl is in use")});
-    assert_eq!(one_shot(status), PodState::Failed { message: "cxi_sl is in use".into() });
+    assert_eq!(one_shot(&status), PodState::Failed { message: "cxi_sl is in use".into() });
     let status = json!({"phase": "Failed", "initContainerStatuses": ended(128, "StartError", "no /bin/sh")});
-    assert_eq!(one_shot(status), PodState::Failed { message: "no /bin/sh".into() });
+    assert_eq!(one_shot(&status), PodState::Failed { message: "no /bin/sh".into() });
 }
 
 #[rstest]
@@ -173,7 +173,7 @@ fn an_image_that_is_missing_is_told_from_one_that_was_not_pulled(
     #[case] message: &str,
     #[case] missing: bool,
 ) {
-    let state = one_shot(json!({"phase": "Pending", "containerStatuses": [{
+    let state = one_shot(&json!({"phase": "Pending", "containerStatuses": [{
         "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
         "state": {"waiting": {"reason": reason, "message": message}},
     }]}));

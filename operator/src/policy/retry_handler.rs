@@ -137,8 +137,12 @@ pub const SIDECAR_VOLUMES: &str = "cxi-retry-handler-volumes";
 
 /// Of the pod's own containers none may mount a volume that was added for the sidecar: one is the host's /dev, another has the program
 /// that the privileged sidecar runs.
-const OWN_CONTAINERS: &str = "(object.spec.containers + object.spec.?initContainers.orValue([])).all(c, \
-    c.name == 'cxi-retry-handler' || c.?volumeMounts.orValue([]).all(m, !m.name.startsWith('cxi-retry-handler-') || \
+const CONTAINERS: &str = "object.spec.containers.all(c, c.name == 'cxi-retry-handler' || \
+    c.?volumeMounts.orValue([]).all(m, !m.name.startsWith('cxi-retry-handler-')))";
+
+/// The same of its init containers, but for the one that brings the program.
+const INIT_CONTAINERS: &str = "object.spec.?initContainers.orValue([]).all(c, c.name == 'cxi-retry-handler' || \
+    c.?volumeMounts.orValue([]).all(m, !m.name.startsWith('cxi-retry-handler-') || \
     (c.name == 'cxi-retry-handler-supervisor' && m.name == 'cxi-retry-handler-supervisor')))";
 
 /// Nor may one that is added to a running pod.
@@ -174,7 +178,7 @@ pub fn sidecar_volumes() -> ValidatingAdmissionPolicy {
             resource_rules: Some(vec![rule("CREATE", "pods"), rule("UPDATE", "pods/ephemeralcontainers")]),
             ..MatchResources::default()
         }),
-        validations: Some([OWN_CONTAINERS, EPHEMERAL_CONTAINERS].map(validation).to_vec()),
+        validations: Some([CONTAINERS, INIT_CONTAINERS, EPHEMERAL_CONTAINERS].map(validation).to_vec()),
         ..ValidatingAdmissionPolicySpec::default()
     };
     ValidatingAdmissionPolicy { metadata: metadata(), spec: Some(spec), status: None }
