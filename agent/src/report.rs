@@ -10,6 +10,7 @@
 //! when it is back. A look that failed is no look: nothing is written that could be read as "nothing there".
 
 mod args;
+mod bounds;
 mod content;
 mod delay;
 mod device;
@@ -29,10 +30,11 @@ mod services;
 
 use std::time::Duration;
 
+use cxi_api::lenient::Lenient;
 use cxi_api::{CXIDevice, CXINode};
 use cxi_hardware::Root;
 use cxi_hardware::retry_handler::Expectation;
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::Api;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -78,8 +80,8 @@ pub enum ReportError {
 /// again.
 pub async fn run(config: Config, client: kube::Client, shutdown: CancellationToken) -> Result<(), ReportError> {
     info!(node = config.node, "reporting");
-    let nodes: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<CXINode>(&()));
-    let devices: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<CXIDevice>(&()));
+    let nodes: Api<Lenient<CXINode>> = Api::all(client.clone());
+    let devices: Api<Lenient<CXIDevice>> = Api::all(client);
     let (view_sender, view) = watch::channel(NodeView::Unknown);
     let (look_sender, looks) = watch::channel(None);
     let (event_sender, device_events) = mpsc::unbounded_channel();

@@ -76,6 +76,8 @@ pub enum Reason {
     Failed,
     /// The node is given time after a try that was taken back.
     BackOff,
+    /// The node was asked to go back, and no revision that worked on it is left.
+    NoRollback,
     /// Another CXIDriver owns the node.
     Conflict,
     /// Another installation of the operator, in another namespace, looks after the node or its CXIDriver.

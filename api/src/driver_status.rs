@@ -92,12 +92,20 @@ pub struct Rollout {
     /// The ledger: nodes that were admitted and have not settled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_flight: Vec<InFlight>,
-    /// Nodes on which the driver failed in this rollout.
+    /// Nodes on which the driver failed in this rollout, at most 16 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedNode>,
+    /// How many nodes the driver failed on in this rollout.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_nodes: i32,
     /// Set when the rollout halted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halted: Option<Halt>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// An entry of the ledger.

@@ -8,6 +8,7 @@ pub mod driver;
 pub mod driver_status;
 pub mod duration;
 pub mod kmm;
+pub mod lenient;
 pub mod names;
 pub mod node;
 pub mod node_report;

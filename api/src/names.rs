@@ -30,6 +30,10 @@ pub const RESUME_ANNOTATION: &str = "cxi.hpe.com/resume";
 /// CXIDriver annotation: `"true"` makes deletion leave the drivers loaded.
 pub const ORPHAN_ANNOTATION: &str = "cxi.hpe.com/orphan";
 
+/// CXIDriver annotation: the namespace of the operator that is to look after it, when `status.installation` names another one that
+/// is gone for good.
+pub const INSTALLATION_ANNOTATION: &str = "cxi.hpe.com/installation";
+
 /// Finalizer of a CXIDriver: it goes when every node was taken down in order.
 pub const TEARDOWN_FINALIZER: &str = "cxi.hpe.com/teardown";
 

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use cxi_api::lenient::Lenient;
 use cxi_api::{Advertise, CXINode};
 use futures::{Stream, StreamExt as _};
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::Api;
 use kube::runtime::watcher::{self, Event, watcher};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -28,8 +30,10 @@ struct Told {
 /// Watches the CXINode named `node` and publishes what it says to advertise, `None` until the API server answered; before that
 /// the release of the loaded driver, `None` while the CXINode says none.
 ///
-/// Only the two fields are read, so that a plugin goes on working with an operator whose other fields it does not know.
-/// While the API server is away the last values stay. Returns when nobody listens to what to advertise any more.
+/// Only the two fields are read, so that a plugin goes on working with an operator whose other fields it does not know, and whatever
+/// else anybody wrote into the object. What to advertise stays as it is while the API server is away, and also when the field, or
+/// what it is in, cannot be read: an operator that took the offer away must not find it back because of a value that nobody
+/// understands, and one that did not must not lose a node's NICs to it. A plugin that never read a value offers nothing. Returns when nobody listens to what to advertise any more.
 pub async fn run(
     client: kube::Client,
     node: String,
@@ -37,7 +41,7 @@ pub async fn run(
     release: watch::Sender<Option<Release>>,
 ) {
     let told = Told { advertise, release };
-    let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<CXINode>(&()));
+    let api: Api<Lenient<CXINode>> = Api::all(client);
     let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
     let following = async {
         loop {
@@ -51,7 +55,7 @@ pub async fn run(
 }
 
 /// Follows one watch; returns when it has to be begun anew with a list.
-async fn follow(events: impl Stream<Item = watcher::Result<Event<DynamicObject>>>, told: &Told) {
+async fn follow(events: impl Stream<Item = watcher::Result<Event<Lenient<CXINode>>>>, told: &Told) {
     let advertise = &told.advertise;
     let mut events = std::pin::pin!(events);
     let mut delay = MIN_DELAY;
@@ -80,7 +84,7 @@ async fn follow(events: impl Stream<Item = watcher::Result<Event<DynamicObject>>
                 warn!(error = %cxi_program::log::chain(&error), "watch the CXINode; what is advertised stays as it is");
                 sleep(delay).await;
                 delay = (delay * 2).min(MAX_DELAY);
-                if is_expired(&error) {
+                if needs_list(&error) {
                     return;
                 }
             }
@@ -98,18 +102,40 @@ fn kind_is_unknown(error: &watcher::Error) -> bool {
     )
 }
 
-/// Whether the API server refuses to go on from where the watch was. The watcher lists again when it is told so in a
-/// stream, and asks for the same for ever when the request itself is answered with 410.
-fn is_expired(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+/// Whether only a list can tell what is there. The API server may refuse to go on from where the watch was: the watcher lists again
+/// when it is told so in a stream, and asks for the same for ever when the request itself is answered with 410. And after an event
+/// that cannot be read it goes on with the next, although nobody knows what that one said.
+fn needs_list(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        watcher::Error::WatchFailed(kube::Error::SerdeError(_)) => true,
+        _ => false,
+    }
+}
+
+/// What is at a place below `value`. That `null` is there, or nothing at all above it, is an answer; that something is above it that
+/// has no members is none.
+fn member<'a>(mut value: &'a Value, names: &[&str]) -> Result<Option<&'a Value>, &'a Value> {
+    for name in names {
+        value = match value {
+            Value::Null => return Ok(None),
+            Value::Object(members) => match members.get(*name) {
+                Some(member) => member,
+                None => return Ok(None),
+            },
+            other => return Err(other),
+        };
+    }
+    Ok(Some(value).filter(|value| !value.is_null()))
 }
 
 impl Told {
-    fn apply(&self, node: &DynamicObject) {
+    fn apply(&self, node: &Lenient<CXINode>) {
         // Whoever learns that NICs may be offered knows by then what goes with them.
         self.apply_release(node);
-        let Some(value) = node.data.pointer("/status/rollout/advertise").filter(|value| !value.is_null()) else {
-            return set(&self.advertise, Advertise::default());
+        let value = match member(&node.data, &["status", "rollout", "advertise"]) {
+            Ok(None) => return set(&self.advertise, Advertise::default()),
+            Ok(Some(value)) | Err(value) => value,
         };
         match serde_json::from_value(value.clone()) {
             Ok(wanted) => set(&self.advertise, wanted),
@@ -119,7 +145,7 @@ impl Told {
         }
     }
 
-    fn apply_release(&self, node: &DynamicObject) {
+    fn apply_release(&self, node: &Lenient<CXINode>) {
         let said = node.data.pointer("/status/node/driverVersion").and_then(serde_json::Value::as_str);
         let release = match said.map(str::parse::<Release>).transpose() {
             Ok(release) => release,
@@ -155,22 +181,22 @@ fn set(advertise: &watch::Sender<Option<Advertise>>, wanted: Advertise) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
-    fn node(status: &Value) -> DynamicObject {
+    fn node(status: &Value) -> Lenient<CXINode> {
         let object = json!({
             "apiVersion": "cxi.hpe.com/v1", "kind": "CXINode", "metadata": {"name": "n"}, "spec": {}, "status": status,
         });
         serde_json::from_value(object).unwrap()
     }
 
-    fn wants(advertise: &str) -> DynamicObject {
+    fn wants(advertise: &str) -> Lenient<CXINode> {
         node(&json!({"rollout": {"driver": "d", "phase": "PhaseOfTheFuture", "advertise": advertise}}))
     }
 
-    fn failure(code: u16) -> watcher::Result<Event<DynamicObject>> {
+    fn failure(code: u16) -> watcher::Result<Event<Lenient<CXINode>>> {
         let status = json!({"kind": "Status", "code": code, "reason": if code == 404 { "NotFound" } else { "" }});
         let status = serde_json::from_value(status).unwrap();
         Err(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))))
@@ -178,7 +204,7 @@ mod tests {
 
     /// What is known after these events.
     async fn known(
-        events: impl IntoIterator<Item = watcher::Result<Event<DynamicObject>>>,
+        events: impl IntoIterator<Item = watcher::Result<Event<Lenient<CXINode>>>>,
     ) -> (Option<Advertise>, Option<String>) {
         let told = Told { advertise: watch::channel(None).0, release: watch::channel(None).0 };
         follow(futures::stream::iter(events.into_iter().collect::<Vec<_>>()), &told).await;
@@ -186,11 +212,11 @@ mod tests {
     }
 
     /// What is advertised after these events.
-    async fn after(events: impl IntoIterator<Item = watcher::Result<Event<DynamicObject>>>) -> Option<Advertise> {
+    async fn after(events: impl IntoIterator<Item = watcher::Result<Event<Lenient<CXINode>>>>) -> Option<Advertise> {
         known(events).await.0
     }
 
-    fn listed(node: DynamicObject) -> Vec<watcher::Result<Event<DynamicObject>>> {
+    fn listed(node: Lenient<CXINode>) -> Vec<watcher::Result<Event<Lenient<CXINode>>>> {
         vec![Ok(Event::Init), Ok(Event::InitApply(node)), Ok(Event::InitDone)]
     }
 
@@ -237,9 +263,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_event_that_cannot_be_read_is_followed_by_a_list() {
+        let lost = serde_json::from_str::<Value>("{").unwrap_err();
+        let mut events = listed(wants("InUse"));
+        events.push(Err(watcher::Error::WatchFailed(kube::Error::SerdeError(lost))));
+        // What comes after it in the same watch is not taken for the whole.
+        events.push(Ok(Event::Apply(wants("All"))));
+        assert_eq!(after(events).await, Some(Advertise::InUse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_reads_keeps_nothing_from_being_read() {
+        let object = json!({
+            "apiVersion": "cxi.hpe.com/v1", "kind": "CXINode",
+            "metadata": {"name": "n", "managedFields": [{"time": "9999-12-31T23:59:59Z"}], "deletionTimestamp": 5},
+            "status": {"rollout": {"advertise": "InUse"}, "node": {"observedAt": "9999-12-31T23:59:59Z", "sequence": {}}},
+        });
+        assert_eq!(after(listed(serde_json::from_value(object).unwrap())).await, Some(Advertise::InUse));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plugin_that_never_read_a_value_offers_nothing() {
+        assert_eq!(after(listed(node(&json!({"rollout": 5})))).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn errors_and_the_unknown_leave_the_last_value() {
         assert_eq!(after([failure(500)]).await, None);
-        for error in [failure(404), failure(500), Ok(Event::Init), Ok(Event::Apply(wants("Some")))] {
+        let unreadable = [json!("x"), json!({"rollout": [1]}), json!({"rollout": {"advertise": 5}})];
+        let unreadable = unreadable.iter().map(|status| Ok(Event::Apply(node(status))));
+        let known = [failure(404), failure(500), Ok(Event::Init), Ok(Event::Apply(wants("Some")))];
+        for error in known.into_iter().chain(unreadable) {
             let mut events = listed(wants("None"));
             events.push(error);
             assert_eq!(after(events).await, Some(Advertise::None));

@@ -21,6 +21,7 @@ use crate::{
     driver_model::Registry,
     jobs::Jobs,
     operator::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE, FAULTY, Operator, SHIPPED, log_tail},
+    plain::Plain,
     planes::{Contents, Plane, Wanted},
     soft_node::{Pace, SoftCluster},
     table::table,
@@ -282,8 +283,9 @@ impl Harness {
     /// # Errors
     /// If they cannot be read.
     pub async fn cxi_nodes(&self) -> Result<Vec<CXINode>> {
-        let nodes: Api<CXINode> = Api::all(self.client.clone());
-        Ok(nodes.list(&ListParams::default()).await.context("list CXINodes")?.items)
+        let nodes: Api<Plain<CXINode>> = Api::all(self.client.clone());
+        let nodes = nodes.list(&ListParams::default()).await.context("list CXINodes")?;
+        Ok(nodes.items.into_iter().map(|Plain(node)| node).collect())
     }
 
     /// One CXINode, if it is there.
@@ -291,8 +293,8 @@ impl Harness {
     /// # Errors
     /// If it cannot be read.
     pub async fn cxi_node(&self, name: &str) -> Result<Option<CXINode>> {
-        let nodes: Api<CXINode> = Api::all(self.client.clone());
-        nodes.get_opt(name).await.context("read CXINode")
+        let nodes: Api<Plain<CXINode>> = Api::all(self.client.clone());
+        Ok(nodes.get_opt(name).await.context("read CXINode")?.map(|Plain(node)| node))
     }
 
     /// A Node.

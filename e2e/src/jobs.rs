@@ -16,6 +16,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
+use crate::plain::Plain;
 use crate::soft_node::{IGNORE_SIGTERM, RUN_FOR};
 
 /// Namespace of the workload.
@@ -231,7 +232,7 @@ impl Jobs {
     /// # Errors
     /// See [`Jobs::new`].
     pub async fn get(&self, name: &str) -> Result<Option<Pod>> {
-        self.api::<Pod>().get_opt(name).await.context("read pod")
+        Ok(self.api::<Plain<Pod>>().get_opt(name).await.context("read pod")?.map(|Plain(pod)| pod))
     }
 
     /// The pods of a workload that have not ended.
@@ -240,9 +241,10 @@ impl Jobs {
     /// See [`Jobs::new`].
     pub async fn living(&self, name: &str) -> Result<Vec<Pod>> {
         let list = ListParams::default().labels(&format!("{JOB_LABEL}={name}"));
-        let pods = self.api::<Pod>().list(&list).await.context("list pods")?;
+        let pods = self.api::<Plain<Pod>>().list(&list).await.context("list pods")?;
         let phase = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
-        Ok(pods.items.into_iter().filter(|pod| !matches!(phase(pod).as_str(), "Succeeded" | "Failed")).collect())
+        let pods = pods.items.into_iter().map(|Plain(pod)| pod);
+        Ok(pods.filter(|pod| !matches!(phase(pod).as_str(), "Succeeded" | "Failed")).collect())
     }
 
     /// Names of the nodes on which pods of a workload run.

@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod node_program;
 pub mod operator;
 pub mod oracle;
+pub mod plain;
 pub mod planes;
 pub mod rights;
 pub mod scenario;

@@ -15,6 +15,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
+use crate::plain::Plain;
+
 /// What a watch saw.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen<K> {
@@ -32,7 +34,7 @@ const RETRY_MAX: Duration = Duration::from_millis(250);
 
 /// Reports every change of the objects of `api` to `seen` until `stop`. Errors of the stream are retried.
 pub async fn follow<K>(
-    api: Api<K>,
+    api: Api<Plain<K>>,
     config: watcher::Config,
     stop: CancellationToken,
     mut seen: impl FnMut(Seen<K>) + Send,
@@ -52,8 +54,18 @@ pub async fn follow<K>(
         match event {
             None => return,
             Some(Err(error)) => tracing::debug!(%error, "watch is repeated"),
-            Some(Ok(event)) => known.fold(event).into_iter().for_each(&mut seen),
+            Some(Ok(event)) => known.fold(plain(event)).into_iter().for_each(&mut seen),
         }
+    }
+}
+
+fn plain<K>(event: Event<Plain<K>>) -> Event<K> {
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(Plain(object)) => Event::InitApply(object),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(Plain(object)) => Event::Apply(object),
+        Event::Delete(Plain(object)) => Event::Delete(object),
     }
 }
 

@@ -71,6 +71,9 @@ pub enum Error {
         /// The API server's words.
         why: String,
     },
+    /// An object that a look needs cannot be read.
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(String, String),
     /// No answer in time; nobody knows whether it was carried out.
     #[error("no answer within {} s", REQUEST.as_secs())]
     TimedOut,
@@ -252,7 +255,7 @@ impl Parts {
             }
             Action::DeleteOwnPod { name, uid } => self.delete_own_pod(name, uid).await,
             Action::Evict { driver, pod, .. } => self.evict(driver, pod).await,
-            Action::ForceDelete { driver, pod, .. } => self.force_delete(driver, pod).await,
+            Action::ForceDelete { driver, pod, grace, .. } => self.force_delete(driver, pod, *grace).await,
             Action::Look { node, resources, step } => self.look(node, resources, *step, seen).await,
             Action::SayUnreadable { driver, uid, message } => self.say_unreadable(driver, uid, message).await,
             // Not a write to an object that anybody plans on.

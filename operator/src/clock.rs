@@ -1,6 +1,7 @@
-//! The operator's clock. Wall-clock time that never goes backwards: timers are persisted timestamps, and one that has run
-//! out must not run out a second time because somebody corrected the clock. When it is put forward, what was seen before seems
-//! longer ago than it is; that is noticed by a second clock that nobody sets.
+//! The operator's clock. Wall-clock time that does not go back by a little: timers are persisted timestamps, and one that has run
+//! out must not run out a second time because a clock was corrected. When the clock is put back by more than that, it was wrong
+//! before, and its time is taken as it is: otherwise no timer would run until the wrong time comes. When it is put forward, what
+//! was seen before seems longer ago than it is; that is noticed by a second clock, which no administrator sets.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,6 +12,9 @@ use cxi_api::Timestamp;
 
 /// By how much more than the other the wall clock may go on between two looks at both, before it was put forward.
 const STEP: Duration = Duration::from_secs(1);
+
+/// By how much the wall clock may go back and the time stands still instead.
+const BACK: Duration = Duration::from_mins(1);
 
 /// See the module.
 #[derive(Clone, Default)]
@@ -31,7 +35,7 @@ impl Clock {
         self.told(Timestamp::now(), Instant::now())
     }
 
-    /// How often the clock was put forward until now.
+    /// How often the clock was put forward, or back by much, until now.
     pub fn steps(&self) -> u64 {
         self.now();
         self.state().steps
@@ -48,6 +52,10 @@ impl Clock {
             state.steps += u64::from(Duration::try_from(wall.duration_since(before)).is_ok_and(|by| by > passed));
         }
         state.seen = Some((wall, steady));
+        if Duration::try_from(state.last.duration_since(wall)).is_ok_and(|by| by > BACK) {
+            state.last = wall;
+            state.steps += 1;
+        }
         state.last = wall.max(state.last);
         state.last
     }
@@ -62,11 +70,22 @@ mod tests {
     }
 
     #[test]
-    fn never_goes_backwards() {
+    fn stands_still_when_it_is_put_back_by_a_little() {
         let (clock, now) = (Clock::default(), Instant::now());
         assert_eq!(clock.told(at(200), now), at(200));
-        assert_eq!(clock.told(at(100), now), at(200));
+        assert_eq!(clock.told(at(140), now), at(200));
         assert_eq!(clock.state().steps, 0);
+    }
+
+    /// A year ahead, then right: what was seen meanwhile is forgotten, and time goes on.
+    #[test]
+    fn follows_when_it_is_put_back_by_much() {
+        let (clock, now) = (Clock::default(), Instant::now());
+        assert_eq!(clock.told(at(31_536_200), now), at(31_536_200));
+        assert_eq!(clock.told(at(200), now), at(200));
+        assert_eq!(clock.state().steps, 1);
+        assert_eq!(clock.told(at(205), now + Duration::from_secs(5)), at(205));
+        assert_eq!(clock.state().steps, 1);
     }
 
     #[test]
@@ -74,7 +93,7 @@ mod tests {
         let (clock, begin) = (Clock::default(), Instant::now());
         // Seconds by the wall and by the other; the first reading is no step.
         for (wall, steady, steps) in
-            [(1000, 0, 0), (1010, 10, 0), (1011, 10, 0), (1100, 12, 1), (1110, 22, 1), (900, 23, 1), (905, 28, 1)]
+            [(1000, 0, 0), (1010, 10, 0), (1011, 10, 0), (1100, 12, 1), (1110, 22, 1), (1060, 23, 1), (1065, 28, 1)]
         {
             clock.told(at(wall), begin + Duration::from_secs(steady));
             assert_eq!(clock.state().steps, steps, "{wall}");

@@ -12,11 +12,14 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, Client, Resource, ResourceExt, api::PostParams};
+use kube::{Api, Client, Resource, api::PostParams};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::observe::Snapshot;
+use crate::observe::{
+    Snapshot,
+    seen::{Kind, Object},
+};
 
 /// Cluster-scoped objects have their events here (client-go `tools/events`).
 const NAMESPACE: &str = "default";
@@ -32,15 +35,21 @@ const REPEAT: Duration = Duration::from_mins(1);
 pub struct Events {
     client: Client,
     instance: String,
-    said: Arc<Mutex<HashMap<Said, Instant>>>,
+    said: Arc<Mutex<Recent>>,
 }
 
 type Said = (String, Option<String>, String, String);
 
+/// What was said in the last minute, swept now and then: not for each of ten thousand nodes that all have something to say.
+struct Recent {
+    when: HashMap<Said, Instant>,
+    swept: Instant,
+}
+
 impl Events {
     /// Events from this instance of the operator.
     pub fn new(client: Client, instance: String) -> Self {
-        Self { client, instance, said: Arc::default() }
+        Self { client, instance, said: Arc::new(Mutex::new(Recent { when: HashMap::new(), swept: Instant::now() })) }
     }
 
     /// Publishes an announcement on its Node, or on its CXIDriver when it is about no node, unless it was just published. A
@@ -69,8 +78,11 @@ impl Events {
     fn is_new(&self, about: &Announcement, now: Instant) -> bool {
         let key = (about.driver.clone(), about.node.clone(), about.reason.clone(), about.message.clone());
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.retain(|_, at| now.duration_since(*at) < REPEAT);
-        said.insert(key, now).is_none()
+        if now.duration_since(said.swept) >= REPEAT / 4 {
+            said.swept = now;
+            said.when.retain(|_, at| now.duration_since(*at) < REPEAT);
+        }
+        said.when.insert(key, now).is_none_or(|before| now.duration_since(before) >= REPEAT)
     }
 
     fn event(&self, about: &Announcement, regarding: ObjectReference) -> Event {
@@ -99,12 +111,12 @@ impl Events {
     }
 }
 
-fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
+fn reference<K: Kind>(object: &Object<K>) -> ObjectReference {
     ObjectReference {
-        api_version: Some(K::api_version(&()).into_owned()),
-        kind: Some(K::kind(&()).into_owned()),
-        name: Some(object.name_any()),
-        uid: object.uid(),
+        api_version: Some(K::Api::api_version(&()).into_owned()),
+        kind: Some(K::kind()),
+        name: Some(object.id.name().to_owned()),
+        uid: Some(object.id.uid.to_string()),
         ..ObjectReference::default()
     }
 }

@@ -26,7 +26,13 @@ const VERSION: &str = "v1";
 /// Looks until the task is dropped.
 pub async fn watch(client: Client, caches: Arc<Caches>, memory: Arc<Memory>, changed: Arc<Notify>) {
     loop {
-        if !caches.drivers.all().iter().any(|driver| driver.spec.retry_handler.runs_in_pods()) {
+        if !caches
+            .drivers
+            .all()
+            .iter()
+            .filter_map(|driver| driver.readable())
+            .any(|driver| driver.spec.retry_handler.runs_in_pods())
+        {
             sleep(IDLE).await;
             continue;
         }

@@ -12,6 +12,7 @@ pub mod agent_policy;
 pub mod cache;
 pub mod client;
 pub mod clock;
+pub mod endpoint;
 pub mod events;
 #[cfg(feature = "faults")]
 pub mod faults;

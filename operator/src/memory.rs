@@ -5,12 +5,12 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use cxi_api::{Phase, Timestamp};
 use cxi_rollout::{
     action::Announcement,
+    looks,
     world::{AgentPolicy, Injection, Look, Refusal},
 };
 
@@ -21,10 +21,12 @@ pub struct Memory(Mutex<Remembered>);
 /// What is remembered.
 #[derive(Clone, Default)]
 pub struct Remembered {
-    /// Looks by node, oldest first, at most two; with the phase in which they were made.
+    /// Looks by node, oldest first, at most [`looks::KEPT`]; with the time since when evidence counts.
     pub looks: HashMap<String, (Timestamp, Vec<Look>)>,
-    /// How often the clock had been put forward when they were made.
+    /// How often the clock had been set when they were made.
     pub steps: u64,
+    /// How often the API server's database had been put back to an earlier state when any of this was learned.
+    pub put_back: u64,
     /// Evictions refused, by pod UID.
     pub refusals: HashMap<String, Refused>,
     /// UIDs of pods whose eviction was accepted.
@@ -77,25 +79,31 @@ impl Memory {
 }
 
 impl Remembered {
-    /// Adds a look made in the phase that began at `since`. Of three the outer ones stay, unless the first two are already
-    /// `gap` apart: two looks that are far enough apart can always come about, however often somebody looks.
-    pub fn looked(&mut self, node: &str, since: Timestamp, look: Look, gap: Duration) {
+    /// Adds a look made for the evidence that counts from `since` on.
+    pub fn looked(&mut self, node: &str, since: Timestamp, look: Look) {
         let (phase, looks) = self.looks.entry(node.to_owned()).or_insert_with(|| (since, Vec::new()));
         if *phase != since {
             *phase = since;
             looks.clear();
         }
-        if let [first, second] = looks.as_slice() {
-            let apart = second.at.duration_since(first.at).unsigned_abs() >= gap;
-            looks.remove(usize::from(!apart));
-        }
-        looks.push(look);
+        looks::keep(looks, look);
     }
 
-    /// Forgets looks that were made before the clock was last put forward: they are not as long ago, nor as far apart, as it seems.
+    /// Forgets looks that were made before the clock was last set: they are not as far apart as it seems.
     pub fn clock_stepped(&mut self, steps: u64) {
         if std::mem::replace(&mut self.steps, steps) != steps {
             self.looks.clear();
+        }
+    }
+
+    /// Forgets what was learned before the API server's database was last put back to an earlier state: what was evicted or applied
+    /// then is not so any more.
+    pub fn database_put_back(&mut self, times: u64) {
+        if std::mem::replace(&mut self.put_back, times) != times {
+            self.looks.clear();
+            self.refusals.clear();
+            self.evicted.clear();
+            self.applied.clear();
         }
     }
 
@@ -126,32 +134,41 @@ mod tests {
         let mut memory = Remembered::default();
         let since = Timestamp::from_second(1).unwrap();
         memory.clock_stepped(0);
-        memory.looked("n1", since, look(10), Duration::from_secs(2));
+        memory.looked("n1", since, look(10));
         memory.clock_stepped(0);
         assert_eq!(seconds(&memory), [10]);
         memory.clock_stepped(1);
         assert!(memory.looks.is_empty());
-        memory.looked("n1", since, look(300), Duration::from_secs(2));
+        memory.looked("n1", since, look(300));
         memory.clock_stepped(1);
         assert_eq!(seconds(&memory), [300]);
     }
 
     #[test]
-    fn two_looks_come_far_enough_apart_however_often_one_looks() {
+    fn what_was_done_before_the_database_was_put_back_is_forgotten() {
         let mut memory = Remembered::default();
         let since = Timestamp::from_second(1).unwrap();
-        for (second, expected) in [(10, vec![10]), (11, vec![10, 11]), (12, vec![10, 12]), (13, vec![12, 13])] {
-            memory.looked("n1", since, look(second), Duration::from_secs(2));
-            assert_eq!(seconds(&memory), expected, "after {second}");
-        }
+        let learn = |memory: &mut Remembered| {
+            memory.looked("n1", since, look(10));
+            memory.evicted.insert("pod".into());
+            memory.applied.insert("agent".into(), Applied { uid: "u".into(), generation: 1, hash: String::new() });
+        };
+        learn(&mut memory);
+        memory.database_put_back(0);
+        assert!(memory.evicted.contains("pod"));
+        memory.database_put_back(1);
+        assert!(memory.looks.is_empty() && memory.evicted.is_empty() && memory.applied.is_empty());
+        learn(&mut memory);
+        memory.database_put_back(1);
+        assert!(memory.evicted.contains("pod") && memory.applied.contains_key("agent"));
     }
 
     #[test]
     fn looks_of_another_phase_are_forgotten() {
         let mut memory = Remembered::default();
         let (one, two) = (Timestamp::from_second(1).unwrap(), Timestamp::from_second(2).unwrap());
-        memory.looked("n1", one, look(10), Duration::ZERO);
-        memory.looked("n1", two, look(11), Duration::ZERO);
+        memory.looked("n1", one, look(10));
+        memory.looked("n1", two, look(11));
         assert_eq!(seconds(&memory), [11]);
         memory.forget(&[("n1".into(), two)].into(), &BTreeSet::new());
         assert_eq!(seconds(&memory), [11]);

@@ -73,7 +73,7 @@ impl Default for Metrics {
             eta: Family::default(),
             phases: Family::new_with_constructor(phases),
             evictions: Family::default(),
-            reconcile: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]),
+            reconcile: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]),
             requests: Family::default(),
         };
         registry.register("cxi_rollout_nodes", "Nodes by phase", metrics.nodes.clone());
@@ -92,7 +92,7 @@ impl Default for Metrics {
         registry.register("cxi_rollout_evictions", "Evictions by result", metrics.evictions.clone());
         registry.register(
             "cxi_reconcile_duration_seconds",
-            "Time for observing and planning",
+            "Time of a turn of the loop: observing, planning and beginning to act",
             metrics.reconcile.clone(),
         );
         registry.register("cxi_api_requests", "Requests to the API server", metrics.requests.clone());

@@ -1,5 +1,7 @@
-//! What is said once when it begins to be so, and is no step of a rollout: retry handlers that ended unasked, and images of a
-//! CXIDriver that cannot work.
+//! What is said once when it begins to be so, and is no step of a rollout: retry handlers that ended unasked, images of a
+//! CXIDriver that cannot work, and CXIDrivers that another installation looks after.
+
+use std::collections::HashSet;
 
 use cxi_rollout::{World, action::Announcement};
 
@@ -8,6 +10,15 @@ use crate::render::{Images, images::replaced};
 /// Everything of the kind that is so now.
 pub fn standing(world: &World, images: &Images) -> Vec<Announcement> {
     let mut all = failed(world);
+    all.extend(world.drivers.iter().filter_map(|driver| {
+        Some(Announcement {
+            driver: driver.name.clone(),
+            node: None,
+            warning: true,
+            reason: "AnotherInstallation".to_owned(),
+            message: cxi_rollout::another_installation(world, driver)?,
+        })
+    }));
     all.extend(world.drivers.iter().filter(|driver| !driver.deleting).flat_map(|driver| {
         replaced(&driver.spec, images).into_iter().map(|(field, image, ours)| {
             let instead = ours.map_or("nothing runs".to_owned(), |ours| format!("{ours} runs"));
@@ -47,7 +58,8 @@ fn failed(world: &World) -> Vec<Announcement> {
 
 /// What of `now` was not so before; `told` is brought up to date.
 pub fn news(now: Vec<Announcement>, told: &mut Vec<Announcement>) -> Vec<Announcement> {
-    let new = now.iter().filter(|notice| !told.contains(notice)).cloned().collect();
+    let known: HashSet<&Announcement> = told.iter().collect();
+    let new = now.iter().filter(|notice| !known.contains(notice)).cloned().collect();
     *told = now;
     new
 }

@@ -1,9 +1,8 @@
-use std::sync::Arc;
-
 use cxi_api::Phase;
 use serde_json::json;
 
 use super::*;
+use crate::observe::seen::given;
 use crate::{
     memory::Remembered,
     observe::{Identity, Snapshot, build},
@@ -34,8 +33,8 @@ fn world(failed: &[Option<&str>]) -> World {
         },
         "spec": {}, "status": { "rollout": rollout, "node": report },
     });
-    let nodes = vec![Arc::new(serde_json::from_value(object).unwrap())];
-    let records = vec![Arc::new(serde_json::from_value(record).unwrap())];
+    let nodes = vec![given(&object)];
+    let records = vec![given(&record)];
     build(&Snapshot { records, nodes, ..Snapshot::default() }, &Remembered::default(), &Identity::default())
 }
 

@@ -1,17 +1,17 @@
 //! From what the API server says to what the engine is told. Reading caches is all that happens here; the conversion is pure.
 
+mod budgets;
 pub mod caches;
 mod driver;
 mod kmm;
 mod node;
 mod operands;
 pub mod pod;
-mod prune;
+pub mod seen;
 mod snapshot;
 mod world;
 
 pub use caches::Caches;
-pub use node::{allocatable, taints as node_taints};
 pub use operands::{applied, applied_hash, operands_of, resource_names, wanted_operands};
-pub use snapshot::Snapshot;
+pub use snapshot::{ByName, Snapshot};
 pub use world::{Identity, build};

@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use cxi_api::Timestamp;
-use cxi_rollout::{Action, Settings, World, plan};
-use kube::ResourceExt;
+use cxi_rollout::{Action, Settings, plan};
 use tokio::{
     sync::Notify,
     time::{sleep, sleep_until},
@@ -36,6 +38,9 @@ const SHARE: u32 = 5;
 /// A plan is made at least this often. Nothing should depend on it.
 const RESYNC: Duration = Duration::from_secs(30);
 
+/// A turn that takes longer is worth a word: what was looked at is old when it is acted upon.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// What the loop works with.
 pub struct Loop {
     /// What is known.
@@ -54,9 +59,12 @@ pub struct Loop {
     pub metrics: Metrics,
     /// Poked by changes.
     pub changed: Arc<Notify>,
+    /// Whether the last turn was slow.
+    pub slow: AtomicBool,
 }
 
-/// Says when everything has been read for the first time, and again whenever something cannot be read.
+/// Says when everything has been read for the first time. An object that cannot be read is said by its cache, and named in the
+/// condition or the record that it is about.
 pub async fn keep_ready(caches: Arc<Caches>, health: Health) {
     let mut said = None;
     let mut was_ready = false;
@@ -108,12 +116,24 @@ impl Loop {
         self.forget(&seen);
         let world = observe::build(&seen, &self.memory.recall(), &self.identity);
         let now = self.clock.now();
+        let observed = began.elapsed();
         let mut planned = plan(&world, now, &self.settings);
+        let decided = began.elapsed();
         let notices = notices::standing(&world, &self.identity.images);
         let new = self.memory.with(|memory| notices::news(notices, &mut memory.told));
         planned.actions.extend(new.into_iter().map(Action::Announce));
-        self.tell(&world, now, began);
+        self.metrics.world(&world, now);
+        let actions = planned.actions.len();
         let again = self.actor.submit(planned.actions, &seen, epoch);
+        let took = Turn {
+            observed,
+            planned: decided - observed,
+            began: began.elapsed() - decided,
+            nodes: world.nodes.len(),
+            actions,
+        };
+        self.metrics.reconciled(took.whole());
+        took.tell(&self.slow);
         let timer = planned.wake.map(|wake| Instant::now() + until(wake, now));
         [again, timer].into_iter().flatten().min()
     }
@@ -123,21 +143,53 @@ impl Loop {
             .records
             .iter()
             .filter_map(|record| {
-                let place = record.status.as_ref()?.rollout.as_ref()?;
-                looks_matter(place.phase).then(|| (record.name_any(), place.evidence_from()))
+                let place = record.readable()?.place()?;
+                looks_matter(place.phase).then(|| (record.id.name().to_owned(), place.evidence_from()))
             })
             .collect();
-        let pods: BTreeSet<String> = seen.holders.iter().filter_map(|pod| pod.uid()).collect();
+        let pods: BTreeSet<String> = seen.holders.iter().map(|pod| pod.id.uid.to_string()).collect();
         let steps = self.clock.steps();
+        let put_back = self.caches.put_back();
         self.memory.with(|memory| {
+            memory.database_put_back(put_back);
             memory.forget(&phases, &pods);
             memory.clock_stepped(steps);
         });
     }
+}
 
-    fn tell(&self, world: &World, now: Timestamp, began: Instant) {
-        self.metrics.world(world, now);
-        self.metrics.reconciled(began.elapsed());
+/// Where the time of a turn went.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    observed: Duration,
+    planned: Duration,
+    began: Duration,
+    nodes: usize,
+    actions: usize,
+}
+
+impl Turn {
+    fn whole(&self) -> Duration {
+        self.observed + self.planned + self.began
+    }
+
+    /// Says when turns become slow, and when they are fast again; not at each of them.
+    fn tell(&self, slow: &AtomicBool) {
+        let Turn { observed, planned, began, nodes, actions } = *self;
+        let is = self.whole() > SLOW;
+        match (slow.swap(is, Ordering::Relaxed), is) {
+            (false, true) => warn!(
+                ?observed,
+                ?planned,
+                ?began,
+                nodes,
+                actions,
+                "a turn took {:.1} s: steps come late, see the metric cxi_reconcile_duration_seconds",
+                self.whole().as_secs_f64()
+            ),
+            (true, false) => info!("turns take less than {} s again", SLOW.as_secs()),
+            _ => {}
+        }
     }
 }
 

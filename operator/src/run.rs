@@ -1,6 +1,10 @@
 //! Puts the operator together and runs it until it is told to stop.
 
-use std::{process, sync::Arc, time::Duration};
+use std::{
+    process,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use kube::{Client, Config};
@@ -115,7 +119,7 @@ fn assemble(
         finished: changed.clone(),
     };
     let actor = Actor::new(parts, stop.clone());
-    Loop { caches, memory, actor, identity, settings, clock, metrics, changed }
+    Loop { caches, memory, actor, identity, settings, clock, metrics, changed, slow: AtomicBool::new(false) }
 }
 
 /// Plans and acts until stopped, or until the Lease is lost.

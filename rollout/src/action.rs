@@ -1,6 +1,8 @@
 //! What the engine may ask for. Actions are data; one module of the operator carries them out. Each is safe to repeat, and
 //! each is guarded against having been decided on a stale view.
 
+use std::time::Duration;
+
 use cxi_api::{CXIDriverStatus, NodeRollout, RevisionId, Timestamp};
 
 use crate::{
@@ -181,7 +183,7 @@ pub enum Action {
         /// The pod.
         pod: Box<Holder>,
     },
-    /// Delete a pod, because `drain.onTimeout: Force` says so.
+    /// Delete a pod, because `drain.onTimeout: Force` says so. One that ends already is given less time.
     ForceDelete {
         /// Node.
         node: String,
@@ -189,6 +191,8 @@ pub enum Action {
         driver: String,
         /// The pod.
         pod: Box<Holder>,
+        /// Time that it has to end.
+        grace: Duration,
     },
     /// Look at a node without a cache; the result appears in [`crate::world::Node::looks`].
     Look {
@@ -248,7 +252,7 @@ pub enum NodeChange {
 }
 
 /// An Event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Announcement {
     /// CXIDriver that it is about.
     pub driver: String,

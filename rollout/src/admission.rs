@@ -1,7 +1,7 @@
 //! Who may go next. A node is admitted when everything that can be known beforehand speaks for it: nothing is taken away to
 //! find out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use cxi_api::{
     NodeRollout, Phase, Reason, RevisionId,
@@ -15,6 +15,7 @@ use crate::{
     disruption::{self, Allowance},
     drift,
     driver::{Member, Obstacle, Scope},
+    installation, ledger,
     proof::lasting_holder,
     step,
     world::{ImageState, Node},
@@ -37,16 +38,22 @@ pub fn admit(
     closed: bool,
 ) -> BTreeMap<String, Verdict> {
     let mut verdicts = BTreeMap::new();
-    let mut allowance = reserve(scope, rollout, members);
+    let in_flight = ledger::names(rollout);
+    let mut allowance = reserve(scope, &in_flight, members);
     let preflight = preflight(scope, members);
     let budget = scope.driver.spec.update_strategy.budget(members.len()).unwrap_or(0);
-    let mut unavailable = members.iter().filter(|member| counts(scope, rollout, member)).count();
+    let mut unavailable = members.iter().filter(|member| counts(scope, &in_flight, member)).count();
+    let candidates = order(scope, &in_flight, members);
+    let mut room = ledger::Room::left_by(rollout);
 
-    for member in order(scope, rollout, members) {
+    for member in candidates {
         let Some(record) = member.node.rollout() else { continue };
         let stake = stake(scope, member.node, record);
-        let verdict = if drift::needs_repair(scope.world, member.node, record) && !closed {
-            // Somebody changed our labels and KMM has acted on it: waiting helps nobody.
+        let repair = drift::needs_repair(scope.world, member.node, record) && drift::kmm_has_acted(member.node, record);
+        let verdict = if !room.fits(member.node) {
+            Some((Reason::Budget, ("", String::new()), ledger::FULL.to_owned()))
+        } else if repair && !closed {
+            // KMM has acted on labels that were changed by hand: to wait would not keep anything in service.
             None
         } else {
             blocked(scope, rollout, member, record, obstacle, closed, preflight.as_ref(), &allowance).or_else(|| {
@@ -76,6 +83,7 @@ pub fn admit(
             unavailable += 1;
         }
         allowance.take(&scope.holders(member.node));
+        room.take(member.node);
         rollout.in_flight.push(InFlight {
             node: member.node.name.clone(),
             uid: member.node.uid.clone(),
@@ -87,11 +95,11 @@ pub fn admit(
 }
 
 /// Candidates in the order of admission.
-fn order<'m, 'a>(scope: &Scope<'_>, rollout: &Rollout, members: &'m [Member<'a>]) -> Vec<&'m Member<'a>> {
+fn order<'m, 'a>(scope: &Scope<'_>, in_flight: &HashSet<&str>, members: &'m [Member<'a>]) -> Vec<&'m Member<'a>> {
     let mut candidates: Vec<&Member<'_>> = members
         .iter()
         .filter(|member| {
-            let in_ledger = rollout.in_flight.iter().any(|entry| entry.node == member.node.name);
+            let in_ledger = in_flight.contains(member.node.name.as_str());
             // What is about to change is judged when it has changed.
             let unchanged = member.record.as_ref() == member.node.rollout();
             !in_ledger && (unchanged || member.record.as_ref().is_some_and(|record| record.phase.is_settled()))
@@ -101,13 +109,13 @@ fn order<'m, 'a>(scope: &Scope<'_>, rollout: &Rollout, members: &'m [Member<'a>]
             record.is_some_and(|r| drift::needs_transaction(scope.world, member.node, r, member.wanted.as_ref()))
         })
         .collect();
-    candidates.sort_by_key(|member| {
+    candidates.sort_by_cached_key(|member| {
         let node = member.node;
         let asked = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request != "skip");
         let record = node.rollout();
         let at_stake = record.is_some_and(|record| stake(scope, node, record) != Stake::Nothing);
         let homeless = record.and_then(|record| record.revision.as_ref()).is_some_and(|revision| {
-            let known = scope.world.revision(revision);
+            let known = scope.revision(revision);
             known.is_some_and(|known| !known.images.is_empty() && !known.images.contains_key(&node.kernel))
         });
         let own = scope.world.own_node.as_ref() == Some(&node.name);
@@ -143,6 +151,13 @@ fn blocked(
             _ => Reason::ImageMissing,
         };
         return say(reason, &obstacle.message);
+    }
+    if let Some(label) = installation::foreign_label(node, &scope.world.namespace) {
+        let message = format!(
+            "an operator in another namespace has loaded a driver here (label {label}); take that installation down in order, or, \
+             if it is gone, remove the label and reboot the node"
+        );
+        return say(Reason::AnotherInstallation, &message);
     }
     if request == Some("skip") {
         return say(Reason::Skip, "the node is labelled cxi.hpe.com/upgrade=skip");
@@ -219,11 +234,11 @@ fn preflight(scope: &Scope<'_>, members: &[Member<'_>]) -> Option<Verdict> {
     if !scope.driver.spec.preflight.required {
         return None;
     }
-    let target = scope.target();
+    let target = &scope.target;
     members
         .iter()
-        .filter(|member| member.wanted.as_ref() == Some(&target))
-        .find_map(|member| image_of(scope, member.node, &target))
+        .filter(|member| member.wanted.as_ref() == Some(target))
+        .find_map(|member| image_of(scope, member.node, target))
 }
 
 /// What is wrong with the image that a node needs. A node that is asked back needs only its own.
@@ -237,17 +252,23 @@ fn image(
     if scope.world.was_of_host(record, wanted) {
         return None;
     }
-    let preflight = preflight.filter(|_| *wanted == scope.target());
+    let preflight = preflight.filter(|_| *wanted == scope.target);
     preflight.cloned().or_else(|| image_of(scope, node, wanted))
 }
 
 /// What is wrong with a revision's image for a node's kernel.
 pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<Verdict> {
-    if scope.is_preinstalled() && *wanted == scope.target() {
+    if scope.is_preinstalled() && *wanted == scope.target {
         return None;
     }
     let say = |message: String| Some((Reason::ImageMissing, ("Module", format!("cxi-{wanted}")), message));
-    let Some(revision) = scope.world.revision(wanted) else {
+    let Some(revision) = scope.revision(wanted) else {
+        if let Some(other) = scope.world.taken_by(&scope.driver.name, wanted) {
+            return say(format!(
+                "Module cxi-{wanted} belongs to CXIDriver {other}: names of revisions are short, and these two meet. Change \
+                 anything in spec.source, such as a parameter of a module, for another name"
+            ));
+        }
         return say(format!("the Module of revision {wanted} is not there yet"));
     };
     // The same words while KMM looks for an image and while it pulls it: a record is not rewritten for that.
@@ -280,17 +301,17 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
 }
 
 /// Budgets less what nodes in flight still need.
-fn reserve<'a>(scope: &Scope<'a>, rollout: &Rollout, members: &[Member<'_>]) -> Allowance<'a> {
-    let mut allowance = Allowance::new(&scope.world.disruption_budgets);
-    for member in members.iter().filter(|member| rollout.in_flight.iter().any(|entry| entry.node == member.node.name)) {
+fn reserve<'a>(scope: &Scope<'a>, in_flight: &HashSet<&str>, members: &[Member<'_>]) -> Allowance<'a> {
+    let mut allowance = Allowance::new(&scope.world.budgets);
+    for member in members.iter().filter(|member| in_flight.contains(member.node.name.as_str())) {
         allowance.take(&scope.holders(member.node));
     }
     allowance
 }
 
 /// Whether a node counts as unavailable: in flight, or not in service for whatever reason.
-fn counts(scope: &Scope<'_>, rollout: &Rollout, member: &Member<'_>) -> bool {
-    let in_flight = rollout.in_flight.iter().any(|entry| entry.node == member.node.name);
+fn counts(scope: &Scope<'_>, in_flight: &HashSet<&str>, member: &Member<'_>) -> bool {
+    let in_flight = in_flight.contains(member.node.name.as_str());
     in_flight || !member.node.rollout().is_some_and(|record| is_in_service(scope, member.node, record))
 }
 
@@ -312,7 +333,8 @@ fn stake(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> Stake {
     }
     let link_is_up = || node.report().is_some_and(|report| report.devices.iter().any(Nic::is_linked));
     // A gate that is not open yet, or closed a moment ago: what the kubelet still offers may be given to a job.
-    let still_offered = || record.revision.is_some() && node.ready && !node.cordoned && offers(scope, node);
+    let still_offered =
+        || record.revision.is_some() && node.ready && !node.cordoned && node.offered_of(scope.driver) > 0;
     if rests_open(scope, node, record) && link_is_up() || still_offered() {
         return Stake::Service { counted: true };
     }
@@ -322,12 +344,8 @@ fn stake(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> Stake {
 /// Whether jobs can use a node's NICs: verified in this boot, Ready, not cordoned, and offered.
 pub fn is_in_service(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bool {
     let plugin = &scope.driver.spec.device_plugin;
-    rests_open(scope, node, record) && (!plugin.enabled || offers(scope, node))
-}
-
-/// Whether the kubelet offers NICs.
-fn offers(scope: &Scope<'_>, node: &Node) -> bool {
-    node.allocatable.get(&scope.driver.spec.device_plugin.resource_name).is_some_and(|count| *count > 0)
+    let offered = node.allocatable.get(&plugin.resource_name).is_some_and(|count| *count > 0);
+    rests_open(scope, node, record) && (!plugin.enabled || offered)
 }
 
 /// Whether nothing of ours keeps jobs from a node: verified in this boot, Ready, not cordoned, and with its device plugin.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cxi_api::{
-    Advertise, Phase, Reason,
+    Advertise, NodeRollout, Phase, Reason, Timestamp,
     names::Role,
     node::{Cause, EvictionRecord, Snapshot},
     strategy::{DrainPolicy, OnTimeout},
@@ -13,10 +13,12 @@ use cxi_api::{
 use crate::{
     action::Action,
     disruption::{self, Allowance, Obstacle},
+    looks::Steps,
     prefetch::{self, Prefetch},
-    proof::{NotQuiet, Quiesced, answers, hidden_holder, host_holder, kmm_at_work, serves, version_labels},
+    proof::{NotQuiet, Quiesced, hidden_holder, host_holder, is_refused, kmm_at_work, serves, version_labels},
     services, settled,
     step::{Ctx, Next},
+    text,
     world::Holder,
 };
 
@@ -26,8 +28,14 @@ const OVERSTAY: Duration = Duration::from_secs(30);
 /// A report that answers nothing after this time is not one from before.
 const STALE: Duration = Duration::from_secs(5);
 
-/// A look that is older than this proves nothing about now.
-const FRESH: Duration = Duration::from_secs(10);
+/// How long a node that waits takes pods into account that its kubelet has neither accepted nor refused.
+const UNDECIDED: Duration = Duration::from_mins(1);
+
+/// What a closed node is given beyond the time limits of its pods, for the steps in between.
+const SLACK: Duration = Duration::from_mins(2);
+
+/// Pods that a record names as evicted, at most.
+const NOTED: usize = 32;
 
 /// Pulls the images and takes the snapshot; nothing has been taken away yet.
 pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
@@ -81,7 +89,8 @@ fn leave_admitted(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     let labelled = version_labels(node, &ctx.world.namespace).next().is_some();
-    let in_service = labelled || next.record.revision.is_some() || !holders(ctx).is_empty() || ctx.allocatable() > 0;
+    let in_service =
+        labelled || next.record.revision.is_some() || !holders(ctx).is_empty() || ctx.node.offered_of(ctx.driver) > 0;
     let loaded = node.report().is_some_and(|report| !report.modules.is_empty());
     if !in_service && !loaded {
         next.record.advertise = Advertise::None;
@@ -109,7 +118,8 @@ pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     let holders = holders(ctx);
-    if holders.is_empty() {
+    let accepted = holders.iter().any(|holder| holder.started);
+    if holders.is_empty() || !accepted && ctx.due(next.record.since, UNDECIDED) {
         return close(ctx, next);
     }
     let drain = &ctx.strategy().drain;
@@ -119,7 +129,7 @@ pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
         if policy(ctx) == DrainPolicy::WaitForCompletion {
             return on_timeout(ctx, next, Reason::PodsRunning, &describe(&holders));
         }
-        let allowance = Allowance::new(&ctx.world.disruption_budgets);
+        let allowance = Allowance::new(&ctx.world.budgets);
         match disruption::in_the_way(drain, &holders, &allowance) {
             None => return close(ctx, next),
             Some((reason, object, message)) => {
@@ -146,18 +156,15 @@ pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     let since = next.record.since;
-    if let Some(look) = ctx.node.looks.iter().rev().find(|look| look.at > since)
-        && look.allocatable == 0
-        && look.plugin_pods == 0
-    {
-        let quiet = look.holders.is_empty() && holders(ctx).is_empty();
-        next.enter(ctx, if quiet { Phase::Quiesced } else { Phase::Evicting });
+    if let Some(look) = Steps::of(&next.record).looks(ctx.node).next_back().filter(|look| look.is_closed()) {
+        let held = look.holders.iter().any(|holder| holder.started) || !accepted(ctx).is_empty();
+        next.enter(ctx, if held { Phase::Evicting } else { Phase::Quiesced });
         return;
     }
     if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
         let message = format!("{} is still offered although its device plugin was taken away", ctx.resource());
         next.give_back(ctx, Reason::StillAdvertised, ("", ""), message);
-    } else if ctx.pod(Role::DevicePlugin).is_none() && ctx.allocatable() == 0 {
+    } else if ctx.pod(Role::DevicePlugin).is_none() && ctx.node.offered_of(ctx.driver) == 0 {
         look(ctx, next);
     } else if ctx.due(since, settled::SILENT) {
         let message = format!("waits for the kubelet to withdraw {}", ctx.resource());
@@ -165,32 +172,41 @@ pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
     }
 }
 
-/// Evicts the pods that hold the device.
+/// Evicts the pods that hold the device. Those that the kubelet has not accepted are left to it: the node offers nothing, so it
+/// refuses them.
 pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     if reboot(ctx, next) || called_off(ctx, next) {
         return;
     }
-    let holders = holders(ctx);
+    let holders = accepted(ctx);
     if holders.is_empty() {
         next.enter(ctx, Phase::Quiesced);
         return;
     }
     let drain = &ctx.strategy().drain;
-    let grace = holders.iter().filter_map(|holder| holder.ends).max();
-    let limit = drain.evict_timeout.0;
-    let timed_out = ctx.due(next.record.since, limit) && grace.is_none_or(|ends| ctx.due(ends, OVERSTAY));
-    let evict = policy(ctx) != DrainPolicy::WaitForCompletion || drain.on_timeout == OnTimeout::Force;
-    let movable = |holder: &&&Holder| evict && holder.ends.is_none() && !disruption::is_protected(drain, holder);
-    let movable: Vec<&&Holder> = holders.iter().filter(movable).collect();
+    let longest = drain.max_grace_period.0;
+    let closed = next.record.closed_at.unwrap_or(next.record.since);
+    let past_limit = ctx.due(closed, drain.evict_timeout.0);
+    let latest = later(closed, drain.evict_timeout.0.saturating_add(longest));
+    let ends = holders.iter().filter_map(|holder| holder.ends).map(|ends| ends.min(latest)).max();
+    let timed_out = past_limit && ends.is_none_or(|ends| ctx.due(ends, OVERSTAY));
+    let force = drain.on_timeout == OnTimeout::Force;
+    let evict = policy(ctx) != DrainPolicy::WaitForCompletion || force;
+    let may_go = |holder: &&&Holder| evict && disruption::must_stay(drain, holder).is_none();
+    let movable: Vec<&&Holder> = holders.iter().filter(|holder| holder.ends.is_none()).filter(may_go).collect();
+    // Told to end, by whoever deleted it, and given more time than the node waits.
+    let too_long = |holder: &&&Holder| holder.ends.is_some_and(|ends| ends > later(ctx.now, longest));
+    let shortened: Vec<&&Holder> =
+        holders.iter().filter(too_long).filter(may_go).filter(|_| force && past_limit).collect();
 
     // Force deletes what can still be told to go; a pod that was told and stays is beyond it.
-    if timed_out && (drain.on_timeout != OnTimeout::Force || movable.is_empty()) {
+    if timed_out && (!force || movable.is_empty() && shortened.is_empty()) {
         let (reason, _, message) = why_not_gone(ctx, &holders);
         return on_timeout(ctx, next, reason, &message);
     }
     for holder in &movable {
         let known = next.record.evictions.iter().any(|record| record.uid == holder.uid);
-        if !known {
+        if !known && next.record.evictions.len() < NOTED {
             next.record.evictions.push(EvictionRecord {
                 namespace: holder.namespace.clone(),
                 name: holder.name.clone(),
@@ -200,10 +216,13 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let (reason, object, message) = why_not_gone(ctx, &holders);
     settled::explain(ctx, next, reason, (object.0, &object.1), message);
+    for holder in shortened {
+        next.effects.push(force_delete(ctx, holder, longest));
+    }
     for holder in movable {
         let (node, driver, pod) = (ctx.node.name.clone(), ctx.driver.name.clone(), Box::new((**holder).clone()));
         if timed_out {
-            next.effects.push(Action::ForceDelete { node, driver, pod });
+            next.effects.push(force_delete(ctx, holder, holder.grace.min(longest)));
         } else if holder.refused.as_ref().is_none_or(|refused| refused.retry_at <= ctx.now) {
             next.effects.push(Action::Evict { node, driver, pod });
         } else if let Some(refused) = &holder.refused {
@@ -212,13 +231,46 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     }
 }
 
-/// Looks twice, without a cache, whether anybody is left.
+fn force_delete(ctx: &Ctx<'_>, holder: &Holder, grace: Duration) -> Action {
+    let (node, driver) = (ctx.node.name.clone(), ctx.driver.name.clone());
+    Action::ForceDelete { node, driver, pod: Box::new(holder.clone()), grace }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    time.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// From the moment in which a node is closed to the unload there is one deadline, however often the node goes from one phase to the
+/// other and back. After it the node is given back.
+pub fn deadline(ctx: &Ctx<'_>, next: &mut Next) {
+    let closed = next.record.closed_at.filter(|_| is_closed(next.record.phase));
+    if let Some(closed) = closed.filter(|closed| ctx.due(*closed, closed_for(ctx))) {
+        let (reason, message) = match ctx.node.rollout().and_then(|record| record.blocked_by.as_ref()) {
+            Some(blocker) => (blocker.reason, blocker.message.clone()),
+            None => (Reason::PodsRunning, format!("closed since {closed:.0}, and the device is not proved to be free")),
+        };
+        on_timeout(ctx, next, reason, &message);
+    }
+}
+
+/// Whether a node in this phase offers nothing, and can still be given back with its driver loaded.
+fn is_closed(phase: Phase) -> bool {
+    matches!(phase, Phase::Closing | Phase::Evicting | Phase::Quiesced)
+}
+
+/// How long a node may be closed before its driver is unloaded.
+fn closed_for(ctx: &Ctx<'_>) -> Duration {
+    let drain = &ctx.strategy().drain;
+    drain.evict_timeout.0.saturating_add(drain.max_grace_period.0).saturating_add(SLACK)
+}
+
+/// Looks twice, without a cache, whether the device is free.
 pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
     if reboot(ctx, next) || called_off(ctx, next) {
         return;
     }
     let since = next.record.since;
-    if !holders(ctx).is_empty() {
+    if !accepted(ctx).is_empty() {
         next.enter(ctx, Phase::Evicting);
         return;
     }
@@ -228,7 +280,7 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
         next.enter(ctx, Phase::Quiesced);
         return;
     }
-    match Quiesced::prove(ctx.node, since, ctx.settings) {
+    match Quiesced::prove(ctx.node, &next.record, ctx.settings) {
         // The retry handler is gone; another one comes when the node returns.
         Ok(_) if keeps_driver(ctx, next) => next.enter(ctx, Phase::Verifying),
         Ok(_) => {
@@ -240,7 +292,21 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
         Err(NotQuiet::Offered) => next.enter(ctx, Phase::Closing),
         Err(NotQuiet::Services) => await_services(ctx, next),
         Err(NotQuiet::Host(holder)) => host_held(ctx, next, &holder),
+        Err(NotQuiet::Undecided(pods)) => await_kubelet(ctx, next, &pods),
         Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => await_quiet(ctx, next),
+    }
+}
+
+/// Pods were bound to the node before it was closed, and its kubelet says nothing of them.
+fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, pods: &[Holder]) {
+    let pods: Vec<&Holder> = pods.iter().collect();
+    let message = format!("the kubelet has neither accepted nor refused {}; is it running?", describe(&pods));
+    let name = pods.first().map(|pod| pod.full_name()).unwrap_or_default();
+    if ctx.due(next.record.since, ctx.strategy().drain.evict_timeout.0) {
+        next.give_back(ctx, Reason::PodsRunning, ("Pod", &name), message);
+    } else {
+        settled::explain(ctx, next, Reason::PodsRunning, ("Pod", &name), message);
+        look(ctx, next);
     }
 }
 
@@ -252,6 +318,10 @@ fn await_services(ctx: &Ctx<'_>, next: &mut Next) {
         next.give_back(ctx, Reason::ServicesRunning, ("", ""), message);
     } else {
         settled::explain(ctx, next, Reason::ServicesRunning, ("", ""), message);
+        // Pods that are bound to the closed node keep the gate open, until a look shows that they came after it was closed.
+        if !holders(ctx).is_empty() {
+            look(ctx, next);
+        }
     }
 }
 
@@ -269,7 +339,7 @@ fn host_held(ctx: &Ctx<'_>, next: &mut Next, holder: &str) {
 fn await_quiet(ctx: &Ctx<'_>, next: &mut Next) {
     let since = next.record.since;
     let report = ctx.node.report();
-    let answered = report.filter(|report| answers(report, since));
+    let answered = report.filter(|report| Steps::of(&next.record).answered_by(report));
     if answered.is_none()
         && let Some(holder) = report.and_then(|report| hidden_holder(ctx.node, report))
         && ctx.due(since, STALE)
@@ -298,25 +368,24 @@ fn await_quiet(ctx: &Ctx<'_>, next: &mut Next) {
     }
 }
 
-/// Asks for an uncached look, but not more often than makes sense.
+/// Asks for an uncached look: the first of a step at once, further ones not more often than makes sense.
 pub fn look(ctx: &Ctx<'_>, next: &mut Next) {
-    let since = next.record.evidence_from();
-    let last = ctx.node.looks.iter().map(|look| look.at).filter(|at| *at > since).max();
-    if last.is_none_or(|at| ctx.due(at, ctx.settings.look_gap)) {
+    let last = Steps::present(&next.record).looks(ctx.node).next_back();
+    if last.is_none_or(|look| ctx.due(look.at, ctx.settings.look_gap)) {
         next.effects.push(Action::Look {
             node: ctx.node.name.clone(),
-            resources: vec![ctx.resource().to_owned()],
+            resources: ctx.driver.resource_names().map(str::to_owned).collect(),
             step: next.record.since,
         });
     }
 }
 
-/// The proof that nobody holds the device, from looks and reports newer than `since`, the last of them fresh.
-pub fn prove_quiet(ctx: &Ctx<'_>, since: cxi_api::Timestamp) -> Result<Quiesced, NotQuiet> {
-    let proof = Quiesced::prove(ctx.node, since, ctx.settings)?;
-    match ctx.node.looks.last() {
-        Some(look) if ctx.elapsed(look.at) <= FRESH => Ok(proof),
-        _ => Err(NotQuiet::LookAgain(ctx.now)),
+/// The proof that the device is free, the last look for it ordered by the present step.
+pub fn prove_quiet(ctx: &Ctx<'_>, record: &NodeRollout) -> Result<Quiesced, NotQuiet> {
+    let proof = Quiesced::prove(ctx.node, record, ctx.settings)?;
+    match Steps::present(record).looks(ctx.node).next_back() {
+        Some(_) => Ok(proof),
+        None => Err(NotQuiet::LookAgain(ctx.now)),
     }
 }
 
@@ -362,7 +431,7 @@ fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
                 revision,
                 rollout: ctx.rollout.id.clone(),
                 phase: next.record.phase,
-                message: format!("in time not empty: {message}"),
+                message: text::cut(&format!("in time not empty: {message}"), text::RECORD),
                 at: ctx.now,
             });
             next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}"));
@@ -375,17 +444,27 @@ fn policy(ctx: &Ctx<'_>) -> DrainPolicy {
     ctx.strategy().drain.policy
 }
 
-/// Pods on the node that hold this driver's resource.
+/// Pods on the node that hold this driver's NICs, or are bound to the node for one.
 pub fn holders<'a>(ctx: &Ctx<'a>) -> Vec<&'a Holder> {
-    ctx.node.holders_of(ctx.resource())
+    ctx.node.holders_of(ctx.driver)
+}
+
+/// Of these the pods that the kubelet has accepted.
+pub fn accepted<'a>(ctx: &Ctx<'a>) -> Vec<&'a Holder> {
+    holders(ctx).into_iter().filter(|holder| holder.started).collect()
+}
+
+/// Whether no pod on the node can have a NIC.
+pub fn is_idle(ctx: &Ctx<'_>) -> bool {
+    let refused = |holder: &&Holder| ctx.node.rollout().is_some_and(|record| is_refused(ctx.node, record, holder));
+    holders(ctx).iter().all(refused)
 }
 
 fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Obstacle {
     let refused = holders.iter().find_map(|holder| holder.refused.as_ref().map(|refused| (holder, refused)));
     let stuck = holders.iter().find(|holder| holder.ends.is_some_and(|ends| ctx.elapsed(ends) >= OVERSTAY));
-    if let Some(holder) = holders.iter().find(|holder| disruption::is_protected(&ctx.strategy().drain, holder)) {
-        let name = holder.full_name();
-        return (Reason::ProtectedPod, ("Pod", name.clone()), format!("pod {name} is protected (drain.protectedPods)"));
+    if let Some(stays) = holders.iter().find_map(|holder| disruption::must_stay(&ctx.strategy().drain, holder)) {
+        return stays;
     }
     if let Some((holder, refused)) = refused {
         let pod = holder.full_name();

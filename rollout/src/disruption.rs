@@ -1,54 +1,107 @@
 //! What is in the way of emptying a node, as far as it can be known before any capacity is taken away: pods that cannot or
-//! must not be evicted, and the arithmetic over PodDisruptionBudgets.
+//! must not be evicted, and the arithmetic over PodDisruptionBudgets, as the Eviction API does it (kube-apiserver
+//! `pkg/registry/core/pod/storage/eviction.go`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cxi_api::{
     Reason,
-    strategy::{Drain, DrainPolicy},
+    strategy::{Drain, DrainPolicy, OnTimeout},
 };
 
 use crate::{
-    selector,
-    world::{DisruptionBudget, Holder},
+    selector::{self, Protection},
+    world::{DisruptionBudget, Holder, PodHealth},
 };
+
+/// PodDisruptionBudgets by the pods that they cover.
+#[derive(Clone, Debug, Default)]
+pub struct Budgets<'a> {
+    all: &'a [DisruptionBudget],
+    of: HashMap<&'a str, Cover>,
+}
+
+/// The budgets over one pod, by their places in the list. There may be more than two: the Eviction API refuses a pod with two.
+#[derive(Clone, Copy, Debug)]
+struct Cover {
+    first: usize,
+    second: Option<usize>,
+}
 
 /// Evictions that the budgets still allow, as nodes are admitted one after the other.
 #[derive(Clone, Debug)]
 pub struct Allowance<'a> {
-    budgets: &'a [DisruptionBudget],
-    taken: BTreeMap<(String, String), i32>,
+    budgets: &'a Budgets<'a>,
+    taken: HashMap<usize, i32>,
 }
 
 /// What is in the way: reason, object (kind, name) and a sentence.
 pub type Obstacle = (Reason, (&'static str, String), String);
 
-impl<'a> Allowance<'a> {
-    /// All that the budgets allow at present.
-    pub fn new(budgets: &'a [DisruptionBudget]) -> Self {
-        Self { budgets, taken: BTreeMap::new() }
+impl<'a> Budgets<'a> {
+    /// Looks the budgets through once.
+    pub fn new(all: &'a [DisruptionBudget]) -> Self {
+        let mut of: HashMap<&str, Cover> = HashMap::new();
+        for (place, budget) in all.iter().enumerate() {
+            for uid in &budget.covers {
+                let cover = of.entry(uid).or_insert(Cover { first: place, second: None });
+                if cover.first != place {
+                    cover.second.get_or_insert(place);
+                }
+            }
+        }
+        Self { all, of }
     }
 
-    /// What is in the way of evicting all of these pods, if anything is. Pods that end already do not count.
+    /// The budgets that the Eviction API asks about a pod. It asks none about a pod that is Pending or ends already.
+    fn asked(&self, holder: &Holder) -> Option<Cover> {
+        let asked = holder.ends.is_none() && holder.health != PodHealth::Pending;
+        self.of.get(holder.uid.as_str()).copied().filter(|_| asked)
+    }
+
+    /// How many evictions these pods need of each budget. A pod that is not ready needs none where the budget spares it.
+    fn demand(&self, holders: &[&Holder]) -> BTreeMap<usize, i32> {
+        let mut demand = BTreeMap::new();
+        for holder in holders {
+            let Some(Cover { first, .. }) = self.asked(holder) else { continue };
+            let spared = holder.health == PodHealth::Unready && self.all[first].spares_unready;
+            if !spared {
+                *demand.entry(first).or_insert(0) += 1;
+            }
+        }
+        for (place, needed) in &mut demand {
+            *needed = needed_at_first(&self.all[*place], *needed);
+        }
+        demand
+    }
+}
+
+impl<'a> Allowance<'a> {
+    /// All that the budgets allow at present.
+    pub fn new(budgets: &'a Budgets<'a>) -> Self {
+        Self { budgets, taken: HashMap::new() }
+    }
+
+    /// What is in the way of evicting all of these pods, if anything is.
     pub fn obstacle(&self, holders: &[&Holder]) -> Option<Obstacle> {
-        for holder in holders.iter().filter(|holder| holder.ends.is_none()) {
-            let mut covering = self.budgets.iter().filter(|budget| budget.covers.contains(&holder.uid));
-            if let (Some(one), Some(two)) = (covering.next(), covering.next()) {
-                let pod = format!("{}/{}", holder.namespace, holder.name);
+        let all = self.budgets.all;
+        for holder in holders {
+            if let Some(Cover { first, second: Some(second) }) = self.budgets.asked(holder) {
+                let pod = holder.full_name();
                 let message = format!(
                     "pod {pod} is covered by the PodDisruptionBudgets {} and {}; the Eviction API refuses such pods",
-                    one.name, two.name
+                    all[first].name, all[second].name
                 );
                 return Some((Reason::MultipleDisruptionBudgets, ("Pod", pod), message));
             }
         }
-        self.budgets.iter().find_map(|budget| {
-            let needed = needed(budget, holders);
-            let left = budget.allowed - self.taken.get(&key(budget)).copied().unwrap_or(0);
-            (needed > left.max(0)).then(|| {
+        self.budgets.demand(holders).into_iter().find_map(|(place, needed)| {
+            let budget = &all[place];
+            let left = budget.allowed.saturating_sub(self.taken.get(&place).copied().unwrap_or(0)).max(0);
+            let forbids = needed > left || budget.broken.is_some();
+            forbids.then(|| {
                 let name = format!("{}/{}", budget.namespace, budget.name);
-                let message =
-                    format!("PodDisruptionBudget {name} allows {} evictions now, the node needs {needed}", left.max(0));
+                let message = why_not(budget, &name, left, needed);
                 (Reason::DisruptionBudget, ("PodDisruptionBudget", name), message)
             })
         })
@@ -56,15 +109,36 @@ impl<'a> Allowance<'a> {
 
     /// Sets aside what the eviction of these pods needs.
     pub fn take(&mut self, holders: &[&Holder]) {
-        for budget in self.budgets {
-            *self.taken.entry(key(budget)).or_default() += needed(budget, holders);
+        for (place, needed) in self.budgets.demand(holders) {
+            let taken = self.taken.entry(place).or_default();
+            *taken = taken.saturating_add(needed);
         }
     }
 }
 
-/// What makes it pointless to begin with emptying a node of these pods, if anything does.
+/// Evictions that must be allowed before a node is closed: all of them at once, or as many as the budget can ever allow; the
+/// other pods then follow one after the other, as their replacements become ready elsewhere.
+fn needed_at_first(budget: &DisruptionBudget, pods: i32) -> i32 {
+    pods.min(budget.most.max(1))
+}
+
+fn why_not(budget: &DisruptionBudget, name: &str, left: i32, needed: i32) -> String {
+    match &budget.broken {
+        Some(why) => format!("PodDisruptionBudget {name} never allows an eviction: {why}"),
+        None if budget.most <= 0 => format!(
+            "PodDisruptionBudget {name} never allows an eviction, because it asks for as many healthy pods as there are: lower \
+             minAvailable, raise maxUnavailable, or run more pods; pods without a controller count only where minAvailable is a \
+             number"
+        ),
+        None => format!("PodDisruptionBudget {name} allows {left} evictions now, the node needs {needed}"),
+    }
+}
+
+/// What makes it pointless to begin with emptying a node of these pods, if anything does. Where pods are deleted after the time limit
+/// (`onTimeout: Force`), a budget or a long grace period is a delay and no more.
 pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>) -> Option<Obstacle> {
     let waits = drain.policy == DrainPolicy::WaitForCompletion;
+    let forces = drain.on_timeout == OnTimeout::Force;
     for holder in holders {
         let name = holder.full_name();
         if holder.is_static {
@@ -75,26 +149,56 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>)
             let message = format!("pod {name} belongs to DaemonSet {controller}, which would start it again at once");
             return Some((Reason::DaemonSetHolder, ("DaemonSet", controller.clone()), message));
         }
-        if !waits && is_protected(drain, holder) {
-            let message = format!("pod {name} is protected (drain.protectedPods); the node waits until it has ended");
+        if holder.unreadable {
+            return Some(unreadable(&name));
+        }
+        if waits {
+            continue;
+        }
+        if let Some(why) = why_protected(drain, holder) {
+            let message = format!("pod {name} is protected ({why}); the node waits until it has ended");
             return Some((Reason::ProtectedPod, ("Pod", name), message));
         }
+        if !forces && holder.ends.is_none() && holder.grace > drain.max_grace_period.0 {
+            let message = format!(
+                "pod {name} asks for {} s to end, which is longer than drain.maxGracePeriod: end it, or raise the limit",
+                holder.grace.as_secs()
+            );
+            return Some((Reason::LongGracePeriod, ("Pod", name), message));
+        }
     }
-    if waits { None } else { allowance.obstacle(holders) }
+    if waits || forces { None } else { allowance.obstacle(holders) }
 }
 
-/// Whether a pod is one that must never be evicted.
-pub fn is_protected(drain: &Drain, holder: &Holder) -> bool {
-    drain.protected_pods.as_ref().is_some_and(|selector| selector::matches(selector, &holder.labels))
+/// Why a pod must never be evicted, if so: it is protected, or nothing is known of it.
+pub fn must_stay(drain: &Drain, holder: &Holder) -> Option<Obstacle> {
+    let name = holder.full_name();
+    if holder.unreadable {
+        return Some(unreadable(&name));
+    }
+    let why = why_protected(drain, holder)?;
+    Some((Reason::ProtectedPod, ("Pod", name.clone()), format!("pod {name} is protected ({why})")))
 }
 
-fn key(budget: &DisruptionBudget) -> (String, String) {
-    (budget.namespace.clone(), budget.name.clone())
+fn unreadable(name: &str) -> Obstacle {
+    let message = format!(
+        "pod {name} cannot be read, so it is not evicted: correct the pod or end it, the log of the operator says what is wrong \
+         with it"
+    );
+    (Reason::Unreadable, ("Pod", name.to_owned()), message)
 }
 
-/// Evictions that must be allowed before a node is closed: all of them at once, or as many as the budget can ever allow; the
-/// other pods then follow one after the other, as their replacements become ready elsewhere.
-fn needed(budget: &DisruptionBudget, holders: &[&Holder]) -> i32 {
-    let covered = holders.iter().filter(|holder| holder.ends.is_none() && budget.covers.contains(&holder.uid));
-    i32::try_from(covered.count()).unwrap_or(i32::MAX).min(budget.most.max(1))
+/// By what a pod is protected, if it is.
+fn why_protected(drain: &Drain, holder: &Holder) -> Option<String> {
+    let selector = drain.protected_pods.as_ref()?;
+    if !drain.protected_namespaces.is_empty() && !drain.protected_namespaces.contains(&holder.namespace) {
+        return None;
+    }
+    match selector::protection(selector, &holder.labels) {
+        Protection::No => None,
+        Protection::Yes => Some("drain.protectedPods".to_owned()),
+        Protection::NotUnderstood(why) => {
+            Some(format!("drain.protectedPods cannot be understood, so it protects every pod: {why}"))
+        }
+    }
 }

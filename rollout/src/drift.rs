@@ -1,24 +1,31 @@
 //! What somebody else changed: labels by which KMM loads that do not fit what was verified on the node. KMM has acted on
 //! them already; all that is left is to put the node right in order.
 
-use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId};
+use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId, kmm::NodeModule, names::module_name};
 
-use crate::{
-    proof::version_labels,
-    services,
-    world::{Node, World},
-};
+use crate::{proof::version_labels, services, view::View, world::Node};
 
 /// Whether KMM's version labels do not fit the record: the one of the node's revision is gone, or others are there. A
 /// revision without a Module (the host brings the driver) has no label.
-pub fn needs_repair(world: &World, node: &Node, record: &NodeRollout) -> bool {
+pub fn needs_repair(world: &View<'_>, node: &Node, record: &NodeRollout) -> bool {
     let labels: Vec<&String> = version_labels(node, &world.namespace).map(|(_, value)| value).collect();
     match &record.revision {
-        Some(revision) if world.revision(revision).is_some() => {
+        Some(revision) if world.revision(&record.driver, revision).is_some() => {
             labels.len() != 1 || labels[0].as_str() != revision.as_str()
         }
         _ => labels.len() > 1,
     }
+}
+
+/// Whether KMM has acted on labels that do not fit: it works on the node, or it has another Module there, or the driver that was
+/// verified is gone. Until then the node is as it was, and may wait for its turn.
+pub fn kmm_has_acted(node: &Node, record: &NodeRollout) -> bool {
+    let Some(revision) = &record.revision else { return true };
+    let module = module_name(revision);
+    let lists = |modules: &[NodeModule]| modules.iter().any(|listed| listed.name == module);
+    let others = node.kmm_has.iter().chain(&node.kmm_wants).any(|listed| listed.name != module);
+    let unloaded = node.report().is_some_and(|report| !report.missing_modules().is_empty());
+    !node.workers.is_empty() || others || unloaded || lists(&node.kmm_has) && !lists(&node.kmm_wants)
 }
 
 /// Whether a transaction may begin: none is under way. A closed node that is being verified outside a transaction (after a
@@ -30,14 +37,14 @@ pub fn rests(record: &NodeRollout) -> bool {
 
 /// Whether what KMM says it has loaded is not what the kernel has: somebody took modules out or put others in, and KMM does
 /// not look again. [`crate::returning`] has said so, after it waited for a while.
-fn is_lost(world: &World, record: &NodeRollout) -> bool {
-    let by_kmm = record.goal.as_ref().is_some_and(|goal| world.revision(goal).is_some());
+fn is_lost(world: &View<'_>, record: &NodeRollout) -> bool {
+    let by_kmm = record.goal.as_ref().is_some_and(|goal| world.revision(&record.driver, goal).is_some());
     by_kmm && record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::WrongDriver)
 }
 
 /// Whether a resting node has to be moved: it is not on the revision that is wanted, its retry handler is another one, or
 /// somebody changed its labels or its modules.
-pub fn needs_transaction(world: &World, node: &Node, record: &NodeRollout, wanted: Option<&RevisionId>) -> bool {
+pub fn needs_transaction(world: &View<'_>, node: &Node, record: &NodeRollout, wanted: Option<&RevisionId>) -> bool {
     if !rests(record) {
         return false;
     }

@@ -1,30 +1,36 @@
 //! One CXIDriver as a whole: its Modules, its operands, its nodes, its ledger and its status, or its end.
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashMap},
+};
 
 use cxi_api::{
     NodeRollout, Reason, RevisionId, Timestamp,
     driver::SourceType,
-    driver_status::Rollout,
+    driver_status::{InFlight, Rollout},
     names::{KMM_MAX_NAME, Role, module_name},
 };
 
 use crate::{
     action::{Action, NodeChange},
-    admission, agents, gates, ledger,
+    admission, agents, gates, installation, ledger,
     ownership::{Ownership, selects},
     proof::version_labels,
     reload, revisions,
     settings::Settings,
     settled, status,
     step::{self, Ctx, Step},
-    world::{Driver, Holder, Node, OwnPod, World},
+    view::View,
+    world::{Driver, Holder, Node, OwnPod, Revision},
 };
 
 /// What the planning of one driver may look at.
 pub struct Scope<'a> {
-    pub world: &'a World,
+    pub world: &'a View<'a>,
     pub driver: &'a Driver,
+    /// The revision that the spec describes.
+    pub target: RevisionId,
     pub ownership: &'a Ownership,
     pub settings: &'a Settings,
     pub now: Timestamp,
@@ -56,12 +62,12 @@ impl<'a> Scope<'a> {
 
     /// Pods on a node that hold the driver's resource.
     pub fn holders(&self, node: &'a Node) -> Vec<&'a Holder> {
-        node.holders_of(&self.driver.spec.device_plugin.resource_name)
+        node.holders_of(self.driver)
     }
 
-    /// The revision that the spec describes.
-    pub fn target(&self) -> RevisionId {
-        RevisionId::of(&self.driver.name, &self.driver.spec)
+    /// The Module of a revision; none for a revision that the host brings.
+    pub fn revision(&self, id: &RevisionId) -> Option<&'a Revision> {
+        self.world.revision(&self.driver.name, id)
     }
 
     pub fn is_preinstalled(&self) -> bool {
@@ -73,7 +79,7 @@ impl<'a> Scope<'a> {
         let source = &self.driver.spec.source;
         let needs_kmm = !self.is_preinstalled();
         let no_image = source.image.as_deref().unwrap_or_default().is_empty() && source.kernel_mappings.is_empty();
-        let length = self.world.namespace.len() + module_name(&self.target()).len();
+        let length = self.world.namespace.len() + module_name(&self.target).len();
         let (reason, message) = if !self.driver.deleting
             && let Some(unguarded) = agents::unguarded(self.world.agent_policy)
         {
@@ -111,15 +117,21 @@ impl<'a> Scope<'a> {
 pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     let Scope { world, driver, ownership, .. } = scope;
     let mut actions = Vec::new();
+    if installation::another(world, driver).is_some() {
+        return actions;
+    }
     if !driver.deleting && !driver.finalizer {
         return vec![Action::AddFinalizer { driver: driver.name.clone() }];
     }
     if driver.deleting && !driver.finalizer {
         return actions;
     }
+    if installation::is_unclaimed(scope) {
+        return vec![status::claim(scope)];
+    }
     let conflict = ownership.conflicts.get(&driver.name);
     let obstacle = scope.obstacle();
-    let target = scope.target();
+    let target = scope.target.clone();
     let going_on = !driver.deleting && conflict.is_none() && obstacle.is_none();
     if going_on {
         actions.extend(revisions::create(scope, &target));
@@ -129,7 +141,9 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     let in_service = driver.deleting && !driver.orphan && conflict.is_none() && scope.nodes().next().is_some();
     // Those that run stay; none is started without its policy.
     let guarded = agents::unguarded(world.agent_policy).is_none();
-    if (going_on || in_service) && guarded && !driver.operands_current {
+    // A name is written down before NICs are offered under it: pods that hold them are found by it.
+    let named = driver.status.resource_names.contains(&driver.spec.device_plugin.resource_name);
+    if (going_on || in_service) && guarded && named && !driver.operands_current {
         actions.push(Action::ApplyOperands { driver: driver.name.clone() });
     }
     let mut rollout = ledger::current(scope, &target);
@@ -138,10 +152,15 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     let known = stored.filter(|stored| stored.id == rollout.id).cloned().unwrap_or_else(|| rollout.clone());
     let orphaning = driver.deleting && driver.orphan;
 
+    let entries: HashMap<&str, &InFlight> = known.in_flight.iter().map(|entry| (entry.node.as_str(), entry)).collect();
     let mut members = Vec::new();
     let mut steps: BTreeMap<String, Step> = BTreeMap::new();
     for node in scope.nodes() {
         let wanted = wanted(scope, node, &target);
+        if node.unreadable.is_some() {
+            members.push(Member { node, wanted, record: None });
+            continue;
+        }
         if node.record.is_none() {
             // What is to be taken down in order needs a record too.
             let loaded = version_labels(node, &world.namespace).next().is_some();
@@ -152,7 +171,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
             members.push(Member { node, wanted, record: None });
             continue;
         }
-        let entry = known.in_flight.iter().find(|entry| entry.node == node.name && entry.uid == node.uid);
+        let entry = entries.get(node.name.as_str()).copied().filter(|entry| entry.uid == node.uid);
         let ctx = context(scope, node, &known, entry, wanted.clone());
         let step = step::step(&ctx);
         let record = step.rollout.clone().or_else(|| node.rollout().cloned());
@@ -186,7 +205,9 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     if going_on {
         actions.extend(revisions::retire(scope, &target, &members));
     }
-    let ended = driver.deleting && (orphaning && rollout.in_flight.is_empty() || scope.nodes().next().is_none());
+    let unreadable = world.nodes.values().any(|node| node.unreadable.is_some());
+    let ended =
+        driver.deleting && !unreadable && (orphaning && rollout.in_flight.is_empty() || scope.nodes().next().is_none());
     if ended && !actions.iter().any(|action| matches!(action, Action::PatchNode { .. } | Action::DeleteRecord { .. })) {
         return end(scope, actions, orphaning);
     }
@@ -199,7 +220,7 @@ fn context<'a>(
     scope: &Scope<'a>,
     node: &'a Node,
     rollout: &'a Rollout,
-    entry: Option<&'a cxi_api::driver_status::InFlight>,
+    entry: Option<&'a InFlight>,
     wanted: Option<RevisionId>,
 ) -> Ctx<'a> {
     Ctx {
@@ -225,14 +246,14 @@ fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId) -> Option<Revisio
     let previous = || {
         let record = node.rollout()?;
         let good = |revision: &&RevisionId| {
-            let module = scope.world.revision(revision).is_some_and(|known| !known.deleting);
+            let module = scope.revision(revision).is_some_and(|known| !known.deleting);
             module || record.host_revision.as_ref() == Some(*revision)
         };
-        let present = record.revision.iter().filter(|revision| *revision != target);
-        let earlier =
-            record.history.iter().rev().filter(|entry| matches!(entry.result.as_str(), "Verified" | "RolledBack"));
-        let earlier = earlier.filter_map(|entry| entry.revision.as_ref()).filter(|revision| *revision != target);
-        present.chain(earlier).find(good).cloned()
+        revisions::worked(record)
+            .map(|(revision, _)| revision)
+            .filter(|revision| *revision != target)
+            .find(good)
+            .cloned()
     };
     Some(if asked_back { previous().unwrap_or_else(|| target.clone()) } else { target.clone() })
 }
@@ -292,16 +313,16 @@ fn carry_out(node: &Node, step: Step) -> Vec<Action> {
 /// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record. Where somebody took
 /// KMM's label away by hand, pods may still be at work: they keep what is there for them.
 fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action> {
+    let in_flight = scope.driver.status.rollout.as_ref().map(ledger::names).unwrap_or_default();
     let gone = members.iter().filter(|member| {
-        if !member.node.holders_of(&scope.driver.spec.device_plugin.resource_name).is_empty() {
+        if !scope.holders(member.node).is_empty() || member.node.unreadable.is_some() {
             return false;
         }
         let labelled = version_labels(member.node, &scope.world.namespace).next().is_some();
         let Some(record) = member.node.rollout() else {
             return scope.driver.deleting && member.node.record.is_none() && !labelled;
         };
-        let in_flight = scope.driver.status.rollout.iter().flat_map(|rollout| &rollout.in_flight);
-        let idle = !in_flight.into_iter().any(|entry| entry.node == member.node.name);
+        let idle = !in_flight.contains(member.node.name.as_str());
         let same = member.record.as_ref() == Some(record);
         let stays = |role| matches!(role, Role::DevicePlugin | Role::RetryHandler);
         let swept = |pod: &OwnPod| stays(pod.role) || pod.driver != scope.driver.name;
@@ -336,7 +357,7 @@ fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action
 /// a label of KMM's has nothing that it would be for.
 fn let_go(scope: &Scope<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
-    for node in scope.nodes() {
+    for node in scope.nodes().filter(|node| node.unreadable.is_none()) {
         let loaded = version_labels(node, &scope.world.namespace).next().is_some();
         let wanted = gates::Wanted {
             owner: (!loaded).then_some(false),

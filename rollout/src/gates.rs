@@ -13,7 +13,8 @@ use cxi_api::{
 use crate::{
     action::NodeChange,
     services,
-    world::{Driver, Node, Taint, World},
+    view::View,
+    world::{Driver, Node, Taint},
 };
 
 /// What a node should carry. `None` leaves things as they are.
@@ -82,7 +83,7 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
 }
 
 /// The changes that make `node` carry what is wanted; empty when it does.
-pub fn changes(world: &World, driver: &Driver, node: &Node, wanted: &Wanted) -> Vec<NodeChange> {
+pub fn changes(view: &View<'_>, driver: &Driver, node: &Node, wanted: &Wanted) -> Vec<NodeChange> {
     let mut changes = Vec::new();
     match wanted.owner {
         Some(true) => set(&mut changes, node, DRIVER_LABEL, Some(&driver.name)),
@@ -95,11 +96,11 @@ pub fn changes(world: &World, driver: &Driver, node: &Node, wanted: &Wanted) -> 
     if let Some(services) = &wanted.services {
         let record = node.rollout();
         let value =
-            services.as_ref().zip(record).and_then(|(id, record)| services::gate_value(driver, node, record, id));
+            services.as_ref().zip(record).and_then(|(id, record)| services::gate_value(view, driver, node, record, id));
         set(&mut changes, node, &services_gate(&driver.name), value.as_deref());
     }
     if let Some(revision) = &wanted.version {
-        let version = revision.as_ref().and_then(|revision| version_of(world, revision)).map(label_value);
+        let version = revision.as_ref().and_then(|revision| version_of(view, &driver.name, revision)).map(label_value);
         set(&mut changes, node, DRIVER_VERSION_LABEL, version.as_deref());
     }
     let ours = node.taints.iter().position(|taint| taint.key == UPGRADE_PENDING_TAINT);
@@ -114,8 +115,8 @@ pub fn changes(world: &World, driver: &Driver, node: &Node, wanted: &Wanted) -> 
 }
 
 /// The driver release of a revision; none where the host brings the driver, whose release nothing tells.
-fn version_of<'a>(world: &'a World, revision: &RevisionId) -> Option<&'a str> {
-    world.revision(revision).map(|known| known.version.as_str())
+fn version_of<'a>(view: &View<'a>, driver: &str, revision: &RevisionId) -> Option<&'a str> {
+    view.revision(driver, revision).map(|known| known.version.as_str())
 }
 
 fn pending_taint() -> Taint {

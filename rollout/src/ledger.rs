@@ -1,6 +1,8 @@
 //! The ledger of a rollout: which nodes are in flight, which failed, whether it halted. It is stored in the CXIDriver's
 //! status and written with a compare-and-swap before any node is touched.
 
+use std::collections::{HashMap, HashSet};
+
 use cxi_api::{
     RevisionId, Timestamp,
     driver_status::{FailedNode, Halt, Rollout},
@@ -9,7 +11,26 @@ use cxi_api::{
 use crate::{
     drift,
     driver::{Member, Scope},
+    text,
+    world::Node,
 };
+
+/// Place that the nodes in flight may take in the status of a CXIDriver, in bytes: 290 nodes with names of 14 characters, 108 with the
+/// longest. The whole status has to stay far below what etcd takes (1.5 MB), because without a status no node can be moved, and it is
+/// written for each node that comes and goes.
+const MOST: usize = 40 * 1024;
+
+/// An entry as JSON without the node's name and UID: the keys, a number of up to ten digits, and a time.
+const ENTRY: usize = 90;
+
+/// What a node waits for when the ledger is full.
+pub const FULL: &str = "waits until fewer nodes are in flight: the ledger in the CXIDriver's status is full";
+
+/// Failed nodes that are named, at most.
+const NAMED: usize = 16;
+
+/// Longest words on a failed node, in bytes.
+const WORDS: usize = 256;
 
 /// The rollout that the spec asks for: the stored one, or a new one when the target changed or the administrator resumed
 /// one that had halted. Nodes in flight are carried over.
@@ -28,6 +49,7 @@ pub fn current(scope: &Scope<'_>, target: &RevisionId) -> Rollout {
             eta: None,
             in_flight: stored.map(|stored| stored.in_flight.clone()).unwrap_or_default(),
             failed: Vec::new(),
+            failed_nodes: 0,
             halted: None,
         },
     }
@@ -40,11 +62,11 @@ fn name(to: Option<&RevisionId>, at: Timestamp) -> String {
 
 /// Takes nodes off the ledger that have settled or are gone, notes failures, and halts when there are too many.
 pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) {
+    let by_name: HashMap<&str, &Member<'_>> =
+        members.iter().map(|member| (member.node.name.as_str(), member)).collect();
     rollout.in_flight.retain(|entry| {
-        let Some(member) = members.iter().find(|member| member.node.name == entry.node && member.node.uid == entry.uid)
-        else {
-            return false;
-        };
+        let member = by_name.get(entry.node.as_str()).filter(|member| member.node.uid == entry.uid);
+        let Some(member) = member else { return false };
         // By what is stored, not by what this plan wants to store.
         match member.node.rollout() {
             // Its record was deleted and is made again, unless the node is being let go.
@@ -56,25 +78,65 @@ pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) 
             Some(record) => record.attempt == entry.attempt || record.attempt + 1 == entry.attempt,
         }
     });
-    for member in members {
-        let failure = member.record.as_ref().and_then(|record| record.failure.as_ref());
-        let Some(failure) = failure.filter(|failure| failure.rollout == rollout.id) else { continue };
-        if !rollout.failed.iter().any(|failed| failed.node == member.node.name) {
-            let message = format!("{}: {}", failure.phase, failure.message);
-            rollout.failed.push(FailedNode { node: member.node.name.clone(), message, at: failure.at });
-        }
-    }
-    let limit = usize::try_from(scope.driver.spec.update_strategy.max_failed).unwrap_or(1).max(1);
-    if rollout.halted.is_none() && rollout.failed.len() >= limit {
-        let names: Vec<&str> = rollout.failed.iter().map(|failed| failed.node.as_str()).collect();
+    note_failures(rollout, members);
+    let limit = scope.driver.spec.update_strategy.max_failed.max(1);
+    if rollout.halted.is_none() && rollout.failed_nodes >= limit {
+        let names = text::some(rollout.failed.iter().map(|failed| failed.node.as_str()));
+        let why = rollout.failed.first().map(|failed| failed.message.as_str()).unwrap_or_default();
         let message = format!(
-            "the driver failed on {} ({}); nothing new is admitted. Mend the cause, then annotate the CXIDriver with \
-             {}={} or change spec.version",
-            names.join(", "),
-            rollout.failed[0].message,
+            "nothing new is admitted. Remove the cause, then annotate the CXIDriver with {}={} or change spec.version. The driver \
+             failed on {names}: {why}",
             cxi_api::names::RESUME_ANNOTATION,
             rollout.id,
         );
-        rollout.halted = Some(Halt { message, at: scope.now });
+        rollout.halted = Some(Halt { message: text::cut(&message, text::RECORD), at: scope.now });
     }
+}
+
+/// Notes the nodes on which the driver failed, and how many they are. The records of the nodes say so themselves until a node succeeds;
+/// those that do not fit into the list are counted by them.
+fn note_failures(rollout: &mut Rollout, members: &[Member<'_>]) {
+    let known: HashSet<String> = rollout.failed.iter().map(|failed| failed.node.clone()).collect();
+    let mut nodes = known.len();
+    for member in members.iter().filter(|member| !known.contains(&member.node.name)) {
+        let failure = member.record.as_ref().and_then(|record| record.failure.as_ref());
+        let Some(failure) = failure.filter(|failure| failure.rollout == rollout.id) else { continue };
+        nodes += 1;
+        if rollout.failed.len() < NAMED {
+            let message = text::cut(&format!("{}: {}", failure.phase, failure.message), WORDS);
+            rollout.failed.push(FailedNode { node: member.node.name.clone(), message, at: failure.at });
+        }
+    }
+    rollout.failed_nodes = rollout.failed_nodes.max(i32::try_from(nodes).unwrap_or(i32::MAX));
+}
+
+/// The names in the ledger.
+pub fn names(rollout: &Rollout) -> HashSet<&str> {
+    rollout.in_flight.iter().map(|entry| entry.node.as_str()).collect()
+}
+
+/// What is left of the place that the ledger may take.
+pub struct Room(usize);
+
+impl Room {
+    /// The place that the nodes in flight leave.
+    pub fn left_by(rollout: &Rollout) -> Self {
+        let taken = rollout.in_flight.iter().map(|entry| size(&entry.node, &entry.uid)).sum();
+        Self(MOST.saturating_sub(taken))
+    }
+
+    /// Whether another node fits.
+    pub fn fits(&self, node: &Node) -> bool {
+        size(&node.name, &node.uid) <= self.0
+    }
+
+    /// Another node is in flight.
+    pub fn take(&mut self, node: &Node) {
+        self.0 = self.0.saturating_sub(size(&node.name, &node.uid));
+    }
+}
+
+/// An entry as JSON, at most.
+fn size(name: &str, uid: &str) -> usize {
+    ENTRY + name.len() + uid.len()
 }

@@ -3,24 +3,28 @@
 //!
 //! Where to find what:
 //! - [`world`]: what the engine is told. [`action`]: what it may ask for.
-//! - [`proof`]: the two facts without which no driver is unloaded or loaded.
+//! - [`proof`]: the two facts without which no driver is unloaded or loaded. [`looks`]: what counts as evidence for them.
 //! - `driver`: one CXIDriver as a whole; `ledger`, `admission`, `disruption`: who may go next; `revisions`: the Modules.
 //! - `step`: one node; its phases are in `settled`, `closing`, `reload` and `returning`, in the order of an upgrade;
 //!   `prefetch` is the pod that brings the image's manifest.
-//! - `drift`: what somebody else changed. `services`: which retry handler goes with which driver.
-//! - `gates`: labels and taint of a node; `ownership`: whose a node is; `status`: what an administrator reads.
+//! - `clock`: times of a leader whose clock was ahead. `drift`: what somebody else changed. `services`: which retry handler goes with which driver.
+//! - `view`: what is looked up again and again. `text`: how long a message may be.
+//! - `gates`: labels and taint of a node; `ownership`: whose a node is; `installation`: whose a CXIDriver is; `status`: what an administrator reads.
 #![forbid(unsafe_code)]
 
 pub mod action;
 mod admission;
 mod agents;
+mod clock;
 mod closing;
 mod disruption;
 mod drift;
 mod driver;
 mod gates;
 mod host_driver;
+mod installation;
 mod ledger;
+pub mod looks;
 mod operands;
 mod ownership;
 mod prefetch;
@@ -34,24 +38,30 @@ mod settings;
 mod settled;
 mod status;
 mod step;
+mod text;
+mod view;
 pub mod world;
 
 use std::cell::Cell;
 
 pub use action::{Action, Plan};
-use cxi_api::Timestamp;
+use cxi_api::{RevisionId, Timestamp};
+pub use installation::another as another_installation;
 pub use settings::Settings;
+use view::View;
 pub use world::World;
 
 /// What to do now, and when to look again if nothing happens before.
 pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
     let ownership = ownership::ownership(world);
+    let view = View::new(world);
     let wake = Cell::new(None);
     let mut actions = Vec::new();
     for driver in &world.drivers {
         actions.extend(driver::plan(&driver::Scope {
-            world,
+            world: &view,
             driver,
+            target: RevisionId::of(&driver.name, &driver.spec),
             ownership: &ownership,
             settings,
             now,
@@ -59,5 +69,10 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
         }));
     }
     actions.extend(ownership::strays(world, &ownership));
+    actions.extend(world.unreadable_drivers.iter().filter(|driver| !driver.told).map(|driver| Action::SayUnreadable {
+        driver: driver.name.clone(),
+        uid: driver.uid.clone(),
+        message: driver.why.clone(),
+    }));
     Plan { actions, wake: wake.get() }
 }

@@ -11,11 +11,12 @@ use crate::{
     services,
     settled::SILENT,
     status::Conditions,
+    text::{about, some},
     world::{Injection, Node, PodState},
 };
 
-/// Names in a message, at most.
-const NAMED: usize = 5;
+/// While more agents than this are silent, nobody is helped by the names of some: most of them are about to start.
+const FEW: usize = 20;
 
 /// Puts the conditions of the operands that are wanted, or that are not gone yet.
 pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
@@ -54,7 +55,7 @@ fn updated(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) 
     let down = members.iter().filter(|member| !member.node.ready).map(|member| member.node.name.as_str());
     let down: Vec<&str> = down.collect();
     if !down.is_empty() {
-        message = format!("{message}; not Ready, and left behind: {}", some(&down));
+        message = format!("{message}; not Ready, and left behind: {}", some(down));
     }
     set.put(TYPE, false, "RollingOut", &message);
 }
@@ -64,7 +65,11 @@ fn agent(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
     let silent: Vec<&str> = silent.map(|member| member.node.name.as_str()).collect();
     let (ready, pods) = pods(scope, Role::Agent, "node agent", members.len());
     if !silent.is_empty() {
-        let message = format!("no report from the agent of {}", silent.join(", "));
+        let message = if silent.len() > FEW {
+            format!("no report from the agents of {} nodes", about(silent.len()))
+        } else {
+            format!("no report from the agent of {}", some(silent.iter().copied()))
+        };
         set.put("AgentReady", false, "NodesSilent", &message);
     } else if ready {
         set.put("AgentReady", true, "AllReport", "the agents of all nodes run and report");
@@ -85,11 +90,14 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
         let outdated = |member: &&Member<'_>| services::differ(scope.driver, member.node);
         let outdated: Vec<&str> = members.iter().filter(outdated).map(|member| member.node.name.as_str()).collect();
         if !outdated.is_empty() {
-            pods = format!("{pods}; an earlier image runs on {} until no pod there holds a NIC", some(&outdated));
+            pods = format!(
+                "{pods}; an earlier image runs on {} until no pod there holds a NIC",
+                some(outdated.iter().copied())
+            );
         }
         set.put(TYPE, ready, reason(ready), &pods);
     } else if left > 0 {
-        let message = format!("the retry handler pods of {left} nodes stay until no pod there holds a NIC");
+        let message = format!("the retry handler pods of {} nodes stay until no pod there holds a NIC", about(left));
         set.put(TYPE, false, "StillOnNodes", &message);
     } else if wanted.runs_in_pods() {
         let (ready, reason, message) = match scope.driver.injection {
@@ -144,25 +152,23 @@ fn gated<'a>(
         node.ready && pods.any(|pod| !pod.deleting && pod.state == ready)
     });
     let (ready, all) = (with.len(), with.len() + without.len());
-    let mut message = format!("{ready} {name} pods are ready, {all} nodes should have one");
-    if !without.is_empty() {
-        let names: Vec<&str> = without.iter().map(|node| node.name.as_str()).collect();
-        message = format!("{message}: none is ready on {}", some(&names));
+    let mut message = ready_of(ready, name, all);
+    if !without.is_empty() && without.len() <= FEW {
+        message = format!("{message}: none is ready on {}", some(without.iter().map(|node| node.name.as_str())));
     }
     (without.is_empty(), message)
 }
 
-/// Names for a message that may not grow with the cluster.
-fn some(names: &[&str]) -> String {
-    let more = names.len().saturating_sub(NAMED);
-    let list = names[..names.len() - more].join(", ");
-    if more == 0 { list } else { format!("{list} and {more} more") }
+/// How many of how many. The first number is rough while it grows.
+fn ready_of(ready: usize, name: &str, all: usize) -> String {
+    let ready = if ready == all { ready.to_string() } else { about(ready) };
+    format!("{ready} {name} pods are ready, {all} nodes should have one")
 }
 
 fn pods(scope: &Scope<'_>, role: Role, name: &str, expected: usize) -> (bool, String) {
     let ready = scope.driver.pods_ready.get(&role).copied().unwrap_or_default();
-    let message = format!("{ready} {name} pods are ready, {expected} nodes should have one");
-    (usize::try_from(ready).is_ok_and(|ready| ready >= expected), message)
+    let ready = usize::try_from(ready).unwrap_or_default();
+    (ready >= expected, ready_of(ready, name, expected))
 }
 
 fn reason(ready: bool) -> &'static str {

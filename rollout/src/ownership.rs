@@ -31,7 +31,9 @@ pub fn selects(driver: &Driver, node: &Node) -> bool {
 pub fn ownership(world: &World) -> Ownership {
     let mut drivers: Vec<&Driver> = world.drivers.iter().collect();
     drivers.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-    let names: BTreeSet<&str> = drivers.iter().map(|driver| driver.name.as_str()).collect();
+    let readable = drivers.iter().map(|driver| driver.name.as_str());
+    let unreadable = world.unreadable_drivers.iter().map(|driver| driver.name.as_str());
+    let names: BTreeSet<&str> = readable.chain(unreadable).collect();
     let mut result = Ownership::default();
 
     for node in world.nodes.values() {

@@ -1,13 +1,17 @@
 //! The two facts without which no driver is unloaded or loaded. A value of these types can only be made here, from
 //! observations; it is never stored and never outlives the tick in which it was made.
 
+use std::{collections::BTreeSet, ops::Bound};
+
 use cxi_api::{
-    NodeReport, Timestamp,
+    NodeReport, NodeRollout, Timestamp,
     names::{KMM_VERSION_PREFIX, KMM_WORKER_PREFIX, Role, SERVICES_GATE_PREFIX},
     node_report::OpenFile,
 };
 
 use crate::{
+    installation::foreign_label,
+    looks::Steps,
     settings::Settings,
     world::{Holder, Look, Node},
 };
@@ -16,8 +20,8 @@ use crate::{
 /// `cxi_user` and `cxi_eth` use `cxi_ss1`, which uses `cxi_sl` and `cxi_sbl`.
 pub const CXI_MODULES: [&str; 5] = ["cxi_user", "cxi_eth", "cxi_ss1", "cxi_sl", "cxi_sbl"];
 
-/// Nobody holds the device: it is not offered any more, and two uncached looks, both after that, with reports that answer
-/// this very phase, found no pod, no process and no kernel module on it.
+/// The device is free: it is not offered any more, and two uncached looks, both after that, with reports that answer this very
+/// phase, found no pod, no process and no kernel module on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quiesced {
     node_uid: String,
@@ -34,6 +38,8 @@ pub struct Unloaded {
 pub enum NotQuiet {
     /// Pods hold it.
     Pods(Vec<Holder>),
+    /// These pods are bound to the node, and its kubelet has neither accepted nor refused them.
+    Undecided(Vec<Holder>),
     /// A process outside Kubernetes or a foreign kernel module holds it; in words.
     Host(String),
     /// The resource is still offered, or the plugin still there.
@@ -60,30 +66,43 @@ pub enum StillLoaded {
 }
 
 impl Quiesced {
-    /// Proves that nobody holds the device.
+    /// Proves that no pod, no process and no kernel module holds the device.
     ///
-    /// `since` is when the present phase began (which is after the node was closed): only looks after it count, and only
-    /// reports that acknowledge it.
+    /// Only looks count that the present step of `record` ordered, or the step whose evidence it took over, and only reports that
+    /// answer one of the two. Of these looks the last ones in a row must be clean, and two of them must be `look_gap` apart.
     ///
     /// # Errors
     /// What stands against it.
-    pub fn prove(node: &Node, since: Timestamp, settings: &Settings) -> Result<Self, NotQuiet> {
-        let looks: Vec<&Look> = node.looks.iter().filter(|look| look.at > since).collect();
-        for look in &looks {
-            check_pods(look)?;
+    pub fn prove(node: &Node, record: &NodeRollout, settings: &Settings) -> Result<Self, NotQuiet> {
+        let steps = Steps::of(record);
+        let looks: Vec<&Look> = steps.looks(node).collect();
+        if let Some(last) = looks.last() {
+            check_pods(last)?;
         }
         // What the retry handler has open is no obstacle of its own: it ends when its gate is closed.
-        if serves(node) || looks.iter().any(|look| look.service_pods > 0) {
+        if serves(node) {
             return Err(NotQuiet::Services);
         }
-        for look in &looks {
-            check_report(node, look, since)?;
+        if let Some(last) = looks.last() {
+            check(node, last, steps)?;
         }
+        let clean: Vec<&Look> =
+            looks.iter().rev().copied().take_while(|look| check(node, look, steps).is_ok()).collect();
         let gap = |a: &Look, b: &Look| b.at.duration_since(a.at).unsigned_abs();
-        match looks.as_slice() {
-            [first, .., last] if gap(first, last) >= settings.look_gap => Ok(Self { node_uid: node.uid.clone() }),
-            [] => Err(NotQuiet::LookAgain(since)),
-            [first, ..] => Err(NotQuiet::LookAgain(first.at + settings.look_gap)),
+        match clean.as_slice() {
+            [last, .., first] => {
+                let both = |holder: &&Holder| last.sees(&holder.uid);
+                let undecided: Vec<Holder> = first.holders.iter().filter(both).cloned().collect();
+                if !undecided.is_empty() {
+                    return Err(NotQuiet::Undecided(undecided));
+                }
+                if gap(first, last) < settings.look_gap {
+                    return Err(NotQuiet::LookAgain(first.at + settings.look_gap));
+                }
+                Ok(Self { node_uid: node.uid.clone() })
+            }
+            [only] => Err(NotQuiet::LookAgain(only.at + settings.look_gap)),
+            [] => Err(NotQuiet::LookAgain(record.since)),
         }
     }
 
@@ -93,27 +112,41 @@ impl Quiesced {
     }
 }
 
-fn check_pods(look: &Look) -> Result<(), NotQuiet> {
-    if !look.holders.is_empty() {
-        return Err(NotQuiet::Pods(look.holders.clone()));
+/// Whether one look speaks for it. A pod that the kubelet has not accepted is left to the comparison of two looks: the first finds
+/// the node closed, and what is bound to a closed node afterwards is refused.
+fn check(node: &Node, look: &Look, steps: Steps) -> Result<(), NotQuiet> {
+    check_pods(look)?;
+    if look.service_pods > 0 {
+        return Err(NotQuiet::Services);
     }
-    if look.allocatable > 0 || look.plugin_pods > 0 {
+    let Some(report) = look.report.as_ref().filter(|report| steps.answered_by(report)) else {
+        return Err(NotQuiet::AgentSilent);
+    };
+    host_holder(node, report).map_or(Ok(()), |holder| Err(NotQuiet::Host(holder)))
+}
+
+fn check_pods(look: &Look) -> Result<(), NotQuiet> {
+    let held: Vec<Holder> = look.holders.iter().filter(|holder| holder.started).cloned().collect();
+    if !held.is_empty() {
+        return Err(NotQuiet::Pods(held));
+    }
+    if !look.is_closed() {
         return Err(NotQuiet::Offered);
     }
     Ok(())
+}
+
+/// Whether a pod is one that the kubelet cannot have accepted, because it was bound to the node after a look of this step had found
+/// the node closed.
+pub fn is_refused(node: &Node, record: &NodeRollout, holder: &Holder) -> bool {
+    let earlier = |look: &Look| look.is_closed() && !look.sees(&holder.uid);
+    !holder.started && Steps::of(record).looks(node).any(earlier)
 }
 
 /// Whether the retry handler runs on a node, or its gate is open.
 pub fn serves(node: &Node) -> bool {
     node.labels.keys().any(|key| key.starts_with(SERVICES_GATE_PREFIX))
         || node.pods.iter().any(|pod| pod.role == Role::RetryHandler)
-}
-
-fn check_report(node: &Node, look: &Look, since: Timestamp) -> Result<(), NotQuiet> {
-    let Some(report) = look.report.as_ref().filter(|report| answers(report, since)) else {
-        return Err(NotQuiet::AgentSilent);
-    };
-    host_holder(node, report).map_or(Ok(()), |holder| Err(NotQuiet::Host(holder)))
 }
 
 /// Who holds the device although the agent does not know of all who do, for which it leaves out `acknowledged`: a file that was
@@ -124,11 +157,6 @@ pub fn hidden_holder(node: &Node, report: &NodeReport) -> Option<String> {
     let nobody =
         || format!("the device is in use ({} references to cxi_user) by what no process shows", module.refcount);
     Some(host_holder(node, report).unwrap_or_else(nobody))
-}
-
-/// Whether a report was made for the phase that began at `since`, or for a later one.
-pub fn answers(report: &NodeReport, since: Timestamp) -> bool {
-    report.acknowledged.is_some_and(|acknowledged| acknowledged >= since)
 }
 
 /// Open files of the device but those of the retry handler that runs on the node: it ends when its gate is closed.
@@ -147,7 +175,8 @@ pub fn host_holder(node: &Node, report: &NodeReport) -> Option<String> {
 
 /// The same while pods still run: who will hold the device when `leaving` have been evicted.
 pub fn lasting_holder(node: &Node, report: &NodeReport, leaving: &[&Holder]) -> Option<String> {
-    let lasts = |file: &&OpenFile| !leaving.iter().any(|holder| file.pod_uid.as_ref() == Some(&holder.uid));
+    let leaving: BTreeSet<&str> = leaving.iter().map(|holder| holder.uid.as_str()).collect();
+    let lasts = |file: &&OpenFile| file.pod_uid.as_deref().is_none_or(|uid| !leaving.contains(uid));
     let file = open_files(node, report).find(lasts).map(|file| match &file.pod_uid {
         Some(uid) => format!("process {} ({}) of pod {uid} has {} open", file.pid, file.command, file.device),
         None => format!("process {} ({}) has {} open", file.pid, file.command, file.device),
@@ -162,20 +191,21 @@ pub fn lasting_holder(node: &Node, report: &NodeReport, leaving: &[&Holder]) -> 
 }
 
 impl Unloaded {
-    /// Proves that no driver is loaded.
-    ///
-    /// `since` is when the present phase began: only a report that acknowledges it counts.
+    /// Proves that no driver is loaded. Only a report that answers one of `steps` counts.
     ///
     /// # Errors
     /// What stands against it.
-    pub fn prove(node: &Node, namespace: &str, since: Timestamp) -> Result<Self, StillLoaded> {
+    pub fn prove(node: &Node, namespace: &str, steps: Steps) -> Result<Self, StillLoaded> {
         if let Some(label) = version_labels(node, namespace).next() {
             return Err(StillLoaded::Labelled(label.0.clone()));
+        }
+        if let Some(label) = foreign_label(node, namespace) {
+            return Err(StillLoaded::Labelled(label.clone()));
         }
         if let Some(doing) = kmm_at_work(node, namespace) {
             return Err(StillLoaded::KmmBusy(doing));
         }
-        let Some(report) = node.report().filter(|report| answers(report, since)) else {
+        let Some(report) = node.report().filter(|report| steps.answered_by(report)) else {
             return Err(StillLoaded::AgentSilent);
         };
         let leftovers: Vec<String> = CXI_MODULES
@@ -213,5 +243,6 @@ pub fn kmm_at_work(node: &Node, namespace: &str) -> Option<String> {
 /// KMM version labels of our Modules on a node: key and value.
 pub fn version_labels<'a>(node: &'a Node, namespace: &str) -> impl Iterator<Item = (&'a String, &'a String)> {
     let prefix = format!("{KMM_VERSION_PREFIX}{namespace}.cxi-");
-    node.labels.iter().filter(move |(key, _)| key.starts_with(&prefix))
+    let from = node.labels.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+    from.take_while(move |(key, _)| key.starts_with(&prefix))
 }

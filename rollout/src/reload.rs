@@ -12,10 +12,11 @@ use cxi_api::{
 use crate::{
     action::{Action, Announcement},
     closing,
+    looks::Steps,
     proof::{NotQuiet, StillLoaded, Unloaded, hidden_holder, host_holder, version_labels},
     settled,
     step::{Ctx, Next},
-    world::{ImageState, PodState},
+    world::{Holder, ImageState, PodState},
 };
 
 /// How long modules may still be reported after KMM is done before they are taken for leftovers.
@@ -36,12 +37,13 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     let since = next.record.since;
-    if !closing::holders(ctx).is_empty() {
-        let names: Vec<String> = closing::holders(ctx).iter().map(|holder| holder.full_name()).collect();
+    let held = closing::accepted(ctx);
+    if !held.is_empty() {
+        let names: Vec<String> = held.iter().map(|holder| holder.full_name()).collect();
         let message = format!("pods {} hold the device on a closed node", names.join(", "));
         return stuck(ctx, next, Reason::PodsRunning, &message);
     }
-    match closing::prove_quiet(ctx, since) {
+    match closing::prove_quiet(ctx, &next.record) {
         Ok(_) => {
             next.enter(ctx, Phase::Unloading);
             next.record.evidence_since = Some(since);
@@ -58,14 +60,24 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
             closing::look(ctx, next);
             stuck(ctx, next, Reason::ServicesRunning, "the retry handler has not ended");
         }
-        Err(NotQuiet::Pods(_)) => closing::look(ctx, next),
-        Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => {
+        Err(NotQuiet::Pods(_) | NotQuiet::LookAgain(_)) => closing::look(ctx, next),
+        Err(NotQuiet::Undecided(pods)) => {
             closing::look(ctx, next);
-            if ctx.due_on_node(since, ctx.settings.unload) {
-                let hidden = ctx.node.report().and_then(|report| hidden_holder(ctx.node, report));
-                let why =
-                    hidden.as_deref().unwrap_or("the node agent did not say in time that nobody holds the device");
-                next.quarantine(ctx, why);
+            let name = pods.first().map(Holder::full_name).unwrap_or_default();
+            let message = format!("the kubelet has neither accepted nor refused pod {name}; is it running?");
+            settled::explain(ctx, next, Reason::PodsRunning, ("Pod", &name), message);
+        }
+        Err(NotQuiet::AgentSilent) => {
+            closing::look(ctx, next);
+            if !ctx.due_on_node(since, ctx.settings.unload) {
+                return;
+            }
+            if let Some(hidden) = ctx.node.report().and_then(|report| hidden_holder(ctx.node, report)) {
+                next.quarantine(ctx, &hidden);
+            } else {
+                // It goes on by itself when the agent is back.
+                let message = "the node agent has not reported since the driver failed; look at its pod".to_owned();
+                settled::explain(ctx, next, Reason::AgentSilent, ("", ""), message);
             }
         }
     }
@@ -89,7 +101,7 @@ pub fn unloading(ctx: &Ctx<'_>, next: &mut Next) {
     if let Some((label, value)) = label {
         return remove_label(ctx, next, &label.clone(), &value.clone());
     }
-    match Unloaded::prove(ctx.node, &ctx.world.namespace, since) {
+    match Unloaded::prove(ctx.node, &ctx.world.namespace, Steps::present(&next.record)) {
         Ok(_) => unloaded(ctx, next),
         Err(obstacle) => {
             if let StillLoaded::Leftovers(modules) = &obstacle
@@ -109,10 +121,17 @@ pub fn unloading(ctx: &Ctx<'_>, next: &mut Next) {
     }
 }
 
-/// The label goes only with the proof; without it the node goes back to where the proof is sought.
+/// The label goes only with the proof. As long as it is there KMM was told nothing, and the transaction can be taken back.
 fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
-    let evidence = next.record.evidence_from();
-    match closing::prove_quiet(ctx, evidence) {
+    let at_work = ctx.node.workers.iter().any(|worker| !worker.loads);
+    let failed_before = next.record.cause == Some(Cause::Rollback) && next.record.failure.is_some();
+    let reverted = next.record.from == ctx.wanted && ctx.wanted.as_ref().is_some_and(|from| from.as_str() == value);
+    if !at_work && !failed_before && reverted && !ctx.still_wanted(&next.record) {
+        next.record.target_revision.clone_from(&ctx.wanted);
+        next.announcements.push(ctx.announce(false, "CalledOff", "the node returns on its present revision".into()));
+        return next.take_back(ctx);
+    }
+    match closing::prove_quiet(ctx, &next.record) {
         Ok(proof) => next.effects.push(Action::Unload {
             node: ctx.node.name.clone(),
             uid: ctx.node.uid.clone(),
@@ -120,14 +139,22 @@ fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
             value: value.to_owned(),
             proof,
         }),
-        Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => {
+        Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_) | NotQuiet::Undecided(_)) => {
             closing::look(ctx, next);
-            if ctx.due_on_node(next.record.since, ctx.settings.unload) {
-                next.fail(ctx, "it could not be proved in time that nobody holds the device".into());
+            if !ctx.due_on_node(next.record.since, ctx.settings.unload) {
+                return;
+            }
+            if at_work {
+                next.fail(ctx, "it could not be proved in time that the device is free".into());
+            } else if failed_before {
+                next.enter(ctx, Phase::RollingBack);
+            } else {
+                let message = "it could not be proved in time that the device is free; is the node agent running?";
+                next.take_back_for(ctx, Reason::AgentSilent, ("", ""), message.to_owned());
             }
         }
-        Err(obstacle) if ctx.node.workers.iter().any(|worker| !worker.loads) => {
-            // KMM is taking a driver out already: there is no way back, and the label of somebody's hand waits for the holder.
+        Err(obstacle) if at_work => {
+            // KMM is taking a driver out already and cannot be stopped. The label that was set by hand waits for the holder.
             closing::look(ctx, next);
             let holder = match obstacle {
                 NotQuiet::Host(holder) => holder,
@@ -136,11 +163,7 @@ fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
             stuck_under_way(ctx, next, &holder);
         }
         Err(NotQuiet::Pods(_) | NotQuiet::Host(_) | NotQuiet::Offered | NotQuiet::Services) => {
-            if next.record.cause == Some(Cause::Rollback) && next.record.failure.is_some() {
-                next.enter(ctx, Phase::RollingBack);
-            } else {
-                next.enter(ctx, Phase::Closing);
-            }
+            next.enter(ctx, if failed_before { Phase::RollingBack } else { Phase::Closing });
         }
     }
 }
@@ -332,8 +355,7 @@ fn without_module(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) {
 }
 
 fn set_label(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId, label: String) {
-    let evidence = next.record.evidence_from();
-    match Unloaded::prove(ctx.node, &ctx.world.namespace, evidence) {
+    match Unloaded::prove(ctx.node, &ctx.world.namespace, Steps::of(&next.record)) {
         Ok(proof) => next.effects.push(Action::Load {
             node: ctx.node.name.clone(),
             uid: ctx.node.uid.clone(),

@@ -9,8 +9,9 @@ use cxi_api::{
 
 use crate::{
     host_driver,
+    looks::Steps,
     prefetch::{self, Prefetch},
-    proof::{CXI_MODULES, answers, kmm_at_work},
+    proof::{CXI_MODULES, kmm_at_work},
     reload::kmm_has_loaded,
     services, settled,
     step::{Ctx, Next},
@@ -50,7 +51,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let (mut reason, mut message) = match verify(ctx, next, &goal) {
         Verdict::Good => {
-            services::remember(ctx.driver, ctx.node, &mut next.record, &goal);
+            services::remember(ctx.world, ctx.driver, ctx.node, &mut next.record, &goal);
             if ctx.revision(&goal).is_none() {
                 next.record.host_revision = Some(goal.clone());
             }
@@ -133,7 +134,7 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
             }
         }
     }
-    let Some(report) = ctx.node.report().filter(|report| answers(report, next.record.since)) else {
+    let Some(report) = ctx.node.report().filter(|report| Steps::present(&next.record).answered_by(report)) else {
         return Verdict::NotYet(Reason::AgentSilent, "waits for a report of the node agent".into());
     };
     match check_modules(ctx, &next.record, report, goal, by_kmm) {

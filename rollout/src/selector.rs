@@ -1,14 +1,134 @@
-//! Label selectors, as the API server evaluates them.
+//! Label selectors, as the API server evaluates them (`LabelSelectorAsSelector` and `labels.NewRequirement` of apimachinery). The schema
+//! of a custom resource takes selectors that the API server would refuse in its own objects. What such a selector means is not known, and
+//! each use says what follows from that: see [`protection`] and [`coverage`].
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-/// Whether `labels` satisfy `selector`. An empty selector matches everything; a requirement with an operator that does not
-/// exist matches nothing.
-pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    equal && selector.match_expressions.iter().flatten().all(|requirement| satisfies(requirement, labels))
+/// A longer selector of a PodDisruptionBudget is not looked through. Tenants write them, and each pod is compared with them.
+const LONGEST: usize = 256;
+
+/// A selector that means something.
+#[derive(Clone, Copy, Debug)]
+pub struct Understood<'a>(&'a LabelSelector);
+
+/// Whether a pod is one of those that an administrator protects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// It is not.
+    No,
+    /// It is.
+    Yes,
+    /// Nobody knows whom the selector means, so it protects every pod. Why it cannot be understood.
+    NotUnderstood(String),
+}
+
+/// What a PodDisruptionBudget covers in its namespace.
+#[derive(Clone, Debug)]
+pub enum Coverage<'a> {
+    /// No pod: it has no selector.
+    Nothing,
+    /// Every pod, because nobody knows which. Why its selector cannot be understood.
+    Everything(String),
+    /// The pods that the selector matches.
+    Matching(Understood<'a>),
+}
+
+/// Whether a selector of protected pods means a pod with these labels.
+pub fn protection(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> Protection {
+    match understand(selector) {
+        Ok(understood) if understood.matches(labels) => Protection::Yes,
+        Ok(_) => Protection::No,
+        Err(why) => Protection::NotUnderstood(why),
+    }
+}
+
+/// What a PodDisruptionBudget with this selector covers. An empty selector covers everything, an absent one nothing.
+pub fn coverage(selector: Option<&LabelSelector>) -> Coverage<'_> {
+    let Some(selector) = selector else { return Coverage::Nothing };
+    if length(selector) > LONGEST {
+        return Coverage::Everything(format!("it has more than {LONGEST} labels and values"));
+    }
+    understand(selector).map_or_else(Coverage::Everything, Coverage::Matching)
+}
+
+impl Coverage<'_> {
+    /// Whether a pod of the budget's namespace with these labels is covered.
+    pub fn covers(&self, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything(_) => true,
+            Self::Matching(selector) => selector.matches(labels),
+        }
+    }
+}
+
+impl<'a> Understood<'a> {
+    /// Whether labels satisfy the selector. An empty one matches everything.
+    pub fn matches(self, labels: &BTreeMap<String, String>) -> bool {
+        let equal = self.0.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+        equal && self.0.match_expressions.iter().flatten().all(|requirement| satisfies(requirement, labels))
+    }
+
+    /// Labels without one of which nothing matches: for each requirement that can be told by a label, the key, and the values of which
+    /// it must have one (none: any).
+    pub fn needs(self) -> impl Iterator<Item = (&'a str, Vec<&'a str>)> {
+        let equal = self.0.match_labels.iter().flatten().map(|(key, value)| (key.as_str(), vec![value.as_str()]));
+        let listed = self.0.match_expressions.iter().flatten().filter_map(|requirement| {
+            let values = requirement.values.iter().flatten().map(String::as_str).collect();
+            matches!(requirement.operator.as_str(), "In" | "Exists").then_some((requirement.key.as_str(), values))
+        });
+        equal.chain(listed)
+    }
+}
+
+/// The selector, if it means something.
+fn understand(selector: &LabelSelector) -> Result<Understood<'_>, String> {
+    for (key, value) in selector.match_labels.iter().flatten() {
+        is_key(key)?;
+        is_value(value)?;
+    }
+    for requirement in selector.match_expressions.iter().flatten() {
+        let LabelSelectorRequirement { key, operator, values } = requirement;
+        is_key(key)?;
+        let values = values.as_deref().unwrap_or_default();
+        match (operator.as_str(), values.is_empty()) {
+            ("In" | "NotIn", false) => values.iter().try_for_each(|value| is_value(value))?,
+            ("In" | "NotIn", true) => return Err(format!("operator {operator} of {key} needs values")),
+            ("Exists" | "DoesNotExist", true) => {}
+            ("Exists" | "DoesNotExist", false) => return Err(format!("operator {operator} of {key} takes no values")),
+            _ => return Err(format!("operator {operator:?} of {key} is not In, NotIn, Exists or DoesNotExist")),
+        }
+    }
+    Ok(Understood(selector))
+}
+
+fn length(selector: &LabelSelector) -> usize {
+    let expressions = selector.match_expressions.iter().flatten();
+    let listed: usize = expressions.map(|requirement| 1 + requirement.values.iter().flatten().count()).sum();
+    listed + selector.match_labels.iter().flatten().count()
+}
+
+/// A label's key: a name, with a domain before a slash or without.
+fn is_key(key: &str) -> Result<(), String> {
+    let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
+    let part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let domain = domain.is_none_or(|domain| domain.len() <= 253 && domain.split('.').all(part));
+    if domain && !name.is_empty() && is_word(name) { Ok(()) } else { Err(format!("{key:?} is not the key of a label")) }
+}
+
+fn is_value(value: &str) -> Result<(), String> {
+    if is_word(value) { Ok(()) } else { Err(format!("{value:?} is not the value of a label")) }
+}
+
+/// Nothing, or up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends.
+fn is_word(text: &str) -> bool {
+    let outer = |b: Option<u8>| b.is_none_or(|b| b.is_ascii_alphanumeric());
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    text.len() <= 63 && text.bytes().all(inner) && outer(text.bytes().next()) && outer(text.bytes().last())
 }
 
 fn satisfies(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
@@ -18,8 +138,7 @@ fn satisfies(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, S
         "In" => listed,
         "NotIn" => !listed,
         "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        _ => false,
+        _ => value.is_none(),
     }
 }
 
@@ -27,6 +146,21 @@ fn satisfies(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, S
 mod tests {
     use super::*;
     use rstest::rstest;
+
+    fn expression(key: &str, operator: &str, values: &[&str]) -> LabelSelector {
+        LabelSelector {
+            match_expressions: Some(vec![LabelSelectorRequirement {
+                key: key.into(),
+                operator: operator.into(),
+                values: Some(values.iter().map(|v| (*v).to_owned()).collect()),
+            }]),
+            match_labels: None,
+        }
+    }
+
+    fn equal(key: &str, value: &str) -> LabelSelector {
+        LabelSelector { match_labels: Some([(key.to_owned(), value.to_owned())].into()), match_expressions: None }
+    }
 
     #[rstest]
     #[case("In", &["a", "b"], Some("a"), true)]
@@ -38,27 +172,63 @@ mod tests {
     #[case("Exists", &[], None, false)]
     #[case("DoesNotExist", &[], None, true)]
     #[case("DoesNotExist", &[], Some("x"), false)]
-    #[case("Like", &["x"], Some("x"), false)]
     fn expressions(
         #[case] operator: &str,
         #[case] values: &[&str],
         #[case] value: Option<&str>,
         #[case] expected: bool,
     ) {
-        let selector = LabelSelector {
-            match_expressions: Some(vec![LabelSelectorRequirement {
-                key: "key".into(),
-                operator: operator.into(),
-                values: Some(values.iter().map(|v| (*v).to_owned()).collect()),
-            }]),
-            match_labels: None,
-        };
+        let selector = expression("key", operator, values);
         let labels = value.map(|value| ("key".to_owned(), value.to_owned())).into_iter().collect();
-        assert_eq!(matches(&selector, &labels), expected);
+        assert_eq!(coverage(Some(&selector)).covers(&labels), expected);
+        assert_eq!(protection(&selector, &labels), if expected { Protection::Yes } else { Protection::No });
+    }
+
+    #[rstest]
+    #[case::unknown_operator(expression("key", "exists", &[]), "exists")]
+    #[case::another_case(expression("key", "in", &["a"]), "in")]
+    #[case::no_operator(expression("key", "", &[]), "")]
+    #[case::in_nothing(expression("key", "In", &[]), "needs values")]
+    #[case::not_in_nothing(expression("key", "NotIn", &[]), "needs values")]
+    #[case::exists_with_values(expression("key", "Exists", &["a"]), "takes no values")]
+    #[case::absent_with_values(expression("key", "DoesNotExist", &["a"]), "takes no values")]
+    #[case::no_key(expression("", "Exists", &[]), "key")]
+    #[case::odd_key(equal("app = x", "y"), "app = x")]
+    #[case::odd_domain(equal("Example.com/app", "y"), "Example.com/app")]
+    #[case::odd_value(expression("key", "In", &["a", "b c"]), "b c")]
+    #[case::long_value(equal("app", &"x".repeat(64)), "value")]
+    #[case::ends_in_a_dash(equal("app", "x-"), "x-")]
+    fn what_cannot_be_understood_protects_and_covers_everything(#[case] selector: LabelSelector, #[case] word: &str) {
+        for labels in [BTreeMap::new(), [("key".to_owned(), "z".to_owned())].into()] {
+            let Protection::NotUnderstood(why) = protection(&selector, &labels) else { panic!("understood") };
+            assert!(why.contains(word), "{why}");
+            let Coverage::Everything(why) = coverage(Some(&selector)) else { panic!("understood") };
+            assert!(why.contains(word), "{why}");
+            assert!(coverage(Some(&selector)).covers(&labels));
+        }
+    }
+
+    #[rstest]
+    #[case("app.kubernetes.io/name", "")]
+    #[case("app", "A_b.c-9")]
+    #[case("9", "9")]
+    fn labels_as_they_are_in_clusters_are_understood(#[case] key: &str, #[case] value: &str) {
+        let labels = [(key.to_owned(), value.to_owned())].into();
+        assert_eq!(protection(&equal(key, value), &labels), Protection::Yes);
     }
 
     #[test]
-    fn an_empty_selector_matches_everything() {
-        assert!(matches(&LabelSelector::default(), &BTreeMap::new()));
+    fn an_empty_selector_matches_everything_and_none_nothing() {
+        assert_eq!(protection(&LabelSelector::default(), &BTreeMap::new()), Protection::Yes);
+        assert!(coverage(Some(&LabelSelector::default())).covers(&BTreeMap::new()));
+        assert!(!coverage(None).covers(&BTreeMap::new()));
+    }
+
+    #[test]
+    fn a_budget_whose_selector_is_too_long_to_look_through_covers_everything() {
+        let values: Vec<String> = (0..LONGEST).map(|number| number.to_string()).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        assert!(matches!(coverage(Some(&expression("key", "In", &values))), Coverage::Everything(_)));
+        assert!(matches!(coverage(Some(&expression("key", "In", &values[1..]))), Coverage::Matching(_)));
     }
 }

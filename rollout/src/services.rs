@@ -7,17 +7,25 @@ use cxi_api::{
     node::Served,
 };
 
-use crate::world::{Driver, Node, World};
+use crate::{
+    view::View,
+    world::{Driver, Node},
+};
 
 /// How many revisions' images a record keeps.
 const KEPT: usize = 3;
 
 /// The image that goes with `revision` on a node: that of the spec with the revision that the spec describes, with another one
 /// the image that ran with it last.
-pub fn image_with<'a>(driver: &'a Driver, record: &'a NodeRollout, revision: &RevisionId) -> Option<&'a String> {
+pub fn image_with<'a>(
+    view: &View<'_>,
+    driver: &'a Driver,
+    record: &'a NodeRollout,
+    revision: &RevisionId,
+) -> Option<&'a String> {
     let wanted = driver.spec.retry_handler.image_on_nodes()?;
     let last = record.services.iter().find(|served| served.revision == *revision).map(|served| &served.image);
-    let described = RevisionId::of(&driver.name, &driver.spec) == *revision;
+    let described = view.target(&driver.name).is_some_and(|(_, target)| target == revision);
     Some(last.filter(|_| !described).unwrap_or(wanted))
 }
 
@@ -28,16 +36,14 @@ pub fn differ(driver: &Driver, node: &Node) -> bool {
 }
 
 /// Whether a node on the revision that the spec describes runs another image than the spec names.
-pub fn are_outdated(world: &World, node: &Node, record: &NodeRollout) -> bool {
-    let driver = world.drivers.iter().find(|driver| driver.name == record.driver);
-    driver.is_some_and(|driver| {
-        record.revision == Some(RevisionId::of(&driver.name, &driver.spec)) && differ(driver, node)
-    })
+pub fn are_outdated(view: &View<'_>, node: &Node, record: &NodeRollout) -> bool {
+    let described = view.target(&record.driver);
+    described.is_some_and(|(driver, target)| record.revision.as_ref() == Some(target) && differ(driver, node))
 }
 
 /// Writes down which image `revision` is given back with, should it be left and come back.
-pub fn remember(driver: &Driver, node: &Node, record: &mut NodeRollout, revision: &RevisionId) {
-    let Some(image) = image_with(driver, record, revision).cloned() else { return };
+pub fn remember(view: &View<'_>, driver: &Driver, node: &Node, record: &mut NodeRollout, revision: &RevisionId) {
+    let Some(image) = image_with(view, driver, record, revision).cloned() else { return };
     // What runs already stays what it is.
     let open = node.labels.get(&services_gate(&driver.name));
     if open.is_some_and(|runs| *runs != services_value(&image)) {
@@ -51,7 +57,13 @@ pub fn remember(driver: &Driver, node: &Node, record: &mut NodeRollout, revision
 
 /// Value of the gate's label on a node that is to serve with `revision`. A gate that is open stays as it is: another value would
 /// take the retry handler from under jobs.
-pub fn gate_value(driver: &Driver, node: &Node, record: &NodeRollout, revision: &RevisionId) -> Option<String> {
+pub fn gate_value(
+    view: &View<'_>,
+    driver: &Driver,
+    node: &Node,
+    record: &NodeRollout,
+    revision: &RevisionId,
+) -> Option<String> {
     let open = node.labels.get(&services_gate(&driver.name));
-    open.cloned().or_else(|| image_with(driver, record, revision).map(|image| services_value(image)))
+    open.cloned().or_else(|| image_with(view, driver, record, revision).map(|image| services_value(image)))
 }

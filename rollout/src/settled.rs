@@ -9,6 +9,7 @@ use crate::{
     proof::version_labels,
     services,
     step::{Ctx, Next},
+    text,
 };
 
 /// How long others may take for what they always take a moment for, before that is worth a word.
@@ -46,7 +47,14 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
         return reverify(ctx, next, Some(revision));
     }
     if next.record.phase == Phase::UpToDate {
-        next.unblock();
+        // The revision to go back to would be wanted instead.
+        if request(ctx) == Some("rollback") && next.record.revision.as_ref() == ctx.target() {
+            let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no revision that worked here before is left; \
+                           set spec.version to the release that you want, or remove the label";
+            explain(ctx, next, Reason::NoRollback, ("", ""), message.to_owned());
+        } else {
+            next.unblock();
+        }
     }
 }
 
@@ -147,6 +155,7 @@ fn note_request(ctx: &Ctx<'_>, record: &mut NodeRollout) {
 
 /// Writes down what a node waits for.
 pub fn explain(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, object: (&str, &str), message: String) {
+    let message = text::cut(&message, text::RECORD);
     let same = next
         .record
         .blocked_by

@@ -7,8 +7,29 @@ use crate::{
     action::Action,
     admission::{self, is_in_service},
     driver::{Member, Obstacle, Scope},
-    operands,
+    ledger, operands, text,
 };
+
+/// The status with this installation in it, and nothing else: what another one may be about to do is not known before.
+pub fn claim(scope: &Scope<'_>) -> Action {
+    let driver = scope.driver;
+    let status = CXIDriverStatus {
+        observed_generation: driver.generation,
+        installation: Some(scope.world.namespace.clone()),
+        ..driver.status.clone()
+    };
+    Action::WriteDriverStatus { driver: driver.name.clone(), status: Box::new(status), urgent: true }
+}
+
+/// The present resource name, and earlier ones for as long as a pod or a node may still know them.
+fn resource_names(scope: &Scope<'_>) -> Vec<String> {
+    let driver = scope.driver;
+    let offered = |name: &str| scope.nodes().any(|node| node.allocatable.get(name).is_some_and(|count| *count > 0));
+    let in_use = |name: &&str| scope.world.requested.contains(*name) || offered(name);
+    let mut names = driver.resource_names();
+    let present = names.next().map(str::to_owned);
+    present.into_iter().chain(names.filter(in_use).map(str::to_owned)).collect()
+}
 
 /// The status as it should be, if it is not.
 pub fn write(
@@ -20,15 +41,15 @@ pub fn write(
 ) -> Option<Action> {
     let driver = scope.driver;
     let old = &driver.status;
-    let target = scope.target();
+    let target = scope.target.clone();
     let facts = Facts::gather(scope, &rollout, members, conflict, obstacle);
     let everywhere = facts.total > 0 && facts.updated == facts.total;
     let current = if everywhere { Some(target.clone()) } else { old.current_revision.clone() };
     let version = if everywhere { Some(driver.spec.version.clone()) } else { old.version.clone() };
     let mut rollout = rollout;
     let ledger_changed = old.rollout.as_ref().is_none_or(|stored| {
-        (&stored.id, &stored.in_flight, &stored.failed, &stored.halted)
-            != (&rollout.id, &rollout.in_flight, &rollout.failed, &rollout.halted)
+        (&stored.id, &stored.in_flight, &stored.failed, stored.failed_nodes, &stored.halted)
+            != (&rollout.id, &rollout.in_flight, &rollout.failed, rollout.failed_nodes, &rollout.halted)
     });
     rollout.eta = if ledger_changed { eta(scope, &rollout, members) } else { rollout.eta };
     let conditions = facts.conditions(scope, &rollout, members, &old.conditions);
@@ -47,7 +68,7 @@ pub fn write(
         state: Some(facts.state(scope, &rollout).into()),
         rollout: Some(rollout),
         installation: old.installation.clone(),
-        resource_names: old.resource_names.clone(),
+        resource_names: resource_names(scope),
         sidecar: driver.sidecar.clone(),
         conditions,
     };
@@ -58,8 +79,10 @@ pub fn write(
         let flag = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone());
         status.conditions.iter().map(flag).collect()
     };
-    let urgent =
-        ledger_changed || flags(&status) != flags(old) || old.observed_generation != status.observed_generation;
+    let urgent = ledger_changed
+        || old.resource_names != status.resource_names
+        || flags(&status) != flags(old)
+        || old.observed_generation != status.observed_generation;
     Some(Action::WriteDriverStatus { driver: driver.name.clone(), status: Box::new(status), urgent })
 }
 
@@ -71,7 +94,7 @@ struct Facts {
     updating: i32,
     failed: i32,
     blocked: i32,
-    out_of_service: Vec<String>,
+    out_of_service: Option<String>,
     top_blocker: Option<(Reason, String, usize)>,
     preflight: Option<String>,
     conflict: Option<String>,
@@ -86,14 +109,15 @@ impl Facts {
         conflict: Option<&String>,
         obstacle: Option<&Obstacle>,
     ) -> Self {
-        let target = scope.target();
+        let target = scope.target.clone();
         let count = |test: &dyn Fn(&Member<'_>, &NodeRollout) -> bool| {
             let matching = members.iter().filter(|m| m.record.as_ref().is_some_and(|record| test(m, record)));
             i32::try_from(matching.count()).unwrap_or(i32::MAX)
         };
         let wanted = |m: &Member<'_>| m.wanted.as_ref() == Some(&target);
         let updated = count(&|m, r| wanted(m) && r.phase == Phase::UpToDate && r.revision == m.wanted);
-        let in_flight = |m: &Member<'_>| rollout.in_flight.iter().any(|entry| entry.node == m.node.name);
+        let flying = ledger::names(rollout);
+        let in_flight = |m: &Member<'_>| flying.contains(m.node.name.as_str());
         let really = |r: &NodeRollout| {
             let reason = r.blocked_by.as_ref().map(|blocker| blocker.reason);
             reason.filter(|reason| !matches!(reason, Reason::Budget))
@@ -112,9 +136,8 @@ impl Facts {
             }
         }
         reasons.sort_by_key(|(_, _, times)| std::cmp::Reverse(*times));
-        let names = |test: &dyn Fn(&Member<'_>) -> bool| -> Vec<String> {
-            members.iter().filter(|m| test(m)).map(|m| m.node.name.clone()).collect()
-        };
+        let quarantined = |m: &&Member<'_>| m.record.as_ref().is_some_and(|r| r.phase == Phase::Quarantined);
+        let out_of_service = text::some(members.iter().filter(quarantined).map(|m| m.node.name.as_str()));
         let preflight = members.iter().filter(|m| wanted(m)).find_map(|m| admission::image_of(scope, m.node, &target));
         Self {
             total: i32::try_from(members.len()).unwrap_or(i32::MAX),
@@ -125,7 +148,7 @@ impl Facts {
                 r.failure.as_ref().is_some_and(|f| f.revision == target) || r.phase == Phase::Quarantined
             }),
             blocked: count(&blocked),
-            out_of_service: names(&|m| m.record.as_ref().is_some_and(|r| r.phase == Phase::Quarantined)),
+            out_of_service: Some(out_of_service).filter(|names| !names.is_empty()),
             top_blocker: reasons.into_iter().next(),
             preflight: preflight.map(|(_, _, message)| message),
             conflict: conflict.cloned(),
@@ -191,11 +214,10 @@ impl Facts {
             },
             &progress,
         );
-        let degraded = self.failed > 0 || !self.out_of_service.is_empty();
-        let bad = if self.out_of_service.is_empty() {
-            format!("the driver failed on {} nodes", self.failed)
-        } else {
-            format!("out of service: {}", self.out_of_service.join(", "))
+        let degraded = self.failed > 0 || self.out_of_service.is_some();
+        let bad = match &self.out_of_service {
+            None => format!("the driver failed on {} nodes", self.failed),
+            Some(names) => format!("out of service: {names}"),
         };
         set.put(
             "Degraded",
@@ -210,7 +232,8 @@ impl Facts {
         match (&self.obstacle, &self.top_blocker) {
             (Some((reason, message)), _) => set.put("Blocked", true, reason, message),
             (None, Some((reason, message, times))) => {
-                let more = if *times > 1 { format!(" (and {} more nodes)", times - 1) } else { String::new() };
+                let more =
+                    if *times > 1 { format!(" (and {} more nodes)", text::about(times - 1)) } else { String::new() };
                 set.put("Blocked", true, &reason.to_string(), &format!("{message}{more}"));
             }
             (None, None) if self.total == 0 => {
@@ -256,7 +279,7 @@ impl Conditions<'_> {
             type_: type_.into(),
             status: status.into(),
             reason: reason.into(),
-            message: message.into(),
+            message: text::cut(message, text::DRIVER),
             observed_generation: Some(self.generation),
             last_transition_time: before.map_or(Time(second), |before| before.last_transition_time.clone()),
         });

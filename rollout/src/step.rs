@@ -12,12 +12,13 @@ use cxi_api::{
 
 use crate::{
     action::{Action, Announcement},
-    closing, drift, gates,
+    clock, closing, drift, gates,
     proof::version_labels,
     reload, returning, services,
     settings::Settings,
-    settled,
-    world::{Driver, ImageState, Node, OwnPod, Revision, World},
+    settled, text,
+    view::View,
+    world::{Driver, ImageState, Node, OwnPod, Revision},
 };
 
 /// How long a node that is not Ready may be so before a time limit that runs meanwhile counts.
@@ -25,7 +26,7 @@ pub const NODE_LOST: Duration = Duration::from_mins(30);
 
 /// Everything that a step may look at.
 pub struct Ctx<'a> {
-    pub world: &'a World,
+    pub world: &'a View<'a>,
     pub driver: &'a Driver,
     pub node: &'a Node,
     pub settings: &'a Settings,
@@ -56,10 +57,12 @@ impl<'a> Ctx<'a> {
         &self.driver.spec.update_strategy
     }
 
+    /// The name under which NICs are offered.
     pub fn resource(&self) -> &'a str {
         &self.driver.spec.device_plugin.resource_name
     }
 
+    /// How much the kubelet offers under this name.
     pub fn allocatable(&self) -> i64 {
         self.node.allocatable.get(self.resource()).copied().unwrap_or(0)
     }
@@ -90,9 +93,14 @@ impl<'a> Ctx<'a> {
         }
     }
 
+    /// The revision that the spec describes.
+    pub fn target(&self) -> Option<&RevisionId> {
+        self.world.target(&self.driver.name).map(|(_, target)| target)
+    }
+
     /// The Module of a revision; none for a revision that the host brings.
     pub fn revision(&self, id: &RevisionId) -> Option<&'a Revision> {
-        self.world.revision(id)
+        self.world.revision(&self.driver.name, id)
     }
 
     /// Whether a revision stands for the driver that the host brings: what the spec describes now, or what it described when the
@@ -121,7 +129,7 @@ impl<'a> Ctx<'a> {
         gates::Operands {
             plugin: spec.device_plugin.enabled,
             services: spec.retry_handler.runs_on_nodes(),
-            idle: closing::holders(self).is_empty(),
+            idle: closing::is_idle(self),
         }
     }
 
@@ -179,6 +187,9 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
     if record.driver != ctx.driver.name || is_orphaned(ctx, record) || is_fiction(ctx, record) {
         return Step { rollout: Some(rebuild(ctx, Some(record))), ..Step::default() };
     }
+    if let Some(put_right) = clock::put_right(record, ctx.now, ctx.settings) {
+        return Step { rollout: Some(put_right), ..Step::default() };
+    }
     let mut next = Next { record: record.clone(), effects: Vec::new(), announcements: Vec::new() };
     let was_away = record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::NotReady);
     if was_away && ctx.node.is_in_boot_of(record) && ctx.node.ready && awaits_node(record.phase) {
@@ -198,6 +209,7 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
         Phase::Verifying => returning::verifying(ctx, &mut next),
         Phase::Returning => returning::returning(ctx, &mut next),
     }
+    closing::deadline(ctx, &mut next);
     not_ready(ctx, record, &mut next);
     if next.record != *record {
         return Step { rollout: Some(next.record), effects: Vec::new(), announcements: next.announcements };
@@ -236,11 +248,15 @@ pub struct Next {
 }
 
 impl Next {
-    /// Enters a phase. `since` always grows, whatever the clock does: reports refer to it.
+    /// Enters a phase. `since` differs from all earlier ones: it is the name by which looks and reports refer to the step.
     pub fn enter(&mut self, ctx: &Ctx<'_>, phase: Phase) {
-        let floor = self.record.since + Duration::from_micros(1);
         self.record.phase = phase;
-        self.record.since = ctx.now.max(floor);
+        self.record.since = clock::after(self.record.since, ctx.now);
+        self.record.closed_at = match phase {
+            Phase::Closing | Phase::Evicting | Phase::Quiesced => self.record.closed_at.or(Some(self.record.since)),
+            Phase::Unloading => self.record.closed_at,
+            _ => None,
+        };
         self.record.blocked_by = None;
         self.record.evidence_since = None;
         self.record.boot_id = Some(ctx.node.boot_id.clone());
@@ -264,6 +280,7 @@ impl Next {
             Some(old) if old.reason == reason && old.name == object.1 => old.since,
             _ => ctx.now,
         };
+        let message = text::cut(&message, text::RECORD);
         let blocker = Blocker { kind: object.0.into(), name: object.1.into(), reason, message, since };
         self.record.blocked_by = Some(blocker);
     }
@@ -285,6 +302,7 @@ impl Next {
 
     /// The driver failed on this node: back to the old revision if there is one and the strategy says so.
     pub fn fail(&mut self, ctx: &Ctx<'_>, message: String) {
+        let message = text::cut(&message, text::RECORD);
         let phase = self.record.phase;
         if phase != Phase::Unloading && ctx.is_overtaken(&self.record) {
             return self.turn_round(ctx);
@@ -323,7 +341,7 @@ impl Next {
         self.record.revision = None;
         self.record.goal = None;
         self.record.cause = None;
-        self.record.last_error = Some(message.to_owned());
+        self.record.last_error = Some(text::cut(message, text::RECORD));
         self.enter(ctx, Phase::Quarantined);
         self.block(ctx, Reason::Failed, ("", ""), out_of_service(message));
     }
@@ -332,9 +350,30 @@ impl Next {
     pub fn give_back(&mut self, ctx: &Ctx<'_>, reason: Reason, object: (&str, &str), message: String) {
         let back_off = back_off(ctx.settings, &self.record);
         self.record.retry_after = ctx.now.checked_add(back_off).ok();
-        self.record.last_error = Some(message.clone());
+        self.record.last_error = Some(text::cut(&message, text::RECORD));
         self.announcements.push(ctx.announce(true, "GivenBack", format!("taken back: {message}")));
         self.cancel(ctx);
+        self.block(ctx, reason, object, message);
+    }
+
+    /// Takes the transaction back after the unload was decided and before KMM was told of it: the driver is loaded. It is verified
+    /// again before the node is offered.
+    pub fn take_back(&mut self, ctx: &Ctx<'_>) {
+        self.remember(ctx, self.record.goal.clone(), "GivenBack".into());
+        self.record.goal = self.record.from.take().or_else(|| settled::labelled_revision(ctx));
+        self.record.cause = None;
+        self.record.evictions.clear();
+        self.record.advertise = Advertise::None;
+        self.enter(ctx, Phase::Verifying);
+    }
+
+    /// The same for a reason that makes the node wait before the next try.
+    pub fn take_back_for(&mut self, ctx: &Ctx<'_>, reason: Reason, object: (&str, &str), message: String) {
+        let back_off = back_off(ctx.settings, &self.record);
+        self.record.retry_after = ctx.now.checked_add(back_off).ok();
+        self.record.last_error = Some(message.clone());
+        self.announcements.push(ctx.announce(true, "GivenBack", format!("taken back: {message}")));
+        self.take_back(ctx);
         self.block(ctx, reason, object, message);
     }
 
@@ -358,6 +397,7 @@ impl Next {
     /// Adds to the node's history.
     pub fn remember(&mut self, ctx: &Ctx<'_>, revision: Option<RevisionId>, result: String) {
         let started = ctx.entry.map_or(self.record.since, |entry| entry.admitted_at);
+        let result = text::cut(&result, text::RESULT);
         self.record.history.push(HistoryEntry { revision, result, started, at: ctx.now });
         let surplus = self.record.history.len().saturating_sub(10);
         self.record.history.drain(..surplus);
@@ -370,7 +410,7 @@ pub fn out_of_service(why: &str) -> String {
 }
 
 /// Pause before the next try: doubles with each try in a row that was taken back.
-fn back_off(settings: &Settings, record: &NodeRollout) -> Duration {
+pub fn back_off(settings: &Settings, record: &NodeRollout) -> Duration {
     let row = record.history.iter().rev().take_while(|entry| entry.result == "GivenBack").count();
     let factor = 2u32.saturating_pow(u32::try_from(row).unwrap_or(u32::MAX).min(16));
     settings.back_off.saturating_mul(factor).min(settings.back_off_max)
@@ -403,7 +443,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         None => (Phase::Pending, None, Advertise::None),
     };
     // Whoever wrote the record before: what a report answered then must not pass for an answer now.
-    let floor = old.map(|old| old.since + Duration::from_micros(1));
+    let since = old.map_or(ctx.now, |old| clock::after(old.since, ctx.now));
     let old = old.filter(|old| old.driver == ctx.driver.name);
     NodeRollout {
         driver: ctx.driver.name.clone(),
@@ -413,7 +453,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         from: None,
         cause: None,
         phase,
-        since: floor.map_or(ctx.now, |floor| ctx.now.max(floor)),
+        since,
         evidence_since: None,
         closed_at: None,
         attempt: ctx.entry.map_or(0, |entry| entry.attempt).max(old.map_or(0, |old| old.attempt)),

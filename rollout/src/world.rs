@@ -96,6 +96,8 @@ pub struct Driver {
     pub injection: Injection,
     /// The images that it is to put into them, where that is wanted.
     pub sidecar: Option<SidecarImages>,
+    /// Annotation `cxi.hpe.com/installation`: the namespace of the operator that is to look after it.
+    pub installation: Option<String>,
 }
 
 /// Whether the cluster puts retry handlers into pods that ask for a NIC.
@@ -197,7 +199,8 @@ pub struct Node {
     pub workers: Vec<Worker>,
     /// The operator's own pods on the node.
     pub pods: Vec<OwnPod>,
-    /// Uncached looks at this node, oldest first; at most the last two. Kept in memory only: losing them costs a second look.
+    /// Uncached looks at this node, oldest first; at most the last [`crate::looks::KEPT`]. Kept in memory only: losing them costs a
+    /// second look.
     pub looks: Vec<Look>,
 }
 
@@ -412,22 +415,37 @@ impl Holder {
     }
 }
 
-impl World {
-    /// The Module of a revision; none for a revision that the host brings.
-    pub fn revision(&self, id: &RevisionId) -> Option<&Revision> {
-        self.revisions.iter().find(|revision| revision.id == *id)
+impl Driver {
+    /// Names under which NICs are offered, the present one first, or were offered and may still be held.
+    pub fn resource_names(&self) -> impl Iterator<Item = &str> {
+        let present = &self.spec.device_plugin.resource_name;
+        let earlier = self.status.resource_names.iter().filter(move |name| *name != present);
+        std::iter::once(present).chain(earlier).map(String::as_str)
+    }
+}
+
+impl Look {
+    /// Whether the node offered nothing, and its device plugin was gone.
+    pub fn is_closed(&self) -> bool {
+        self.allocatable == 0 && self.plugin_pods == 0
     }
 
-    /// Whether a node was verified under this revision with a driver that its host brought.
-    pub fn was_of_host(&self, record: &NodeRollout, id: &RevisionId) -> bool {
-        record.host_revision.as_ref() == Some(id) && self.revision(id).is_none()
+    /// Whether a pod was on the node.
+    pub fn sees(&self, uid: &str) -> bool {
+        self.holders.iter().any(|holder| holder.uid == uid)
     }
 }
 
 impl Node {
-    /// Pods on the node that hold a resource.
-    pub fn holders_of(&self, resource: &str) -> Vec<&Holder> {
-        self.holders.iter().filter(|holder| holder.resources.iter().any(|name| name == resource)).collect()
+    /// Pods on the node that hold NICs of a driver, under whatever name they got them. A pod that cannot be read may be one.
+    pub fn holders_of(&self, driver: &Driver) -> Vec<&Holder> {
+        let names = |name: &String| driver.resource_names().any(|known| known == name);
+        self.holders.iter().filter(|holder| holder.unreadable || holder.resources.iter().any(names)).collect()
+    }
+
+    /// How much of a driver's NICs the kubelet offers, under all names together.
+    pub fn offered_of(&self, driver: &Driver) -> i64 {
+        driver.resource_names().filter_map(|name| self.allocatable.get(name)).sum()
     }
 
     /// The node's place in a rollout.

@@ -6,6 +6,7 @@ use cxi_api::Timestamp;
 use cxi_api::node_report::{self, LoadedModule, NodeReport, OpenFile};
 use cxi_hardware::{Function, Link, StackModule, retry_handler::State};
 
+use crate::report::bounds;
 use crate::report::holders;
 use crate::report::look::Look;
 use crate::report::node::{ExpectedDriver, Known};
@@ -16,7 +17,7 @@ use crate::report::seen::SeenNic;
 /// It acknowledges nothing when the devices are in use by somebody whom the look did not find, or when it did not look for
 /// them: its list of open files is then no answer to any phase.
 pub(super) fn report(look: &Look, known: &Known, observed_at: Timestamp, sequence: i64) -> NodeReport {
-    NodeReport {
+    bounds::report(NodeReport {
         kernel: look.boot.kernel.clone(),
         boot_id: look.boot.boot_id.clone(),
         observed_at,
@@ -26,7 +27,7 @@ pub(super) fn report(look: &Look, known: &Known, observed_at: Timestamp, sequenc
         driver_version: driver_version(look, known),
         open_files: holders::named(look.open_files.as_deref().unwrap_or_default()).map(open_file).collect(),
         devices: look.nics.values().map(nic).collect(),
-    }
+    })
 }
 
 /// The driver release that is loaded, where the CXINode says what the modules of one are and all of them are loaded. While

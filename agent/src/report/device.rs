@@ -5,6 +5,7 @@ use std::fmt::Display;
 use cxi_api::device::{CXIDeviceStatus, Function, Health, HealthStatus};
 
 use crate::nic_health::{self, RetryHandler, judge};
+use crate::report::bounds;
 use crate::report::content::{integer, link};
 use crate::report::seen::SeenNic;
 use crate::report::services;
@@ -19,7 +20,7 @@ pub(super) fn status(
 ) -> CXIDeviceStatus {
     let SeenNic { nic, details, firmware, services, retry_handler } = seen;
     let id = nic.id.as_ref().ok();
-    CXIDeviceStatus {
+    bounds::device(CXIDeviceStatus {
         node: node.to_owned(),
         device: nic.name.to_string(),
         pci_address: nic.address.to_string(),
@@ -42,7 +43,7 @@ pub(super) fn status(
         retry_handler: details.retry_handler.as_ref().ok().map(|attached| retry_handler.status(*attached)),
         services: services.as_ref().ok().and_then(Option::as_ref).map(services::status),
         health: health(seen, expected),
-    }
+    })
 }
 
 fn known<T: Clone, E>(attribute: &Result<Option<T>, E>) -> Option<T> {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cxi_api::device::{CXIDeviceStatus, DEVICE_LABEL, NODE_LABEL, device_name, node_label_value};
-use cxi_api::names;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use cxi_api::lenient::Lenient;
+use cxi_api::{CXIDevice, names};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -61,7 +62,11 @@ struct Inventory {
 }
 
 /// Hands on every event of this node's `CXIDevices` until nobody listens any more.
-pub(super) async fn follow(api: Api<DynamicObject>, node: String, events: mpsc::UnboundedSender<Event<DynamicObject>>) {
+pub(super) async fn follow(
+    api: Api<Lenient<CXIDevice>>,
+    node: String,
+    events: mpsc::UnboundedSender<Event<Lenient<CXIDevice>>>,
+) {
     let config = watcher::Config::default().labels(&format!("{NODE_LABEL}={}", node_label_value(&node)));
     let following = events::run(api, config, "CXIDevices", |event| {
         // Nobody listens: this ends too.
@@ -75,10 +80,10 @@ pub(super) async fn follow(api: Api<DynamicObject>, node: String, events: mpsc::
 
 /// Writes and deletes `CXIDevices` until there are no more looks.
 pub(super) async fn run(
-    api: Api<DynamicObject>,
+    api: Api<Lenient<CXIDevice>>,
     node: String,
     retry_handler: Expectation,
-    mut events: mpsc::UnboundedReceiver<Event<DynamicObject>>,
+    mut events: mpsc::UnboundedReceiver<Event<Lenient<CXIDevice>>>,
     mut looks: watch::Receiver<Option<Arc<Taken>>>,
 ) {
     let mut inventory = Inventory { retry_handler, ..Inventory::default() };
@@ -121,7 +126,7 @@ pub(super) async fn run(
 
 impl Inventory {
     /// Whether this is news that should not wait for the next look.
-    fn learn(&mut self, event: Event<DynamicObject>) -> bool {
+    fn learn(&mut self, event: Event<Lenient<CXIDevice>>) -> bool {
         match event {
             Event::Init => self.listing.clear(),
             Event::InitApply(object) => {
@@ -148,7 +153,7 @@ impl Inventory {
 
     /// What this process wrote it knows better than an event that is older, or is of that write. A later event tells of what
     /// somebody else wrote, which is compared with what should be there.
-    fn insert(&mut self, object: DynamicObject) {
+    fn insert(&mut self, object: Lenient<CXIDevice>) {
         let Some(stored) = Stored::read(&object) else { return };
         let name = object.metadata.name.unwrap_or_default();
         let is_known = |known: &Stored| known.uid == stored.uid && !is_later(&stored.version, &known.version);
@@ -157,7 +162,7 @@ impl Inventory {
         }
     }
 
-    async fn step(&mut self, api: &Api<DynamicObject>, node: &str, taken: &Taken) -> Result<(), WriteError> {
+    async fn step(&mut self, api: &Api<Lenient<CXIDevice>>, node: &str, taken: &Taken) -> Result<(), WriteError> {
         let NodeView::Present(known) = &taken.view else { return Ok(()) };
         let version = content::driver_version(&taken.look, known);
         let mut kept: BTreeSet<String> =
@@ -179,7 +184,7 @@ impl Inventory {
 
     async fn write(
         &mut self,
-        api: &Api<DynamicObject>,
+        api: &Api<Lenient<CXIDevice>>,
         node: &str,
         name: &str,
         wanted: Content,
@@ -219,7 +224,7 @@ impl Inventory {
         }
     }
 
-    async fn delete(&mut self, api: &Api<DynamicObject>, name: &str) -> Result<(), WriteError> {
+    async fn delete(&mut self, api: &Api<Lenient<CXIDevice>>, name: &str) -> Result<(), WriteError> {
         let uid = self.stored.get(name).map(|stored| stored.uid.clone());
         let parameters =
             DeleteParams { preconditions: Some(Preconditions { uid, resource_version: None }), ..Default::default() };
@@ -273,7 +278,7 @@ impl WriteError {
 }
 
 impl Stored {
-    fn read(object: &DynamicObject) -> Option<Self> {
+    fn read(object: &Lenient<CXIDevice>) -> Option<Self> {
         let owners = object.metadata.owner_references.iter().flatten();
         let owner = owners.filter(|owner| owner.kind == "CXINode").map(|owner| owner.uid.clone()).next();
         let label = |key| object.metadata.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
@@ -301,7 +306,7 @@ fn is_later(version: &str, known: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn object(version: &str, device: &str) -> DynamicObject {
+    fn object(version: &str, device: &str) -> Lenient<CXIDevice> {
         let object = json!({
             "apiVersion": "cxi.hpe.com/v1", "kind": "CXIDevice",
             "metadata": {"name": "n-cxi0", "uid": "u", "resourceVersion": version, "labels": {DEVICE_LABEL: device}},

@@ -46,7 +46,7 @@ impl Looker {
         loop {
             let began = Instant::now();
             let view = self.view.borrow_and_update().clone();
-            let at = Timestamp::now();
+            let at = cxi_program::clock::now();
             let known = view.clone();
             let mut looking = spawn_blocking(move || {
                 let result = look(&known);

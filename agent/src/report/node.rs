@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cxi_api::{Phase, Timestamp};
-use kube::api::{Api, DynamicObject};
+use cxi_api::lenient::Lenient;
+use cxi_api::{CXINode, Phase, Timestamp};
+use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -86,7 +87,7 @@ impl NodeView {
 
 /// Publishes what is known of the CXINode `node`; ends only when nobody listens any more. Only the fields needed are
 /// read, so that an agent goes on working with an operator whose other fields it does not know.
-pub(super) async fn follow(api: Api<DynamicObject>, node: String, view: watch::Sender<NodeView>) {
+pub(super) async fn follow(api: Api<Lenient<CXINode>>, node: String, view: watch::Sender<NodeView>) {
     let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
     let mut listed = false;
     let set = |next: NodeView| {
@@ -115,7 +116,7 @@ pub(super) async fn follow(api: Api<DynamicObject>, node: String, view: watch::S
     }
 }
 
-fn known(node: &DynamicObject) -> Known {
+fn known(node: &Lenient<CXINode>) -> Known {
     let status = |pointer: &str| node.data.pointer(pointer).filter(|value| !value.is_null()).cloned();
     let since = status("/status/rollout/since").and_then(|since| {
         let parsed = serde_json::from_value(since.clone()).ok();

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cxi_api::{NodeReport, Timestamp, names};
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use cxi_api::lenient::Lenient;
+use cxi_api::{CXINode, NodeReport, Timestamp, names};
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
+use crate::report::bounds;
 use crate::report::content;
 use crate::report::delay::{Delay, REQUEST_LIMIT};
 use crate::report::holders::is_news;
@@ -35,7 +37,7 @@ enum WriteError {
 
 /// Writes what changed, and after `heartbeat` what did not, until there are no more looks.
 pub(super) async fn run(
-    api: Api<DynamicObject>,
+    api: Api<Lenient<CXINode>>,
     node: String,
     heartbeat: Duration,
     mut looks: watch::Receiver<Option<Arc<Taken>>>,
@@ -49,7 +51,7 @@ pub(super) async fn run(
             let content = content::report(&taken.look, known, Timestamp::UNIX_EPOCH, 0);
             if is_due(written.as_ref(), &known.uid, &content, heartbeat) {
                 // Also after a failure: nobody knows whether that one arrived.
-                sequence = known.sequence.max(sequence) + 1;
+                sequence = bounds::next(known.sequence, sequence);
                 let report = NodeReport { observed_at: taken.at, sequence, ..content.clone() };
                 match write(&api, &node, &known.uid, &report).await {
                     Ok(()) => {
@@ -94,7 +96,7 @@ fn is_due(written: Option<&Written>, uid: &str, content: &NodeReport, heartbeat:
 }
 
 /// Writes the status of a CXINode that is there. Nothing is created: the API server creates no object by its status.
-async fn write(api: &Api<DynamicObject>, node: &str, uid: &str, report: &NodeReport) -> Result<(), WriteError> {
+async fn write(api: &Api<Lenient<CXINode>>, node: &str, uid: &str, report: &NodeReport) -> Result<(), WriteError> {
     // With the UID: a CXINode of the same name that was made anew asks another question.
     let patch = json!({
         "apiVersion": "cxi.hpe.com/v1",

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cxi_api::Timestamp;
 use cxi_hardware::retry_handler::{state_directory, statistics_directory};
 use cxi_hardware::{Boot, NicName, PciAddress, Root, ScanError};
 use rustix::process::Signal;
@@ -186,7 +185,7 @@ impl Supervisor {
     fn happen(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for action in self.machine.step(event, Timestamp::now()) {
+            for action in self.machine.step(event, cxi_program::clock::now()) {
                 match action {
                     Action::Start { address, device } => events.push_back(self.start(address, device)),
                     Action::Terminate { address, pid } => {

@@ -18,6 +18,7 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    plain::Plain,
     soft_node::SoftCluster,
     watch::{Seen, follow},
 };
@@ -57,13 +58,13 @@ impl Oracle {
             }
         });
         tasks.spawn(follow(
-            Api::<Node>::all(client.clone()),
+            Api::<Plain<Node>>::all(client.clone()),
             all(),
             stop.clone(),
             telling(&judge, |node: &Node| Event::Node(NodeFacts::read(node)), |node| Event::NodeGone(node.name_any())),
         ));
         tasks.spawn(follow(
-            Api::<Pod>::all(client.clone()),
+            Api::<Plain<Pod>>::all(client.clone()),
             all().fields("spec.nodeName!="),
             stop.clone(),
             telling(
@@ -73,7 +74,7 @@ impl Oracle {
             ),
         ));
         tasks.spawn(follow(
-            Api::<CXINode>::all(client.clone()),
+            Api::<Plain<CXINode>>::all(client.clone()),
             all(),
             stop.clone(),
             telling(
@@ -83,7 +84,7 @@ impl Oracle {
             ),
         ));
         tasks.spawn(follow(
-            Api::<CXIDriver>::all(client.clone()),
+            Api::<Plain<CXIDriver>>::all(client.clone()),
             all(),
             stop.clone(),
             telling(

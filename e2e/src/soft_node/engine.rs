@@ -23,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::plain::Plain;
 use crate::watch::follow;
 
 use super::{
@@ -68,20 +69,20 @@ pub(crate) fn start(client: &Client, state: State, stop: &CancellationToken) -> 
     let mut tasks = JoinSet::new();
     let config = watcher::Config::default;
     tasks.spawn(follow(
-        Api::<Pod>::all(client.clone()),
+        Api::<Plain<Pod>>::all(client.clone()),
         // Unscheduled pods concern no node.
         config().fields("spec.nodeName!="),
         stop.clone(),
         waking(&shared, |state, seen| state.see_pod(&seen)),
     ));
     tasks.spawn(follow(
-        Api::<CXINode>::all(client.clone()),
+        Api::<Plain<CXINode>>::all(client.clone()),
         config(),
         stop.clone(),
         waking(&shared, |state, seen| state.see_cxi(&seen)),
     ));
     tasks.spawn(follow(
-        Api::<Node>::all(client.clone()),
+        Api::<Plain<Node>>::all(client.clone()),
         config(),
         stop.clone(),
         waking(&shared, |state, seen| state.see_node(&seen)),

@@ -18,4 +18,5 @@ mod soft_nodes;
 mod spine;
 mod trouble;
 mod uninstall;
+mod unreadable;
 mod upgrade;

@@ -1,34 +1,34 @@
 //! Writes to CXIDrivers: our finalizer and the status.
 
-use std::sync::Arc;
-
-use cxi_api::{CXIDriver, CXIDriverStatus, names::TEARDOWN_FINALIZER};
+use cxi_api::{CXIDriverStatus, names::TEARDOWN_FINALIZER};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{
-    Api, ResourceExt,
-    api::{ApiResource, DynamicObject},
-};
+use kube::api::GetParams;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     act::{Error, Parts, patch::Guarded},
-    observe::{Snapshot, operands_of},
+    endpoint::Endpoint,
+    observe::{
+        Snapshot, operands_of,
+        seen::{Driver, Identity},
+    },
 };
 
 /// Reason of the condition `Blocked` of a CXIDriver that cannot be read.
 pub const UNREADABLE: &str = "Unreadable";
 
 impl Parts {
-    fn drivers(&self) -> Api<CXIDriver> {
-        Api::all(self.client.clone())
+    fn drivers(&self) -> Endpoint<Driver> {
+        Endpoint::all(&self.client)
     }
 
     /// Puts our finalizer on.
     pub(super) async fn add_finalizer(&self, name: &str, seen: &Snapshot) -> Result<(), Error> {
-        let driver = seen_driver(name, seen)?;
-        let patch = guarded(driver);
+        let (id, driver) = seen_driver(name, seen)?;
+        let patch = guarded(id);
         let ours = TEARDOWN_FINALIZER;
-        let patch = if driver.finalizers().is_empty() {
+        let patch = if driver.finalizers.is_empty() {
             patch.add("/metadata/finalizers", &[ours])
         } else {
             patch.add("/metadata/finalizers/-", &ours)
@@ -39,16 +39,15 @@ impl Parts {
 
     /// Takes our finalizer off, unless the operands are still there: nobody would delete them afterwards.
     pub(super) async fn remove_finalizer(&self, name: &str, seen: &Snapshot) -> Result<(), Error> {
-        let driver = seen_driver(name, seen)?;
+        let (id, driver) = seen_driver(name, seen)?;
         if let Some(left) = operands_of(name, seen).next() {
-            return Err(Error::stale(format!("DaemonSet {} is still there", left.name_any())));
+            return Err(Error::stale(format!("DaemonSet {} is still there", left.id.name())));
         }
-        let Some(index) = driver.finalizers().iter().position(|one| one == TEARDOWN_FINALIZER) else {
+        let Some(index) = driver.finalizers.iter().position(|one| **one == *TEARDOWN_FINALIZER) else {
             return Ok(());
         };
         let place = format!("/metadata/finalizers/{index}");
-        let uid = driver.metadata.uid.as_deref().unwrap_or_default();
-        let patch = Guarded::of(uid).test(&place, &TEARDOWN_FINALIZER).remove(&place);
+        let patch = Guarded::of(&id.uid).test(&place, &TEARDOWN_FINALIZER).remove(&place);
         self.caches.drivers.wrote(patch.send(&self.drivers(), name).await?);
         Ok(())
     }
@@ -60,7 +59,7 @@ impl Parts {
         status: &CXIDriverStatus,
         seen: &Snapshot,
     ) -> Result<(), Error> {
-        let patch = guarded(seen_driver(name, seen)?).add("/status", status);
+        let patch = guarded(seen_driver(name, seen)?.0).add("/status", status);
         self.caches.drivers.wrote(patch.send_status(&self.drivers(), name).await?);
         Ok(())
     }
@@ -70,9 +69,8 @@ impl Parts {
     /// Writes into the status of a CXIDriver that cannot be read that this is so. What is stored is taken as it is, and only the
     /// condition `Blocked` and the word for the state change.
     pub(super) async fn say_unreadable(&self, name: &str, uid: &str, message: &str) -> Result<(), Error> {
-        let drivers: Api<DynamicObject> = Api::all_with(self.client.clone(), &ApiResource::erase::<CXIDriver>(&()));
-        let stored = drivers.get(name).await?;
-        let status = &stored.data["status"];
+        let stored = self.stored_driver(name).await?;
+        let status = &stored.status;
         let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         let before = conditions.iter().position(|condition| condition["type"] == "Blocked");
         let before = before.map(|index| conditions.remove(index)).unwrap_or_default();
@@ -86,22 +84,47 @@ impl Parts {
             "observedGeneration": stored.metadata.generation,
             "lastTransitionTime": since,
         }));
-        let patch = Guarded::of(uid).unchanged(stored.metadata.resource_version.as_deref());
+        let patch = Guarded::of(uid).unchanged(&stored.metadata.resource_version);
         let patch = if status.is_object() {
             patch.add("/status/conditions", &conditions).add("/status/state", &"Blocked")
         } else {
             patch.add("/status", &json!({ "conditions": conditions, "state": "Blocked" }))
         };
-        patch.send_status(&drivers, name).await?;
+        self.caches.drivers.wrote(patch.send_status(&self.drivers(), name).await?);
         Ok(())
+    }
+
+    /// A CXIDriver as it is stored, whatever it says.
+    async fn stored_driver(&self, name: &str) -> Result<Stored, Error> {
+        let path = <cxi_api::CXIDriver as kube::Resource>::url_path(&(), None);
+        let request = kube::core::Request::new(path).get(name, &GetParams::default());
+        let text = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+        Ok(serde_json::from_str(&text)?)
     }
 }
 
-pub(super) fn seen_driver<'a>(name: &str, seen: &'a Snapshot) -> Result<&'a Arc<CXIDriver>, Error> {
-    seen.driver(name).ok_or_else(|| Error::stale("the CXIDriver is gone"))
+/// The parts of a CXIDriver that are kept when it cannot be read.
+#[derive(Deserialize)]
+struct Stored {
+    metadata: StoredMeta,
+    #[serde(default)]
+    status: Value,
 }
 
-fn guarded(driver: &CXIDriver) -> Guarded {
-    let uid = driver.metadata.uid.as_deref().unwrap_or_default();
-    Guarded::of(uid).unchanged(driver.metadata.resource_version.as_deref())
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredMeta {
+    generation: i64,
+    resource_version: String,
+}
+
+/// The CXIDriver, if it can be read.
+pub(super) fn seen_driver<'a>(name: &str, seen: &'a Snapshot) -> Result<(&'a Identity, &'a Driver), Error> {
+    let object = seen.driver(name).ok_or_else(|| Error::stale("the CXIDriver is gone"))?;
+    let content = object.readable().ok_or_else(|| Error::stale("the CXIDriver cannot be read"))?;
+    Ok((&object.id, content))
+}
+
+fn guarded(id: &Identity) -> Guarded {
+    Guarded::of(&id.uid).unchanged(&id.version)
 }

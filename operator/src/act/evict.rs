@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use cxi_rollout::world::{Holder, Refusal};
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, core::Status};
+use k8s_openapi::api::core::v1;
+use kube::{Api, api::DeleteParams, core::Status};
 use serde_json::{Value, json};
 
 use crate::{
     act::{
         Error, Parts,
         ledger::jittered,
+        objects::deleted,
         record::{created_by_us, only},
     },
+    endpoint::Endpoint,
     memory::Refused,
 };
 
@@ -78,16 +80,12 @@ fn eviction(pod: &Holder) -> Value {
 }
 
 impl Parts {
-    fn pods(&self, namespace: &str) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), namespace)
-    }
-
     /// Asks for an eviction, once per pod.
     pub(super) async fn evict(&self, driver: &str, pod: &Holder) -> Result<(), Error> {
         if pod.ends.is_some() || self.memory.with(|memory| memory.evicted.contains(&pod.uid)) {
             return Ok(());
         }
-        let api = self.pods(&pod.namespace);
+        let api: Api<v1::Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
         let answer: Result<Value, kube::Error> =
             api.create_subresource("eviction", &pod.name, &created_by_us(), &eviction(pod)).await;
         let status = match answer {
@@ -130,13 +128,12 @@ impl Parts {
         }
     }
 
-    /// Deletes a pod, with its own grace period.
-    pub(super) async fn force_delete(&self, driver: &str, pod: &Holder) -> Result<(), Error> {
-        if pod.ends.is_some() {
-            return Ok(());
-        }
-        let deleted = self.pods(&pod.namespace).delete(&pod.name, &only(&pod.uid)).await?;
-        deleted.either(|object| self.caches.holders.wrote(object), |_| self.caches.holders.gone(&pod.uid));
+    /// Deletes a pod, and gives it `grace` to end. For one that ends already the API server shortens the time.
+    pub(super) async fn force_delete(&self, driver: &str, pod: &Holder, grace: Duration) -> Result<(), Error> {
+        let seconds = u32::try_from(grace.as_secs()).unwrap_or(u32::MAX);
+        let parameters = DeleteParams { grace_period_seconds: Some(seconds), ..only(&pod.uid) };
+        let answer = Endpoint::within(&self.client, &pod.namespace).delete(&pod.name, &parameters).await?;
+        deleted(&self.caches.holders, &pod.uid, answer);
         self.metrics.evicted(driver, "deleted");
         Ok(())
     }

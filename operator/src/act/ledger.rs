@@ -20,8 +20,17 @@ const PAUSE_STALE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Status that holds counters only is written once in this time.
+/// Status that holds counters only is written once in this time, on a small cluster.
 const COUNTERS: Duration = Duration::from_secs(1);
+
+/// On a large one, where the counters change all the time and the status is large, once in this time.
+const COUNTERS_MAX: Duration = Duration::from_secs(10);
+
+/// Nodes for each so many of which counters wait a second longer.
+const NODES: u32 = 500;
+
+/// Pauses from which on those that are over are looked for.
+const SWEPT: usize = 256;
 
 /// Whether an action has its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +50,8 @@ pub struct Ledger {
     under_way: HashSet<Target>,
     done: HashMap<Target, u64>,
     pauses: HashMap<(Target, Discriminant<Action>), Pause>,
+    /// Pauses that are over are looked for when there are so many: not at each of ten thousand failures.
+    sweep_at: usize,
     statuses: HashMap<Target, Instant>,
 }
 
@@ -66,8 +77,9 @@ impl Ledger {
         if let Some(pause) = pause.filter(|pause| pause.until > now) {
             return Turn::NotBefore(pause.until);
         }
-        if matches!(action, Action::WriteDriverStatus { urgent: false, .. }) {
-            let next = self.statuses.get(target).map(|last| *last + COUNTERS).filter(|next| *next > now);
+        if let Action::WriteDriverStatus { urgent: false, status, .. } = action {
+            let pause = between(status.total);
+            let next = self.statuses.get(target).map(|last| *last + pause).filter(|next| *next > now);
             if let Some(next) = next {
                 return Turn::NotBefore(next);
             }
@@ -96,13 +108,22 @@ impl Ledger {
             }
             Some(Err(error)) => {
                 let first = if error.is_stale() { PAUSE_STALE } else { PAUSE };
-                self.pauses.retain(|_, pause| pause.until + PAUSE_MAX > now);
-                let failures = self.pauses.get(&key).map_or(0, |pause| pause.failures);
+                let lasts = |pause: &Pause| pause.until + PAUSE_MAX > now;
+                if self.pauses.len() >= self.sweep_at {
+                    self.pauses.retain(|_, pause| lasts(pause));
+                    self.sweep_at = SWEPT.max(2 * self.pauses.len());
+                }
+                let failures = self.pauses.get(&key).filter(|pause| lasts(pause)).map_or(0, |pause| pause.failures);
                 let pause = jittered((first * 2_u32.saturating_pow(failures.min(9))).min(PAUSE_MAX));
                 self.pauses.insert(key, Pause { until: now + pause, failures: failures + 1 });
             }
         }
     }
+}
+
+/// Time between two writes of counters that speak of so many nodes.
+fn between(nodes: i32) -> Duration {
+    (COUNTERS * (u32::try_from(nodes).unwrap_or_default() / NODES).saturating_add(1)).min(COUNTERS_MAX)
 }
 
 /// Between 80 and 100 percent of `time`, so that many that failed together do not come back together.
@@ -173,5 +194,23 @@ mod tests {
         assert_eq!(ledger.begin(&target(), &counters(), epoch, now), Turn::NotBefore(now + COUNTERS));
         let urgent = Action::WriteDriverStatus { driver: "d".into(), status: Box::default(), urgent: true };
         assert_eq!(ledger.begin(&target(), &urgent, epoch, now), Turn::Go);
+    }
+
+    #[test]
+    fn counters_of_a_large_cluster_wait_longer() {
+        for (nodes, seconds) in [(0, 1), (499, 1), (500, 2), (4000, 9), (10_000, 10), (i32::MAX, 10), (-1, 1)] {
+            assert_eq!(between(nodes), Duration::from_secs(seconds), "{nodes} nodes");
+        }
+    }
+
+    #[test]
+    fn many_failures_leave_nothing_behind_for_long() {
+        let (mut ledger, mut now) = (Ledger::default(), Instant::now());
+        for number in 0..2000 {
+            let action = Action::AddFinalizer { driver: number.to_string() };
+            ledger.end(&Target::of(&action, "ns"), &action, Some(&Err(Error::TimedOut)), now);
+            now += Duration::from_secs(1);
+        }
+        assert!(ledger.pauses.len() < 2 * SWEPT, "{} pauses", ledger.pauses.len());
     }
 }

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use cxi_api::{
-    CXINode, Timestamp,
-    names::{ROLE_LABEL, Role},
-};
-use cxi_rollout::world::Look;
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::{Api, ResourceExt, api::ListParams};
+use cxi_api::{Timestamp, names::Role};
+use cxi_rollout::world::{Holder, Look};
+use kube::api::ListParams;
 
 use crate::{
     act::{Error, Parts},
-    observe::{self, Snapshot, allocatable},
+    endpoint::Endpoint,
+    observe::{
+        Snapshot, pod,
+        seen::{Kind, Node, OnNode, Reading, Record, Unreadable},
+    },
 };
 
 impl Parts {
@@ -27,37 +27,30 @@ impl Parts {
     ) -> Result<(), Error> {
         let since = since(seen, node).ok_or_else(|| Error::stale("the node has no place in the rollout"))?;
         let at = self.clock.now();
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let pods: Api<Pod> = Api::all(self.client.clone());
-        let records: Api<CXINode> = Api::all(self.client.clone());
+        let nodes: Endpoint<Node> = Endpoint::all(&self.client);
+        let pods: Endpoint<OnNode> = Endpoint::all(&self.client);
+        let records: Endpoint<Record> = Endpoint::all(&self.client);
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
         let (found, pods, record) = tokio::try_join!(nodes.get(node), pods.list(&on_node), records.get(node))?;
-        let expected = seen.node(node).and_then(|node| node.uid());
-        if found.uid() != expected {
+        if seen.node(node).map(|node| &node.id.uid) != Some(&found.id.uid) {
             return Err(Error::stale("the node was replaced"));
         }
         let resources: BTreeSet<String> = resources.iter().cloned().collect();
-        let offered = allocatable(found.status.as_ref());
-        let of_role = |wanted: Role| {
-            let ours = |pod: &&Pod| {
-                pod.namespace().as_deref() == Some(self.identity.namespace.as_str())
-                    && pod.labels().get(ROLE_LABEL).is_some_and(|role| role == wanted.as_str())
-            };
-            pods.items.iter().filter(ours).count()
-        };
+        let namespace = self.identity.namespace.as_str();
+        let of_role = |role: Role| pods.items.iter().filter(|pod| may_be(pod, role, namespace)).count();
         let look = Look {
             step,
             at,
-            allocatable: resources.iter().filter_map(|name| offered.get(name)).sum(),
+            allocatable: content(&found)?.offers(&resources),
             plugin_pods: of_role(Role::DevicePlugin),
             service_pods: of_role(Role::RetryHandler),
-            holders: pods.items.iter().filter_map(|pod| observe::pod::holder(pod, &resources)).collect(),
-            report: record.status.as_ref().and_then(|status| status.node.clone()),
+            holders: pods.items.iter().filter_map(|pod| holder(pod, &resources)).collect(),
+            report: content(&record)?.report.as_deref().cloned(),
         };
         self.caches.records.wrote(record);
         self.caches.nodes.wrote(found);
         self.memory.with(|memory| {
-            memory.looked(node, since, look, self.settings.look_gap);
+            memory.looked(node, since, look);
             // This one, too, if it took place before the step.
             memory.clock_stepped(self.clock.steps());
         });
@@ -65,7 +58,34 @@ impl Parts {
     }
 }
 
+/// What an object says. Of one that cannot be read nothing is known, and a look that did not see everything is none.
+fn content<K: Kind>(reading: &Reading<K>) -> Result<&K, Error> {
+    match &reading.content {
+        Some(Ok(content)) => Ok(content),
+        Some(Err(Unreadable { why, .. })) => Err(Error::Unreadable(K::kind(), why.to_string())),
+        None => Err(Error::stale("nothing is known of it")),
+    }
+}
+
+/// Whether a pod is one of ours with this role. One of our namespace that cannot be read may be any.
+fn may_be(pod: &Reading<OnNode>, role: Role, namespace: &str) -> bool {
+    pod.id.namespace() == namespace
+        && match &pod.content {
+            Some(Ok(OnNode { role: labelled, .. })) => *labelled == Some(role),
+            Some(Err(_)) => true,
+            None => false,
+        }
+}
+
+/// The pod as a holder of one of `resources`. One that cannot be read holds all of them.
+fn holder(pod: &Reading<OnNode>, resources: &BTreeSet<String>) -> Option<Holder> {
+    match pod.content.as_ref()? {
+        Ok(OnNode { pod: seen, .. }) => pod::holder(&pod.id, seen.as_ref()?, resources),
+        Err(_) => Some(pod::unreadable(&pod.id, resources)),
+    }
+}
+
 /// Since when looks count for the node's present phase.
 pub fn since(seen: &Snapshot, node: &str) -> Option<Timestamp> {
-    Some(seen.record(node)?.status.as_ref()?.rollout.as_ref()?.evidence_from())
+    Some(seen.record(node)?.readable()?.place()?.evidence_from())
 }

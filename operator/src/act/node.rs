@@ -5,8 +5,6 @@ use cxi_rollout::{
     proof::{Quiesced, Unloaded},
     world::Taint,
 };
-use k8s_openapi::api::core::v1::Node;
-use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::{
@@ -14,7 +12,11 @@ use crate::{
         Error, Parts,
         patch::{Guarded, label_path},
     },
-    observe::{Snapshot, node_taints},
+    endpoint::Endpoint,
+    observe::{
+        Snapshot,
+        seen::{Identity, Node},
+    },
 };
 
 impl Parts {
@@ -26,8 +28,8 @@ impl Parts {
         changes: &[NodeChange],
         seen: &Snapshot,
     ) -> Result<(), Error> {
-        let object = seen_node(name, uid, seen)?;
-        self.send_to_node(name, changed(object, uid, changes)?).await
+        let (id, node) = seen_node(name, uid, seen)?;
+        self.send_to_node(name, changed(id, node, changes)?).await
     }
 
     /// Removes a version label: KMM unloads the driver. The whole node must be as it was seen: the same label may have gone
@@ -44,8 +46,8 @@ impl Parts {
             return Err(Error::stale("the proof is about another node"));
         }
         let path = label_path(label);
-        let version = seen_node(name, uid, seen)?.metadata.resource_version.as_deref();
-        self.send_to_node(name, Guarded::of(uid).unchanged(version).test(&path, &value).remove(&path)).await
+        let (id, _) = seen_node(name, uid, seen)?;
+        self.send_to_node(name, Guarded::of(uid).unchanged(&id.version).test(&path, &value).remove(&path)).await
     }
 
     /// Sets a version label: KMM loads the driver.
@@ -61,37 +63,37 @@ impl Parts {
             return Err(Error::stale("the proof is about another node"));
         }
         let set = NodeChange::SetLabel { key: label.to_owned(), was: None, value: value.to_owned() };
-        let object = seen_node(name, uid, seen)?;
+        let (id, node) = seen_node(name, uid, seen)?;
         // No label of another Module has come since: the whole node is as it was seen.
-        self.send_to_node(name, changed(object, uid, &[set])?).await
+        self.send_to_node(name, changed(id, node, &[set])?).await
     }
 
     async fn send_to_node(&self, name: &str, patch: Guarded) -> Result<(), Error> {
-        let api: Api<Node> = Api::all(self.client.clone());
-        let written = patch.send(&api, name).await?;
+        let written = patch.send(&Endpoint::all(&self.client), name).await?;
         self.caches.nodes.wrote(written);
         Ok(())
     }
 }
 
-fn seen_node<'a>(name: &str, uid: &str, seen: &'a Snapshot) -> Result<&'a Node, Error> {
-    seen.node(name)
-        .map(AsRef::as_ref)
-        .filter(|node| node.metadata.uid.as_deref() == Some(uid))
-        .ok_or_else(|| Error::stale("the node is gone"))
+/// The Node, if it is still this one and can be read.
+fn seen_node<'a>(name: &str, uid: &str, seen: &'a Snapshot) -> Result<(&'a Identity, &'a Node), Error> {
+    let object = seen.node(name).filter(|node| *node.id.uid == *uid).ok_or_else(|| Error::stale("the node is gone"))?;
+    let content = object.readable().ok_or_else(|| Error::stale("the Node cannot be read"))?;
+    Ok((&object.id, content))
 }
 
 /// The patch for these changes. A `test` cannot say that something is absent; a patch that relies on that applies only to
 /// the very version of the Node that was seen.
-fn changed(node: &Node, uid: &str, changes: &[NodeChange]) -> Result<Guarded, Error> {
+fn changed(id: &Identity, node: &Node, changes: &[NodeChange]) -> Result<Guarded, Error> {
     let absent =
         |change: &NodeChange| matches!(change, NodeChange::SetLabel { was: None, .. } | NodeChange::AddTaint { .. });
-    let mut patch = Guarded::of(uid);
+    let mut patch = Guarded::of(&id.uid);
     if changes.iter().any(absent) {
-        patch = patch.unchanged(node.metadata.resource_version.as_deref());
+        patch = patch.unchanged(&id.version);
     }
     let labelled = changes.iter().any(|change| matches!(change, NodeChange::SetLabel { was: None, .. }));
-    if labelled && node.metadata.labels.is_none() {
+    // The API server leaves out what is empty.
+    if labelled && node.labels.is_empty() {
         patch = patch.add("/metadata/labels", &json!({}));
     }
     for change in changes {
@@ -107,7 +109,7 @@ fn apply(patch: Guarded, node: &Node, change: &NodeChange) -> Result<Guarded, Er
             patch.test(&place, was).add(&place, value)
         }
         NodeChange::SetLabel { key, was: None, value } => {
-            if node.labels().contains_key(key) {
+            if node.labels.get(key).is_some() {
                 return Err(Error::stale(format!("the node has the label {key}")));
             }
             patch.add(&label_path(key), value)
@@ -117,7 +119,7 @@ fn apply(patch: Guarded, node: &Node, change: &NodeChange) -> Result<Guarded, Er
             patch.test(&place, was).remove(&place)
         }
         NodeChange::AddTaint { was, taint } => {
-            if node_taints(node.spec.as_ref()) != *was {
+            if *node.taints != **was {
                 return Err(Error::stale("the taints changed"));
             }
             let taint = taint_json(taint);
@@ -144,9 +146,11 @@ fn taint_json(taint: &Taint) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::seen::read;
 
-    fn node(value: serde_json::Value) -> Node {
-        serde_json::from_value(value).unwrap()
+    fn node(value: &serde_json::Value) -> (Identity, Node) {
+        let reading = read::<Node>(&value.to_string()).unwrap();
+        (reading.id, reading.content.unwrap().unwrap())
     }
 
     fn set(was: Option<&str>) -> NodeChange {
@@ -155,41 +159,39 @@ mod tests {
 
     #[test]
     fn absence_is_proved_by_the_version() {
-        let node = node(json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "7"}}));
-        let expected = Guarded::of("u")
-            .unchanged(Some("7"))
-            .add("/metadata/labels", &json!({}))
-            .add("/metadata/labels/x~1y", &"2");
-        assert_eq!(changed(&node, "u", &[set(None)]).unwrap(), expected);
+        let (id, node) = node(&json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "7"}}));
+        let expected =
+            Guarded::of("u").unchanged("7").add("/metadata/labels", &json!({})).add("/metadata/labels/x~1y", &"2");
+        assert_eq!(changed(&id, &node, &[set(None)]).unwrap(), expected);
     }
 
     #[test]
     fn a_known_value_is_tested() {
-        let node = node(json!({"metadata": {"name": "n", "uid": "u", "labels": {"x/y": "1"}}}));
+        let (id, node) = node(&json!({"metadata": {"name": "n", "uid": "u", "labels": {"x/y": "1"}}}));
         let path = "/metadata/labels/x~1y";
         let expected = Guarded::of("u").test(path, &"1").add(path, &"2");
-        assert_eq!(changed(&node, "u", &[set(Some("1"))]).unwrap(), expected);
-        assert!(matches!(changed(&node, "u", &[set(None)]), Err(Error::Stale(_))));
+        assert_eq!(changed(&id, &node, &[set(Some("1"))]).unwrap(), expected);
+        assert!(matches!(changed(&id, &node, &[set(None)]), Err(Error::Stale(_))));
     }
 
     #[test]
     fn foreign_taints_stay() {
         let foreign = Taint { key: "a".into(), value: String::new(), effect: "NoSchedule".into() };
         let ours = Taint { key: "b".into(), value: String::new(), effect: "PreferNoSchedule".into() };
-        let node = node(json!({
+        let (id, node) = node(&json!({
             "metadata": {"name": "n", "uid": "u", "resourceVersion": "7"},
             "spec": {"taints": [{"key": "a", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z"}]},
         }));
         let add = NodeChange::AddTaint { was: vec![foreign], taint: ours.clone() };
-        let expected = Guarded::of("u").unchanged(Some("7")).add("/spec/taints/-", &taint_json(&ours));
-        assert_eq!(changed(&node, "u", &[add]).unwrap(), expected);
+        let expected = Guarded::of("u").unchanged("7").add("/spec/taints/-", &taint_json(&ours));
+        assert_eq!(changed(&id, &node, &[add]).unwrap(), expected);
         let stale = NodeChange::AddTaint { was: Vec::new(), taint: ours.clone() };
-        assert!(changed(&node, "u", &[stale]).is_err());
+        assert!(changed(&id, &node, &[stale]).is_err());
         let remove = NodeChange::RemoveTaint { index: 1, taint: ours };
         let expected = Guarded::of("u")
             .test("/spec/taints/1/key", &"b")
             .test("/spec/taints/1/effect", &"PreferNoSchedule")
             .remove("/spec/taints/1");
-        assert_eq!(changed(&node, "u", &[remove]).unwrap(), expected);
+        assert_eq!(changed(&id, &node, &[remove]).unwrap(), expected);
     }
 }

@@ -1,15 +1,8 @@
 //! Objects that the operator creates in its namespace. Names are deterministic, so what exists already is fine.
 
-use cxi_api::{CXIDriverSpec, RevisionId, kmm::Module, names::module_name};
+use cxi_api::{CXIDriverSpec, RevisionId, names::module_name};
 use cxi_rollout::Action;
-use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::{ConfigMap, Pod},
-};
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::api::{Patch, PatchParams};
 
 use crate::{
     act::{
@@ -17,25 +10,20 @@ use crate::{
         driver::seen_driver,
         record::{created_by_us, only},
     },
-    observe::{Identity, Snapshot, applied, operands_of, wanted_operands},
+    cache::Cache,
+    endpoint::Endpoint,
+    observe::{
+        Identity, Snapshot, applied, operands_of,
+        seen::{DaemonSet, Kind, Reading},
+        wanted_operands,
+    },
     render::{self, Cleanup, HostDriver, Prefetch},
 };
 
 impl Parts {
-    fn modules(&self) -> Api<Module> {
-        Api::namespaced(self.client.clone(), &self.identity.namespace)
-    }
-
-    fn containerfiles(&self) -> Api<ConfigMap> {
-        Api::namespaced(self.client.clone(), &self.identity.namespace)
-    }
-
-    fn daemonsets(&self) -> Api<DaemonSet> {
-        Api::namespaced(self.client.clone(), &self.identity.namespace)
-    }
-
-    fn own_pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), &self.identity.namespace)
+    /// A kind in our namespace.
+    fn ours<K: Kind>(&self) -> Endpoint<K> {
+        Endpoint::within(&self.client, &self.identity.namespace)
     }
 
     /// Creates the Module of a revision.
@@ -46,8 +34,11 @@ impl Parts {
         seen: &Snapshot,
     ) -> Result<(), Error> {
         let spec = described(driver, revision, seen)?;
+        if let Some(known) = seen.module(&module_name(revision)).and_then(|module| module.unreadable()) {
+            return Err(Error::stale(known));
+        }
         let module = render::module(driver, spec, revision, &self.identity.namespace);
-        let created = self.modules().create(&created_by_us(), &module).await?;
+        let created = self.ours().create(&created_by_us(), &module).await?;
         self.caches.modules.wrote(created);
         Ok(())
     }
@@ -60,11 +51,11 @@ impl Parts {
         seen: &Snapshot,
     ) -> Result<(), Error> {
         let spec = described(driver, revision, seen)?;
-        let module = seen.module(&module_name(revision)).and_then(|module| module.metadata.uid.as_deref());
+        let module = seen.module(&module_name(revision)).map(|module| &*module.id.uid);
         let module = module.ok_or_else(|| Error::stale("the Module is gone"))?;
         let wanted = render::containerfile(driver, spec, revision, &self.identity.namespace, module);
         let wanted = wanted.ok_or_else(|| Error::stale("nothing is built any more"))?;
-        let created = self.containerfiles().create(&created_by_us(), &wanted).await?;
+        let created = self.ours().create(&created_by_us(), &wanted).await?;
         self.caches.containerfiles.wrote(created);
         Ok(())
     }
@@ -72,16 +63,15 @@ impl Parts {
     /// Deletes the Module of a revision.
     pub(super) async fn delete_module(&self, revision: &RevisionId, seen: &Snapshot) -> Result<(), Error> {
         let name = module_name(revision);
-        let uid = seen.module(&name).and_then(|module| module.metadata.uid.clone());
+        let uid = seen.module(&name).map(|module| &*module.id.uid);
         let uid = uid.ok_or_else(|| Error::stale("the Module is gone"))?;
-        let deleted = self.modules().delete(&name, &only(&uid)).await?;
-        deleted.either(|object| self.caches.modules.wrote(object), |_| self.caches.modules.gone(&uid));
+        deleted(&self.caches.modules, uid, self.ours().delete(&name, &only(uid)).await?);
         Ok(())
     }
 
     /// Creates, changes or deletes each of the operands' DaemonSets.
     pub(super) async fn apply_operands(&self, driver: &str, seen: &Snapshot) -> Result<(), Error> {
-        let spec = &seen_driver(driver, seen)?.spec;
+        let spec = &seen_driver(driver, seen)?.1.spec;
         let parameters = PatchParams::apply(cxi_api::names::OPERATOR).force();
         let Identity { namespace, images, .. } = &self.identity;
         let mut first = Ok(());
@@ -89,9 +79,12 @@ impl Parts {
             // One that is refused does not keep the others away.
             let result = match wanted {
                 None => self.delete_daemonset(&name, seen).await,
-                Some(wanted) => match self.daemonsets().patch(&name, &parameters, &Patch::Apply(&wanted)).await {
+                Some(wanted) => match self.ours().patch(&name, &parameters, &Patch::Apply(&wanted)).await {
                     Ok(written) => {
-                        self.memory.with(|memory| memory.applied.insert(name, applied(&written)));
+                        let written: Reading<DaemonSet> = written;
+                        if let Some(object) = written.object() {
+                            self.memory.with(|memory| memory.applied.insert(name, applied(&object, &wanted)));
+                        }
                         self.caches.daemonsets.wrote(written);
                         Ok(())
                     }
@@ -106,16 +99,15 @@ impl Parts {
     /// Deletes the operands' DaemonSets.
     pub(super) async fn delete_operands(&self, driver: &str, seen: &Snapshot) -> Result<(), Error> {
         for operand in operands_of(driver, seen) {
-            self.delete_daemonset(&operand.name_any(), seen).await?;
+            self.delete_daemonset(operand.id.name(), seen).await?;
         }
         Ok(())
     }
 
     async fn delete_daemonset(&self, name: &str, seen: &Snapshot) -> Result<(), Error> {
-        let Some(uid) = seen.daemonset(name).and_then(|found| found.metadata.uid.clone()) else { return Ok(()) };
+        let Some(uid) = seen.daemonset(name).map(|found| &*found.id.uid) else { return Ok(()) };
         // In the background: the pods are the garbage collector's to delete, which is also the default.
-        let deleted = self.daemonsets().delete(name, &only(&uid)).await?;
-        deleted.either(|object| self.caches.daemonsets.wrote(object), |_| self.caches.daemonsets.gone(&uid));
+        deleted(&self.caches.daemonsets, uid, self.ours().delete(name, &only(uid)).await?);
         Ok(())
     }
 
@@ -125,28 +117,35 @@ impl Parts {
         let pod = match action {
             Action::StartPrefetch { node, uid, driver, revision, image, old_image } => {
                 let wanted = Prefetch { driver, node, node_uid: uid, revision, image, old_image: old_image.as_deref() };
-                render::prefetch(&wanted, &seen_driver(driver, seen)?.spec, namespace)
+                render::prefetch(&wanted, &seen_driver(driver, seen)?.1.spec, namespace)
             }
             Action::StartCleanup { node, uid, driver, modules } => {
                 let wanted = Cleanup { driver, node, node_uid: uid, modules };
-                render::cleanup(&wanted, &seen_driver(driver, seen)?.spec, namespace, &self.identity.images)
+                render::cleanup(&wanted, &seen_driver(driver, seen)?.1.spec, namespace, &self.identity.images)
             }
             Action::StartHostDriver { node, uid, driver } => {
                 let wanted = HostDriver { driver, node, node_uid: uid };
-                render::host_driver(&wanted, &seen_driver(driver, seen)?.spec, namespace, &self.identity.images)
+                render::host_driver(&wanted, &seen_driver(driver, seen)?.1.spec, namespace, &self.identity.images)
             }
             _ => return Ok(()),
         };
-        let created = self.own_pods().create(&created_by_us(), &pod).await?;
+        let created = self.ours().create(&created_by_us(), &pod).await?;
         self.caches.own_pods.wrote(created);
         Ok(())
     }
 
     /// Deletes a pod of ours.
     pub(super) async fn delete_own_pod(&self, name: &str, uid: &str) -> Result<(), Error> {
-        let deleted = self.own_pods().delete(name, &only(uid)).await?;
-        deleted.either(|object| self.caches.own_pods.wrote(object), |_| self.caches.own_pods.gone(uid));
+        deleted(&self.caches.own_pods, uid, self.ours().delete(name, &only(uid)).await?);
         Ok(())
+    }
+}
+
+/// Takes in the answer to a deletion: the object as it goes, or nothing when it is gone.
+pub(super) fn deleted<K: Kind>(cache: &Cache<K>, uid: &str, answer: Option<Reading<K>>) {
+    match answer {
+        Some(object) => cache.wrote(object),
+        None => cache.gone(uid),
     }
 }
 
@@ -160,7 +159,7 @@ fn refusal(name: String, error: kube::Error) -> Error {
 
 /// The spec of a CXIDriver, if it still describes the revision that is to be made.
 fn described<'a>(driver: &str, revision: &RevisionId, seen: &'a Snapshot) -> Result<&'a CXIDriverSpec, Error> {
-    let spec = &seen_driver(driver, seen)?.spec;
+    let spec: &CXIDriverSpec = &seen_driver(driver, seen)?.1.spec;
     if render::describes(driver, spec, revision) {
         Ok(spec)
     } else {

@@ -1,16 +1,15 @@
 //! JSON patches that fail when the object is not as it was seen. The API server answers 422 when a `test` fails.
 
-use std::fmt::Debug;
-
 use cxi_api::names::OPERATOR;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::api::{Patch, PatchParams};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::act::Error;
+use crate::{
+    act::Error,
+    endpoint::Endpoint,
+    observe::seen::{Kind, Reading},
+};
 
 /// A patch under construction.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,8 +23,8 @@ impl Guarded {
 
     /// Fails when anything of the object changed: for facts that `test` cannot express, such as the absence of a field.
     #[must_use]
-    pub fn unchanged(self, resource_version: Option<&str>) -> Self {
-        self.test("/metadata/resourceVersion", &resource_version.unwrap_or_default())
+    pub fn unchanged(self, resource_version: &str) -> Self {
+        self.test("/metadata/resourceVersion", &resource_version)
     }
 
     /// Fails when a value differs.
@@ -59,22 +58,16 @@ impl Guarded {
     ///
     /// # Errors
     /// When a guard fails, or the API server cannot be reached.
-    pub async fn send<K>(self, api: &Api<K>, name: &str) -> Result<K, Error>
-    where
-        K: Clone + DeserializeOwned + Debug,
-    {
-        Ok(api.patch(name, &parameters(), &self.patch()?).await?)
+    pub async fn send<K: Kind>(self, endpoint: &Endpoint<K>, name: &str) -> Result<Reading<K>, Error> {
+        Ok(endpoint.patch(name, &parameters(), &self.patch()?).await?)
     }
 
     /// Sends it to the object's status.
     ///
     /// # Errors
     /// When a guard fails, or the API server cannot be reached.
-    pub async fn send_status<K>(self, api: &Api<K>, name: &str) -> Result<K, Error>
-    where
-        K: Clone + DeserializeOwned + Debug,
-    {
-        Ok(api.patch_status(name, &parameters(), &self.patch()?).await?)
+    pub async fn send_status<K: Kind>(self, endpoint: &Endpoint<K>, name: &str) -> Result<Reading<K>, Error> {
+        Ok(endpoint.patch_status(name, &parameters(), &self.patch()?).await?)
     }
 
     fn patch(self) -> Result<Patch<()>, Error> {
@@ -106,7 +99,7 @@ mod tests {
 
     #[test]
     fn guards_come_first() {
-        let patch = Guarded::of("u").unchanged(Some("7")).test("/a", &1).remove("/a").add("/b", &"x");
+        let patch = Guarded::of("u").unchanged("7").test("/a", &1).remove("/a").add("/b", &"x");
         let expected = json!([
             { "op": "test", "path": "/metadata/uid", "value": "u" },
             { "op": "test", "path": "/metadata/resourceVersion", "value": "7" },

@@ -5,20 +5,22 @@ use cxi_api::{
     names::{MANAGED_BY_LABEL, OPERATOR},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::{
-    Api,
-    api::{DeleteParams, PostParams, Preconditions},
-};
+use kube::api::{DeleteParams, GetParams, PostParams, Preconditions};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    act::{Error, Parts, patch::Guarded},
-    observe::Snapshot,
+    act::{Error, Parts, objects::deleted, patch::Guarded},
+    endpoint::Endpoint,
+    observe::{
+        Snapshot,
+        seen::{Object, Reading, Record},
+    },
 };
 
 impl Parts {
-    fn records(&self) -> Api<CXINode> {
-        Api::all(self.client.clone())
+    fn records(&self) -> Endpoint<Record> {
+        Endpoint::all(&self.client)
     }
 
     /// Creates a node's CXINode, which goes when the Node goes.
@@ -47,8 +49,7 @@ impl Parts {
 
     /// Deletes a CXINode.
     pub(super) async fn delete_record(&self, node: &str, uid: &str) -> Result<(), Error> {
-        let deleted = self.records().delete(node, &only(uid)).await?;
-        deleted.either(|object| self.caches.records.wrote(object), |_| self.caches.records.gone(uid));
+        deleted(&self.caches.records, uid, self.records().delete(node, &only(uid)).await?);
         Ok(())
     }
 
@@ -81,11 +82,18 @@ impl Parts {
 
     /// The same value may be stored in other words than we write it (a hand-edited status, fields of a newer version). Then
     /// what is stored is read, compared as a value, and tested literally.
-    async fn as_stored(&self, node: &str, uid: &str, was: &NodeRollout, now: &NodeRollout) -> Result<CXINode, Error> {
-        let url = format!("/apis/cxi.hpe.com/v1/cxinodes/{node}");
-        let request = hyper::Request::get(url).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        let stored: Value = self.client.request(request).await?;
-        let rollout = &stored["status"]["rollout"];
+    async fn as_stored(
+        &self,
+        node: &str,
+        uid: &str,
+        was: &NodeRollout,
+        now: &NodeRollout,
+    ) -> Result<Reading<Record>, Error> {
+        let path = <CXINode as kube::Resource>::url_path(&(), None);
+        let request = kube::core::Request::new(path).get(node, &GetParams::default());
+        let text = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+        let stored: Stored = serde_json::from_str(&text)?;
+        let rollout = &stored.status.rollout;
         let same = serde_json::from_value::<NodeRollout>(rollout.clone()).is_ok_and(|stored| stored == *was);
         if !same {
             return Err(Error::stale("the node's place in the rollout was written by somebody else"));
@@ -95,16 +103,29 @@ impl Parts {
     }
 }
 
+/// What of a CXINode is compared literally.
+#[derive(Deserialize)]
+struct Stored {
+    status: StoredStatus,
+}
+
+#[derive(Deserialize)]
+struct StoredStatus {
+    rollout: Value,
+}
+
 /// The patch that writes the first place of a node: only onto the version without one.
-fn first(uid: &str, now: &NodeRollout, record: Option<&CXINode>) -> Result<Guarded, Error> {
-    let record = record.ok_or_else(|| Error::stale("the CXINode is gone"))?;
-    if record.status.as_ref().is_some_and(|status| status.rollout.is_some()) {
+fn first(uid: &str, now: &NodeRollout, record: Option<&Object<Record>>) -> Result<Guarded, Error> {
+    let object = record.ok_or_else(|| Error::stale("the CXINode is gone"))?;
+    let record = object.readable().ok_or_else(|| Error::stale("the CXINode cannot be read"))?;
+    if record.rollout != Ok(None) {
         return Err(Error::stale("the node has a place in the rollout"));
     }
-    let patch = Guarded::of(uid).unchanged(record.metadata.resource_version.as_deref());
-    Ok(match &record.status {
-        None => patch.add("/status", &json!({ "rollout": now })),
-        Some(_) => patch.add("/status/rollout", now),
+    let patch = Guarded::of(uid).unchanged(&object.id.version);
+    Ok(if record.has_status {
+        patch.add("/status/rollout", now)
+    } else {
+        patch.add("/status", &json!({ "rollout": now }))
     })
 }
 
@@ -122,6 +143,7 @@ pub fn only(uid: &str) -> DeleteParams {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::seen::read;
     use cxi_api::{Phase, Timestamp};
 
     fn rollout() -> NodeRollout {
@@ -129,14 +151,15 @@ mod tests {
         serde_json::from_value(json!({"driver": "d", "phase": Phase::Pending, "since": since})).unwrap()
     }
 
-    fn record(status: &Value) -> CXINode {
+    fn record(status: &Value) -> Object<Record> {
         let text = json!({"metadata": {"name": "n", "uid": "u", "resourceVersion": "7"}, "spec": {}, "status": status});
-        serde_json::from_value(text).unwrap()
+        let reading = read(&text.to_string()).unwrap();
+        Object { id: reading.id, content: reading.content.unwrap() }
     }
 
     #[test]
     fn the_first_place_is_written_onto_the_version_that_was_seen() {
-        let guards = || Guarded::of("u").unchanged(Some("7"));
+        let guards = || Guarded::of("u").unchanged("7");
         let none = first("u", &rollout(), Some(&record(&Value::Null))).unwrap();
         assert_eq!(none, guards().add("/status", &json!({"rollout": rollout()})));
         let report =

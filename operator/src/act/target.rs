@@ -82,7 +82,7 @@ impl Context {
     pub fn of(action: &Action, seen: &Snapshot) -> Self {
         let (step, quiet) = step(action);
         let node = node(action).map(str::to_owned);
-        let place = node.as_deref().and_then(|node| seen.record(node)?.status.as_ref()?.rollout.as_ref());
+        let place = node.as_deref().and_then(|node| seen.record(node)?.readable()?.place());
         let driver = driver(action).map(str::to_owned).or_else(|| place.map(|place| place.driver.clone()));
         let phase = match action {
             Action::WriteRollout { now, .. } => Some(now.phase.to_string()),
@@ -90,7 +90,7 @@ impl Context {
         };
         let rollout = driver
             .as_deref()
-            .and_then(|driver| seen.driver(driver)?.status.as_ref()?.rollout.as_ref())
+            .and_then(|driver| seen.driver(driver)?.readable()?.status.rollout.as_ref())
             .map(|rollout| rollout.id.clone());
         Self { step, node, driver, phase, rollout, quiet }
     }

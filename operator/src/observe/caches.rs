@@ -1,99 +1,88 @@
 //! The caches, one per kind, and the watches that feed them.
 
-use std::{fmt::Debug, sync::Arc};
+use std::sync::Arc;
 
-use cxi_api::{
-    CXIDriver, CXINode,
-    kmm::{Module, ModuleImagesConfig, NodeModulesConfig},
-    names::{MANAGED_BY_LABEL, OPERATOR},
-};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        apps::v1::DaemonSet,
-        core::v1::{ConfigMap, Node, Pod},
-        policy::v1::PodDisruptionBudget,
-    },
-};
-use kube::{Api, Client, Resource, core::DeserializeGuard, runtime::watcher::Config};
-use serde::de::DeserializeOwned;
+use cxi_api::names::{MANAGED_BY_LABEL, OPERATOR};
+use kube::Client;
 use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
     cache::{Cache, Served},
+    endpoint::Endpoint,
     health::Health,
-    observe::{Snapshot, prune},
-    watch,
+    observe::{
+        ByName, Snapshot,
+        seen::{Budget, Containerfile, DaemonSet, Driver, Images, Kind, Loaded, Module, Node, OwnPod, Pod, Record},
+    },
+    watch::{self, Selection},
 };
 
 /// Everything that is watched.
 pub struct Caches {
     /// All CXIDrivers.
-    pub drivers: Arc<Cache<CXIDriver>>,
+    pub drivers: Arc<Cache<Driver>>,
     /// All CXINodes.
-    pub records: Arc<Cache<CXINode>>,
+    pub records: Arc<Cache<Record>>,
     /// All Nodes.
     pub nodes: Arc<Cache<Node>>,
     /// Pods of all namespaces that have not ended and request an extended resource.
     pub holders: Arc<Cache<Pod>>,
     /// Pods of our namespace: our own and KMM's.
-    pub own_pods: Arc<Cache<Pod>>,
+    pub own_pods: Arc<Cache<OwnPod>>,
     /// All PodDisruptionBudgets.
-    pub budgets: Arc<Cache<PodDisruptionBudget>>,
+    pub budgets: Arc<Cache<Budget>>,
     /// Our DaemonSets.
     pub daemonsets: Arc<Cache<DaemonSet>>,
     /// Our KMM Modules.
     pub modules: Arc<Cache<Module>>,
     /// Containerfiles that KMM builds images by.
-    pub containerfiles: Arc<Cache<ConfigMap>>,
+    pub containerfiles: Arc<Cache<Containerfile>>,
     /// KMM's lists of images, of our namespace.
-    pub images: Arc<Cache<ModuleImagesConfig>>,
+    pub images: Arc<Cache<Images>>,
     /// What KMM wants and has on each node.
-    pub loaded: Arc<Cache<NodeModulesConfig>>,
+    pub loaded: Arc<Cache<Loaded>>,
 }
 
 impl Caches {
     /// Empty caches that tell `changed` of every change.
     pub fn new(changed: &Arc<Notify>) -> Self {
-        let new = || changed.clone();
         Self {
-            drivers: Arc::new(Cache::new("CXIDriver", true, prune::plain, new())),
-            records: Arc::new(Cache::new("CXINode", true, prune::plain, new())),
-            nodes: Arc::new(Cache::new("Node", true, prune::node, new())),
-            holders: Arc::new(Cache::new("Pod", true, prune::holder, new())),
-            own_pods: Arc::new(Cache::new("Pod", true, prune::own_pod, new())),
-            // A budget that cannot be read is still obeyed: it is the API server that refuses.
-            budgets: Arc::new(Cache::new("PodDisruptionBudget", false, prune::plain, new())),
-            daemonsets: Arc::new(Cache::new("DaemonSet", true, prune::daemonset, new())),
-            modules: Arc::new(Cache::new("Module", true, prune::plain, new())),
-            // One that cannot be read is there all the same, for KMM to complain about.
-            containerfiles: Arc::new(Cache::new("ConfigMap", false, prune::config_map, new())),
-            // Without it no image counts as verified, and nothing moves.
-            images: Arc::new(Cache::new("ModuleImagesConfig", false, prune::plain, new())),
-            loaded: Arc::new(Cache::new("NodeModulesConfig", true, prune::plain, new())),
+            drivers: new(changed),
+            records: new(changed),
+            nodes: new(changed),
+            holders: new(changed),
+            own_pods: new(changed),
+            budgets: new(changed),
+            daemonsets: new(changed),
+            modules: new(changed),
+            containerfiles: new(changed),
+            images: new(changed),
+            loaded: new(changed),
         }
     }
 
     /// Starts the watches; they end when the set is dropped.
     pub fn watch(&self, client: &Client, namespace: &str, health: &Health) -> JoinSet<()> {
         let mut tasks = Tasks { set: JoinSet::new(), client, namespace, health };
-        let ours = Config::default().labels(&format!("{MANAGED_BY_LABEL}={OPERATOR}"));
-        tasks.everywhere(&self.drivers, Config::default());
-        tasks.everywhere(&self.records, Config::default());
-        tasks.everywhere(&self.nodes, Config::default());
-        let not_ended = Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
-        tasks.everywhere(&self.holders, not_ended);
-        tasks.here(&self.own_pods, Config::default());
-        tasks.everywhere(&self.budgets, Config::default());
-        tasks.here(&self.daemonsets, ours.clone());
-        tasks.here(&self.modules, ours.clone());
-        tasks.here(&self.containerfiles, ours);
-        tasks.here(&self.images, Config::default());
-        tasks.everywhere(&self.loaded, Config::default());
+        let all = Selection::default;
+        let ours = || Selection { labels: Some(format!("{MANAGED_BY_LABEL}={OPERATOR}")), fields: None };
+        let not_ended = "status.phase!=Succeeded,status.phase!=Failed".to_owned();
+        tasks.everywhere(&self.drivers, all());
+        tasks.everywhere(&self.records, all());
+        tasks.everywhere(&self.nodes, all());
+        tasks.everywhere(&self.holders, Selection { labels: None, fields: Some(not_ended) });
+        tasks.here(&self.own_pods, all());
+        tasks.everywhere(&self.budgets, all());
+        tasks.here(&self.daemonsets, ours());
+        tasks.here(&self.modules, ours());
+        tasks.here(&self.containerfiles, ours());
+        tasks.here(&self.images, all());
+        tasks.everywhere(&self.loaded, all());
         tasks.set
     }
 
-    /// What still has to be read before anything can be planned, or cannot be read.
+    /// What still has to be read before anything can be planned. One object that cannot be read is no reason to wait: it counts as
+    /// what it may be, and the rest goes on.
     pub fn waiting_for(&self) -> Option<String> {
         need(&self.drivers)
             .or_else(|| need(&self.records))
@@ -106,6 +95,21 @@ impl Caches {
             .or_else(|| need_if_served(&self.modules))
             .or_else(|| need_if_served(&self.images))
             .or_else(|| need_if_served(&self.loaded))
+    }
+
+    /// How often a cache found the API server's database put back to an earlier state.
+    pub fn put_back(&self) -> u64 {
+        self.drivers.put_back()
+            + self.records.put_back()
+            + self.nodes.put_back()
+            + self.holders.put_back()
+            + self.own_pods.put_back()
+            + self.budgets.put_back()
+            + self.daemonsets.put_back()
+            + self.containerfiles.put_back()
+            + self.modules.put_back()
+            + self.images.put_back()
+            + self.loaded.put_back()
     }
 
     /// Whether all of KMM's kinds that are needed are served and read.
@@ -128,17 +132,22 @@ impl Caches {
             containerfiles: self.containerfiles.all(),
             images: self.images.all(),
             loaded: self.loaded.all(),
+            by_name: ByName::default(),
         }
     }
 }
 
-fn need<K: Resource<DynamicType = ()> + Clone + PartialEq>(cache: &Cache<K>) -> Option<String> {
-    if cache.synced() { cache.blind_to() } else { Some(format!("{} not listed yet", cache.kind())) }
+fn new<K: Kind>(changed: &Arc<Notify>) -> Arc<Cache<K>> {
+    Arc::new(Cache::new(changed.clone()))
+}
+
+fn need<K: Kind>(cache: &Cache<K>) -> Option<String> {
+    (!cache.synced()).then(|| format!("{} not listed yet", K::kind()))
 }
 
 /// A kind that is not installed has no objects.
-fn need_if_served<K: Resource<DynamicType = ()> + Clone + PartialEq>(cache: &Cache<K>) -> Option<String> {
-    if cache.served() == Served::No { cache.blind_to() } else { need(cache) }
+fn need_if_served<K: Kind>(cache: &Cache<K>) -> Option<String> {
+    if cache.served() == Served::No { None } else { need(cache) }
 }
 
 struct Tasks<'a> {
@@ -149,26 +158,16 @@ struct Tasks<'a> {
 }
 
 impl Tasks<'_> {
-    fn everywhere<K>(&mut self, cache: &Arc<Cache<K>>, config: Config)
-    where
-        K: Resource<DynamicType = ()> + Clone + PartialEq + Debug + DeserializeOwned + Send + Sync + 'static,
-    {
-        self.spawn(Api::all(self.client.clone()), cache, config);
+    fn everywhere<K: Kind>(&mut self, cache: &Arc<Cache<K>>, selection: Selection) {
+        self.spawn(Endpoint::all(self.client), cache, selection);
     }
 
-    fn here<K>(&mut self, cache: &Arc<Cache<K>>, config: Config)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-        K: Clone + PartialEq + Debug + DeserializeOwned + Send + Sync + 'static,
-    {
-        self.spawn(Api::namespaced(self.client.clone(), self.namespace), cache, config);
+    fn here<K: Kind>(&mut self, cache: &Arc<Cache<K>>, selection: Selection) {
+        self.spawn(Endpoint::within(self.client, self.namespace), cache, selection);
     }
 
-    fn spawn<K>(&mut self, api: Api<DeserializeGuard<K>>, cache: &Arc<Cache<K>>, config: Config)
-    where
-        K: Resource<DynamicType = ()> + Clone + PartialEq + Debug + DeserializeOwned + Send + Sync + 'static,
-    {
-        let pulse = self.health.expect(format!("watch of {}", cache.kind()), 3 * watch::SILENCE);
-        self.set.spawn(watch::run(api, config, cache.clone(), pulse));
+    fn spawn<K: Kind>(&mut self, endpoint: Endpoint<K>, cache: &Arc<Cache<K>>, selection: Selection) {
+        let pulse = self.health.expect(format!("watch of {}", K::kind()), 3 * watch::SILENCE);
+        self.set.spawn(watch::run(endpoint, selection, cache.clone(), pulse));
     }
 }

@@ -1,45 +1,59 @@
 //! A CXIDriver as the engine sees it.
 
-use cxi_api::{
-    CXIDriver,
-    driver::own_image,
-    driver_status::SidecarImages,
-    names::{ORPHAN_ANNOTATION, RESUME_ANNOTATION, TEARDOWN_FINALIZER},
-};
-use cxi_rollout::world::Driver;
-use kube::ResourceExt;
+use cxi_api::{driver::own_image, driver_status::SidecarImages, names::TEARDOWN_FINALIZER};
+use cxi_rollout::world::{Driver, UnreadableDriver};
 
 use crate::{
     memory::Remembered,
     observe::{
         Snapshot,
         operands::{operands_current, pods_outdated, pods_ready},
+        seen::{self, Object},
     },
     render::{self, Images},
 };
 
-/// The CXIDriver with the state of its operands.
-pub fn driver(object: &CXIDriver, seen: &Snapshot, memory: &Remembered, images: &Images, namespace: &str) -> Driver {
-    let name = object.name_any();
-    let annotations = object.annotations();
-    Driver {
-        uid: object.uid().unwrap_or_default(),
-        generation: object.metadata.generation.unwrap_or_default(),
-        created: object.metadata.creation_timestamp.as_ref().map(|time| time.0).unwrap_or_default(),
-        deleting: object.metadata.deletion_timestamp.is_some(),
-        orphan: annotations.get(ORPHAN_ANNOTATION).is_some_and(|value| value == "true"),
-        finalizer: object.finalizers().iter().any(|finalizer| finalizer == TEARDOWN_FINALIZER),
-        resume: annotations.get(RESUME_ANNOTATION).cloned(),
-        spec: object.spec.clone(),
-        status: object.status.clone().unwrap_or_default(),
-        operands_current: operands_current(object, seen, memory, images, namespace),
-        pods_ready: pods_ready(&name, seen),
-        pods_outdated: pods_outdated(&name, seen),
+/// The CXIDriver with the state of its operands; `None` when it cannot be read.
+pub fn driver(
+    object: &Object<seen::Driver>,
+    seen: &Snapshot,
+    memory: &Remembered,
+    images: &Images,
+    namespace: &str,
+) -> Option<Driver> {
+    let content = object.readable()?;
+    let name = object.id.name();
+    Some(Driver {
+        name: name.to_owned(),
+        uid: object.id.uid.to_string(),
+        generation: content.generation,
+        created: content.created,
+        deleting: content.deleting,
+        orphan: content.orphan.as_deref() == Some("true"),
+        finalizer: content.finalizers.iter().any(|finalizer| **finalizer == *TEARDOWN_FINALIZER),
+        resume: content.resume.as_deref().map(str::to_owned),
+        installation: content.installation.as_deref().map(str::to_owned),
+        spec: content.spec.as_ref().clone(),
+        status: content.status.as_ref().clone(),
+        operands_current: operands_current(name, &content.spec, seen, memory, images, namespace),
+        pods_ready: pods_ready(name, seen),
+        pods_outdated: pods_outdated(name, seen),
         injection: memory.injection,
-        sidecar: object.spec.retry_handler.runs_in_pods().then(|| SidecarImages {
-            agent: render::images::agent(&object.spec, images),
-            retry_handler: own_image(object.spec.retry_handler.image.as_ref()).cloned(),
+        sidecar: content.spec.retry_handler.runs_in_pods().then(|| SidecarImages {
+            agent: render::images::agent(&content.spec, images),
+            retry_handler: own_image(content.spec.retry_handler.image.as_ref()).cloned(),
         }),
-        name,
-    }
+    })
+}
+
+/// The CXIDriver as one that cannot be read; `None` when it can.
+pub fn unreadable(object: &Object<seen::Driver>) -> Option<UnreadableDriver> {
+    let unreadable = object.content.as_ref().err()?;
+    let said = unreadable.remains.said.as_deref();
+    Some(UnreadableDriver {
+        name: object.id.name().to_owned(),
+        uid: object.id.uid.to_string(),
+        why: unreadable.why.to_string(),
+        told: said.is_some_and(|said| said.contains(&*unreadable.why)),
+    })
 }

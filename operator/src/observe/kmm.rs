@@ -2,33 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cxi_api::{
-    RevisionId,
-    kmm::{Module, ModuleImagesConfig, NodeModule},
-    names::{DRIVER_LABEL, REVISION_LABEL, VERSION_ANNOTATION},
-};
+use cxi_api::kmm::NodeModule;
 use cxi_rollout::world::{Image, ImageState, Revision};
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 
-use crate::observe::pod::{PULL_POD_LABEL, image_trouble};
+use crate::observe::{
+    pod::{PULL_POD_LABEL, image_trouble},
+    seen::{Images, Module, OwnPod},
+};
 
 /// A Module as a revision; `None` when its labels are not those that we set.
 pub fn revision(
     module: &Module,
-    images: Option<&ModuleImagesConfig>,
+    images: Option<&Images>,
     kernels: &BTreeSet<&str>,
     problems: &BTreeMap<String, String>,
     containerfile: bool,
 ) -> Option<Revision> {
-    let labels = module.labels();
-    let id: RevisionId = labels.get(REVISION_LABEL)?.parse().ok()?;
     Some(Revision {
-        driver: labels.get(DRIVER_LABEL)?.clone(),
-        id,
-        version: module.annotations().get(VERSION_ANNOTATION).cloned().unwrap_or_default(),
-        created: module.metadata.creation_timestamp.as_ref().map(|time| time.0).unwrap_or_default(),
-        deleting: module.metadata.deletion_timestamp.is_some(),
+        driver: module.driver.as_deref()?.to_owned(),
+        id: module.revision.clone()?,
+        version: module.version.as_deref().unwrap_or_default().to_owned(),
+        created: module.created,
+        deleting: module.deleting,
         images: images.map(|images| by_kernel(images, kernels, problems)).unwrap_or_default(),
         containerfile,
     })
@@ -36,18 +31,14 @@ pub fn revision(
 
 /// Image by kernel as the nodes spell it. KMM may spell a kernel without the `+` that a locally built one ends with.
 fn by_kernel(
-    config: &ModuleImagesConfig,
+    config: &Images,
     kernels: &BTreeSet<&str>,
     problems: &BTreeMap<String, String>,
 ) -> BTreeMap<String, Image> {
-    let states: BTreeMap<&str, &str> = config
-        .status
-        .iter()
-        .flat_map(|status| &status.images_states)
-        .map(|state| (state.image.as_str(), state.status.as_str()))
-        .collect();
+    let states: BTreeMap<&str, &str> =
+        config.states.iter().map(|state| (state.image.as_str(), state.status.as_str())).collect();
     let listed: BTreeMap<&str, &str> =
-        config.spec.images.iter().map(|image| (image.kernel_version.as_str(), image.image.as_str())).collect();
+        config.wanted.iter().map(|image| (image.kernel_version.as_str(), image.image.as_str())).collect();
     let find = |kernel: &str| listed.get(kernel).or_else(|| listed.get(kernel.trim_end_matches('+'))).copied();
     kernels
         .iter()
@@ -67,31 +58,30 @@ fn by_kernel(
 }
 
 /// What keeps KMM's pull pods from their images, by image.
-pub fn pull_problems<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> BTreeMap<String, String> {
+pub fn pull_problems<'a>(pods: impl IntoIterator<Item = &'a OwnPod>) -> BTreeMap<String, String> {
     pods.into_iter()
-        .filter(|pod| pod.labels().contains_key(PULL_POD_LABEL))
+        .filter(|pod| pod.labels.get(PULL_POD_LABEL).is_some())
         .filter_map(|pod| {
             let trouble = image_trouble(pod.status.as_ref()?)?;
-            let image = pod.spec.as_ref()?.containers.first()?.image.clone()?;
-            Some((image, trouble.words().to_owned()))
+            Some((pod.image.as_deref()?.to_owned(), trouble.words().to_owned()))
         })
         .collect()
 }
 
 /// Our Modules among those that KMM lists on a node.
 pub fn ours(modules: &[NodeModule], namespace: &str) -> Vec<NodeModule> {
-    let ours = |module: &&NodeModule| module.namespace == namespace && module.name.starts_with("cxi-");
-    modules.iter().filter(ours).cloned().collect()
+    modules.iter().filter(|module| module.namespace == namespace).cloned().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::seen::given;
     use serde_json::json;
 
     #[test]
     fn images_by_the_kernels_of_the_nodes() {
-        let config: ModuleImagesConfig = serde_json::from_value(json!({
+        let config = given::<Images>(&json!({
             "metadata": {"name": "cxi-aaaa1111"},
             "spec": {"images": [
                 {"image": "r/cxi:1-6.12_deb", "kernelVersion": "6.12+deb"},
@@ -106,10 +96,10 @@ mod tests {
                 {"image": "r/cxi:1-7", "status": "NeedsBuilding"},
                 {"image": "r/cxi:1-8", "status": "NeedsSigning"},
             ]},
-        }))
-        .unwrap();
+        }));
+        let config = config.readable().unwrap();
         let problems = [("r/cxi:1-6.1.0".to_owned(), "ErrImagePull".to_owned())].into();
-        let images = by_kernel(&config, &["6.12+deb", "6.1.0+", "5", "4", "7", "8"].into(), &problems);
+        let images = by_kernel(config, &["6.12+deb", "6.1.0+", "5", "4", "7", "8"].into(), &problems);
         let brief: Vec<_> = images.iter().map(|(kernel, i)| (kernel.as_str(), i.state, i.problem.as_deref())).collect();
         assert_eq!(
             brief,

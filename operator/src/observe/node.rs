@@ -1,38 +1,31 @@
 //! A Node and its CXINode as the engine sees them.
 
-use std::collections::BTreeMap;
+use cxi_rollout::world::{Node, Record};
 
-use cxi_api::CXINode;
-use cxi_rollout::world::{Node, Record, Taint};
-use k8s_openapi::api::core::v1 as core;
-use kube::ResourceExt;
+use crate::observe::seen::{self, Object};
 
-use crate::observe::pod::count;
-
-/// The node without what is on it.
-pub fn node(object: &core::Node, record: Option<&CXINode>) -> Node {
-    let uid = object.uid().unwrap_or_default();
-    let spec = object.spec.as_ref();
-    let status = object.status.as_ref();
-    let info = status.and_then(|status| status.node_info.as_ref());
-    let (record, stale_record) = match record {
-        None => (None, None),
-        Some(record) if belongs_to(record, &uid) => (Some(place(record)), None),
-        Some(stale) => (None, stale.uid()),
+/// The node without what is on it. Of a Node that cannot be read there is only its name, so that nothing selects it and nobody
+/// takes it for one that is gone.
+pub fn node(object: &Object<seen::Node>, record: Option<&Object<seen::Record>>) -> Node {
+    let uid = object.id.uid.to_string();
+    let content = object.readable().cloned().unwrap_or_default();
+    let (record, stale_record, unreadable) = match record {
+        None => (None, None, None),
+        Some(record) => place(record, &uid),
     };
     Node {
-        name: object.name_any(),
+        name: object.id.name().to_owned(),
         uid,
-        created: object.metadata.creation_timestamp.as_ref().map(|time| time.0).unwrap_or_default(),
-        labels: object.labels().clone(),
-        taints: taints(spec),
-        ready: is_ready(object),
-        cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or_default(),
-        kernel: info.map(|info| info.kernel_version.clone()).unwrap_or_default(),
-        boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
-        allocatable: allocatable(status),
+        created: content.created,
+        labels: content.labels.to_map(),
+        taints: content.taints.into(),
+        ready: content.ready,
+        cordoned: content.cordoned,
+        kernel: content.kernel.into(),
+        boot_id: content.boot_id.into(),
+        allocatable: content.allocatable.into_iter().map(|(name, count)| (name.into(), count)).collect(),
         record,
-        unreadable: None,
+        unreadable: object.unreadable().or(unreadable),
         stale_record,
         holders: Vec::new(),
         kmm_wants: Vec::new(),
@@ -43,44 +36,20 @@ pub fn node(object: &core::Node, record: Option<&CXINode>) -> Node {
     }
 }
 
-/// Whether a CXINode belongs to the Node with this UID, not to an earlier one of the same name.
-fn belongs_to(record: &CXINode, node_uid: &str) -> bool {
-    record.owner_references().iter().any(|owner| owner.kind == "Node" && owner.uid == node_uid)
-}
-
-fn place(record: &CXINode) -> Record {
-    let status = record.status.as_ref();
-    Record {
-        uid: record.uid().unwrap_or_default(),
-        rollout: status.and_then(|status| status.rollout.clone()),
-        report: status.and_then(|status| status.node.clone()),
+/// The record, or the UID of one that belongs to an earlier Node of this name, or why it cannot be read.
+fn place(object: &Object<seen::Record>, node_uid: &str) -> (Option<Record>, Option<String>, Option<String>) {
+    let record = match &object.content {
+        Ok(record) => record,
+        Err(_) => return (None, None, object.unreadable()),
+    };
+    if !record.owners.iter().any(|owner| **owner == *node_uid) {
+        return (None, Some(object.id.uid.to_string()), None);
     }
-}
-
-/// Taints of a node.
-pub fn taints(spec: Option<&core::NodeSpec>) -> Vec<Taint> {
-    let all = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    all.iter()
-        .map(|taint| Taint {
-            key: taint.key.clone(),
-            value: taint.value.clone().unwrap_or_default(),
-            effect: taint.effect.clone(),
-        })
-        .collect()
-}
-
-/// Whether its condition Ready is True.
-pub fn is_ready(object: &core::Node) -> bool {
-    let conditions = object.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// Allocatable extended resources.
-pub fn allocatable(status: Option<&core::NodeStatus>) -> BTreeMap<String, i64> {
-    let all = status.and_then(|status| status.allocatable.as_ref());
-    all.into_iter()
-        .flatten()
-        .filter(|(name, _)| super::pod::is_extended(name))
-        .map(|(name, quantity)| (name.clone(), count(quantity)))
-        .collect()
+    match &record.rollout {
+        Ok(rollout) => {
+            let (rollout, report) = (rollout.as_deref().cloned(), record.report.as_deref().cloned());
+            (Some(Record { uid: object.id.uid.to_string(), rollout, report }), None, None)
+        }
+        Err(why) => (None, None, Some(format!("CXINode {} cannot be read: {why}", object.id.name()))),
+    }
 }

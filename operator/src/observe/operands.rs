@@ -6,25 +6,28 @@ use std::{
 };
 
 use cxi_api::{
-    CXIDriver, CXIDriverSpec,
+    CXIDriverSpec,
     names::{
         DRIVER_LABEL, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset, device_plugin_gate,
         metrics_exporter_daemonset, retry_handler_daemonset, services_gate, services_value,
     },
 };
-use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Node};
+use k8s_openapi::api::apps::v1;
 use kube::ResourceExt;
 
 use crate::{
     memory::{Applied, Remembered},
-    observe::{Snapshot, node::is_ready},
-    render::{HASH_ANNOTATION, Images, OPERANDS, RESOURCE_ANNOTATION, Services, WantedOperand, operands, tolerate},
+    observe::{
+        Snapshot,
+        seen::{self, DaemonSet, Object},
+    },
+    render::{HASH_ANNOTATION, Images, OPERANDS, Services, WantedOperand, operands, tolerate},
 };
 
 /// Of operands whose pods are not looked at one by one, what the DaemonSet says of them: `numberReady` counts nodes that should have a pod and have a ready one.
 pub fn pods_ready(driver: &str, seen: &Snapshot) -> BTreeMap<Role, i32> {
     let names = [(Role::Agent, agent_daemonset(driver)), (Role::MetricsExporter, metrics_exporter_daemonset(driver))];
-    let ready = |(role, name): (Role, String)| Some((role, seen.daemonset(&name)?.status.as_ref()?.number_ready));
+    let ready = |(role, name): (Role, String)| Some((role, seen.daemonset(&name)?.readable()?.number_ready?));
     names.into_iter().filter_map(ready).collect()
 }
 
@@ -35,20 +38,14 @@ pub fn pods_outdated(driver: &str, seen: &Snapshot) -> BTreeMap<Role, i32> {
         (Role::DevicePlugin, device_plugin_daemonset(driver)),
         (Role::MetricsExporter, metrics_exporter_daemonset(driver)),
     ];
-    let outdated = |(role, name): (Role, String)| {
-        let found = seen.daemonset(&name)?;
-        let status = found.status.as_ref()?;
-        let known = status.observed_generation >= found.metadata.generation;
-        let updated = if known { status.updated_number_scheduled.unwrap_or_default() } else { 0 };
-        Some((role, status.desired_number_scheduled - updated)).filter(|(_, left)| *left > 0)
-    };
-    names.into_iter().filter_map(outdated).collect()
+    let outdated = |(role, name): (Role, String)| Some((role, seen.daemonset(&name)?.readable()?.number_outdated?));
+    names.into_iter().filter_map(outdated).filter(|(_, left)| *left > 0).collect()
 }
 
 /// The DaemonSets of the operands of a CXIDriver that are there.
-pub fn operands_of<'a>(driver: &'a str, seen: &'a Snapshot) -> impl Iterator<Item = &'a Arc<DaemonSet>> {
+pub fn operands_of<'a>(driver: &'a str, seen: &'a Snapshot) -> impl Iterator<Item = &'a Arc<Object<DaemonSet>>> {
     seen.daemonsets.iter().filter(move |daemonset| {
-        let labels = daemonset.labels();
+        let Some(DaemonSet { labels, .. }) = daemonset.readable() else { return false };
         let role = labels.get(ROLE_LABEL).is_some_and(|role| OPERANDS.iter().any(|known| known.as_str() == role));
         role && labels.get(DRIVER_LABEL).is_some_and(|owner| owner == driver)
     })
@@ -64,7 +61,7 @@ pub fn wanted_operands(
 ) -> Vec<WantedOperand> {
     let mut wanted = operands(driver, spec, namespace, images, &services(driver, spec, seen));
     let gate = services_gate(driver);
-    let open: BTreeSet<_> = seen.nodes.iter().filter_map(|node| node.labels().get(&gate)).collect();
+    let open: BTreeSet<_> = seen.nodes.iter().filter_map(|node| node.readable()?.labels.get(&gate)).collect();
     let stays: BTreeSet<_> = open.into_iter().map(|value| retry_handler_daemonset(driver, value)).collect();
     for (_, operand) in &mut wanted {
         if let Some(daemonset) = operand {
@@ -72,7 +69,11 @@ pub fn wanted_operands(
             tolerate(daemonset, nodes, down);
         }
     }
-    let names = operands_of(driver, seen).map(|daemonset| daemonset.name_any());
+    // Of a node that cannot be read nobody knows which retry handler it needs.
+    let unknown = needs_unknown(seen);
+    let may_go = |found: &DaemonSet| !unknown || found.labels.get(ROLE_LABEL) != Some(Role::RetryHandler.as_str());
+    let found = operands_of(driver, seen).filter(|daemonset| daemonset.readable().is_some_and(may_go));
+    let names = found.map(|daemonset| daemonset.id.name().to_owned());
     let left: Vec<_> =
         names.filter(|name| !stays.contains(name) && !wanted.iter().any(|(known, _)| known == name)).collect();
     wanted.extend(left.into_iter().map(|name| (name, None)));
@@ -80,29 +81,36 @@ pub fn wanted_operands(
 }
 
 /// On how many nodes a DaemonSet should have a pod, and how many of them are not Ready.
-fn nodes_of(driver: &str, daemonset: &DaemonSet, seen: &Snapshot) -> (usize, usize) {
+fn nodes_of(driver: &str, daemonset: &v1::DaemonSet, seen: &Snapshot) -> (usize, usize) {
     let gated = daemonset.labels().get(ROLE_LABEL).is_some_and(|role| role == Role::DevicePlugin.as_str());
     let gate = device_plugin_gate(driver);
-    let should = |node: &&Arc<Node>| {
-        let labels = node.labels();
-        labels.get(DRIVER_LABEL).is_some_and(|owner| owner == driver) && (!gated || labels.contains_key(&gate))
+    let should = |node: &&seen::Node| {
+        node.labels.get(DRIVER_LABEL) == Some(driver) && (!gated || node.labels.get(&gate).is_some())
     };
-    let nodes: Vec<_> = seen.nodes.iter().filter(should).collect();
-    (nodes.len(), nodes.iter().filter(|node| !is_ready(node)).count())
+    let nodes: Vec<_> = seen.nodes.iter().filter_map(|node| node.readable()).filter(should).collect();
+    (nodes.len(), nodes.iter().filter(|node| !node.ready).count())
+}
+
+/// Whether there is a node of which nobody knows which retry handler it needs.
+fn needs_unknown(seen: &Snapshot) -> bool {
+    let unknown = |record: &seen::Record| record.rollout.is_err();
+    seen.nodes.iter().any(|node| node.content.is_err())
+        || seen.records.iter().any(|record| record.readable().is_none_or(unknown))
 }
 
 /// See [`Services`]. A node on its way may go back to what it came from.
 fn services(driver: &str, spec: &CXIDriverSpec, seen: &Snapshot) -> Services {
     let gate = services_gate(driver);
-    let labels: HashMap<String, _> = seen.nodes.iter().map(|node| (node.name_any(), node.labels())).collect();
+    let labels: HashMap<&str, _> =
+        seen.nodes.iter().filter_map(|node| Some((node.id.name(), &node.readable()?.labels))).collect();
     let places = seen.records.iter().filter_map(|record| {
-        let place = record.status.as_ref()?.rollout.as_ref().filter(|place| place.driver == driver)?;
-        Some((labels.get(&record.name_any())?.get(&gate), place))
+        let place = record.readable()?.place().filter(|place| place.driver == driver)?;
+        Some((labels.get(record.id.name())?.get(&gate), place))
     });
     let kept = places.flat_map(|(open, place)| {
         let on_its_way = place.cause.is_some() && spec.retry_handler.runs_on_nodes();
         let images = place.services.iter().map(|served| &served.image);
-        images.filter(move |image| on_its_way || open == Some(&services_value(image))).cloned()
+        images.filter(move |image| on_its_way || open == Some(services_value(image).as_str())).cloned()
     });
     kept.chain(spec.retry_handler.image_on_nodes().cloned()).collect()
 }
@@ -110,44 +118,58 @@ fn services(driver: &str, spec: &CXIDriverSpec, seen: &Snapshot) -> Services {
 /// Whether each DaemonSet is there exactly when it should, as it was rendered, and unchanged since. After a restart nobody
 /// knows whether one was changed; it is then applied once more.
 pub fn operands_current(
-    driver: &CXIDriver,
+    name: &str,
+    spec: &CXIDriverSpec,
     seen: &Snapshot,
     memory: &Remembered,
     images: &Images,
     namespace: &str,
 ) -> bool {
-    let name = driver.name_any();
-    let wanted = wanted_operands(&name, &driver.spec, seen, images, namespace);
+    let wanted = wanted_operands(name, spec, seen, images, namespace);
     wanted.iter().all(|(name, wanted)| match (wanted, seen.daemonset(name)) {
         (None, None) => true,
         (None, Some(_)) | (Some(_), None) => false,
         (Some(wanted), Some(found)) => {
-            found.metadata.deletion_timestamp.is_none()
-                && memory.applied.get(name) == Some(&applied(found))
-                && applied_hash(wanted) == applied_hash(found)
+            let deleting = found.readable().is_some_and(|content| content.deleting);
+            let known = memory.applied.get(name);
+            !deleting && known == Some(&applied(found, wanted)) && hash_of(found, wanted) == applied_hash(wanted)
         }
     })
 }
 
-/// The DaemonSet as it is to be remembered after it was applied.
-pub fn applied(daemonset: &DaemonSet) -> Applied {
+/// The DaemonSet as it is to be remembered after `wanted` was applied.
+pub fn applied(found: &Object<DaemonSet>, wanted: &v1::DaemonSet) -> Applied {
     Applied {
-        uid: daemonset.uid().unwrap_or_default(),
-        generation: daemonset.metadata.generation.unwrap_or_default(),
-        hash: applied_hash(daemonset),
+        uid: found.id.uid.to_string(),
+        generation: found.readable().map(|content| content.generation).unwrap_or_default(),
+        hash: hash_of(found, wanted),
     }
 }
 
+/// Hash of what was applied. One that cannot be read counts as what it should be: it is applied once, not for ever.
+fn hash_of(found: &Object<DaemonSet>, wanted: &v1::DaemonSet) -> String {
+    found
+        .readable()
+        .map_or_else(|| applied_hash(wanted), |content| content.hash.as_deref().unwrap_or_default().to_owned())
+}
+
 /// Hash of the DaemonSet as rendered.
-pub fn applied_hash(daemonset: &DaemonSet) -> String {
+pub fn applied_hash(daemonset: &v1::DaemonSet) -> String {
     daemonset.annotations().get(HASH_ANNOTATION).cloned().unwrap_or_default()
 }
 
-/// Every resource that a CXIDriver names, or that a device plugin of ours still offers under an earlier name.
+/// Every resource that a CXIDriver names or named, also one that cannot be read, or that a device plugin of ours still offers.
 pub fn resource_names(seen: &Snapshot) -> BTreeSet<String> {
-    let wanted = seen.drivers.iter().map(|driver| driver.spec.device_plugin.resource_name.clone());
-    let offered = seen.daemonsets.iter().filter_map(|ds| ds.annotations().get(RESOURCE_ANNOTATION).cloned());
-    wanted.chain(offered).collect()
+    let of_driver = |driver: &Arc<Object<seen::Driver>>| match &driver.content {
+        Ok(driver) => {
+            let mut names = driver.status.resource_names.clone();
+            names.push(driver.spec.device_plugin.resource_name.clone());
+            names
+        }
+        Err(unreadable) => unreadable.remains.resources.clone(),
+    };
+    let offered = seen.daemonsets.iter().filter_map(|ds| ds.readable()?.resource.as_deref().map(str::to_owned));
+    seen.drivers.iter().flat_map(of_driver).chain(offered).collect()
 }
 
 #[cfg(test)]
@@ -155,6 +177,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::observe::seen::given;
 
     /// A node with its gate open for one image, whose record knows images by revision.
     fn seen(open: &str, on_its_way: bool, images: &[&str]) -> Snapshot {
@@ -167,11 +190,7 @@ mod tests {
             "driver": "cassini", "phase": "UpToDate", "since": "2026-01-01T00:00:00Z", "cause": cause, "services": services,
         });
         let record = json!({ "metadata": { "name": "n1" }, "spec": {}, "status": { "rollout": rollout } });
-        Snapshot {
-            nodes: vec![Arc::new(serde_json::from_value(node).unwrap())],
-            records: vec![Arc::new(serde_json::from_value(record).unwrap())],
-            ..Snapshot::default()
-        }
+        Snapshot { nodes: vec![given(&node)], records: vec![given(&record)], ..Snapshot::default() }
     }
 
     fn images(spec: &CXIDriverSpec, seen: &Snapshot) -> Vec<String> {
@@ -199,10 +218,8 @@ mod tests {
                 labels.insert(gate.clone(), json!(""));
             }
             let conditions = json!([{ "type": "Ready", "status": ready }]);
-            let node = json!({
-                "metadata": { "name": format!("n{number}"), "labels": labels }, "status": { "conditions": conditions },
-            });
-            Arc::new(serde_json::from_value(node).unwrap())
+            let metadata = json!({ "name": format!("n{number}"), "labels": labels });
+            given(&json!({ "metadata": metadata, "status": { "conditions": conditions } }))
         };
         let rendered = |last: &str, gated: bool| {
             let nodes =
@@ -211,8 +228,7 @@ mod tests {
             let wanted =
                 wanted_operands("cassini", &CXIDriverSpec::new("13.1.0"), &seen, &Images::default(), "cxi-operator");
             let of = |(name, daemonset): WantedOperand| {
-                let spec = daemonset?.spec?;
-                let most = spec.update_strategy?.rolling_update?.max_unavailable?;
+                let most = daemonset?.spec?.update_strategy?.rolling_update?.max_unavailable?;
                 Some((name, serde_json::to_value(most).unwrap()))
             };
             wanted.into_iter().filter_map(of).collect::<BTreeMap<_, _>>()
@@ -234,8 +250,8 @@ mod tests {
                 "currentNumberScheduled": desired, "numberMisscheduled": 0, "numberReady": desired,
             });
             let metadata = json!({ "name": agent_daemonset("cassini"), "generation": generation });
-            let object = serde_json::from_value(json!({ "metadata": metadata, "status": status })).unwrap();
-            let seen = Snapshot { daemonsets: vec![Arc::new(object)], ..Snapshot::default() };
+            let object = given(&json!({ "metadata": metadata, "status": status }));
+            let seen = Snapshot { daemonsets: vec![object], ..Snapshot::default() };
             pods_outdated("cassini", &seen).get(&Role::Agent).copied()
         };
         assert_eq!(daemonset(2, 2, 6, 6), None);
@@ -250,7 +266,7 @@ mod tests {
         let rendered = |image: &str| {
             let services = [image.to_owned()].into();
             let all = operands("cassini", &spec, "ns", &Images::default(), &services);
-            Arc::new(all.into_iter().last().unwrap().1.unwrap())
+            given(&serde_json::to_value(all.into_iter().last().unwrap().1.unwrap()).unwrap())
         };
         let mut seen = seen("forgotten", false, &[]);
         seen.daemonsets = vec![rendered("forgotten"), rendered("old"), rendered("new")];

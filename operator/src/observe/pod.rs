@@ -1,21 +1,18 @@
 //! What a pod is to the rollout: a holder of the device, a pod of ours, a worker of KMM, or nothing.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cxi_api::{
     RevisionId,
     names::{DRIVER_LABEL, REVISION_LABEL, ROLE_LABEL, Role},
 };
 use cxi_rollout::world::{Holder, ImageTrouble, OwnPod, PodHealth, PodState, Worker};
-use k8s_openapi::{
-    api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus},
-    apimachinery::pkg::api::resource::Quantity,
-};
-use kube::ResourceExt;
 use serde::Deserialize;
 
-/// Annotation of the mirror of a static pod (kubelet `pkg/kubelet/types`).
-pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+use crate::observe::seen::{self, ContainerState, ContainerStatus, Identity, PodStatus};
 
 /// Label of KMM's worker pods: `Load` or `Unload` (KMM `internal/pod`, as are the next three).
 pub const WORKER_ACTION_LABEL: &str = "kmm.node.kubernetes.io/worker-action";
@@ -23,9 +20,8 @@ pub const WORKER_ACTION_LABEL: &str = "kmm.node.kubernetes.io/worker-action";
 /// Label of KMM's pull pods.
 pub const PULL_POD_LABEL: &str = "kmm.node.kubernetes.io/pull-pod-type";
 
-const WORKER_CONFIG_ANNOTATION: &str = "kmm.node.kubernetes.io/worker-config";
-
-const MODULE_NAME_LABEL: &str = "kmm.node.kubernetes.io/module.name";
+/// Label of KMM's pods: the Module that they work for.
+pub const MODULE_NAME_LABEL: &str = "kmm.node.kubernetes.io/module.name";
 
 /// Reasons of a waiting container whose image cannot be had (kubelet `pkg/kubelet/images`).
 const IMAGE_TROUBLE: [&str; 7] = [
@@ -38,109 +34,58 @@ const IMAGE_TROUBLE: [&str; 7] = [
     "SignatureValidationFailed",
 ];
 
-/// Whether a resource is one that a device plugin may offer.
-pub fn is_extended(name: &str) -> bool {
-    name.contains('/') && !name.starts_with("kubernetes.io/") && !name.starts_with("requests.")
-}
-
-/// How many of an extended resource. A quantity that cannot be read counts as one: it is not nothing.
-pub fn count(quantity: &Quantity) -> i64 {
-    let text = quantity.0.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let factor = match suffix {
-        "" => 1,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "Ki" => 1_024,
-        "Mi" => 1_048_576,
-        _ => return 1,
-    };
-    number.parse::<i64>().ok().and_then(|number| number.checked_mul(factor)).unwrap_or(1)
-}
-
-/// Extended resources that a pod requests; names may repeat.
-pub fn requested(pod: &Pod) -> impl Iterator<Item = &str> {
-    let spec = pod.spec.as_ref();
-    let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
-    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    containers
-        .iter()
-        .chain(init)
-        .filter_map(|container| container.resources.as_ref())
-        .flat_map(|resources| [&resources.requests, &resources.limits])
-        .flatten()
-        .flatten()
-        .filter(|(name, quantity)| is_extended(name) && count(quantity) > 0)
-        .map(|(name, _)| name.as_str())
-}
-
-/// Node that a pod is bound to.
-pub fn node_name(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
-}
-
-/// The pod as a holder of one of `resources`, unless it has ended or requests none of them.
-pub fn holder(pod: &Pod, resources: &BTreeSet<String>) -> Option<Holder> {
-    let status = pod.status.as_ref();
-    if matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")) {
-        return None;
-    }
-    let held: BTreeSet<&str> = requested(pod).filter(|name| resources.contains(*name)).collect();
+/// The pod as a holder of one of `resources`, unless it requests none of them.
+pub fn holder(id: &Identity, pod: &seen::Pod, resources: &BTreeSet<String>) -> Option<Holder> {
+    let held: Vec<String> =
+        pod.resources.iter().filter(|name| resources.contains(&***name)).map(|name| name.to_string()).collect();
     if held.is_empty() {
         return None;
     }
-    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     Some(Holder {
-        namespace: pod.namespace().unwrap_or_default(),
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
-        labels: pod.labels().clone(),
-        resources: held.into_iter().map(str::to_owned).collect(),
-        // The API server adds the grace period before it stores the time.
-        ends: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
-        controller: controller.map(|owner| (owner.kind.clone(), owner.name.clone())),
-        is_static: pod.annotations().contains_key(MIRROR_ANNOTATION),
-        started: status.is_some_and(|status| status.start_time.is_some()),
-        health: health(status),
-        grace: grace(pod),
+        labels: pod.labels.to_map(),
+        resources: held,
+        ends: pod.ends,
+        controller: pod.controller.as_ref().map(|(kind, name)| (kind.to_string(), name.to_string())),
+        is_static: pod.is_static,
+        started: pod.started,
+        health: pod.health,
+        grace: Duration::from_secs(pod.grace),
         unreadable: false,
-        refused: None,
+        ..unreadable(id, resources)
     })
 }
 
-/// How the pod is, for PodDisruptionBudgets.
-fn health(status: Option<&PodStatus>) -> PodHealth {
-    let ready = |status: &PodStatus| {
-        let conditions = status.conditions.as_deref().unwrap_or_default();
-        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    };
-    match status {
-        None => PodHealth::Pending,
-        Some(status) if status.phase.as_deref() == Some("Pending") => PodHealth::Pending,
-        Some(status) if ready(status) => PodHealth::Ready,
-        Some(_) => PodHealth::Unready,
+/// A pod that cannot be read: it may hold anything.
+pub fn unreadable(id: &Identity, resources: &BTreeSet<String>) -> Holder {
+    Holder {
+        namespace: id.namespace().to_owned(),
+        name: id.name().to_owned(),
+        uid: id.uid.to_string(),
+        labels: BTreeMap::new(),
+        resources: resources.iter().cloned().collect(),
+        ends: None,
+        controller: None,
+        is_static: false,
+        started: true,
+        health: PodHealth::Ready,
+        grace: Duration::ZERO,
+        unreadable: true,
+        refused: None,
     }
 }
 
-/// Time that the pod is given to end; the API server fills in 30 s where nothing is said.
-fn grace(pod: &Pod) -> Duration {
-    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    Duration::from_secs(seconds.map_or(30, |seconds| u64::try_from(seconds).unwrap_or_default()))
-}
-
 /// The pod as one of ours.
-pub fn own(pod: &Pod) -> Option<OwnPod> {
+pub fn own(id: &Identity, pod: &seen::OwnPod) -> Option<OwnPod> {
     let roles = [Role::DevicePlugin, Role::RetryHandler, Role::Prefetch, Role::Cleanup, Role::HostDriver];
-    let label = pod.labels().get(ROLE_LABEL)?;
+    let label = pod.labels.get(ROLE_LABEL)?;
     Some(OwnPod {
         role: roles.into_iter().find(|role| role.as_str() == label)?,
-        driver: pod.labels().get(DRIVER_LABEL).cloned().unwrap_or_default(),
-        revision: pod.labels().get(REVISION_LABEL).and_then(|text| text.parse::<RevisionId>().ok()),
-        name: pod.name_any(),
-        uid: pod.uid().unwrap_or_default(),
+        driver: pod.labels.get(DRIVER_LABEL).unwrap_or_default().to_owned(),
+        revision: pod.labels.get(REVISION_LABEL).and_then(|text| text.parse::<RevisionId>().ok()),
+        name: id.name().to_owned(),
+        uid: id.uid.to_string(),
         state: state(pod.status.as_ref()),
-        deleting: pod.metadata.deletion_timestamp.is_some(),
+        deleting: pod.deleting,
     })
 }
 
@@ -227,16 +172,16 @@ fn words(reason: &str, message: Option<&str>) -> String {
 }
 
 /// The pod as a worker of KMM for one of our Modules.
-pub fn worker(pod: &Pod) -> Option<Worker> {
-    let action = pod.labels().get(WORKER_ACTION_LABEL)?;
-    let module = pod.labels().get(MODULE_NAME_LABEL).filter(|name| name.starts_with("cxi-"))?;
+pub fn worker(pod: &seen::OwnPod) -> Option<Worker> {
+    let action = pod.labels.get(WORKER_ACTION_LABEL)?;
+    let module = pod.labels.get(MODULE_NAME_LABEL).filter(|name| name.starts_with("cxi-"))?;
     let status = pod.status.as_ref();
-    let kernel = pod.annotations().get(WORKER_CONFIG_ANNOTATION).and_then(|text| kernel(text));
+    let kernel = pod.worker_config.as_deref().and_then(kernel);
     Some(Worker {
-        module: module.clone(),
+        module: module.to_owned(),
         loads: action == "Load",
         kernel,
-        restarts: status.map_or(0, |s| containers(s).map(|c| c.restart_count).sum()),
+        restarts: status.map_or(0, |s| containers(s).map(|c| c.restart_count).fold(0, i32::saturating_add)),
         // A worker that the kubelet refuses has no container: KMM's ask for half a processor, and a full node has none.
         trouble: status.and_then(|status| containers(status).find_map(trouble).or_else(|| taken_away(status))),
         image_missing: status.is_some_and(|status| image_trouble(status).is_some()),

@@ -1,9 +1,18 @@
 use super::*;
+use crate::observe::seen::read;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-fn pod(value: Value) -> Pod {
-    serde_json::from_value(value).unwrap()
+/// The pod as a holder.
+fn held(value: &Value) -> Option<Holder> {
+    let reading = read::<seen::Pod>(&value.to_string()).unwrap();
+    holder(&reading.id, &reading.content?.unwrap(), &resources())
+}
+
+/// The pod as one of our namespace.
+fn pod(value: &Value) -> (Identity, seen::OwnPod) {
+    let reading = read::<seen::OwnPod>(&value.to_string()).unwrap();
+    (reading.id, reading.content.expect("a pod that counts").unwrap())
 }
 
 fn resources() -> BTreeSet<String> {
@@ -17,8 +26,7 @@ fn resources() -> BTreeSet<String> {
 #[case::none_of_it(json!({"containers": [{"name": "a", "resources": {"limits": {"hpe.com/cxi": "0"}}}]}), false)]
 #[case::other(json!({"containers": [{"name": "a", "resources": {"limits": {"nvidia.com/gpu": "1", "cpu": "1"}}}]}), false)]
 fn holds(#[case] spec: Value, #[case] expected: bool) {
-    let pod = pod(json!({"metadata": {"name": "p"}, "spec": spec}));
-    assert_eq!(holder(&pod, &resources()).is_some(), expected);
+    assert_eq!(held(&json!({"metadata": {"name": "p"}, "spec": spec})).is_some(), expected);
 }
 
 #[rstest]
@@ -28,31 +36,20 @@ fn holds(#[case] spec: Value, #[case] expected: bool) {
 #[case("Succeeded", false)]
 #[case("Failed", false)]
 fn holds_until_it_has_ended(#[case] phase: &str, #[case] expected: bool) {
-    let pod = pod(json!({
+    let holder = held(&json!({
         "metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:30Z"},
         "spec": {"containers": [{"name": "a", "resources": {"limits": {"hpe.com/cxi": "1"}}}]},
         "status": {"phase": phase},
     }));
-    let holder = holder(&pod, &resources());
     assert_eq!(holder.is_some(), expected);
     if let Some(holder) = holder {
         assert_eq!(holder.ends.unwrap().to_string(), "2026-01-01T00:00:30Z");
     }
 }
 
-#[rstest]
-#[case("8", 8)]
-#[case("1k", 1000)]
-#[case("0", 0)]
-#[case("nonsense", 1)]
-#[case("99999999999999999999", 1)]
-fn counts(#[case] text: &str, #[case] expected: i64) {
-    assert_eq!(count(&Quantity(text.into())), expected);
-}
-
 #[test]
 fn reads_a_worker_of_kmm() {
-    let pod = pod(json!({
+    let (_, pod) = pod(&json!({
         "metadata": {
             "name": "kmm-worker-n1-cxi-aaaa1111",
             "labels": {
@@ -79,7 +76,7 @@ fn reads_a_worker_of_kmm() {
 
 #[test]
 fn a_worker_that_the_kubelet_refuses_says_why() {
-    let pod = pod(json!({
+    let (_, pod) = pod(&json!({
         "metadata": {"name": "w", "labels": {
             "kmm.node.kubernetes.io/worker-action": "Unload", "kmm.node.kubernetes.io/module.name": "cxi-aaaa1111",
         }},
@@ -91,7 +88,7 @@ fn a_worker_that_the_kubelet_refuses_says_why() {
 #[test]
 fn workers_of_other_modules_are_not_ours() {
     let labels = json!({"kmm.node.kubernetes.io/worker-action": "Load", "kmm.node.kubernetes.io/module.name": "gpu"});
-    assert_eq!(worker(&pod(json!({"metadata": {"name": "w", "labels": labels}}))), None);
+    assert_eq!(worker(&pod(&json!({"metadata": {"name": "w", "labels": labels}})).1), None);
 }
 
 #[test]
@@ -105,18 +102,23 @@ fn a_prefetch_pod_hands_over_its_message() {
             "state": {"terminated": {"exitCode": 0, "message": "{}"}},
         }]},
     });
-    assert_eq!(own(&pod(value.clone())).unwrap().state, PodState::Succeeded { message: "{}".into() });
+    let own = |value: &Value| {
+        let (id, pod) = pod(value);
+        own(&id, &pod).unwrap()
+    };
+    assert_eq!(own(&value).state, PodState::Succeeded { message: "{}".into() });
     value["status"] = json!({"phase": "Pending", "initContainerStatuses": [{
         "name": "old-image", "image": "", "imageID": "", "ready": false, "restartCount": 0,
         "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}},
     }]});
     let image = Some(ImageTrouble::Missing("ImagePullBackOff: not found".to_owned()));
-    assert_eq!(own(&pod(value)).unwrap().state, PodState::Pending { image });
+    assert_eq!(own(&value).state, PodState::Pending { image });
 }
 
 fn one_shot(status: &Value) -> PodState {
     let labels = json!({"cxi.hpe.com/role": "cleanup", "cxi.hpe.com/driver": "d"});
-    own(&pod(json!({"metadata": {"name": "p", "labels": labels}, "status": status}))).unwrap().state
+    let (id, pod) = pod(&json!({"metadata": {"name": "p", "labels": labels}, "status": status}));
+    own(&id, &pod).unwrap().state
 }
 
 fn ended(exit: i32, reason: &str, message: &str) -> Value {
@@ -191,11 +193,14 @@ fn only_operands_that_are_gated_are_looked_at() {
         crate::render::operands("cassini", &spec, "cxi-operator", &crate::render::Images::default(), &services);
     for (name, operand) in operands {
         let template = operand.unwrap().spec.unwrap().template;
-        let pod = Pod { metadata: template.metadata.unwrap(), spec: template.spec, status: None };
-        assert!(holder(&pod, &resources()).is_none() && worker(&pod).is_none(), "{name}");
+        let mut value = json!({ "metadata": template.metadata, "spec": template.spec });
+        value["metadata"]["name"] = json!("p");
+        assert!(held(&value).is_none(), "{name}");
         let counted =
             ["cxi-device-plugin-cassini", "cxi-retry-handler-cassini-"].iter().any(|one| name.starts_with(one));
-        assert_eq!(own(&pod).is_some(), counted, "{name}");
-        assert_eq!(crate::observe::prune::own_pod(pod).is_some(), counted, "{name} is kept in memory for nothing");
+        let kept = read::<seen::OwnPod>(&value.to_string()).unwrap();
+        assert_eq!(kept.content.is_some(), counted, "{name} is kept in memory for nothing");
+        let Some(pod) = kept.content.map(Result::unwrap) else { continue };
+        assert!(worker(&pod).is_none() && own(&kept.id, &pod).is_some(), "{name}");
     }
 }

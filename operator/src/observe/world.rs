@@ -1,17 +1,20 @@
 //! The whole world, put together from one snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cxi_rollout::{
-    World, selector,
-    world::{DisruptionBudget, Driver, Holder, Node, Revision},
+    World,
+    world::{DisruptionBudget, Driver, Node, Revision},
 };
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::ResourceExt;
 
 use crate::{
     memory::Remembered,
-    observe::{Snapshot, driver, kmm, node, pod, resource_names},
+    observe::{
+        Snapshot,
+        budgets::{self, Budget},
+        driver, kmm, node, pod, resource_names,
+        seen::{self, Object},
+    },
     render::Images,
 };
 
@@ -33,10 +36,13 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
     place_holders(&mut nodes, seen, memory, &resources);
     place_own_pods(&mut nodes, seen);
     for config in &seen.loaded {
-        let Some(node) = nodes.get_mut(&config.name_any()) else { continue };
-        node.kmm_wants = kmm::ours(&config.spec.modules, &identity.namespace);
-        let has = config.status.as_ref().map(|status| status.modules.as_slice()).unwrap_or_default();
-        node.kmm_has = kmm::ours(has, &identity.namespace);
+        let Some(node) = nodes.get_mut(config.id.name()) else { continue };
+        let Some(modules) = config.readable() else {
+            blind(node, config.unreadable());
+            continue;
+        };
+        node.kmm_wants = kmm::ours(&modules.wanted, &identity.namespace);
+        node.kmm_has = kmm::ours(&modules.there, &identity.namespace);
     }
     for (name, (_, looks)) in &memory.looks {
         if let Some(node) = nodes.get_mut(name) {
@@ -46,9 +52,11 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
     let mut drivers: Vec<Driver> = seen
         .drivers
         .iter()
-        .map(|one| driver::driver(one, seen, memory, &identity.images, &identity.namespace))
+        .filter_map(|one| driver::driver(one, seen, memory, &identity.images, &identity.namespace))
         .collect();
     drivers.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    let mut unreadable_drivers: Vec<_> = seen.drivers.iter().filter_map(|one| driver::unreadable(one)).collect();
+    unreadable_drivers.sort_by(|a, b| a.name.cmp(&b.name));
     World {
         namespace: identity.namespace.clone(),
         kmm_present: seen.kmm_present,
@@ -56,27 +64,30 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
         own_node: identity.own_node.clone(),
         drivers,
         revisions: revisions(seen, &nodes),
-        disruption_budgets: budgets(seen, &nodes),
-        unreadable_drivers: Vec::new(),
+        disruption_budgets: disruption_budgets(seen, &nodes),
+        unreadable_drivers,
         requested: requested(seen),
         nodes,
     }
 }
 
+/// Something of the node cannot be read; of several things the first counts.
+fn blind(node: &mut Node, why: Option<String>) {
+    node.unreadable = node.unreadable.take().or(why);
+}
+
 fn requested(seen: &Snapshot) -> BTreeSet<String> {
-    seen.holders.iter().flat_map(|pod| pod::requested(pod)).map(str::to_owned).collect()
+    let pods = seen.holders.iter().filter_map(|pod| pod.readable());
+    pods.flat_map(|pod| pod.resources.iter().map(|name| name.to_string())).collect()
 }
 
 fn nodes(seen: &Snapshot) -> BTreeMap<String, Node> {
-    let records: BTreeMap<String, _> = seen.records.iter().map(|r| (r.name_any(), r.as_ref())).collect();
-    seen.nodes
-        .iter()
-        .map(|object| {
-            let name = object.name_any();
-            let node = node::node(object, records.get(&name).copied());
-            (name, node)
-        })
-        .collect()
+    let records: HashMap<&str, _> = seen.records.iter().map(|record| (record.id.name(), record.as_ref())).collect();
+    let node = |object: &Object<seen::Node>| {
+        let name = object.id.name();
+        (name.to_owned(), node::node(object, records.get(name).copied()))
+    };
+    seen.nodes.iter().map(|object| node(object)).collect()
 }
 
 fn place_holders(
@@ -86,8 +97,12 @@ fn place_holders(
     resources: &BTreeSet<String>,
 ) {
     for object in &seen.holders {
-        let Some(node) = pod::node_name(object).and_then(|name| nodes.get_mut(name)) else { continue };
-        if let Some(mut holder) = pod::holder(object, resources) {
+        let (node, holder) = match &object.content {
+            Ok(pod) => (&pod.node, pod::holder(&object.id, pod, resources)),
+            Err(unreadable) => (&unreadable.remains.node, Some(pod::unreadable(&object.id, resources))),
+        };
+        let Some(node) = node.as_deref().and_then(|name| nodes.get_mut(name)) else { continue };
+        if let Some(mut holder) = holder {
             holder.refused = memory.refusals.get(&holder.uid).map(|refused| refused.refusal.clone());
             node.holders.push(holder);
         }
@@ -99,9 +114,19 @@ fn place_holders(
 
 fn place_own_pods(nodes: &mut BTreeMap<String, Node>, seen: &Snapshot) {
     for object in &seen.own_pods {
-        let Some(node) = pod::node_name(object).and_then(|name| nodes.get_mut(name)) else { continue };
-        node.workers.extend(pod::worker(object));
-        node.pods.extend(pod::own(object));
+        let node = match &object.content {
+            Ok(pod) => &pod.node,
+            Err(unreadable) => &unreadable.remains.node,
+        };
+        let Some(node) = node.as_deref().and_then(|name| nodes.get_mut(name)) else { continue };
+        match object.readable() {
+            Some(pod) => {
+                node.workers.extend(pod::worker(pod));
+                node.pods.extend(pod::own(&object.id, pod));
+            }
+            // It may be a worker of KMM, or ours.
+            None => blind(node, object.unreadable()),
+        }
     }
     for node in nodes.values_mut() {
         node.workers.sort_by(|a, b| a.module.cmp(&b.module));
@@ -111,56 +136,25 @@ fn place_own_pods(nodes: &mut BTreeMap<String, Node>, seen: &Snapshot) {
 
 fn revisions(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<Revision> {
     let kernels: BTreeSet<&str> = nodes.values().map(|node| node.kernel.as_str()).collect();
-    let problems = kmm::pull_problems(seen.own_pods.iter().map(AsRef::as_ref));
-    let images: BTreeMap<String, _> = seen.images.iter().map(|i| (i.name_any(), i.as_ref())).collect();
-    let containerfiles: BTreeSet<String> = seen.containerfiles.iter().map(|one| one.name_any()).collect();
+    let problems = kmm::pull_problems(seen.own_pods.iter().filter_map(|pod| pod.readable()));
+    let images: HashMap<&str, _> = seen.images.iter().map(|one| (one.id.name(), one.readable())).collect();
+    let containerfiles: BTreeSet<&str> = seen.containerfiles.iter().map(|one| one.id.name()).collect();
     let mut revisions: Vec<Revision> = seen
         .modules
         .iter()
         .filter_map(|one| {
-            let name = one.name_any();
-            let containerfile = containerfiles.contains(&name);
-            kmm::revision(one, images.get(&name).copied(), &kernels, &problems, containerfile)
+            let name = one.id.name();
+            let images = images.get(name).copied().flatten();
+            kmm::revision(one.readable()?, images, &kernels, &problems, containerfiles.contains(name))
         })
         .collect();
     revisions.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
     revisions
 }
 
-fn budgets(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<DisruptionBudget> {
-    let holders: Vec<&Holder> = nodes.values().flat_map(|node| &node.holders).collect();
-    let mut budgets: Vec<DisruptionBudget> =
-        seen.budgets.iter().filter_map(|budget| covering(budget, &holders)).collect();
-    budgets.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    budgets
-}
-
-fn covering(budget: &PodDisruptionBudget, holders: &[&Holder]) -> Option<DisruptionBudget> {
-    let namespace = budget.namespace().unwrap_or_default();
-    let selector = budget.spec.as_ref()?.selector.as_ref()?;
-    let covers: Vec<String> = holders
-        .iter()
-        .filter(|holder| holder.namespace == namespace && selector::matches(selector, &holder.labels))
-        .map(|holder| holder.uid.clone())
-        .collect();
-    if covers.is_empty() {
-        return None;
-    }
-    // A status that speaks of an earlier spec allows nothing; the API server sees it the same way.
-    let status = budget.status.as_ref().filter(|status| {
-        status.observed_generation.unwrap_or_default() >= budget.metadata.generation.unwrap_or_default()
-    });
-    let allowed = status.map_or(0, |status| status.disruptions_allowed);
-    let most = status.map_or(0, |status| status.expected_pods - status.desired_healthy);
-    Some(DisruptionBudget {
-        namespace,
-        name: budget.name_any(),
-        covers,
-        allowed,
-        most,
-        spares_unready: false,
-        broken: None,
-    })
+fn disruption_budgets(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<DisruptionBudget> {
+    let budgets = seen.budgets.iter().map(|object| Budget::of(object)).collect();
+    budgets::covering(budgets, nodes.values().flat_map(|node| &node.holders))
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ fn i2_unloading_under_a_holder() {
     at_the_unload(&mut sim, |sim| {
         let job = Workload::job("job");
         sim.bind(&job, "n1", "late".into());
+        sim.pods.last_mut().unwrap().accepted = true;
     });
     assert_seen(&sim, "I2");
 }
@@ -167,7 +168,11 @@ fn i6_evicting_where_nobody_may(#[case] force: bool, #[case] invariant: &str) {
     let seen = sim.snapshot();
     let (node, driver) = ("n1".to_owned(), "cxi".to_owned());
     let pod = Box::new(sim.pods[0].holder.clone());
-    let action = if force { Action::ForceDelete { node, driver, pod } } else { Action::Evict { node, driver, pod } };
+    let action = if force {
+        Action::ForceDelete { node, driver, pod, grace: crate::sim::seconds(0) }
+    } else {
+        Action::Evict { node, driver, pod }
+    };
     sim.apply(&action, &seen).unwrap();
     assert_seen(&sim, invariant);
 }

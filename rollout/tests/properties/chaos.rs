@@ -13,6 +13,8 @@ use crate::sim::{Budget, SELECTOR, Seen, Sim, Workload, build::spec, seconds};
 
 const VERSIONS: [&str; 3] = ["13.0.0", "13.1.0", "13.2.0"];
 const KERNELS: [&str; 2] = ["6.12.1", "6.12.2"];
+/// Names of the resource.
+const RESOURCES: [&str; 2] = ["hpe.com/cxi", "beta.hpe.com/cxi"];
 /// A driver that selects the same nodes.
 const RIVAL: &str = "rival";
 /// Release of the driver that hosts bring.
@@ -85,6 +87,7 @@ fn turbulent_round(sim: &mut Sim, stale: &mut Seen) {
     sim.now += pause;
 }
 
+#[allow(clippy::too_many_lines, reason = "one line an event")]
 fn happen(sim: &mut Sim, event: Event) {
     if sim.driver_named("cxi").is_none() {
         return;
@@ -118,6 +121,13 @@ fn happen(sim: &mut Sim, event: Event) {
             let wanted = [OnTimeout::GiveBack, OnTimeout::Fail, OnTimeout::Force][usize::from(number)];
             sim.edit(|spec| spec.update_strategy.drain.on_timeout = wanted);
         }
+        Event::Rename(other) => {
+            sim.edit(|spec| RESOURCES[usize::from(other)].clone_into(&mut spec.device_plugin.resource_name));
+        }
+        Event::Year(ahead) => {
+            sim.operator.looks.clear();
+            sim.skew = if ahead { 365 * 86_400 } else { 0 };
+        }
         Event::History(number) => sim.edit(|spec| spec.revision_history_limit = number.into()),
         Event::Rival if sim.driver_named(RIVAL).is_none() => sim.add_driver(RIVAL, spec(VERSIONS[1])),
         Event::NoRival if sim.driver_named(RIVAL).is_some() => sim.delete_driver(RIVAL),
@@ -129,7 +139,7 @@ fn happen(sim: &mut Sim, event: Event) {
         Event::Forbid(number) => {
             if let Some(workload) = sim.workloads.get(usize::from(number)) {
                 let name = workload.name.clone();
-                sim.budgets.push(Budget { name: format!("pdb-{name}"), workloads: vec![name], min_available: 1 });
+                sim.budgets.push(Budget::over(&name, 1));
                 sim.project_holders();
             }
         }
@@ -144,12 +154,17 @@ fn happen(sim: &mut Sim, event: Event) {
         Event::MissingImage { version: of, kernel } => sim.image(&version(of), KERNELS[usize::from(kernel)], false),
         Event::StopKmm => sim.kmm_runs = false,
         Event::StartKmm => sim.kmm_runs = true,
-        Event::WipeLedger => sim.driver_mut("cxi").status = cxi_api::CXIDriverStatus::default(),
+        Event::WipeLedger => {
+            // Under which names pods may hold NICs is written nowhere else.
+            let driver = sim.driver_mut("cxi");
+            let resource_names = std::mem::take(&mut driver.status.resource_names);
+            driver.status = cxi_api::CXIDriverStatus { resource_names, ..cxi_api::CXIDriverStatus::default() };
+        }
         Event::Resume => sim.resume(),
         Event::Restart => sim.restart_operator(),
         Event::Clock(skew) => {
-            // The operator notices when its clock is put forward.
-            if i64::from(skew) > sim.skew {
+            // The operator notices when its clock is put forward, or back by more than a minute.
+            if i64::from(skew) > sim.skew || i64::from(skew) < sim.skew - 60 {
                 sim.operator.looks.clear();
             }
             sim.skew = skew.into();
@@ -159,6 +174,9 @@ fn happen(sim: &mut Sim, event: Event) {
             sim.delete_driver("cxi");
         }
         Event::Job { node, .. }
+        | Event::ByName(node)
+        | Event::Blind(node)
+        | Event::Reveal(node)
         | Event::HandLabel { node, .. }
         | Event::DropLabels(node)
         | Event::Forge { node, .. }
@@ -192,8 +210,15 @@ fn happen_to(sim: &mut Sim, name: &str, event: Event) {
         Event::Job { stubborn, runtime, .. } => {
             let job = Workload::job(&format!("job-{}", sim.workloads.len()));
             let runtime = (runtime > 0).then(|| seconds(runtime.into()));
-            sim.start(Workload { stubborn, runtime, node: stubborn.then(|| name.to_owned()), ..job });
+            let resource = sim.driver().spec.device_plugin.resource_name.clone();
+            sim.start(Workload { stubborn, runtime, node: stubborn.then(|| name.to_owned()), resource, ..job });
         }
+        Event::ByName(_) => {
+            let job = Workload::job(&format!("named-{}", sim.workloads.len())).on(name);
+            sim.start(Workload { by_name: true, ..job });
+        }
+        Event::Blind(_) => sim.blind(name),
+        Event::Reveal(_) => sim.reveal(name),
         Event::Reboot { kernel, .. } => sim.reboot_into(name, KERNELS[usize::from(kernel)]),
         Event::NotReady(_) => sim.node_mut(name).ready = false,
         Event::Ready(_) => sim.node_mut(name).ready = sim.machines[name].boots_until.is_none(),
@@ -243,6 +268,7 @@ fn clear_up(sim: &mut Sim) {
     sim.missing.clear();
     sim.budgets.clear();
     for workload in &mut sim.workloads {
+        workload.by_name = false;
         workload.stuck = false;
         workload.runtime = Some(seconds(60));
     }
@@ -256,6 +282,7 @@ fn clear_up(sim: &mut Sim) {
         machine.host_driver = None;
     }
     for name in sim.node_names() {
+        sim.reveal(&name);
         let booting = sim.machines[&name].boots_until.is_some();
         let node = sim.node_mut(&name);
         node.cordoned = false;

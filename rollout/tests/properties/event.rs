@@ -26,6 +26,15 @@ pub enum Event {
     OnTimeout(u8),
     /// It keeps the Modules of so many earlier revisions.
     History(u8),
+    /// It offers NICs under another resource name.
+    Rename(bool),
+    /// A tenant's pods name a node themselves, and come back whenever its kubelet refuses them.
+    ByName(u8),
+    /// The operator's clock is a year ahead, or right again.
+    Year(bool),
+    /// A node's record cannot be read, or can be read again.
+    Blind(u8),
+    Reveal(u8),
     /// Another `CXIDriver` selects the same nodes.
     Rival,
     /// And goes.
@@ -116,6 +125,11 @@ impl Arbitrary for Event {
             1 => any::<bool>().prop_map(Self::OnDelete),
             1 => (0u8..3).prop_map(Self::OnTimeout),
             1 => (0u8..2).prop_map(Self::History),
+            1 => any::<bool>().prop_map(Self::Rename),
+            1 => node().prop_map(Self::ByName),
+            1 => any::<bool>().prop_map(Self::Year),
+            1 => node().prop_map(Self::Blind),
+            1 => node().prop_map(Self::Reveal),
             1 => Just(Self::Rival),
             1 => Just(Self::NoRival),
             1 => Just(Self::Pause),

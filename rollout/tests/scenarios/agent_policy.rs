@@ -41,7 +41,7 @@ fn operands_stay_when_it_goes_and_no_node_is_admitted_until_it_is_back() {
     sim.settle();
     assert_eq!(blocked(&sim).0, "AgentPolicyMissing");
     assert_eq!(sim.writes.get("objects").copied(), objects, "nothing is applied");
-    assert!(sim.daemonsets.contains("cxi"));
+    assert!(sim.daemonsets.contains_key("cxi"));
     for node in ["n1", "n2"] {
         sim.assert_runs(node, "13.0.0");
         assert_eq!(reason(&sim, node), Some(Reason::AgentPolicyMissing));

@@ -70,7 +70,7 @@ fn a_policy_changed_to_evict_holds_for_a_node_that_waits() {
     sim.start(Workload::job("db"));
     upgrade(&mut sim, "13.1.0");
     sim.until_phase("n1", Phase::Waiting);
-    sim.budgets.push(Budget { name: "db".into(), workloads: vec!["db".into()], min_available: 1 });
+    sim.budgets.push(Budget::over("db", 1));
     sim.pass(60);
     sim.edit(|spec| spec.update_strategy.drain.policy = DrainPolicy::Evict);
     sim.pass(600);
@@ -121,7 +121,7 @@ fn at_the_time_limit(#[case] then: OnTimeout, #[case] phase: Phase, #[case] vers
     sim.start(Workload::job("db"));
     upgrade(&mut sim, "13.1.0");
     sim.until_phase("n1", Phase::Closing);
-    sim.budgets.push(Budget { name: "db".into(), workloads: vec!["db".into()], min_available: 1 });
+    sim.budgets.push(Budget::over("db", 1));
     sim.project_holders();
     sim.pass(600);
     sim.assert_runs("n1", version);
@@ -163,7 +163,7 @@ fn force_under_wait_for_completion_deletes_only_at_the_limit() {
 fn a_budget_that_forbids_eviction_costs_no_capacity(#[case] policy: DrainPolicy) {
     let mut sim = with_policy(3, policy);
     sim.start(Workload::job("db").on("n1"));
-    sim.budgets.push(Budget { name: "db".into(), workloads: vec!["db".into()], min_available: 1 });
+    sim.budgets.push(Budget::over("db", 1));
     sim.project_holders();
     upgrade(&mut sim, "13.1.0");
     sim.until("the others", |sim| ["n2", "n3"].iter().all(|n| sim.phase(n) == Some(Phase::UpToDate)));
@@ -185,7 +185,7 @@ fn pods_of_a_budget_that_never_allows_them_all_go_one_after_the_other() {
     let mut sim = evicting(2);
     sim.start(Workload { replicas: 2, ..Workload::job("db").on("n1") });
     sim.workloads[0].node = None;
-    sim.budgets.push(Budget { name: "db".into(), workloads: vec!["db".into()], min_available: 1 });
+    sim.budgets.push(Budget::over("db", 1));
     sim.project_holders();
     upgrade(&mut sim, "13.1.0");
     let mut fewest = 2;
@@ -206,7 +206,7 @@ fn a_budget_that_closes_after_admission_is_named_and_the_node_given_back() {
     sim.start(Workload { grace: seconds(60), ..Workload::job("db") });
     upgrade(&mut sim, "13.1.0");
     sim.until_phase("n1", Phase::Closing);
-    sim.budgets.push(Budget { name: "db".into(), workloads: vec!["db".into()], min_available: 1 });
+    sim.budgets.push(Budget::over("db", 1));
     sim.project_holders();
     sim.until("named", |sim| reason(sim, "n1") == Some(Reason::DisruptionBudget));
     assert!(message(&sim, "n1").contains("jobs/db"));
@@ -223,7 +223,7 @@ fn two_budgets_over_one_pod_are_refused_beforehand() {
     let mut sim = evicting(1);
     sim.start(Workload::job("db").on("n1"));
     for name in ["one", "two"] {
-        sim.budgets.push(Budget { name: name.into(), workloads: vec!["db".into()], min_available: 0 });
+        sim.budgets.push(Budget { name: name.into(), ..Budget::over("db", 0) });
     }
     sim.project_holders();
     upgrade(&mut sim, "13.1.0");
@@ -242,7 +242,7 @@ fn budgets_of_several_nodes_are_added_up() {
         sim.start(Workload::job(node).on(node));
     }
     let all = ["n1", "n2", "n3", "n4"].map(str::to_owned).to_vec();
-    sim.budgets.push(Budget { name: "most".into(), workloads: all, min_available: 3 });
+    sim.budgets.push(Budget { workloads: all, ..Budget::over("most", 3) });
     sim.project_holders();
     upgrade(&mut sim, "13.1.0");
     let mut most = 0;

@@ -1,10 +1,12 @@
 //! What the product does, scenario by scenario. In each the oracle watches; what a test asserts comes on top.
 
 mod agent_policy;
+mod budgets;
 mod by_hand;
 mod calm;
 mod drain;
 mod failure;
+mod hardening;
 mod holders;
 mod images;
 mod nodes;

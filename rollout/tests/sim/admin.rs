@@ -36,10 +36,27 @@ impl Sim {
     pub fn delete_node(&mut self, name: &str) {
         self.api.nodes.remove(name);
         self.machines.remove(name);
+        self.hidden.remove(name);
         self.versions.remove(name);
         self.pods.retain(|pod| pod.node != name);
         self.operator.looks.remove(name);
         self.project_holders();
+    }
+
+    /// A node's record is there, and cannot be read.
+    pub fn blind(&mut self, name: &str) {
+        if let Some(record) = self.node_mut(name).record.take() {
+            self.node_mut(name).unreadable = Some(format!("CXINode {name}: status.rollout.since is not a time"));
+            self.hidden.insert(name.to_owned(), record);
+        }
+    }
+
+    /// It can be read again.
+    pub fn reveal(&mut self, name: &str) {
+        if let Some(record) = self.hidden.remove(name) {
+            self.node_mut(name).unreadable = None;
+            self.node_mut(name).record = Some(record);
+        }
     }
 
     pub fn label(&mut self, name: &str, key: &str, value: &str) {

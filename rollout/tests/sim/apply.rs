@@ -62,7 +62,8 @@ impl Sim {
             Action::ApplyOperands { driver } => {
                 let found = self.driver_named(driver).ok_or("gone")?;
                 if found.spec.device_plugin.enabled {
-                    self.daemonsets.insert(driver.clone());
+                    let resource = found.spec.device_plugin.resource_name.clone();
+                    self.daemonsets.insert(driver.clone(), resource);
                 } else {
                     self.daemonsets.remove(driver);
                 }
@@ -149,8 +150,7 @@ impl Sim {
                 let now = self.clock();
                 self.evict(&pod.uid, now);
             }
-            Action::ForceDelete { pod, .. } if pod.ends.is_none() => self.end_pod(&pod.uid),
-            Action::ForceDelete { .. } => {}
+            Action::ForceDelete { pod, grace, .. } => self.end_pod_within(&pod.uid, *grace),
             Action::Look { node, resources, step } => self.look(node, resources, *step, seen)?,
             Action::Announce(announcement) => self.events.push(announcement.clone()),
             other => unreachable!("{other:?} is about an object"),
@@ -225,19 +225,13 @@ impl Sim {
         Ok(())
     }
 
-    /// The operator's rule: of three looks the outer two stay, unless the first two are far enough apart.
     fn remember(&mut self, node: &str, since: Timestamp, look: Look) {
-        let gap = self.settings.look_gap;
         let (phase, looks) = self.operator.looks.entry(node.to_owned()).or_insert_with(|| (since, Vec::new()));
         if *phase != since {
             *phase = since;
             looks.clear();
         }
-        if let [first, second] = looks.as_slice() {
-            let apart = second.at.duration_since(first.at).unsigned_abs() >= gap;
-            looks.remove(usize::from(!apart));
-        }
-        looks.push(look);
+        cxi_rollout::looks::keep(looks, look);
     }
 
     fn patch(&mut self, node: &str, uid: &str, changes: &[NodeChange], seen: &Seen) -> Result<(), Refused> {

@@ -35,7 +35,8 @@ impl Sim {
                 ..World::default()
             },
             machines: BTreeMap::new(),
-            daemonsets: BTreeSet::new(),
+            daemonsets: BTreeMap::new(),
+            hidden: BTreeMap::new(),
             workloads: Vec::new(),
             pods: Vec::new(),
             budgets: Vec::new(),
@@ -123,6 +124,7 @@ impl Sim {
             pods_outdated: BTreeMap::new(),
             injection: cxi_rollout::world::Injection::default(),
             sidecar: None,
+            installation: None,
         });
     }
 

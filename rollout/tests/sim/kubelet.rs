@@ -50,7 +50,7 @@ impl Sim {
     fn gated_pods(&mut self, name: &str, role: Role, gate: fn(&str) -> String) {
         let wanting: Vec<String> = self
             .daemonsets
-            .iter()
+            .keys()
             .filter(|driver| self.node(name).labels.contains_key(&gate(driver)))
             .cloned()
             .collect();
@@ -93,9 +93,8 @@ impl Sim {
         if let Some(advertise) = advertise {
             self.machine_mut(name).advertise = advertise;
         }
-        let machine = &self.machines[name];
-        for driver in &self.api.drivers {
-            let resource = &driver.spec.device_plugin.resource_name;
+        let machine = self.machines[name].clone();
+        for driver in self.api.drivers.clone() {
             let running = self.node(name).pods.iter().any(|pod| {
                 pod.role == Role::DevicePlugin
                     && pod.driver == driver.name
@@ -106,12 +105,18 @@ impl Sim {
             if !mine && !running {
                 continue;
             }
+            // The plugin offers under the name that its DaemonSet was applied with.
+            let Some(resource) = self.daemonsets.get(&driver.name).cloned() else {
+                self.withdraw(name, None);
+                continue;
+            };
             let each = match driver.spec.device_plugin.sharing_mode {
                 SharingMode::Shared => i64::from(driver.spec.device_plugin.shared_capacity),
                 SharingMode::Exclusive => 1,
             };
             let healthy = i64::try_from(machine.links_up(self.now)).unwrap() * each;
-            let in_use = i64::try_from(self.pods.iter().filter(|pod| pod.node == name).count()).unwrap();
+            let holds = |pod: &&crate::sim::Pod| pod.holder.resources.contains(&resource);
+            let in_use = i64::try_from(self.accepted_on(name).filter(holds).count()).unwrap();
             let offered = if !running
                 || machine.plugin_away
                 || machine.plugin_broken_with.is_some() && machine.plugin_broken_with == machine.loaded
@@ -124,8 +129,17 @@ impl Sim {
                     Advertise::None => 0,
                 }
             };
-            let resource = resource.clone();
-            self.api.nodes.get_mut(name).unwrap().allocatable.insert(resource, offered);
+            self.withdraw(name, Some(&resource));
+            self.node_mut(name).allocatable.insert(resource, offered);
+        }
+    }
+
+    /// What is not offered any more stays on the Node, as nothing, until the kubelet is restarted.
+    fn withdraw(&mut self, name: &str, but: Option<&String>) {
+        for (resource, count) in &mut self.node_mut(name).allocatable {
+            if Some(resource) != but {
+                *count = 0;
+            }
         }
     }
 

@@ -195,7 +195,8 @@ impl Sim {
         if machine.loaded.is_none() {
             return Vec::new();
         }
-        let pods = self.pods.iter().filter(|pod| pod.node == node && pod.holder.started);
+        let idle = |name: &str| self.workloads.iter().any(|workload| workload.name == name && workload.idle);
+        let pods = self.accepted_on(node).filter(|pod| !idle(&pod.workload));
         let of_pods = pods.map(|pod| OpenFile {
             device: "cxi0".into(),
             pid: 4000,

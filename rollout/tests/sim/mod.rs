@@ -20,7 +20,7 @@ use cxi_api::{NodeRollout, RevisionId, Timestamp};
 use cxi_rollout::{
     Settings, World,
     action::Announcement,
-    world::{ImageState, Look, Node, Refusal},
+    world::{ImageState, Look, Node, Record, Refusal},
 };
 
 pub use jobs::{Budget, Kind, Pod, Workload};
@@ -51,8 +51,10 @@ pub struct Sim {
     pub api: World,
     /// Hidden state of each node, by name.
     pub machines: BTreeMap<String, Machine>,
-    /// Device plugin DaemonSets, by driver.
-    pub daemonsets: BTreeSet<String>,
+    /// Resource that the device plugin's DaemonSet was applied with, by driver.
+    pub daemonsets: BTreeMap<String, String>,
+    /// Records that cannot be read, by node.
+    pub hidden: BTreeMap<String, Record>,
     /// Controllers that make pods.
     pub workloads: Vec<Workload>,
     /// Pods that hold the resource, on all nodes.
@@ -169,6 +171,13 @@ impl Sim {
         self.count_versions();
         let versions = self.versions.iter().map(|(name, (version, _))| (name.clone(), *version)).collect();
         let mut world = self.api.clone();
+        // The operator knows pods only by the resources that a CXIDriver names, or named.
+        let named =
+            world.drivers.iter().flat_map(|driver| driver.resource_names().map(str::to_owned).collect::<Vec<_>>());
+        let named: BTreeSet<String> = named.collect();
+        for node in world.nodes.values_mut() {
+            node.holders.retain(|holder| holder.unreadable || holder.resources.iter().any(|name| named.contains(name)));
+        }
         for (name, node) in &mut world.nodes {
             let since = node.rollout().map(NodeRollout::evidence_from);
             match self.operator.looks.get(name) {

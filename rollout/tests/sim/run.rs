@@ -219,7 +219,8 @@ impl Sim {
         let node = self.node(name);
         let machine = &self.machines[name];
         assert_eq!(machine.loaded.as_deref(), Some(version), "{name}\n{}", self.describe());
-        assert!(node.allocatable.get(crate::sim::RESOURCE).is_some_and(|n| *n > 0), "{name}\n{}", self.describe());
+        let resource = &self.driver().spec.device_plugin.resource_name;
+        assert!(node.allocatable.get(resource).is_some_and(|n| *n > 0), "{name}\n{}", self.describe());
         // Nothing tells the release of a driver that the host brings.
         let host_driver = self.driver().spec.source.kind == SourceType::Preinstalled;
         let label = node.labels.get(cxi_api::names::DRIVER_VERSION_LABEL).map(String::as_str);

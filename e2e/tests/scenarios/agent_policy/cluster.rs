@@ -72,7 +72,8 @@ pub async fn agent_elsewhere(plane: &ControlPlane) -> Result<Client> {
     with_token(plane, &token, PROBE).await
 }
 
-async fn with_token(plane: &ControlPlane, token: &str, name: &str) -> Result<Client> {
+/// A client with a token, which calls itself `name`.
+pub async fn with_token(plane: &ControlPlane, token: &str, name: &str) -> Result<Client> {
     let mut file = Kubeconfig::read_from(plane.kubeconfig())?;
     for user in &mut file.auth_infos {
         user.auth_info = Some(serde_json::from_value(json!({ "token": token.trim() }))?);

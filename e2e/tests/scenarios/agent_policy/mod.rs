@@ -1,7 +1,7 @@
 //! What a node agent may write and what not, asked of a real API server with the manifests that we ship: tokens bound to pods on
 //! two nodes, each write that an agent needs, and each that it must not have.
 
-mod cluster;
+pub mod cluster;
 mod metadata;
 mod missing;
 mod writes;

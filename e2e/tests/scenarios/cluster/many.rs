@@ -10,6 +10,7 @@ use anyhow::{Result, ensure};
 use cxi_api::{Phase, Reason, names::DEFAULT_RESOURCE};
 use cxi_e2e::{
     harness::HarnessOptions,
+    plain::Plain,
     scenario::{DRIVER, NEW, OLD, Scenario},
     soft_node::NodeShape,
     watch::{Seen, follow},
@@ -41,18 +42,23 @@ impl Tally {
         let kept = most.clone();
         let mut available: BTreeMap<String, bool> = BTreeMap::new();
         let mut listed = false;
-        tokio::spawn(follow(Api::<Node>::all(client.clone()), watcher::Config::default(), stop.clone(), move |seen| {
-            match seen {
-                Seen::Applied(node) => drop(available.insert(node.name_any(), is_available(&node))),
-                Seen::Gone(node) => drop(available.remove(&node.name_any())),
-                Seen::Synced => listed = true,
-            }
-            if listed {
-                let now = available.values().filter(|available| !**available).count();
-                let mut most = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                *most = (*most).max(now);
-            }
-        }));
+        tokio::spawn(follow(
+            Api::<Plain<Node>>::all(client.clone()),
+            watcher::Config::default(),
+            stop.clone(),
+            move |seen| {
+                match seen {
+                    Seen::Applied(node) => drop(available.insert(node.name_any(), is_available(&node))),
+                    Seen::Gone(node) => drop(available.remove(&node.name_any())),
+                    Seen::Synced => listed = true,
+                }
+                if listed {
+                    let now = available.values().filter(|available| !**available).count();
+                    let mut most = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    *most = (*most).max(now);
+                }
+            },
+        ));
         Self { most, stop }
     }
 

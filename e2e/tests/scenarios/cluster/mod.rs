@@ -5,6 +5,7 @@ mod api_server;
 mod crashes;
 mod every_write;
 mod foreign;
+mod installations;
 mod kmm;
 mod labels;
 mod many;

@@ -93,7 +93,7 @@ impl Sim {
             Action::Unload { node, value, .. } => self.check_unload(node, value, seen),
             Action::Load { node, value, .. } => self.check_load(node, value),
             Action::Evict { node, driver, pod } => self.check_eviction(node, driver, pod, seen, false),
-            Action::ForceDelete { node, driver, pod } => self.check_eviction(node, driver, pod, seen, true),
+            Action::ForceDelete { node, driver, pod, .. } => self.check_eviction(node, driver, pod, seen, true),
             Action::PatchNode { node, changes, .. } => self.check_patch(node, changes, seen),
             Action::WriteDriverStatus { driver, status, .. } => self.check_status(driver, status, seen, before),
             Action::WriteRollout { node, was, now, .. } => self.check_record(node, was.as_deref(), now),
@@ -108,7 +108,9 @@ impl Sim {
     pub fn oracle_look(&mut self, node: &str, look: &Look) {
         let now = self.now;
         let looks = self.oracle.looks.entry(node.to_owned()).or_default();
-        if look.holders.is_empty() && look.allocatable == 0 && look.plugin_pods == 0 && look.service_pods == 0 {
+        // What the kubelet has not accepted has no NIC, and gets none on a closed node.
+        let held = look.holders.iter().any(|holder| holder.started);
+        if !held && look.allocatable == 0 && look.plugin_pods == 0 && look.service_pods == 0 {
             looks.push(now);
         } else {
             looks.clear();

@@ -11,7 +11,9 @@ use cxi_rollout::{
     world::{Driver, Holder, Node},
 };
 
-use crate::sim::{Seen, Sim, apply::version_labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::sim::{Seen, Sim, apply::version_labels, seconds};
 
 impl Sim {
     /// Notes when a device was last offered, or held by a pod.
@@ -20,7 +22,7 @@ impl Sim {
         for (name, node) in &self.api.nodes {
             let offered = node.allocatable.values().any(|count| *count > 0);
             let plugin = node.pods.iter().any(|pod| matches!(pod.role, Role::DevicePlugin | Role::RetryHandler));
-            let held = self.pods.iter().any(|pod| pod.node == *name);
+            let held = self.accepted_on(name).next().is_some();
             if offered || plugin || held {
                 self.oracle.busy.insert(name.clone(), now);
             }
@@ -30,8 +32,7 @@ impl Sim {
     /// I2 and I5: a driver is taken out only where nobody holds it, and that was looked at twice; and only once.
     pub(super) fn check_unload(&mut self, name: &str, revision: &str, seen: &Seen) {
         let node = self.node(name).clone();
-        let holders: Vec<String> =
-            self.pods.iter().filter(|pod| pod.node == name).map(|pod| pod.holder.name.clone()).collect();
+        let holders: Vec<String> = self.accepted_on(name).map(|pod| pod.holder.name.clone()).collect();
         self.demand(holders.is_empty(), "I2", || format!("{name} is unloaded while {holders:?} hold the device"));
         let offered = node.allocatable.values().any(|count| *count > 0);
         self.demand(!offered, "I2", || format!("{name} is unloaded while the resource is offered"));
@@ -91,17 +92,18 @@ impl Sim {
         let Some(driver) = seen.drivers.iter().find(|known| known.name == driver) else { return };
         let drain = &driver.spec.update_strategy.drain;
         let force = drain.on_timeout == OnTimeout::Force;
-        let resource = &driver.spec.device_plugin.resource_name;
         self.demand(!forced || force, "I6", || format!("{} is deleted without Force", pod.name));
         self.demand(drain.policy != DrainPolicy::WaitForCompletion || force, "I8", || {
             format!("{} is evicted although the policy is to wait", pod.name)
         });
-        self.demand(pod.resources.contains(resource), "I8", || format!("{} does not hold the device", pod.name));
-        let protected = drain.protected_pods.as_ref().is_some_and(|selector| {
-            selector.match_labels.iter().flatten().all(|(key, value)| pod.labels.get(key) == Some(value))
-        });
+        let asks = pod.resources.iter().any(|name| driver.resource_names().any(|known| known == name));
+        self.demand(asks, "I8", || format!("{} does not hold the device", pod.name));
+        let here = drain.protected_namespaces.is_empty() || drain.protected_namespaces.contains(&pod.namespace);
+        let protected = here && drain.protected_pods.as_ref().is_some_and(|selector| means(selector, pod));
         self.demand(!protected, "I6", || format!("{} is protected", pod.name));
-        self.demand(forced || pod.ends.is_none(), "I6", || format!("{} ends already", pod.name));
+        self.demand(!pod.unreadable, "I6", || format!("{} cannot be read", pod.name));
+        let excessive = forced && pod.ends.is_some_and(|ends| ends > self.clock() + drain.max_grace_period.0);
+        self.demand(excessive || pod.ends.is_none(), "I6", || format!("{} ends already", pod.name));
         let record = seen.nodes.get(name).and_then(Node::rollout);
         let closed = record.is_some_and(|record| record.phase == Phase::Evicting);
         self.demand(closed, "I6", || format!("{} is evicted from {name}, which is not closed", pod.name));
@@ -145,13 +147,10 @@ impl Sim {
 
     /// Pods that hold a NIC keep their retry handler.
     fn check_services(&mut self, name: &str, seen: &Seen) {
+        // A pod that was accepted a moment ago may be in no view yet; one that was there before the node was closed is.
         let known = |uid: &str| seen.nodes[name].holders.iter().any(|holder| holder.uid == uid);
-        let held: Vec<String> = self
-            .pods
-            .iter()
-            .filter(|pod| pod.node == name && known(&pod.holder.uid))
-            .map(|pod| pod.holder.name.clone())
-            .collect();
+        let held = self.accepted_on(name).filter(|pod| known(&pod.holder.uid));
+        let held: Vec<String> = held.map(|pod| pod.holder.name.clone()).collect();
         let orphaned = seen.drivers.iter().any(|driver| driver.deleting && driver.orphan);
         self.demand(held.is_empty() || orphaned, "I2", || format!("{name} loses its retry handler under {held:?}"));
     }
@@ -176,8 +175,12 @@ impl Sim {
     /// I3 and the monotonic `since`: what a record may say.
     pub(super) fn check_record(&mut self, name: &str, was: Option<&NodeRollout>, now: &NodeRollout) {
         if let Some(was) = was {
-            self.demand(now.since >= was.since, "since", || format!("{name}: {} after {}", now.since, was.since));
-            let moved = was.phase == now.phase || now.since > was.since;
+            // What a clock that was ahead has written is put right.
+            let ahead = was.since > self.clock() + seconds(60);
+            self.demand(ahead || now.since >= was.since, "since", || {
+                format!("{name}: {} after {}", now.since, was.since)
+            });
+            let moved = was.phase == now.phase || now.since != was.since;
             self.demand(moved, "since", || format!("{name} enters {} without a new time", now.phase));
             let overslept = now.revision.is_some() && now.revision == was.revision && was.boot_id != now.boot_id;
             self.demand(!overslept, "I3", || format!("{name} takes what was verified before a reboot for verified"));
@@ -192,4 +195,21 @@ impl Sim {
         });
         self.demand(now.history.len() <= 10, "I12", || format!("{name} has a long history"));
     }
+}
+
+/// Whether a selector of protected pods may mean a pod: what is no selector may mean any.
+fn means(selector: &LabelSelector, pod: &Holder) -> bool {
+    let equal = selector.match_labels.iter().flatten().all(|(key, value)| pod.labels.get(key) == Some(value));
+    equal
+        && selector.match_expressions.iter().flatten().all(|requirement| {
+            let value = pod.labels.get(&requirement.key);
+            let listed = requirement.values.iter().flatten().any(|listed| Some(listed) == value);
+            match requirement.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => true,
+            }
+        })
 }
