@@ -30,7 +30,6 @@ mod tls;
 #[allow(dead_code, reason = "what other tests need")]
 #[path = "../tests/lab/tree.rs"]
 mod tree;
-mod visitors;
 
 pub use args::Args;
 pub use collector::{Collector, STATISTICS_WAIT};

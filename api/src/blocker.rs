@@ -68,6 +68,9 @@ pub enum Reason {
     ServicesRunning,
     /// An image of the new revision is not there (or not yet verified).
     ImageMissing,
+    /// A pod that the operator needs on the node has not run yet: the kubelet refused it or took it away, or its image could not be
+    /// pulled in time. Another one is started after a pause.
+    PodNotRun,
     /// The image of the revision that must be unloaded is not there any more.
     OldImageMissing,
     /// The rollout stopped after too many failures.
@@ -86,6 +89,8 @@ pub enum Reason {
     Unreadable,
     /// KMM is not installed or does not answer.
     KmmUnavailable,
+    /// The admission policy that keeps node agents to their own nodes is not in force.
+    AgentPolicyMissing,
     /// The node agent has not reported, or not since the question was asked.
     AgentSilent,
     /// KMM's worker does not get the old driver out.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
     validation = Rule::new("self.type != 'prebuilt' || (has(self.image) && self.image != '') || (has(self.kernelMappings) && size(self.kernelMappings) > 0)").message("source.type prebuilt needs source.image (the repository of the driver images) or source.kernelMappings"),
     validation = Rule::new("self.type != 'prebuilt' || !has(self.prebuiltCache) || (has(self.image) && self.image != '')").message("source.prebuiltCache needs source.image: the packed driver images are pushed there"),
     validation = Rule::new("!has(self.sign) || self.type == 'dkms' || (self.type == 'prebuilt' && has(self.prebuiltCache))").message("source.sign needs images that are built in the cluster (source.type dkms, or source.prebuiltCache); sign other images where they are built"),
+    validation = Rule::new("!has(self.repository) || !self.repository.startsWith('http://') || has(self.repositorySHA256)").message("source.repository over http:// can be changed on its way: use https, or set source.repositorySHA256"),
     validation = Rule::new("!has(self.sign) || !has(self.sign.keySecret) || !has(self.buildSecrets) || !(self.sign.keySecret in self.buildSecrets)").message("source.buildSecrets must not name the Secret of source.sign.keySecret: what a build runs could read the signing key; keep the key in a Secret of its own"),
     validation = Rule::new("!has(self.repositorySHA256) || has(self.repository)").message("source.repositorySHA256 is the checksum of source.repository, which is not set")
 )]
@@ -46,7 +47,7 @@ pub struct Source {
     /// that do not exist yet. A SHA256SUMS beside the modules lists and protects them; without it the five modules of the
     /// stack are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new(r"self.matches('^https?://[^\\s]+$')").message("source.prebuiltCache must be an http or https URL, below which <version>/<kernel>/ holds modules"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^https://[^\\s]+$')").message("source.prebuiltCache must be an https URL, below which <version>/<kernel>/ holds modules: what comes over http:// can be changed on its way, SHA256SUMS included"))]
     pub prebuilt_cache: Option<String>,
     /// Image in which KMM builds, with the compiler of the nodes' distribution; that distribution's public image, told by
     /// the kernel's name, when left out.
@@ -184,6 +185,9 @@ pub struct DkmsRepositories {
 
 /// A place in a git repository.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("!(self.url.startsWith('http://') || self.url.startsWith('git://')) || self.ref.matches('^[0-9a-f]{40}$')").message("what comes from a repository over http:// or git:// can be changed on its way: use https or ssh, or name a commit by its 40 digits in ref")
+)]
 pub struct GitReference {
     /// Repository URL.
     #[x_kube(validation = Rule::new(r"self.matches('^[^\\s-][^\\s]*$')").message("url of a source repository must be a URL that git can fetch, without spaces"))]

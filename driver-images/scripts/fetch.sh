@@ -26,6 +26,12 @@ if [ "$kind" = git ]; then
     echo "$url $detail is commit $commit"
     exit 0
 fi
+case $url in
+    http://*)
+        [ -n "$detail" ] ||
+            fail "$url can be changed on its way: use https, or give the archive's SHA-256 (source.repositorySHA256, #sha256=…)"
+        ;;
+esac
 archive=$(mktemp)
 curl --netrc-optional --fail --location --silent --show-error --retry 3 --connect-timeout 20 --output "$archive" "$url" ||
     fail "$url cannot be downloaded: check the URL, and that the build can reach the server"

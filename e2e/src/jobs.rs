@@ -42,11 +42,21 @@ pub struct JobShape {
     pub node: Option<String>,
     /// Labels besides ours.
     pub labels: BTreeMap<String, String>,
+    /// CPU that it asks for, in thousandths of a processor; nothing when 0.
+    pub millicores: i64,
 }
 
 impl Default for JobShape {
     fn default() -> Self {
-        Self { nics: 1, run_for: None, ignores_sigterm: false, grace: 30, node: None, labels: BTreeMap::new() }
+        Self {
+            nics: 1,
+            run_for: None,
+            ignores_sigterm: false,
+            grace: 30,
+            node: None,
+            labels: BTreeMap::new(),
+            millicores: 0,
+        }
     }
 }
 
@@ -69,6 +79,9 @@ impl JobShape {
         let mut container = json!({ "name": "app", "image": "registry.example/app:1" });
         if self.nics > 0 {
             container["resources"] = json!({ "limits": { DEFAULT_RESOURCE: self.nics.to_string() } });
+        }
+        if self.millicores > 0 {
+            container["resources"]["requests"] = json!({ "cpu": format!("{}m", self.millicores) });
         }
         let mut spec = json!({ "terminationGracePeriodSeconds": self.grace, "containers": [container] });
         if let Some(restart) = restart {

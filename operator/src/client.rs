@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::http::{Method, Request, Response};
+use hyper::{Method, Request, Response};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},

@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::http::{Method, Request};
+use hyper::{Method, Request};
 use kube::client::Body;
 use tower::{Layer, Service};
 

@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use cxi_api::GoDuration;
-use cxi_program::log::Format;
+use cxi_program::{http::NodeIps, log::Format};
 use cxi_rollout::Settings;
 
 use crate::render::Images;
@@ -37,6 +37,9 @@ pub struct Flags {
     /// Address of /healthz, /readyz and /metrics
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
+    /// Addresses of the node that the operator runs on, from which its kubelet probes: connections from there have places of their own
+    #[arg(long, env = "NODE_IPS", value_name = "IP,…", default_value = "")]
+    pub node_ips: NodeIps,
     /// Format of the log on standard error; the environment variable `RUST_LOG` chooses what is logged
     #[arg(long, value_enum, default_value_t)]
     pub log_format: Format,

@@ -1,68 +1,70 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::{future::Future, io, net::SocketAddr};
+use std::{io, net::SocketAddr};
 
-use axum::{
-    Router,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
-    routing::get,
+use cxi_program::http::{NodeIps, Plain, respond, text};
+use http_body_util::Full;
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{health::Health, metrics::Metrics};
 
 /// Content type of `OpenMetrics` text.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Why nothing is served.
+/// The address cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address cannot be had.
-    #[error("cannot listen on {0}")]
-    Listen(SocketAddr, #[source] io::Error),
-    /// Serving failed.
-    #[error("the health and metrics server failed")]
-    Serve(#[source] io::Error),
-}
+#[error("cannot listen on {0}")]
+pub struct Error(SocketAddr, #[source] io::Error);
 
 /// Opens the address.
 ///
 /// # Errors
 /// When it cannot be had.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|error| Error::Listen(address, error))
+    TcpListener::bind(address).await.map_err(|error| Error(address, error))
 }
 
-/// Serves until `stop`.
-///
-/// # Errors
-/// When the listener fails.
+/// Serves until `stop`. From `node_ips` the kubelet probes.
 pub async fn serve(
     listener: TcpListener,
+    node_ips: NodeIps,
     health: Health,
     metrics: Metrics,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Error> {
-    let ready = health.clone();
-    let routes = Router::new()
-        .route("/healthz", get(move || async move { alive(&health) }))
-        .route("/readyz", get(move || async move { is_ready(&ready) }))
-        .route("/metrics", get(move || async move { ([(CONTENT_TYPE, OPEN_METRICS)], metrics.text()) }));
-    axum::serve(listener, routes).with_graceful_shutdown(stop).await.map_err(Error::Serve)
+    stop: CancellationToken,
+) {
+    let handler = move |request: Request<Incoming>| {
+        let response = answer(request.uri().path(), &health, &metrics);
+        async move { response }
+    };
+    cxi_program::http::serve(listener, Plain, move |from| node_ips.contain(from), handler, stop).await;
 }
 
-fn alive(health: &Health) -> impl IntoResponse + use<> {
-    match health.stuck().as_slice() {
-        [] => (StatusCode::OK, "ok\n".to_owned()),
-        stuck => (StatusCode::SERVICE_UNAVAILABLE, format!("no sign of life: {}\n", stuck.join(", "))),
+fn answer(path: &str, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+    match path {
+        "/healthz" => alive(health),
+        "/readyz" => is_ready(health),
+        "/metrics" => respond(StatusCode::OK, OPEN_METRICS, metrics.text()),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
     }
 }
 
-fn is_ready(health: &Health) -> impl IntoResponse + use<> {
+fn alive(health: &Health) -> Response<Full<Bytes>> {
+    match health.stuck().as_slice() {
+        [] => text(StatusCode::OK, "ok\n"),
+        stuck => text(StatusCode::SERVICE_UNAVAILABLE, format!("no sign of life: {}\n", stuck.join(", "))),
+    }
+}
+
+fn is_ready(health: &Health) -> Response<Full<Bytes>> {
     if health.ready() {
-        (StatusCode::OK, "ok\n")
+        text(StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the cluster has not been read yet, or the policy for agents not applied\n")
+        let why = "the cluster has not been read yet, or the policy for agents not applied\n";
+        text(StatusCode::SERVICE_UNAVAILABLE, why)
     }
 }

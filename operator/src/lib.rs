@@ -30,6 +30,7 @@ pub mod rbac;
 pub mod reconcile;
 pub mod render;
 pub mod run;
+mod side;
 pub mod watch;
 
 /// The whole program: command line, log, and the operator until it is told to stop.

@@ -11,7 +11,7 @@ use cxi_api::{Phase, Timestamp};
 use cxi_rollout::{
     action::Announcement,
     looks,
-    world::{Injection, Look, Refusal},
+    world::{AgentPolicy, Injection, Look, Refusal},
 };
 
 /// See the module.
@@ -35,6 +35,8 @@ pub struct Remembered {
     pub applied: HashMap<String, Applied>,
     /// What [`crate::notices`] has said and is still so.
     pub told: Vec<Announcement>,
+    /// Whether agents are kept to their own nodes, as far as anybody has looked.
+    pub agent_policy: AgentPolicy,
     /// Whether the cluster puts retry handlers into pods, as far as anybody has looked.
     pub injection: Injection,
 }

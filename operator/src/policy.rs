@@ -8,4 +8,6 @@ mod retry_handler;
 pub use agent::{AGENT, agent, agent_binding};
 pub use mutating::{Failure, Policy, binding, policy};
 pub use networks::{DEFINITIONS, NETWORKS, networks};
-pub use retry_handler::{NAMESPACE_LABEL, RETRY_HANDLER, retry_handler};
+pub use retry_handler::{
+    NAMESPACE_LABEL, RETRY_HANDLER, SIDECAR_VOLUMES, retry_handler, sidecar_volumes, sidecar_volumes_binding,
+};

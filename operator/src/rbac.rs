@@ -89,6 +89,13 @@ pub const OPERATOR_CLUSTER: &[Rule] = &[
     rule("kmm.sigs.x-k8s.io", &["nodemodulesconfigs"], &["list", "watch"], "what KMM has loaded on each node"),
     Rule {
         group: "admissionregistration.k8s.io",
+        resources: &["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+        verbs: &["get"],
+        names: &[crate::policy::AGENT],
+        reason: "start no node agent before the policy is there that keeps it to its own node",
+    },
+    Rule {
+        group: "admissionregistration.k8s.io",
         resources: &["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"],
         verbs: &["get"],
         names: &[crate::policy::RETRY_HANDLER],

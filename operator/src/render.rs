@@ -25,7 +25,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use sha2::{Digest, Sha256};
 
 pub use containerfile::containerfile;
-pub use daemonset::HASH_ANNOTATION;
+pub use daemonset::{HASH_ANNOTATION, tolerate};
 pub use device_plugin::RESOURCE_ANNOTATION;
 pub use module::{MODULE_LOADER, module};
 pub use one_shot::{Cleanup, HostDriver, Prefetch, cleanup, host_driver, prefetch};

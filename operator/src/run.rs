@@ -25,10 +25,14 @@ use crate::{
     metrics::Metrics,
     observe::{Caches, Identity},
     reconcile::{self, Loop},
+    side::Side,
 };
 
 /// The loop takes a turn at least every 30 s.
 const LOOP_PULSE: Duration = Duration::from_mins(2);
+
+/// How long the first plan waits for the first look at the policy for agents.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Actions under way may take this long after the signal to stop; Kubernetes kills after 30 s.
 const FINISH: Duration = Duration::from_secs(20);
@@ -52,26 +56,35 @@ pub async fn run(flags: Flags) -> Result<()> {
     let changed = Arc::new(Notify::new());
     let caches = Arc::new(Caches::new(&changed));
     let mut watches = caches.watch(&client, &identity.namespace, &health);
-    let mut side = JoinSet::new();
-    side.spawn(reconcile::keep_ready(caches.clone(), health.clone()));
+    let mut side = Side::default();
+    side.spawn("watches whether all is read", reconcile::keep_ready(caches.clone(), health.clone()));
     if flags.apply_agent_policy {
         health.hold_back(true);
-        side.spawn(agent_policy::keep_applied(client.clone(), health.clone()));
+        side.spawn("applies the policy for agents", agent_policy::keep_applied(client.clone(), health.clone()));
     }
     let ended = CancellationToken::new();
-    let server = tokio::spawn(http::serve(listener, health.clone(), metrics.clone(), ended.clone().cancelled_owned()));
+    let answers = http::serve(listener, flags.node_ips.clone(), health.clone(), metrics.clone(), ended.clone());
+    let server = tokio::spawn(answers);
 
     let name = instance();
     let mut candidate =
         (!flags.no_leader_election).then(|| Candidate::new(client.clone(), &identity.namespace, name.clone(), times));
     let leads = match &mut candidate {
-        Some(candidate) => candidate.win(&stop).await,
+        Some(candidate) => tokio::select! {
+            leads = candidate.win(&stop) => leads,
+            error = side.ended() => return Err(error),
+        },
         None => true,
     };
     let outcome = if leads {
         let working = assemble(&flags, client.clone(), caches.clone(), identity, metrics, changed.clone(), name, &stop);
-        side.spawn(injection::watch(client, caches, working.memory.clone(), changed));
-        work(working, candidate, &health, &stop, &mut watches).await
+        let (memory, poke) = (working.memory.clone(), changed.clone());
+        side.spawn("looks for the policy that adds sidecars", injection::watch(client.clone(), caches, memory, poke));
+        // Before the first plan: it would say of every CXIDriver that nothing is known of the policy for agents.
+        let _ = timeout(FIRST_LOOK, agent_policy::look_once(&client, &working.memory)).await;
+        let looks = agent_policy::watch(client, working.memory.clone(), changed);
+        side.spawn("looks for the policy for agents", looks);
+        work(working, candidate, &health, &stop, &mut watches, &mut side).await
     } else {
         Ok(())
     };
@@ -116,6 +129,7 @@ async fn work(
     health: &Health,
     stop: &CancellationToken,
     watches: &mut JoinSet<()>,
+    side: &mut Side,
 ) -> Result<()> {
     let released = CancellationToken::new();
     let hold = {
@@ -134,6 +148,7 @@ async fn work(
         () = working.run(&pulse, stop) => {}
         lost = &mut hold => lost.context("the task that holds the Lease failed")??,
         _ = watches.join_next() => anyhow::bail!("a watch ended"),
+        error = side.ended() => return Err(error),
     }
     info!("stopping: actions under way finish, none starts");
     if timeout(FINISH, working.actor.finish()).await.is_err() {

@@ -5,8 +5,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use axum::http::{Request, Response};
 use cxi_program::log::{Format, dispatch};
+use hyper::{Request, Response};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tokio::sync::Notify;

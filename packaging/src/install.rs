@@ -94,10 +94,19 @@ pub fn manifests(images: &Lock) -> Result<Vec<Manifest>, Error> {
         Manifest::new(
             Part::Policy,
             "retry-handler.yaml",
-            vec![policy::policy(&retry_handler), policy::binding(&retry_handler)],
+            vec![
+                value(&policy::sidecar_volumes())?,
+                value(&policy::sidecar_volumes_binding())?,
+                policy::policy(&retry_handler),
+                policy::binding(&retry_handler),
+            ],
         )
         .optional(),
-        Manifest::new(Part::Operator, "networkpolicy.yaml", vec![value(&operator::network_policy())?]),
+        Manifest::new(
+            Part::Operator,
+            "networkpolicy.yaml",
+            vec![value(&operator::network_policy())?, value(&operator::exporter_network_policy())?],
+        ),
         Manifest::new(Part::Operator, "poddisruptionbudget.yaml", vec![value(&operator::disruption_budget())?]),
         Manifest::new(Part::Operator, "deployment.yaml", vec![value(&operator::deployment(images))?]),
     ]);

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 pub use deployment::{APPLY_AGENT_POLICY, ARCHITECTURES, CONTAINER, deployment, pod_template, variable};
 pub use disruption::disruption_budget;
-pub use network::{API_SERVER_PORTS, network_policy};
+pub use network::{API_SERVER_PORTS, METRICS_LABEL, MONITORING, exporter_network_policy, network_policy};
 
 /// Port of `/healthz`, `/readyz` and `/metrics`: that of the flag `--listen`.
 pub const PORT: i32 = 8080;

@@ -258,6 +258,9 @@ fn values_reach_the_objects() -> Result<()> {
     let policy = &objects["NetworkPolicy cxi-operator/cxi-operator"]["spec"];
     ensure!(policy["egress"][0]["ports"] == json!([{ "port": 8443, "protocol": "TCP" }]), "{policy:#}");
     ensure!(policy["ingress"][0]["from"][0]["podSelector"]["matchLabels"]["x"] == "y", "{policy:#}");
+    let exporter = &objects["NetworkPolicy cxi-operator/cxi-metrics-exporter"]["spec"];
+    ensure!(exporter["ingress"][0]["from"] == policy["ingress"][0]["from"], "{exporter:#}");
+    ensure!(exporter["ingress"][0]["ports"][0]["port"] == "metrics" && exporter["egress"].is_null(), "{exporter:#}");
     ensure!(!objects.keys().any(|key| key.starts_with("PodDisruptionBudget")), "podDisruptionBudget.enabled=false");
     ensure!(objects.contains_key("MutatingAdmissionPolicy /cxi-retry-handler-sidecar"), "{:?}", objects.keys());
     Ok(())

@@ -1,6 +1,9 @@
-//! What all programs of the product do alike: [`log`] lines, telling the time by a [`clock`], and ending when they are told to.
+//! What all programs of the product do alike: [`log`] lines, telling the time by a [`clock`], ending when they are told to, and serving
+//! health and metrics.
 
 pub mod clock;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod log;
 
 use std::{io, process};

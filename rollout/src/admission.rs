@@ -145,7 +145,11 @@ fn blocked(
         return say(Reason::Conflict, "another CXIDriver is in the way, see the condition Conflict");
     }
     if let Some(obstacle) = obstacle {
-        let reason = if obstacle.reason == "KMMUnavailable" { Reason::KmmUnavailable } else { Reason::ImageMissing };
+        let reason = match obstacle.reason {
+            "KMMUnavailable" => Reason::KmmUnavailable,
+            "AgentPolicyMissing" => Reason::AgentPolicyMissing,
+            _ => Reason::ImageMissing,
+        };
         return say(reason, &obstacle.message);
     }
     if let Some(label) = installation::foreign_label(node, &scope.world.namespace) {

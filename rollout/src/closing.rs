@@ -75,12 +75,8 @@ pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
             });
             leave_admitted(ctx, next);
         }
-        Prefetch::Running => {
-            if ctx.due(next.record.since, ctx.settings.prefetch) {
-                let message = "the driver image was not pulled in time".to_owned();
-                next.give_back(ctx, Reason::ImageMissing, ("", ""), message);
-            }
-        }
+        Prefetch::Running => prefetch::late(ctx, next),
+        Prefetch::NotRun(why) => prefetch::not_run(ctx, next, why),
         Prefetch::Trouble(message) => next.give_back(ctx, Reason::ImageMissing, ("", ""), message),
     }
 }

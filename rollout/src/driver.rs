@@ -14,7 +14,7 @@ use cxi_api::{
 
 use crate::{
     action::{Action, NodeChange},
-    admission, gates, installation, ledger,
+    admission, agents, gates, installation, ledger,
     ownership::{Ownership, selects},
     proof::version_labels,
     reload, revisions,
@@ -80,7 +80,11 @@ impl<'a> Scope<'a> {
         let needs_kmm = !self.is_preinstalled();
         let no_image = source.image.as_deref().unwrap_or_default().is_empty() && source.kernel_mappings.is_empty();
         let length = self.world.namespace.len() + module_name(&self.target).len();
-        let (reason, message) = if needs_kmm && no_image {
+        let (reason, message) = if !self.driver.deleting
+            && let Some(unguarded) = agents::unguarded(self.world.agent_policy)
+        {
+            unguarded
+        } else if needs_kmm && no_image {
             let message = "source.image is not set: name the repository of the driver images, \
                            or use source.type preinstalled if the hosts bring the driver";
             ("ImageRepositoryRequired", message.to_owned())
@@ -135,9 +139,11 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     }
     // What is taken down in order is in service until then.
     let in_service = driver.deleting && !driver.orphan && conflict.is_none() && scope.nodes().next().is_some();
+    // Those that run stay; none is started without its policy.
+    let guarded = agents::unguarded(world.agent_policy).is_none();
     // A name is written down before NICs are offered under it: pods that hold them are found by it.
     let named = driver.status.resource_names.contains(&driver.spec.device_plugin.resource_name);
-    if (going_on || in_service) && named && !driver.operands_current {
+    if (going_on || in_service) && guarded && named && !driver.operands_current {
         actions.push(Action::ApplyOperands { driver: driver.name.clone() });
     }
     let mut rollout = ledger::current(scope, &target);

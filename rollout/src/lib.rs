@@ -14,6 +14,7 @@
 
 pub mod action;
 mod admission;
+mod agents;
 mod clock;
 mod closing;
 mod disruption;

@@ -28,11 +28,36 @@ pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) 
         set.put("DevicePluginReady", ready, reason(ready), &pods);
     }
     agent(set, scope, members);
+    updated(set, scope, members);
     retry_handler(set, scope, members);
     if spec.metrics_exporter.enabled {
         let (ready, pods) = pods(scope, Role::MetricsExporter, "metrics exporter", members.len());
         set.put("MetricsExporterReady", ready, reason(ready), &pods);
     }
+}
+
+/// Whether every node runs the present template of the operands that DaemonSets replace node by node. Nodes that are not Ready keep
+/// the earlier one, and keep no other node from the new one.
+fn updated(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
+    const TYPE: &str = "OperandsUpdated";
+    let name = |role| match role {
+        Role::Agent => "node agent",
+        Role::DevicePlugin => "device plugin",
+        _ => "metrics exporter",
+    };
+    let outdated = &scope.driver.pods_outdated;
+    if outdated.is_empty() {
+        set.put(TYPE, true, "AllUpdated", "every node runs the present operands");
+        return;
+    }
+    let counts: Vec<String> = outdated.iter().map(|(role, nodes)| format!("{} on {nodes}", name(*role))).collect();
+    let mut message = format!("nodes that do not run the present template yet: {}", counts.join(", "));
+    let down = members.iter().filter(|member| !member.node.ready).map(|member| member.node.name.as_str());
+    let down: Vec<&str> = down.collect();
+    if !down.is_empty() {
+        message = format!("{message}; not Ready, and left behind: {}", some(down));
+    }
+    set.put(TYPE, false, "RollingOut", &message);
 }
 
 fn agent(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {

@@ -3,13 +3,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cxi_api::{ImageManifest, NodeRollout, Reason, RevisionId, names::Role, node::Expected};
+use cxi_api::{ImageManifest, NodeRollout, Phase, Reason, RevisionId, names::Role, node::Expected};
 
 use crate::{
     action::Action,
     settled,
     step::{Ctx, Next},
-    world::PodState,
+    world::{ImageTrouble, PodState},
 };
 
 /// How the one-shot pod gets on that pulls the images and hands over the manifest.
@@ -18,7 +18,9 @@ pub enum Prefetch {
     Done(Option<Expected>),
     /// It is under way.
     Running,
-    /// It will not end; why.
+    /// It has not run: the kubelet refused it or took it away, or does not get its image. It is tried again; why it did not.
+    NotRun(String),
+    /// It will not end: the image is not there, or is not what it should be; why.
     Trouble(String),
 }
 
@@ -27,10 +29,34 @@ const RETRY: Duration = Duration::from_mins(1);
 
 /// Starts over a minute after the trouble was written down: the node may have rebooted into another kernel since the pod ran.
 pub fn retry(ctx: &Ctx<'_>, next: &mut Next) {
-    let marked = next.record.blocked_by.as_ref().filter(|blocker| blocker.reason == Reason::ImageMissing);
+    let about_pod = |reason| matches!(reason, Reason::ImageMissing | Reason::PodNotRun);
+    let marked = next.record.blocked_by.as_ref().filter(|blocker| about_pod(blocker.reason));
     let (Some(pod), Some(blocker)) = (ctx.pod(Role::Prefetch), marked) else { return };
     if !pod.deleting && ctx.due(blocker.since, RETRY) {
         next.effects.push(Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() });
+    }
+}
+
+/// Says why the pod has not run, and after the time limit gives the node back. Nothing is wrong with the image as far as anybody
+/// knows: the pause before the next try does not grow, as it does for an image that is missing.
+pub fn not_run(ctx: &Ctx<'_>, next: &mut Next, why: String) {
+    if ctx.due(next.record.since, ctx.settings.prefetch) {
+        next.give_back(ctx, Reason::PodNotRun, ("", ""), why);
+        let pause = ctx.now.checked_add(ctx.settings.back_off).ok();
+        next.record.retry_after = next.record.retry_after.min(pause);
+        return;
+    }
+    // One that waits for its image is tried again by the kubelet.
+    if ctx.pod(Role::Prefetch).is_some_and(|pod| matches!(pod.state, PodState::Unfinished { .. })) {
+        retry(ctx, next);
+    }
+    settled::explain(ctx, next, Reason::PodNotRun, ("", ""), why);
+}
+
+/// See [`not_run`], of a pod that does not end.
+pub fn late(ctx: &Ctx<'_>, next: &mut Next) {
+    if ctx.due(next.record.since, ctx.settings.prefetch) {
+        not_run(ctx, next, "the driver image was not pulled in time".to_owned());
     }
 }
 
@@ -68,7 +94,10 @@ pub fn images(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
     };
     let pod = ctx.pod(Role::Prefetch);
     match pod {
-        Some(pod) if pod.deleting => Prefetch::Running,
+        Some(pod) if pod.deleting => match not_run_before(&next.record) {
+            Some(why) => Prefetch::NotRun(why.to_owned()),
+            None => Prefetch::Running,
+        },
         Some(pod) if pod.revision.as_ref() != Some(&module.id) => {
             next.effects.push(Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() });
             Prefetch::Running
@@ -91,9 +120,23 @@ pub fn images(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
                 Prefetch::Done(Some(Expected { revision, kernel: kernel.clone(), driver_version, build_ids }))
             }
             PodState::Failed { message } => Prefetch::Trouble(format!("image {}: {message}", image.reference)),
-            PodState::Pending { image_trouble: Some(trouble) } => Prefetch::Trouble(trouble.clone()),
+            PodState::Unfinished { why } => {
+                Prefetch::NotRun(format!("the kubelet did not run the pod that brings the image: {why}"))
+            }
+            PodState::Pending { image: Some(ImageTrouble::Missing(words)) } => Prefetch::Trouble(words.clone()),
+            PodState::Pending { image: Some(ImageTrouble::Unpulled(words)) } => Prefetch::NotRun(words.clone()),
             PodState::Pending { .. } | PodState::Running { .. } => Prefetch::Running,
         },
+        // The pause before the next pod begins with a blocker that is written anew for each. A verification begins again, time limit
+        // and all.
+        None if not_run_before(&next.record).is_some() => {
+            if next.record.phase == Phase::Verifying {
+                next.enter(ctx, Phase::Verifying);
+            } else {
+                next.unblock();
+            }
+            Prefetch::Running
+        }
         None => {
             let old = next.record.revision.as_ref().filter(|old| **old != module.id);
             let old = old.and_then(|old| ctx.revision(old)).and_then(|old| old.images.get(kernel));
@@ -108,4 +151,10 @@ pub fn images(ctx: &Ctx<'_>, next: &mut Next) -> Prefetch {
             Prefetch::Running
         }
     }
+}
+
+/// What was said of a pod that has not run.
+fn not_run_before(record: &NodeRollout) -> Option<&str> {
+    let blocker = record.blocked_by.as_ref().filter(|blocker| blocker.reason == Reason::PodNotRun)?;
+    Some(&blocker.message)
 }

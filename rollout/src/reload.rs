@@ -22,6 +22,9 @@ use crate::{
 /// How long modules may still be reported after KMM is done before they are taken for leftovers.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long a clean-up pod that the kubelet did not run stays before another one is started.
+const RETRY: Duration = Duration::from_mins(1);
+
 /// How much later than KMM's first step the label that it follows may be seen.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -207,9 +210,27 @@ fn clean_up(ctx: &Ctx<'_>, next: &mut Next, modules: &[String]) -> bool {
         return true;
     }
     let names = modules.join(", ");
+    let not_run = next.record.blocked_by.as_ref().filter(|blocker| blocker.reason == Reason::PodNotRun);
     match ctx.pod(Role::Cleanup) {
-        Some(pod) if pod.deleting => {}
+        Some(pod) if pod.deleting => return not_run.is_some(),
         Some(pod) => match &pod.state {
+            // A pod that the kubelet did not run says nothing of the modules; another one is started after a pause.
+            PodState::Unfinished { why } => {
+                if not_run.is_some_and(|blocker| ctx.due(blocker.since, RETRY)) {
+                    next.effects.push(Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() });
+                }
+                let message = format!("the kubelet did not run the pod that takes out modules {names}: {why}");
+                settled::explain(ctx, next, Reason::PodNotRun, ("Pod", &pod.name), message);
+                return true;
+            }
+            PodState::Pending { image }
+                if image.is_some() || ctx.due_on_node(next.record.since, ctx.settings.unload) =>
+            {
+                let why = image.as_ref().map_or("the kubelet has not started it", |image| image.words());
+                let message = format!("the pod that takes out modules {names} does not run: {why}");
+                settled::explain(ctx, next, Reason::PodNotRun, ("Pod", &pod.name), message);
+                return true;
+            }
             PodState::Failed { message } => {
                 next.quarantine(ctx, &format!("modules {names} cannot be taken out: {message}; reboot the node"));
                 return true;
@@ -219,6 +240,11 @@ fn clean_up(ctx: &Ctx<'_>, next: &mut Next, modules: &[String]) -> bool {
             }
             _ => {}
         },
+        // The step begins again, time limits and all.
+        None if not_run.is_some() => {
+            next.enter(ctx, Phase::Unloading);
+            return true;
+        }
         None => {
             // A report may be a moment older than what KMM did last; the wait starts with a stored time.
             let marked = next.record.blocked_by.as_ref().filter(|blocker| blocker.name == "leftovers");

@@ -49,7 +49,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     if in_transaction && kmm_has_loaded(ctx, &goal) && ctx.is_overtaken(&next.record) {
         return next.turn_round(ctx);
     }
-    let (reason, mut message) = match verify(ctx, next, &goal) {
+    let (mut reason, mut message) = match verify(ctx, next, &goal) {
         Verdict::Good => {
             services::remember(ctx.world, ctx.driver, ctx.node, &mut next.record, &goal);
             if ctx.revision(&goal).is_none() {
@@ -68,11 +68,12 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     if reason == Reason::HostDriverMissing
         && let Some(trouble) = host_driver::load(ctx, next)
     {
-        (pod, message) = trouble;
+        (reason, pod, message) = trouble;
     }
     let limit = ctx.strategy().health_check_timeout.0;
     let late = ctx.due_on_node(next.record.since, limit);
-    if late && in_transaction {
+    // A pod that the kubelet did not run says nothing of the driver.
+    if late && in_transaction && reason != Reason::PodNotRun {
         return next.fail(ctx, format!("not healthy in time: {message}"));
     }
     if late && next.record.advertise == Advertise::All {
@@ -122,6 +123,10 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
             Prefetch::Done(expected) => prefetch::remember(&mut next.record, expected),
             Prefetch::Running => {
                 return Verdict::NotYet(Reason::Loading, "waits for the manifest of the driver image".into());
+            }
+            Prefetch::NotRun(why) => {
+                prefetch::retry(ctx, next);
+                return Verdict::NotYet(Reason::PodNotRun, why);
             }
             Prefetch::Trouble(trouble) => {
                 prefetch::retry(ctx, next);

@@ -18,6 +18,8 @@ pub struct World {
     pub namespace: String,
     /// Whether KMM's API is served.
     pub kmm_present: bool,
+    /// Whether node agents are kept to their own nodes.
+    pub agent_policy: AgentPolicy,
     /// Node that the operator itself runs on, if it runs in the cluster: admitted last.
     pub own_node: Option<String>,
     /// All CXIDrivers that can be read.
@@ -32,6 +34,19 @@ pub struct World {
     pub disruption_budgets: Vec<DisruptionBudget>,
     /// Extended resources that any pod of the cluster requests which has not ended, bound to a node or not.
     pub requested: BTreeSet<String>,
+}
+
+/// Whether the admission policy is there that keeps node agents to their own nodes. Without it the token of one node's agent could write
+/// the place of every node in a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AgentPolicy {
+    /// Nobody has looked yet, or looking failed from the beginning.
+    #[default]
+    Unknown,
+    /// The policy or its binding is not there, or refuses nothing.
+    Missing,
+    /// Policy and binding are there.
+    InForce,
 }
 
 /// A CXIDriver that the API server holds and that cannot be read.
@@ -75,6 +90,8 @@ pub struct Driver {
     pub operands_current: bool,
     /// By operand that is not gated, the nodes on which its DaemonSet should have a pod and has one that is ready.
     pub pods_ready: BTreeMap<Role, i32>,
+    /// By operand that its DaemonSet replaces node by node, the nodes that do not run a pod of its present template; none where all do.
+    pub pods_outdated: BTreeMap<Role, i32>,
     /// Whether the cluster puts retry handlers into pods.
     pub injection: Injection,
     /// The images that it is to put into them, where that is wanted.
@@ -303,10 +320,10 @@ pub struct OwnPod {
 /// How far a pod is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodState {
-    /// Not running yet; with the reason if an image cannot be had.
+    /// Not running yet.
     Pending {
-        /// Reason and message of a container that waits for its image in vain.
-        image_trouble: Option<String>,
+        /// What keeps a container from its image, if anything does.
+        image: Option<ImageTrouble>,
     },
     /// Running; ready if all containers are.
     Running {
@@ -318,11 +335,27 @@ pub enum PodState {
         /// Termination message.
         message: String,
     },
-    /// Ended badly, with the termination message.
+    /// A container ended badly by itself: that is an answer.
     Failed {
-        /// Termination message, or the pod's reason.
+        /// Its termination message.
         message: String,
     },
+    /// The pod ended and gave no answer: the kubelet refused it, or took it away before its container had ended by itself. It says
+    /// nothing of images or modules, and another pod may well succeed.
+    Unfinished {
+        /// Reason and message of the kubelet.
+        why: String,
+    },
+}
+
+/// What keeps a container from its image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageTrouble {
+    /// The registry answered that it has no such image, or the name is none. The reason and the kubelet's words.
+    Missing(String),
+    /// The image could not be pulled, and whether it is there is not known: a time limit, a registry that does not answer, an
+    /// authorization that is refused. The kubelet tries again by itself. The reason and the kubelet's words.
+    Unpulled(String),
 }
 
 /// An uncached look at a node: read from the API server, not from a watch.
@@ -364,6 +397,15 @@ pub struct DisruptionBudget {
     /// Why it can never allow an eviction, in the words of the disruption controller (condition `DisruptionAllowed`, reason
     /// `SyncFailed`), or because it cannot be read.
     pub broken: Option<String>,
+}
+
+impl ImageTrouble {
+    /// The reason and the kubelet's words.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Missing(words) | Self::Unpulled(words) => words,
+        }
+    }
 }
 
 impl Holder {

@@ -19,7 +19,10 @@ use crate::exporter::server;
 use crate::exporter::tls::Tls;
 use crate::node_root::NodeRoot;
 use cxi_hardware::retry_handler::Expectation;
-use cxi_program::log::{self, Format};
+use cxi_program::{
+    http::NodeIps,
+    log::{self, Format},
+};
 
 /// Serve metrics of this node's NICs and their driver at /metrics, for Prometheus.
 ///
@@ -33,6 +36,10 @@ pub struct Args {
     /// Address to listen on; without an IP all of this node's.
     #[arg(long, env = "CXI_EXPORTER_LISTEN", value_name = "[IP]:PORT", default_value = ":9090")]
     listen: Listen,
+
+    /// Addresses of this node, from which its kubelet probes: connections from there have places of their own.
+    #[arg(long, env = "NODE_IPS", value_name = "IP,…", default_value = "")]
+    node_ips: NodeIps,
 
     /// Certificate chain in PEM; serves HTTPS. Read again when it changes.
     #[arg(long, env = "TLS_CERT_FILE", value_name = "FILE", requires = "tls_key")]
@@ -144,7 +151,7 @@ impl Args {
             .expecting(self.retry_handler);
         let listener = self.listen.bind().await.with_context(|| format!("listen on {}", self.listen))?;
         info!(address = %listener.local_addr().context("tell where it listens")?, tls = tls.is_some(), "serving /metrics");
-        server::serve(listener, tls, Scraper::new(collector, self.max_age), shutdown).await;
+        server::serve(listener, tls, self.node_ips, Scraper::new(collector, self.max_age), shutdown).await;
         Ok(())
     }
 }
@@ -192,6 +199,7 @@ mod tests {
             ("--node-name n1 --max-age 11s", "at most 10s"),
             ("--node-name n1 --max-age=-1s", "--max-age"),
             ("--node-name n1 --retry-handler yes", "ignore, stay, attached"),
+            ("--node-name n1 --node-ips here", "--node-ips"),
             ("--node-name n1 --counters HNI", "\"HNI\" is not a counter"),
             ("--node-name n1 --counters default,,x", "is not a counter"),
             ("--node-name n1 --tls-cert a.pem", "--tls-key"),

@@ -1,5 +1,6 @@
 //! The DaemonSets of a CXIDriver: where their pods run, and that they are gone when it is.
 
+mod dead_nodes;
 mod modes;
 mod retry_handlers;
 

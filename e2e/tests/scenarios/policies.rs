@@ -121,6 +121,8 @@ fn sidecars(plane: &ControlPlane) -> Result<()> {
     own["spec"]["initContainers"] = json!([{ "name": "cxi-retry-handler", "image": "mine:1" }]);
     ensure!(first(&admitted(plane, "asks", &own)?)["image"] == "mine:1", "a pod that brings one");
 
+    volumes_of_the_sidecar_are_its_own(plane, &job)?;
+
     // cxi_rh in an image of its own, in a pod that has init containers and volumes.
     let wanted = json!({
         "retryHandler": { "mode": "sidecar", "sidecar": { "resources": { "limits": { "memory": "64Mi" } } } },
@@ -137,12 +139,46 @@ fn sidecars(plane: &ControlPlane) -> Result<()> {
     ensure!(all[1]["image"] == "cxi-rh:13" && all[1]["command"] == json!(["/supervisor/cxi-agent"]), "{:#}", all[1]);
     ensure!(all[1]["resources"]["limits"]["memory"] == "64Mi", "{:#}", all[1]);
     probed(&all[1], "/supervisor/cxi-agent")?;
+    let program = all[1]["volumeMounts"].as_array().into_iter().flatten().find(|m| m["mountPath"] == "/supervisor");
+    ensure!(program.is_some_and(|mount| mount["readOnly"] == true), "{:#}", all[1]);
     ensure!(all[0].get("restartPolicy").is_none() && volumes(&admitted_pod).contains(&"dev"), "{admitted_pod:#}");
 
     // Another mode takes the sidecar from new pods.
     driver(plane, "cxi", &json!({ "retryHandler": { "mode": "daemonset" } }), None)?;
     let wanted = pod("hpe.com/cxi", 1);
     eventually(plane, "asks", &wanted, |pod| !has_sidecar(pod))?;
+    Ok(())
+}
+
+/// A pod whose own container mounts what was added for the sidecar is refused, whatever the container is called.
+fn volumes_of_the_sidecar_are_its_own(plane: &ControlPlane, job: &Value) -> Result<()> {
+    let refused = |pod: &Value, what: &str| -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let last = match admitted(plane, "asks", pod) {
+                Err(error) if format!("{error:#}").contains("no other container may mount them") => return Ok(()),
+                last => last,
+            };
+            ensure!(begin.elapsed() < LONG, "{what} is not refused: {last:?}");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    };
+    let mount = |volume: &str| json!([{ "name": volume, "mountPath": "/x" }]);
+    for volume in ["cxi-retry-handler-dev", "cxi-retry-handler-statistics"] {
+        let mut pod = job.clone();
+        pod["spec"]["containers"][0]["volumeMounts"] = mount(volume);
+        refused(&pod, volume)?;
+    }
+    for name in ["before", "cxi-retry-handler-supervisor"] {
+        let mut pod = job.clone();
+        pod["spec"]["initContainers"] =
+            json!([{ "name": name, "image": "app:1", "volumeMounts": mount("cxi-retry-handler-dev") }]);
+        refused(&pod, name)?;
+    }
+    let mut own = job.clone();
+    own["spec"]["volumes"] = json!([{ "name": "mine", "emptyDir": {} }]);
+    own["spec"]["containers"][0]["volumeMounts"] = mount("mine");
+    ensure!(has_sidecar(&admitted(plane, "asks", &own)?), "volumes of its own are its own affair");
     Ok(())
 }
 

@@ -64,6 +64,14 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ("/source", json!({"repository": "https://example.com/a b.tar.gz"})),
         ("/source", json!({"repository": "https://example.com/driver.tar.gz", "repositorySHA256": "12"})),
         ("/source", json!({"repositorySHA256": "0".repeat(64)})),
+        ("/source", json!({"repository": "http://example.com/driver.tar.gz"})),
+        ("/source", json!({"dkms": {"repositories": {"sbl": {"url": "http://example.com/sbl", "ref": "main"}}}})),
+        ("/source", json!({"dkms": {"repositories": {"sbl": {"url": "git://example.com/sbl", "ref": "v1"}}}})),
+        ("/source", json!({"type": "prebuilt", "image": "r/x", "prebuiltCache": "http://example.com/modules"})),
+        (
+            "/source",
+            json!({"type": "dkms", "sign": {"keySecret": "key", "certSecret": "cert"}, "buildSecrets": ["netrc", "key"]}),
+        ),
         ("/source", json!({"dkms": {"tag": "release shs"}})),
         ("/source", json!({"dkms": {"tag": "--upload-pack=x"}})),
         ("/source", json!({"dkms": {"repositories": {"sbl": {"url": "--upload-pack=x", "ref": "main"}}}})),
@@ -247,6 +255,14 @@ fn accepts_and_completes(plane: &ControlPlane) -> Result<()> {
             "type": "dkms", "image": "r/x", "repository": "https://example.com/driver.tar.gz",
             "repositorySHA256": "0".repeat(64), "builderImage": "r/builder:1", "buildSecrets": ["sources"],
             "sign": {"keySecret": "key", "certSecret": "cert"}, "prebuiltCache": "https://example.com/modules",
+        }),
+    ))?;
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    accepts(with(
+        "/source",
+        json!({
+            "image": "r/x", "repository": "http://example.com/driver.tar.gz", "repositorySHA256": "0".repeat(64),
+            "dkms": {"repositories": {"sbl": {"url": "http://example.com/sbl", "ref": commit}}},
         }),
     ))?;
     let least = accepts(json!({"version": "13.0.0"}))?;

@@ -34,6 +34,8 @@ pub enum InvalidSource {
     #[error("{0:?} is not an option of a source: after # there may be sha256=… and dir=…")]
     Option(String),
     /// Not a SHA-256.
+    #[error("{0} can be changed on its way: use https, or put #sha256=… with the archive's checksum behind it")]
+    Unprotected(String),
     #[error("{0:?} is not a SHA-256: 64 hexadecimal digits, as sha256sum prints them")]
     Checksum(String),
     /// A directory that leaves the tree.
@@ -87,6 +89,9 @@ impl FromStr for Source {
                 }
                 _ => return Err(InvalidSource::Option(option.to_owned())),
             }
+        }
+        if place.starts_with("http://") && source.sha256.is_none() {
+            return Err(InvalidSource::Unprotected(place.to_owned()));
         }
         Ok(source)
     }
@@ -185,6 +190,7 @@ mod tests {
     #[case("a#dir=/b")]
     #[case("ftp://x/a.tar.gz")]
     #[case("git://x/a")]
+    #[case("http://x/a.tar.gz")]
     fn refusals_say_what_would_do(#[case] text: &str) {
         let error = text.parse::<Source>().unwrap_err();
         insta::with_settings!({ snapshot_suffix => text.replace(|c: char| !c.is_ascii_alphanumeric(), "_") }, {

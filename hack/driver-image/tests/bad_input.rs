@@ -56,7 +56,7 @@ fn every_bad_input_is_one_sentence_with_the_next_step() {
         ("another checksum", sources(&[format!("{}#sha256={sum}", at("page.tar.gz"))])),
         ("a checksum of a directory", sources(&[format!("{}#sha256={sum}", at("tree"))])),
         ("something that is no archive", sources(&[at("page.tar.gz")])),
-        ("a URL that nobody answers", sources(&["http://127.0.0.1:9/driver.tar.gz".to_owned()])),
+        ("a URL that nobody answers", sources(&[format!("http://127.0.0.1:9/driver.tar.gz#sha256={sum}")])),
         ("headers that are none", Inputs { kernel_headers: vec![root.join("not-headers")], ..sources(&[at("tree")]) }),
         ("a header package that is none", Inputs { kernel_headers: vec![archive.clone()], ..sources(&[at("tree")]) }),
     ];

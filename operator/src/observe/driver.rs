@@ -7,7 +7,7 @@ use crate::{
     memory::Remembered,
     observe::{
         Snapshot,
-        operands::{operands_current, pods_ready},
+        operands::{operands_current, pods_outdated, pods_ready},
         seen::{self, Object},
     },
     render::{self, Images},
@@ -37,6 +37,7 @@ pub fn driver(
         status: content.status.as_ref().clone(),
         operands_current: operands_current(name, &content.spec, seen, memory, images, namespace),
         pods_ready: pods_ready(name, seen),
+        pods_outdated: pods_outdated(name, seen),
         injection: memory.injection,
         sidecar: content.spec.retry_handler.runs_in_pods().then(|| SidecarImages {
             agent: render::images::agent(&content.spec, images),

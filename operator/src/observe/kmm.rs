@@ -63,7 +63,7 @@ pub fn pull_problems<'a>(pods: impl IntoIterator<Item = &'a OwnPod>) -> BTreeMap
         .filter(|pod| pod.labels.get(PULL_POD_LABEL).is_some())
         .filter_map(|pod| {
             let trouble = image_trouble(pod.status.as_ref()?)?;
-            Some((pod.image.as_deref()?.to_owned(), trouble))
+            Some((pod.image.as_deref()?.to_owned(), trouble.words().to_owned()))
         })
         .collect()
 }

@@ -8,8 +8,8 @@ use std::{
 use cxi_api::{
     CXIDriverSpec,
     names::{
-        DRIVER_LABEL, ROLE_LABEL, Role, agent_daemonset, metrics_exporter_daemonset, retry_handler_daemonset,
-        services_gate, services_value,
+        DRIVER_LABEL, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset, device_plugin_gate,
+        metrics_exporter_daemonset, retry_handler_daemonset, services_gate, services_value,
     },
 };
 use k8s_openapi::api::apps::v1;
@@ -21,7 +21,7 @@ use crate::{
         Snapshot,
         seen::{self, DaemonSet, Object},
     },
-    render::{HASH_ANNOTATION, Images, OPERANDS, Services, WantedOperand, operands},
+    render::{HASH_ANNOTATION, Images, OPERANDS, Services, WantedOperand, operands, tolerate},
 };
 
 /// Of operands whose pods are not looked at one by one, what the DaemonSet says of them: `numberReady` counts nodes that should have a pod and have a ready one.
@@ -29,6 +29,17 @@ pub fn pods_ready(driver: &str, seen: &Snapshot) -> BTreeMap<Role, i32> {
     let names = [(Role::Agent, agent_daemonset(driver)), (Role::MetricsExporter, metrics_exporter_daemonset(driver))];
     let ready = |(role, name): (Role, String)| Some((role, seen.daemonset(&name)?.readable()?.number_ready?));
     names.into_iter().filter_map(ready).collect()
+}
+
+/// Of operands that are replaced node by node, on how many nodes a pod of an earlier template runs, or none of the present one does yet.
+pub fn pods_outdated(driver: &str, seen: &Snapshot) -> BTreeMap<Role, i32> {
+    let names = [
+        (Role::Agent, agent_daemonset(driver)),
+        (Role::DevicePlugin, device_plugin_daemonset(driver)),
+        (Role::MetricsExporter, metrics_exporter_daemonset(driver)),
+    ];
+    let outdated = |(role, name): (Role, String)| Some((role, seen.daemonset(&name)?.readable()?.number_outdated?));
+    names.into_iter().filter_map(outdated).filter(|(_, left)| *left > 0).collect()
 }
 
 /// The DaemonSets of the operands of a CXIDriver that are there.
@@ -52,6 +63,12 @@ pub fn wanted_operands(
     let gate = services_gate(driver);
     let open: BTreeSet<_> = seen.nodes.iter().filter_map(|node| node.readable()?.labels.get(&gate)).collect();
     let stays: BTreeSet<_> = open.into_iter().map(|value| retry_handler_daemonset(driver, value)).collect();
+    for (_, operand) in &mut wanted {
+        if let Some(daemonset) = operand {
+            let (nodes, down) = nodes_of(driver, daemonset, seen);
+            tolerate(daemonset, nodes, down);
+        }
+    }
     // Of a node that cannot be read nobody knows which retry handler it needs.
     let unknown = needs_unknown(seen);
     let may_go = |found: &DaemonSet| !unknown || found.labels.get(ROLE_LABEL) != Some(Role::RetryHandler.as_str());
@@ -61,6 +78,17 @@ pub fn wanted_operands(
         names.filter(|name| !stays.contains(name) && !wanted.iter().any(|(known, _)| known == name)).collect();
     wanted.extend(left.into_iter().map(|name| (name, None)));
     wanted
+}
+
+/// On how many nodes a DaemonSet should have a pod, and how many of them are not Ready.
+fn nodes_of(driver: &str, daemonset: &v1::DaemonSet, seen: &Snapshot) -> (usize, usize) {
+    let gated = daemonset.labels().get(ROLE_LABEL).is_some_and(|role| role == Role::DevicePlugin.as_str());
+    let gate = device_plugin_gate(driver);
+    let should = |node: &&seen::Node| {
+        node.labels.get(DRIVER_LABEL) == Some(driver) && (!gated || node.labels.get(&gate).is_some())
+    };
+    let nodes: Vec<_> = seen.nodes.iter().filter_map(|node| node.readable()).filter(should).collect();
+    (nodes.len(), nodes.iter().filter(|node| !node.ready).count())
 }
 
 /// Whether there is a node of which nobody knows which retry handler it needs.
@@ -179,6 +207,56 @@ mod tests {
         spec.retry_handler.mode = cxi_api::driver::RetryHandlerMode::None;
         assert_eq!(images(&spec, &seen("old", true, &["older", "old"])), ["old"], "until no pod holds a NIC");
         assert_eq!(images(&CXIDriverSpec::new("1"), &Snapshot::default()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_node_that_is_down_keeps_no_other_from_a_new_operand() {
+        let gate = device_plugin_gate("cassini");
+        let node = |number: usize, ready: &str, gated: bool| {
+            let mut labels = serde_json::Map::from_iter([(DRIVER_LABEL.to_owned(), json!("cassini"))]);
+            if gated {
+                labels.insert(gate.clone(), json!(""));
+            }
+            let conditions = json!([{ "type": "Ready", "status": ready }]);
+            let metadata = json!({ "name": format!("n{number}"), "labels": labels });
+            given(&json!({ "metadata": metadata, "status": { "conditions": conditions } }))
+        };
+        let rendered = |last: &str, gated: bool| {
+            let nodes =
+                (1..=6).map(|number| node(number, if number == 6 { last } else { "True" }, number < 6 || gated));
+            let seen = Snapshot { nodes: nodes.collect(), ..Snapshot::default() };
+            let wanted =
+                wanted_operands("cassini", &CXIDriverSpec::new("13.1.0"), &seen, &Images::default(), "cxi-operator");
+            let of = |(name, daemonset): WantedOperand| {
+                let most = daemonset?.spec?.update_strategy?.rolling_update?.max_unavailable?;
+                Some((name, serde_json::to_value(most).unwrap()))
+            };
+            wanted.into_iter().filter_map(of).collect::<BTreeMap<_, _>>()
+        };
+        let (agent, plugin) = (agent_daemonset("cassini"), device_plugin_daemonset("cassini"));
+        let exporter = metrics_exporter_daemonset("cassini");
+        let calm = rendered("True", true);
+        assert!([&agent, &plugin, &exporter].into_iter().all(|name| calm[name] == "10%"), "{calm:?}");
+        let down = rendered("Unknown", true);
+        assert!([&agent, &plugin, &exporter].into_iter().all(|name| down[name] == 2), "{down:?}");
+        assert_eq!(rendered("Unknown", false)[&plugin], "10%", "the plugin should not be on it");
+    }
+
+    #[test]
+    fn nodes_with_an_earlier_template_are_counted() {
+        let daemonset = |generation: i64, observed: i64, desired: i32, updated: i32| {
+            let status = json!({
+                "observedGeneration": observed, "desiredNumberScheduled": desired, "updatedNumberScheduled": updated,
+                "currentNumberScheduled": desired, "numberMisscheduled": 0, "numberReady": desired,
+            });
+            let metadata = json!({ "name": agent_daemonset("cassini"), "generation": generation });
+            let object = given(&json!({ "metadata": metadata, "status": status }));
+            let seen = Snapshot { daemonsets: vec![object], ..Snapshot::default() };
+            pods_outdated("cassini", &seen).get(&Role::Agent).copied()
+        };
+        assert_eq!(daemonset(2, 2, 6, 6), None);
+        assert_eq!(daemonset(2, 2, 6, 5), Some(1));
+        assert_eq!(daemonset(2, 1, 6, 6), Some(6), "the controller has not seen it");
     }
 
     #[test]

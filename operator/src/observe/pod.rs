@@ -9,7 +9,7 @@ use cxi_api::{
     RevisionId,
     names::{DRIVER_LABEL, REVISION_LABEL, ROLE_LABEL, Role},
 };
-use cxi_rollout::world::{Holder, OwnPod, PodHealth, PodState, Worker};
+use cxi_rollout::world::{Holder, ImageTrouble, OwnPod, PodHealth, PodState, Worker};
 use serde::Deserialize;
 
 use crate::observe::seen::{self, ContainerState, ContainerStatus, Identity, PodStatus};
@@ -90,24 +90,47 @@ pub fn own(id: &Identity, pod: &seen::OwnPod) -> Option<OwnPod> {
 }
 
 fn state(status: Option<&PodStatus>) -> PodState {
-    let Some(status) = status else { return PodState::Pending { image_trouble: None } };
-    let message = || {
-        let of_container = main_container(status).and_then(|c| c.state.as_ref()?.terminated.as_ref()?.message.clone());
-        of_container.or_else(|| status.message.clone()).or_else(|| status.reason.clone()).unwrap_or_default()
-    };
+    let Some(status) = status else { return PodState::Pending { image: None } };
     match status.phase.as_deref() {
         Some("Succeeded") => PodState::Succeeded {
             message: main_container(status)
                 .and_then(|c| c.state.as_ref()?.terminated.as_ref()?.message.clone())
                 .unwrap_or_default(),
         },
-        Some("Failed") => PodState::Failed { message: message() },
+        Some("Failed") => match (taken_away(status), containers(status).find_map(own_failure)) {
+            (None, Some(message)) => PodState::Failed { message },
+            (why, _) => {
+                let why = why.unwrap_or_else(|| "the pod failed before its container ran".to_owned());
+                PodState::Unfinished { why }
+            }
+        },
         Some("Running") => {
             let all = status.container_statuses.as_deref().unwrap_or_default();
             PodState::Running { ready: !all.is_empty() && all.iter().all(|c| c.ready) }
         }
-        _ => PodState::Pending { image_trouble: image_trouble(status) },
+        _ => PodState::Pending { image: image_trouble(status) },
     }
+}
+
+/// Why the kubelet refused a pod or ended it, or another did (preemption, a taint, the loss of the node); nothing when its containers
+/// ended by themselves. The kubelet gives a pod that it refuses, evicts, preempts or shuts down a reason of its own, whatever the
+/// reason is called (`pkg/kubelet`: `rejectPod`, `lifecycle/predicate.go`, `eviction`, `preemption`, `nodeshutdown`).
+fn taken_away(status: &PodStatus) -> Option<String> {
+    if let Some(reason) = status.reason.as_deref().filter(|reason| !reason.is_empty()) {
+        return Some(words(reason, status.message.as_deref()));
+    }
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let disrupted = conditions.iter().find(|one| one.type_ == "DisruptionTarget" && one.status == "True");
+    disrupted.map(|one| words(one.reason.as_deref().unwrap_or("DisruptionTarget"), one.message.as_deref()))
+}
+
+/// Termination message of a container that ended badly by itself; nothing of one that was killed for want of memory, or that the
+/// kubelet lost (`pkg/kubelet/kubelet_pods.go`: `ContainerStatusUnknown`).
+fn own_failure(container: &ContainerStatus) -> Option<String> {
+    let ended = container.state.as_ref()?.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
+    let killed = matches!(ended.reason.as_deref(), Some("OOMKilled" | "ContainerStatusUnknown"));
+    let said = || ended.message.clone().or_else(|| ended.reason.clone()).unwrap_or_default();
+    (!killed).then(said)
 }
 
 /// The one-shot pods and the DaemonSet of ours have one container that counts.
@@ -119,13 +142,29 @@ fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
     [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten()
 }
 
-/// Reason and message of a container that waits for its image in vain.
-pub fn image_trouble(status: &PodStatus) -> Option<String> {
+/// What keeps a container from its image.
+pub fn image_trouble(status: &PodStatus) -> Option<ImageTrouble> {
     containers(status).find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.as_deref().filter(|reason| IMAGE_TROUBLE.contains(reason))?;
-        Some(words(reason, waiting.message.as_deref()))
+        let message = waiting.message.as_deref();
+        let words = words(reason, message);
+        Some(if is_missing(reason, message.unwrap_or_default()) {
+            ImageTrouble::Missing(words)
+        } else {
+            ImageTrouble::Unpulled(words)
+        })
     })
+}
+
+/// Whether the kubelet says that there is no such image. Registries answer `manifest unknown` or `name unknown` (OCI distribution
+/// specification, error codes), which containerd passes on as gRPC's `NotFound` and "not found", and CRI-O in the registry's words. A host
+/// name that is not found is "no such host", and a repository that may only be secret is "access denied": both say nothing of the
+/// image.
+fn is_missing(reason: &str, message: &str) -> bool {
+    let no_name = matches!(reason, "InvalidImageName" | "ErrImageNeverPull");
+    let said = ["code = NotFound", "manifest unknown", "name unknown"].iter().any(|words| message.contains(words));
+    no_name || said || message.trim_end().ends_with("not found")
 }
 
 fn words(reason: &str, message: Option<&str>) -> String {
@@ -143,7 +182,8 @@ pub fn worker(pod: &seen::OwnPod) -> Option<Worker> {
         loads: action == "Load",
         kernel,
         restarts: status.map_or(0, |s| containers(s).map(|c| c.restart_count).fold(0, i32::saturating_add)),
-        trouble: status.and_then(|status| containers(status).find_map(trouble)),
+        // A worker that the kubelet refuses has no container: KMM's ask for half a processor, and a full node has none.
+        trouble: status.and_then(|status| containers(status).find_map(trouble).or_else(|| taken_away(status))),
         image_missing: status.is_some_and(|status| image_trouble(status).is_some()),
     })
 }

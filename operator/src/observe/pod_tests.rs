@@ -75,6 +75,17 @@ fn reads_a_worker_of_kmm() {
 }
 
 #[test]
+fn a_worker_that_the_kubelet_refuses_says_why() {
+    let (_, pod) = pod(&json!({
+        "metadata": {"name": "w", "labels": {
+            "kmm.node.kubernetes.io/worker-action": "Unload", "kmm.node.kubernetes.io/module.name": "cxi-aaaa1111",
+        }},
+        "status": {"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected"},
+    }));
+    assert_eq!(worker(&pod).unwrap().trouble.as_deref(), Some("OutOfcpu: Pod was rejected"));
+}
+
+#[test]
 fn workers_of_other_modules_are_not_ours() {
     let labels = json!({"kmm.node.kubernetes.io/worker-action": "Load", "kmm.node.kubernetes.io/module.name": "gpu"});
     assert_eq!(worker(&pod(&json!({"metadata": {"name": "w", "labels": labels}})).1), None);
@@ -100,8 +111,77 @@ fn a_prefetch_pod_hands_over_its_message() {
         "name": "old-image", "image": "", "imageID": "", "ready": false, "restartCount": 0,
         "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}},
     }]});
-    let trouble = Some("ImagePullBackOff: not found".to_owned());
-    assert_eq!(own(&value).state, PodState::Pending { image_trouble: trouble });
+    let image = Some(ImageTrouble::Missing("ImagePullBackOff: not found".to_owned()));
+    assert_eq!(own(&value).state, PodState::Pending { image });
+}
+
+fn one_shot(status: &Value) -> PodState {
+    let labels = json!({"cxi.hpe.com/role": "cleanup", "cxi.hpe.com/driver": "d"});
+    let (id, pod) = pod(&json!({"metadata": {"name": "p", "labels": labels}, "status": status}));
+    own(&id, &pod).unwrap().state
+}
+
+fn ended(exit: i32, reason: &str, message: &str) -> Value {
+    json!([{
+        "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": exit, "reason": reason, "message": message}},
+    }])
+}
+
+#[rstest]
+#[case::refused(json!({"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected"}), "OutOfcpu: Pod was rejected")]
+#[case::refused_by_a_plugin(json!({"phase": "Failed", "reason": "UnexpectedAdmissionError"}), "UnexpectedAdmissionError")]
+#[case::while_the_node_shuts_down(json!({"phase": "Failed", "reason": "NodeShutdown"}), "NodeShutdown")]
+#[case::evicted(json!({"phase": "Failed", "reason": "Evicted", "message": "low on disk", "containerStatuses": ended(137, "Error", "")}), "Evicted: low on disk")]
+#[case::preempted(json!({"phase": "Failed", "reason": "Preempting", "containerStatuses": ended(143, "Error", "")}), "Preempting")]
+#[case::disrupted(json!({
+    "phase": "Failed", "containerStatuses": ended(143, "Error", ""),
+    "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}],
+}), "DeletionByTaintManager")]
+#[case::killed_for_memory(json!({"phase": "Failed", "containerStatuses": ended(137, "OOMKilled", "")}), "the pod failed before its container ran")]
+#[case::lost(json!({"phase": "Failed", "containerStatuses": ended(137, "ContainerStatusUnknown", "gone")}), "the pod failed before its container ran")]
+#[case::nothing_known(json!({"phase": "Failed"}), "the pod failed before its container ran")]
+fn a_pod_that_did_not_end_by_itself_gave_no_answer(#[case] status: Value, #[case] expected: &str) {
+    assert_eq!(one_shot(&status), PodState::Unfinished { why: expected.into() });
+}
+
+#[test]
+fn a_container_that_ended_badly_by_itself_is_an_answer() {
+    let status = json!({"phase": "Failed", "containerStatuses": ended(1, "Error", "cxi_sl is in use")});
+    assert_eq!(one_shot(&status), PodState::Failed { message: "cxi_sl is in use".into() });
+    let status = json!({"phase": "Failed", "initContainerStatuses": ended(128, "StartError", "no /bin/sh")});
+    assert_eq!(one_shot(&status), PodState::Failed { message: "no /bin/sh".into() });
+}
+
+#[rstest]
+#[case::containerd(
+    "ErrImagePull",
+    "rpc error: code = NotFound desc = failed to pull and unpack image \"r/i:t\": failed to resolve reference \"r/i:t\": r/i:t: not found",
+    true
+)]
+#[case::backing_off(
+    "ImagePullBackOff",
+    "Back-off pulling image \"r/i:t\": ErrImagePull: rpc error: code = NotFound desc = r/i:t: not found",
+    true
+)]
+#[case::crio("ErrImagePull", "reading manifest t in r/i: manifest unknown", true)]
+#[case::no_name("InvalidImageName", "couldn't parse image name", true)]
+#[case::time_out("ErrImagePull", "rpc error: code = DeadlineExceeded desc = context deadline exceeded", false)]
+#[case::no_registry("ErrImagePull", "dial tcp: lookup registry on 10.0.0.10:53: no such host", false)]
+#[case::secret("ErrImagePull", "pull access denied, repository does not exist or may require authorization", false)]
+#[case::silent("ImagePullBackOff", "Back-off pulling image \"r/i:t\"", false)]
+fn an_image_that_is_missing_is_told_from_one_that_was_not_pulled(
+    #[case] reason: &str,
+    #[case] message: &str,
+    #[case] missing: bool,
+) {
+    let state = one_shot(&json!({"phase": "Pending", "containerStatuses": [{
+        "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": reason, "message": message}},
+    }]}));
+    let words = format!("{reason}: {message}");
+    let image = if missing { ImageTrouble::Missing(words) } else { ImageTrouble::Unpulled(words) };
+    assert_eq!(state, PodState::Pending { image: Some(image) });
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
     World {
         namespace: identity.namespace.clone(),
         kmm_present: seen.kmm_present,
+        agent_policy: memory.agent_policy,
         own_node: identity.own_node.clone(),
         drivers,
         revisions: revisions(seen, &nodes),

@@ -1,6 +1,15 @@
 //! `retryHandler.mode: sidecar`: a native sidecar with the retry handler in each pod that asks for a NIC, in namespaces that ask
 //! for it.
 
+use cxi_api::names::{MANAGED_BY_LABEL, OPERATOR};
+use k8s_openapi::{
+    api::admissionregistration::v1::{
+        MatchCondition, MatchResources, NamedRuleWithOperations, ValidatingAdmissionPolicy,
+        ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec,
+        Validation,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use serde_json::{Value, json};
 
 use super::mutating::{ASKS, Failure, Policy};
@@ -69,9 +78,15 @@ const SIDECAR: &str = "{
     'privileged': dyn(true), 'readOnlyRootFilesystem': dyn(true), 'runAsNonRoot': dyn(false), 'runAsUser': dyn(0)
   }),
   'volumeMounts': dyn([
-    {'name': 'cxi-retry-handler-dev', 'mountPath': '/dev'},
-    {'name': 'cxi-retry-handler-statistics', 'mountPath': '/run/cxi', 'mountPropagation': 'Bidirectional'}
-  ] + (variables.own ? [{'name': 'cxi-retry-handler-supervisor', 'mountPath': '/supervisor'}] : []))
+    {'name': dyn('cxi-retry-handler-dev'), 'mountPath': dyn('/dev')},
+    {
+      'name': dyn('cxi-retry-handler-statistics'),
+      'mountPath': dyn('/run/cxi'),
+      'mountPropagation': dyn('Bidirectional')
+    }
+  ] + (variables.own
+    ? [{'name': dyn('cxi-retry-handler-supervisor'), 'mountPath': dyn('/supervisor'), 'readOnly': dyn(true)}]
+    : []))
 }";
 
 const INSTALL: &str = "{
@@ -116,3 +131,71 @@ const PATCH: &str = "variables.present ? [] :
   + (has(object.spec.volumes)
     ? variables.volumes.map(v, JSONPatch{op: 'add', path: '/spec/volumes/-', value: v})
     : [JSONPatch{op: 'add', path: '/spec/volumes', value: variables.volumes}])";
+
+/// Name of the policy and binding that keep the sidecar's volumes for it.
+pub const SIDECAR_VOLUMES: &str = "cxi-retry-handler-volumes";
+
+/// Of the pod's own containers none may mount a volume that was added for the sidecar: one is the host's /dev, another has the program
+/// that the privileged sidecar runs.
+const CONTAINERS: &str = "object.spec.containers.all(c, c.name == 'cxi-retry-handler' || \
+    c.?volumeMounts.orValue([]).all(m, !m.name.startsWith('cxi-retry-handler-')))";
+
+/// The same of its init containers, but for the one that brings the program.
+const INIT_CONTAINERS: &str = "object.spec.?initContainers.orValue([]).all(c, c.name == 'cxi-retry-handler' || \
+    c.?volumeMounts.orValue([]).all(m, !m.name.startsWith('cxi-retry-handler-') || \
+    (c.name == 'cxi-retry-handler-supervisor' && m.name == 'cxi-retry-handler-supervisor')))";
+
+/// Nor may one that is added to a running pod.
+const EPHEMERAL_CONTAINERS: &str = "object.spec.?ephemeralContainers.orValue([]).all(c, \
+    c.?volumeMounts.orValue([]).all(m, !m.name.startsWith('cxi-retry-handler-')))";
+
+/// The policy that refuses pods with a sidecar whose own containers mount its volumes. It is asked after the sidecar was added, in every
+/// namespace: one may have lost its label since.
+pub fn sidecar_volumes() -> ValidatingAdmissionPolicy {
+    let rule = |operation: &str, resource: &str| NamedRuleWithOperations {
+        api_groups: Some(vec![String::new()]),
+        api_versions: Some(vec!["v1".to_owned()]),
+        operations: Some(vec![operation.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        ..NamedRuleWithOperations::default()
+    };
+    let validation = |expression: &str| Validation {
+        expression: expression.to_owned(),
+        message: Some(
+            "volumes named cxi-retry-handler-… are for the retry handler's sidecar: no other container may mount them"
+                .to_owned(),
+        ),
+        reason: Some("Forbidden".to_owned()),
+        message_expression: None,
+    };
+    let spec = ValidatingAdmissionPolicySpec {
+        failure_policy: Some("Fail".to_owned()),
+        match_conditions: Some(vec![MatchCondition {
+            name: "has-a-sidecar".to_owned(),
+            expression: "object.spec.?initContainers.orValue([]).exists(c, c.name == 'cxi-retry-handler')".to_owned(),
+        }]),
+        match_constraints: Some(MatchResources {
+            resource_rules: Some(vec![rule("CREATE", "pods"), rule("UPDATE", "pods/ephemeralcontainers")]),
+            ..MatchResources::default()
+        }),
+        validations: Some([CONTAINERS, INIT_CONTAINERS, EPHEMERAL_CONTAINERS].map(validation).to_vec()),
+        ..ValidatingAdmissionPolicySpec::default()
+    };
+    ValidatingAdmissionPolicy { metadata: metadata(), spec: Some(spec), status: None }
+}
+
+/// The binding that puts it into force.
+pub fn sidecar_volumes_binding() -> ValidatingAdmissionPolicyBinding {
+    let spec = ValidatingAdmissionPolicyBindingSpec {
+        policy_name: Some(SIDECAR_VOLUMES.to_owned()),
+        validation_actions: Some(vec!["Deny".to_owned()]),
+        ..ValidatingAdmissionPolicyBindingSpec::default()
+    };
+    ValidatingAdmissionPolicyBinding { metadata: metadata(), spec: Some(spec) }
+}
+
+fn metadata() -> ObjectMeta {
+    let labels = [(MANAGED_BY_LABEL, OPERATOR), ("app.kubernetes.io/part-of", OPERATOR)];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    ObjectMeta { name: Some(SIDECAR_VOLUMES.to_owned()), labels: Some(labels.into()), ..ObjectMeta::default() }
+}

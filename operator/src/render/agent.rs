@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 
 use crate::render::{
     Images,
-    daemonset::{HostDirectory, Operand, daemonset, field, mounts, requests, variable, volumes},
+    daemonset::{HostDirectory, Operand, daemonset, field, mounts, variable, volumes},
     images,
     retry_handler::expectation,
     security::sees_open_files,
@@ -60,9 +60,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             variable("RUN_ROOT", "/host/run"),
             variable("CXI_RETRY_HANDLER", expectation(&spec.retry_handler)),
         ]),
-        resources: Some(
-            spec.agent.as_ref().and_then(|agent| agent.resources.clone()).unwrap_or_else(|| requests("10m", "16Mi")),
-        ),
+        resources: spec.agent.as_ref().and_then(|agent| agent.resources.clone()),
         security_context: Some(sees_open_files(&[])),
         volume_mounts: Some(mounts(&HOST)),
         ..Container::default()

@@ -144,10 +144,37 @@ pub fn daemonset(operand: Operand<'_>, namespace: &str) -> DaemonSet {
         }),
         status: None,
     };
+    hash(&mut daemonset);
+    daemonset
+}
+
+fn hash(daemonset: &mut DaemonSet) {
+    let annotations = daemonset.metadata.annotations.get_or_insert_default();
+    annotations.remove(HASH_ANNOTATION);
     let rendered = serde_json::to_string(&daemonset).unwrap_or_default();
     let annotations = daemonset.metadata.annotations.get_or_insert_default();
     annotations.insert(HASH_ANNOTATION.to_owned(), short_hash(&[&rendered]));
-    daemonset
+}
+
+/// Lets a DaemonSet replace its pods on nodes that live while others are down: its controller counts the pods of these among those that
+/// may be unavailable (`pkg/controller/daemon/update.go`), for ever, and would replace none.
+pub fn tolerate(daemonset: &mut DaemonSet, nodes: usize, down: usize) {
+    let strategy = daemonset.spec.as_mut().and_then(|spec| spec.update_strategy.as_mut());
+    if let Some(rolling) = strategy.and_then(|strategy| strategy.rolling_update.as_mut()) {
+        rolling.max_unavailable = Some(max_unavailable(nodes, down));
+        hash(daemonset);
+    }
+}
+
+/// A tenth of the nodes, at least one, and beside them those that are down. Their number is rounded up to whole fiftieths of all nodes, so
+/// that a large cluster, in which some node always comes or goes, does not have its DaemonSets written again for each.
+fn max_unavailable(nodes: usize, down: usize) -> IntOrString {
+    if down == 0 {
+        return IntOrString::String("10%".to_owned());
+    }
+    let step = nodes.div_ceil(50).max(1);
+    let all = down.div_ceil(step) * step + nodes.div_ceil(10);
+    IntOrString::Int(i32::try_from(all.min(nodes)).unwrap_or(i32::MAX))
 }
 
 /// Mounts of directories of the host.
@@ -215,11 +242,35 @@ pub fn field(name: &str, path: &str) -> EnvVar {
     }
 }
 
-/// What a container asks for.
+/// What a container asks for. The device plugin and the node agent ask for nothing unless a CXIDriver says so: their pods go and
+/// come back while nodes are full, and with their priority the scheduler would end a pod without a NIC to make room for them.
 pub fn requests(cpu: &str, memory: &str) -> ResourceRequirements {
     let requests = [("cpu", cpu), ("memory", memory)];
     ResourceRequirements {
         requests: Some(requests.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).to_owned()))).collect()),
         ..ResourceRequirements::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_are_down_keep_no_other_from_a_new_pod() {
+        let tenth = IntOrString::String("10%".to_owned());
+        for (nodes, down, expected) in [
+            (0, 0, tenth.clone()),
+            (5000, 0, tenth),
+            (6, 1, IntOrString::Int(2)),
+            (6, 5, IntOrString::Int(6)),
+            (1, 1, IntOrString::Int(1)),
+            (50, 7, IntOrString::Int(12)),
+            (5000, 1, IntOrString::Int(600)),
+            (5000, 100, IntOrString::Int(600)),
+            (5000, 101, IntOrString::Int(700)),
+        ] {
+            assert_eq!(max_unavailable(nodes, down), expected, "{down} of {nodes}");
+        }
     }
 }

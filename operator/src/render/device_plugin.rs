@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 
 use crate::render::{
     Images,
-    daemonset::{HostDirectory, Operand, daemonset, field, gate, mounts, requests, variable, volumes},
+    daemonset::{HostDirectory, Operand, daemonset, field, gate, mounts, variable, volumes},
     images,
     retry_handler::expectation,
     security::{no_capabilities, of_the_host, seccomp},
@@ -66,7 +66,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             image: Some(image),
             image_pull_policy: Some("IfNotPresent".to_owned()),
             env: Some(environment(spec)),
-            resources: Some(plugin.resources.clone().unwrap_or_else(|| requests("10m", "32Mi"))),
+            resources: plugin.resources.clone(),
             // The kubelet's directories belong to root.
             security_context: Some(SecurityContext {
                 allow_privilege_escalation: Some(false),

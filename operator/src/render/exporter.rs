@@ -136,6 +136,7 @@ fn environment(spec: &CXIDriverSpec) -> Vec<EnvVar> {
     let wanted = &spec.metrics_exporter;
     let mut variables = vec![
         field("NODE_NAME", "spec.nodeName"),
+        field("NODE_IPS", "status.hostIPs"),
         variable("CXI_EXPORTER_LISTEN", format!(":{}", wanted.port)),
         variable("SYSFS_ROOT", "/host/sys"),
         variable("DEVFS_ROOT", "/host/dev"),

@@ -12,7 +12,7 @@ use k8s_openapi::{
 
 use crate::render::{
     Images,
-    daemonset::{HostDirectory, mounts, requests, volumes},
+    daemonset::{HostDirectory, mounts, volumes},
     images,
     modprobe::LOAD,
     pod_labels,
@@ -83,7 +83,6 @@ pub fn cleanup(wanted: &Cleanup<'_>, spec: &CXIDriverSpec, namespace: &str, imag
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["cxi-agent".to_owned()]),
         args: Some(["remove-modules", "--proc", "/host/proc"].map(str::to_owned).into_iter().chain(modules).collect()),
-        resources: Some(requests("1m", "8Mi")),
         security_context: Some(sees_open_files(&["SYS_MODULE"])),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(mounts(&PROCESSES)),
@@ -120,7 +119,6 @@ pub fn host_driver(wanted: &HostDriver<'_>, spec: &CXIDriverSpec, namespace: &st
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["cxi-agent".to_owned()]),
         args: Some(["load-modules", "--root", "/host"].map(str::to_owned).into_iter().chain(modules).collect()),
-        resources: Some(requests("1m", "8Mi")),
         security_context: Some(loads_modules()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(mounts(&HOST_FILES)),
@@ -131,12 +129,15 @@ pub fn host_driver(wanted: &HostDriver<'_>, spec: &CXIDriverSpec, namespace: &st
     Pod { metadata: metadata(name, namespace, labels), spec: Some(spec), status: None }
 }
 
-/// Bound to the node without the scheduler: whatever the node's state is for others, this pod is for this node.
+/// Bound to the node without the scheduler: whatever the node's state is for others, this pod is for this node. It asks for no CPU and
+/// no memory, because the kubelet refuses what does not fit, and nodes of whole-node jobs have nothing left (a limit would be a
+/// request). Critical pods are not refused for want of memory or disk either, nor evicted for it (kubelet `pkg/kubelet/eviction`).
 fn on_node(node: &str) -> PodSpec {
     PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         node_name: Some(node.to_owned()),
+        priority_class_name: Some("system-node-critical".to_owned()),
         restart_policy: Some("Never".to_owned()),
         service_account_name: Some("cxi-agent".to_owned()),
         termination_grace_period_seconds: Some(5),
@@ -151,7 +152,6 @@ fn unprivileged(name: &str, image: &str, script: &str) -> Container {
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()]),
-        resources: Some(requests("1m", "8Mi")),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(no_capabilities()),

@@ -266,6 +266,29 @@ fn an_operand_changes_its_hash_with_its_content() {
 }
 
 #[test]
+fn a_full_node_takes_every_pod_without_which_it_has_no_nic() {
+    let revision = revision();
+    let image = "registry.example/cxi/driver:1";
+    let pull =
+        Prefetch { driver: "cassini", node: "n1", node_uid: "u", revision: &revision, image, old_image: Some(image) };
+    let modules = ["cxi_user".to_owned()];
+    let clean = Cleanup { driver: "cassini", node: "n1", node_uid: "u", modules: &modules };
+    let load = HostDriver { driver: "cassini", node: "n1", node_uid: "u" };
+    let mut pods = vec![
+        prefetch(&pull, &spec(), "cxi-operator").spec.unwrap(),
+        cleanup(&clean, &spec(), "cxi-operator", &images()).spec.unwrap(),
+        host_driver(&load, &spec(), "cxi-operator", &images()).spec.unwrap(),
+    ];
+    let operands = rendered(&spec());
+    pods.extend([PLUGIN, AGENT].map(|name| operands[name].clone().spec.unwrap().template.spec.unwrap()));
+    for pod in pods {
+        assert_eq!(pod.priority_class_name.as_deref(), Some("system-node-critical"), "{pod:?}");
+        let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
+        assert!(containers.into_iter().all(|container| container.resources.is_none()), "{pod:?}");
+    }
+}
+
+#[test]
 fn host_driver_pod() {
     let wanted = HostDriver { driver: "cassini", node: "n1", node_uid: "uid-1" };
     insta::assert_snapshot!(yaml(&host_driver(&wanted, &spec(), "cxi-operator", &images())));

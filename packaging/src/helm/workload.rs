@@ -71,7 +71,13 @@ fn entry(template: &mut Template, key: &'static str, value: &'static str) -> Str
 }
 
 fn network_policy(object: &mut Value, template: &mut Template) {
-    object["spec"]["ingress"][0][entry(template, "from", ".Values.networkPolicy.metricsFrom")] = Value::Null;
+    if let Some(ingress) = object["spec"]["ingress"][0].as_object_mut() {
+        ingress.remove("from");
+        ingress.insert(entry(template, "from", ".Values.networkPolicy.metricsFrom"), Value::Null);
+    }
+    if object["spec"].get("egress").is_none() {
+        return;
+    }
     let ports = template.lines(|indent| {
         let spaces = " ".repeat(indent);
         format!(

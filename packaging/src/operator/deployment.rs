@@ -121,7 +121,11 @@ fn container(images: &Lock) -> Container {
 }
 
 fn environment(images: &Lock) -> Vec<EnvVar> {
-    let mut variables = vec![field("OPERATOR_NAMESPACE", "metadata.namespace"), field("NODE_NAME", "spec.nodeName")];
+    let mut variables = vec![
+        field("OPERATOR_NAMESPACE", "metadata.namespace"),
+        field("NODE_NAME", "spec.nodeName"),
+        field("NODE_IPS", "status.hostIPs"),
+    ];
     for (image, entry) in images.entries() {
         variables.extend(image.variable().map(|name| variable(name, &entry.reference())));
     }

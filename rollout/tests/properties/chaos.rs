@@ -191,6 +191,7 @@ fn happen(sim: &mut Sim, event: Event) {
         | Event::BadVersion { node, .. }
         | Event::Dark { node, .. }
         | Event::PullFails(node)
+        | Event::PodsRefused(node)
         | Event::OpenDevice(node)
         | Event::CloseDevice(node)
         | Event::DeleteRecord(node)
@@ -234,6 +235,7 @@ fn happen_to(sim: &mut Sim, name: &str, event: Event) {
         Event::BadVersion { version: bad, .. } => drop(sim.machine_mut(name).bad_versions.insert(version(bad))),
         Event::Dark { version: dark, .. } => drop(sim.machine_mut(name).dark_versions.insert(version(dark))),
         Event::PullFails(_) => sim.machine_mut(name).pull_fails = true,
+        Event::PodsRefused(_) => sim.machine_mut(name).refuses_pods = Some("OutOfpods".into()),
         Event::OpenDevice(_) => sim.open_device(name, "fi_pingpong"),
         Event::CloseDevice(_) => sim.close_device(name),
         Event::DeleteRecord(_) => sim.node_mut(name).record = None,
@@ -275,6 +277,7 @@ fn clear_up(sim: &mut Sim) {
         machine.bad_versions.clear();
         machine.dark_versions.clear();
         machine.pull_fails = false;
+        machine.refuses_pods = None;
         machine.processes.clear();
         machine.host_driver = None;
     }

@@ -70,6 +70,8 @@ pub enum Event {
         version: u8,
     },
     PullFails(u8),
+    /// The kubelet ends the operator's one-shot pods before they have run.
+    PodsRefused(u8),
     OpenDevice(u8),
     CloseDevice(u8),
     MissingImage {
@@ -147,6 +149,7 @@ impl Arbitrary for Event {
             2 => (node(), version()).prop_map(|(node, version)| Self::BadVersion { node, version }),
             1 => (node(), version()).prop_map(|(node, version)| Self::Dark { node, version }),
             1 => node().prop_map(Self::PullFails),
+            1 => node().prop_map(Self::PodsRefused),
             2 => node().prop_map(Self::OpenDevice),
             1 => node().prop_map(Self::CloseDevice),
             1 => (version(), 0u8..2).prop_map(|(version, kernel)| Self::MissingImage { version, kernel }),

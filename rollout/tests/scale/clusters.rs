@@ -19,7 +19,10 @@ use cxi_rollout::{
     Action, Plan, Settings, World,
     action::NodeChange,
     plan,
-    world::{DisruptionBudget, Driver, Holder, Image, ImageState, Injection, Node, PodHealth, Record, Revision, Taint},
+    world::{
+        AgentPolicy, DisruptionBudget, Driver, Holder, Image, ImageState, Injection, Node, PodHealth, Record, Revision,
+        Taint,
+    },
 };
 
 /// Pods that hold a NIC, on each node.
@@ -74,6 +77,7 @@ pub fn upgrading(nodes: usize, shape: Shape) -> World {
     let mut world = World {
         namespace: NAMESPACE.into(),
         kmm_present: true,
+        agent_policy: AgentPolicy::InForce,
         drivers: vec![driver()],
         nodes: (0..nodes).map(|number| (name(number), node(number, &old))).collect(),
         revisions: vec![revision(&old, "13.0.0"), revision(&new, "13.1.0")],
@@ -103,6 +107,7 @@ fn driver() -> Driver {
         status: CXIDriverStatus::default(),
         operands_current: true,
         pods_ready: BTreeMap::new(),
+        pods_outdated: BTreeMap::new(),
         injection: Injection::default(),
         sidecar: None,
     }

@@ -51,9 +51,7 @@ fn a_registry_that_a_node_cannot_reach_costs_nothing() {
     let mut sim = Sim::installed(2, spec("13.0.0"));
     sim.machine_mut("n1").pull_fails = true;
     upgrade(&mut sim, "13.1.0");
-    sim.until("named", |sim| {
-        reason(sim, "n1") == Some(Reason::ImageMissing) && sim.phase("n1") == Some(Phase::Pending)
-    });
+    sim.until("named", |sim| reason(sim, "n1") == Some(Reason::PodNotRun) && sim.phase("n1") == Some(Phase::Pending));
     sim.until_phase("n2", Phase::UpToDate);
     assert!(sim.node("n1").allocatable["hpe.com/cxi"] > 0);
     assert!(message(&sim, "n1").contains("ImagePullBackOff"), "{}", message(&sim, "n1"));

@@ -1,5 +1,6 @@
 //! What the product does, scenario by scenario. In each the oracle watches; what a test asserts comes on top.
 
+mod agent_policy;
 mod budgets;
 mod by_hand;
 mod calm;
@@ -9,6 +10,7 @@ mod hardening;
 mod holders;
 mod images;
 mod nodes;
+mod one_shot;
 mod pace;
 mod preinstalled;
 mod reboots;

@@ -7,6 +7,18 @@ use super::{reason, upgrade};
 use crate::sim::{Sim, build::spec};
 
 #[test]
+fn nodes_with_earlier_operands_are_counted_and_those_that_are_down_are_named() {
+    let mut sim = Sim::installed(3, spec("13.0.0"));
+    assert!(super::condition(&sim, "OperandsUpdated"));
+    sim.driver_mut("cxi").pods_outdated = [(cxi_api::names::Role::Agent, 1)].into();
+    sim.node_mut("n2").ready = false;
+    sim.pass(10);
+    let said = sim.driver().status.conditions.iter().find(|one| one.type_ == "OperandsUpdated").unwrap().clone();
+    assert_eq!((said.status.as_str(), said.reason.as_str()), ("False", "RollingOut"));
+    assert!(said.message.contains("node agent on 1") && said.message.contains("n2"), "{}", said.message);
+}
+
+#[test]
 fn a_new_node_gets_the_driver() {
     let mut sim = Sim::installed(2, spec("13.0.0"));
     sim.add_node("n3");

@@ -199,7 +199,7 @@ impl Sim {
             revision,
             name,
             uid: pod_uid,
-            state: PodState::Pending { image_trouble: None },
+            state: PodState::Pending { image: None },
             deleting: false,
         });
         Ok(())

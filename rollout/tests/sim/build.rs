@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cxi_api::{CXIDriverSpec, CXIDriverStatus, RevisionId, Timestamp, driver::SourceType};
 use cxi_rollout::{
     Settings, World,
-    world::{Driver, Node},
+    world::{AgentPolicy, Driver, Node},
 };
 
 use crate::sim::{KERNEL, Machine, NAMESPACE, Operator, Oracle, SELECTOR, Sim};
@@ -28,7 +28,12 @@ impl Sim {
             horizon: None,
             skew: 0,
             settings: Settings::default(),
-            api: World { namespace: NAMESPACE.into(), kmm_present: true, ..World::default() },
+            api: World {
+                namespace: NAMESPACE.into(),
+                kmm_present: true,
+                agent_policy: AgentPolicy::InForce,
+                ..World::default()
+            },
             machines: BTreeMap::new(),
             daemonsets: BTreeMap::new(),
             hidden: BTreeMap::new(),
@@ -116,6 +121,7 @@ impl Sim {
             status: CXIDriverStatus::default(),
             operands_current: false,
             pods_ready: BTreeMap::new(),
+            pods_outdated: BTreeMap::new(),
             injection: cxi_rollout::world::Injection::default(),
             sidecar: None,
             installation: None,

@@ -5,7 +5,7 @@ use cxi_api::{
     driver::SharingMode,
     names::{DRIVER_LABEL, Role, device_plugin_gate, services_gate},
 };
-use cxi_rollout::world::{OwnPod, PodState};
+use cxi_rollout::world::{ImageTrouble, OwnPod, PodState};
 use serde_json::json;
 
 use crate::sim::{
@@ -81,7 +81,7 @@ impl Sim {
                 revision: None,
                 name: uid.clone(),
                 uid,
-                state: PodState::Pending { image_trouble: None },
+                state: PodState::Pending { image: None },
                 deleting: false,
             };
             self.node_mut(name).pods.push(pod);
@@ -147,6 +147,16 @@ impl Sim {
         let kernel = self.node(name).kernel.clone();
         let mut pods = std::mem::take(&mut self.node_mut(name).pods);
         for pod in pods.iter_mut().filter(|pod| matches!(pod.state, PodState::Pending { .. }) && !pod.deleting) {
+            let one_shot = matches!(pod.role, Role::Prefetch | Role::Cleanup | Role::HostDriver);
+            if let Some(why) = self.machines[name].refuses_pods.clone().filter(|_| one_shot) {
+                pod.state = PodState::Unfinished { why };
+                continue;
+            }
+            if self.machines[name].pull_fails && one_shot {
+                let words = "ImagePullBackOff: the registry does not answer: i/o timeout".to_owned();
+                pod.state = PodState::Pending { image: Some(ImageTrouble::Unpulled(words)) };
+                continue;
+            }
             match pod.role {
                 Role::DevicePlugin | Role::Agent | Role::MetricsExporter | Role::RetryHandler => {}
                 Role::HostDriver => {
@@ -163,9 +173,9 @@ impl Sim {
                 Role::Prefetch => {
                     let version = pod.revision.as_ref().and_then(|id| self.version_of(id)).unwrap_or_default();
                     let missing = self.missing.contains(&(version.clone(), kernel.clone()));
-                    if missing || self.machines[name].pull_fails {
-                        let trouble = format!("ImagePullBackOff: {version} for {kernel} cannot be pulled");
-                        pod.state = PodState::Pending { image_trouble: Some(trouble) };
+                    if missing || self.machines[name].image_unknown {
+                        let words = format!("ImagePullBackOff: {version} for {kernel} cannot be pulled: not found");
+                        pod.state = PodState::Pending { image: Some(ImageTrouble::Missing(words)) };
                     } else if self.foreign.contains(&version) {
                         pod.state = PodState::Succeeded { message: String::new() };
                     } else {

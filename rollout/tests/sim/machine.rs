@@ -52,6 +52,10 @@ pub struct Machine {
     pub hidden: i32,
     /// Whether one-shot pods cannot get their image here.
     pub pull_fails: bool,
+    /// Whether the registry says that the images of one-shot pods are not there, although KMM has seen them.
+    pub image_unknown: bool,
+    /// Why the kubelet ends one-shot pods before they have run, if it does.
+    pub refuses_pods: Option<String>,
     /// Whether the clean-up pod fails.
     pub cleanup_fails: bool,
     /// Release with which the device plugin offers nothing.
@@ -108,6 +112,8 @@ impl Default for Machine {
             hidden: 0,
             in_guest: false,
             pull_fails: false,
+            image_unknown: false,
+            refuses_pods: None,
             cleanup_fails: false,
             plugin_broken_with: None,
             plugin_away: false,

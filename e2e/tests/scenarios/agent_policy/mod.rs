@@ -3,6 +3,7 @@
 
 pub mod cluster;
 mod metadata;
+mod missing;
 mod writes;
 
 use std::{fs, time::Duration};

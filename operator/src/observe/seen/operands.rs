@@ -24,6 +24,9 @@ pub struct DaemonSet {
     pub resource: Option<Box<str>>,
     /// `status.numberReady`; absent before the DaemonSet controller has looked.
     pub number_ready: Option<i32>,
+    /// Nodes that should have a pod and have none of the present template, as far as the DaemonSet controller has seen that; absent before
+    /// it has looked.
+    pub number_outdated: Option<i32>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +54,19 @@ struct Meta {
 struct Status {
     #[serde(default)]
     number_ready: i32,
+    #[serde(default)]
+    observed_generation: i64,
+    #[serde(default)]
+    desired_number_scheduled: i32,
+    #[serde(default)]
+    updated_number_scheduled: i32,
+}
+
+impl Status {
+    fn outdated(&self, generation: i64) -> i32 {
+        let updated = if self.observed_generation >= generation { self.updated_number_scheduled } else { 0 };
+        self.desired_number_scheduled.saturating_sub(updated)
+    }
 }
 
 impl Kind for DaemonSet {
@@ -66,7 +82,8 @@ impl Kind for DaemonSet {
             deleting: metadata.deletion_timestamp.is_some(),
             hash: annotation(HASH_ANNOTATION),
             resource: annotation(RESOURCE_ANNOTATION),
-            number_ready: status.map(|status| status.number_ready),
+            number_ready: status.as_ref().map(|status| status.number_ready),
+            number_outdated: status.map(|status| status.outdated(metadata.generation)),
         }))
     }
 }

@@ -1,0 +1,20 @@
+//! Node agents are started only where an admission policy keeps them to their own nodes.
+
+use crate::world::AgentPolicy;
+
+/// Reason and sentence of what keeps agents from being started; nothing where the policy is in force.
+pub fn unguarded(policy: AgentPolicy) -> Option<(&'static str, String)> {
+    let message = match policy {
+        AgentPolicy::InForce => return None,
+        AgentPolicy::Missing => {
+            "the ValidatingAdmissionPolicy cxi-agent, which keeps node agents to their own nodes, or its binding is missing: apply \
+             deploy/policy/agent.yaml (Helm: agentPolicy.enabled; under OLM the operator applies it); no operand is started or changed \
+             until then, those that run stay"
+        }
+        AgentPolicy::Unknown => {
+            "whether the ValidatingAdmissionPolicy cxi-agent is there is not known yet: if this stays, the operator's log says why; no \
+             operand is started or changed until then"
+        }
+    };
+    Some(("AgentPolicyMissing", message.to_owned()))
+}
