@@ -1,12 +1,12 @@
 //! Who may go next. A node is admitted when everything that can be known beforehand speaks for it: nothing is taken away to
 //! find out.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use cxi_api::{
     NodeRollout, Phase, Reason, RevisionId,
     driver_status::{InFlight, Rollout},
-    names::{UPGRADE_LABEL, device_plugin_gate},
+    names::UPGRADE_LABEL,
     node_report::Nic,
     strategy::UpdateType,
 };
@@ -30,14 +30,14 @@ pub type Verdict = (Reason, (&'static str, String), String);
 const AT_ONCE: usize = 16;
 
 /// Enters into the ledger whoever may go, and says of the others why not. `closed`: nobody may.
-pub fn admit(
-    scope: &Scope<'_>,
+pub fn admit<'a>(
+    scope: &Scope<'a>,
     rollout: &mut Rollout,
-    members: &[Member<'_>],
+    members: &[Member<'a>],
     obstacle: Option<&Obstacle>,
     closed: bool,
-) -> BTreeMap<String, Verdict> {
-    let mut verdicts = BTreeMap::new();
+) -> HashMap<&'a str, Verdict> {
+    let mut verdicts = HashMap::new();
     let in_flight = ledger::names(rollout);
     let mut allowance = reserve(scope, &in_flight, members);
     let preflight = preflight(scope, members);
@@ -48,8 +48,8 @@ pub fn admit(
 
     for member in candidates {
         let Some(record) = member.node.rollout() else { continue };
-        let stake = stake(scope, member.node, record);
-        let repair = drift::needs_repair(scope.world, member.node, record) && drift::kmm_has_acted(member.node, record);
+        let stake = stake(scope, member, record);
+        let repair = member.seen.repair && drift::kmm_has_acted(member.node, record);
         let verdict = if !room.fits(member.node) {
             Some((Reason::Budget, ("", String::new()), ledger::FULL.to_owned()))
         } else if repair && !closed {
@@ -76,13 +76,13 @@ pub fn admit(
             })
         };
         if let Some(verdict) = verdict {
-            verdicts.insert(member.node.name.clone(), verdict);
+            verdicts.insert(member.node.name.as_str(), verdict);
             continue;
         }
         if stake == (Stake::Service { counted: false }) {
             unavailable += 1;
         }
-        allowance.take(&scope.holders(member.node));
+        allowance.take(&member.holders);
         room.take(member.node);
         rollout.in_flight.push(InFlight {
             node: member.node.name.clone(),
@@ -101,27 +101,23 @@ fn order<'m, 'a>(scope: &Scope<'_>, in_flight: &HashSet<&str>, members: &'m [Mem
         .filter(|member| {
             let in_ledger = in_flight.contains(member.node.name.as_str());
             // What is about to change is judged when it has changed.
-            let unchanged = member.record.as_ref() == member.node.rollout();
-            !in_ledger && (unchanged || member.record.as_ref().is_some_and(|record| record.phase.is_settled()))
+            let unchanged = member.record.as_deref() == member.node.rollout();
+            !in_ledger && (unchanged || member.record.as_deref().is_some_and(|record| record.phase.is_settled()))
         })
-        .filter(|member| {
-            let record = member.node.rollout();
-            record.is_some_and(|r| drift::needs_transaction(scope.world, member.node, r, member.wanted.as_ref()))
-        })
+        .filter(|member| member.seen.moves)
         .collect();
     candidates.sort_by_cached_key(|member| {
         let node = member.node;
-        let asked = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request != "skip");
+        let asked = member.seen.request.is_some_and(|request| request != "skip");
         let record = node.rollout();
-        let at_stake = record.is_some_and(|record| stake(scope, node, record) != Stake::Nothing);
+        let at_stake = record.is_some_and(|record| stake(scope, member, record) != Stake::Nothing);
         let homeless = record.and_then(|record| record.revision.as_ref()).is_some_and(|revision| {
             let known = scope.revision(revision);
             known.is_some_and(|known| !known.images.is_empty() && !known.images.contains_key(&node.kernel))
         });
         let own = scope.world.own_node.as_ref() == Some(&node.name);
         // Nobody can hold these up, so they count before the budget is given to others.
-        let repair = record.is_some_and(|record| drift::needs_repair(scope.world, node, record));
-        (!repair, own, at_stake, !asked, !homeless, scope.holders(node).len(), node.created, node.name.clone())
+        (!member.seen.repair, own, at_stake, !asked, !homeless, member.holders.len(), node.created, node.name.as_str())
     });
     candidates
 }
@@ -139,7 +135,7 @@ fn blocked(
 ) -> Option<Verdict> {
     let say = |reason: Reason, message: &str| Some((reason, ("", String::new()), message.to_owned()));
     let (driver, node) = (scope.driver, member.node);
-    let request = node.labels.get(UPGRADE_LABEL).map(String::as_str);
+    let request = member.seen.request;
     let retry = request == Some("retry") && record.handled_request.as_deref() != Some("retry");
     if closed {
         return say(Reason::Conflict, "another CXIDriver is in the way, see the condition Conflict");
@@ -221,12 +217,12 @@ fn blocked(
             "the node agent has not reported in this boot: without it nothing can be proved",
         );
     };
-    let holders = scope.holders(node);
-    if let Some(holder) = lasting_holder(node, report, &holders) {
+    let holders = &member.holders;
+    if let Some(holder) = lasting_holder(node, report, holders) {
         let message = format!("{holder}; end it, then the node can be moved");
         return Some((Reason::HostHolder, ("Process", String::new()), message));
     }
-    disruption::in_the_way(&driver.spec.update_strategy.drain, &holders, allowance)
+    disruption::in_the_way(&driver.spec.update_strategy.drain, holders, allowance)
 }
 
 /// What is wrong with the images of the revision that the driver moves to, over the kernels of all its nodes.
@@ -304,7 +300,7 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
 fn reserve<'a>(scope: &Scope<'a>, in_flight: &HashSet<&str>, members: &[Member<'_>]) -> Allowance<'a> {
     let mut allowance = Allowance::new(&scope.world.budgets);
     for member in members.iter().filter(|member| in_flight.contains(member.node.name.as_str())) {
-        allowance.take(&scope.holders(member.node));
+        allowance.take(&member.holders);
     }
     allowance
 }
@@ -312,7 +308,7 @@ fn reserve<'a>(scope: &Scope<'a>, in_flight: &HashSet<&str>, members: &[Member<'
 /// Whether a node counts as unavailable: in flight, or not in service for whatever reason.
 fn counts(scope: &Scope<'_>, in_flight: &HashSet<&str>, member: &Member<'_>) -> bool {
     let in_flight = in_flight.contains(member.node.name.as_str());
-    in_flight || !member.node.rollout().is_some_and(|record| is_in_service(scope, member.node, record))
+    in_flight || !member.node.rollout().is_some_and(|record| is_in_service(scope, member, record))
 }
 
 /// What is lost for a while when a node is taken out of service.
@@ -327,31 +323,34 @@ enum Stake {
     Nothing,
 }
 
-fn stake(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> Stake {
-    if is_in_service(scope, node, record) {
+fn stake(scope: &Scope<'_>, member: &Member<'_>, record: &NodeRollout) -> Stake {
+    let node = member.node;
+    if is_in_service(scope, member, record) {
         return Stake::Service { counted: false };
     }
     let link_is_up = || node.report().is_some_and(|report| report.devices.iter().any(Nic::is_linked));
     // A gate that is not open yet, or closed a moment ago: what the kubelet still offers may be given to a job.
     let still_offered =
         || record.revision.is_some() && node.ready && !node.cordoned && node.offered_of(scope.driver) > 0;
-    if rests_open(scope, node, record) && link_is_up() || still_offered() {
+    if rests_open(scope, member, record) && link_is_up() || still_offered() {
         return Stake::Service { counted: true };
     }
-    if record.revision.is_some() && !scope.holders(node).is_empty() { Stake::Jobs } else { Stake::Nothing }
+    if record.revision.is_some() && !member.holders.is_empty() { Stake::Jobs } else { Stake::Nothing }
 }
 
 /// Whether jobs can use a node's NICs: verified in this boot, Ready, not cordoned, and offered.
-pub fn is_in_service(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bool {
+pub fn is_in_service(scope: &Scope<'_>, member: &Member<'_>, record: &NodeRollout) -> bool {
+    let node = member.node;
     let plugin = &scope.driver.spec.device_plugin;
     let offered = node.allocatable.get(&plugin.resource_name).is_some_and(|count| *count > 0);
-    rests_open(scope, node, record) && (!plugin.enabled || offered)
+    rests_open(scope, member, record) && (!plugin.enabled || offered)
 }
 
 /// Whether nothing of ours keeps jobs from a node: verified in this boot, Ready, not cordoned, and with its device plugin.
-fn rests_open(scope: &Scope<'_>, node: &Node, record: &NodeRollout) -> bool {
+fn rests_open(scope: &Scope<'_>, member: &Member<'_>, record: &NodeRollout) -> bool {
+    let node = member.node;
     let Some(revision) = &record.revision else { return false };
-    let gate = node.labels.get(&device_plugin_gate(&scope.driver.name)).map(String::as_str) == Some(revision.as_str());
+    let gate = member.seen.plugin == Some(revision.as_str());
     let rests = matches!(record.phase, Phase::UpToDate | Phase::Pending | Phase::Admitted);
     rests
         && node.is_in_boot_of(record)

@@ -1,6 +1,7 @@
 //! One CXIDriver as a whole: its Modules, its operands, its nodes, its ledger and its status, or its end.
 
 use std::{
+    borrow::Cow,
     cell::Cell,
     collections::{BTreeMap, HashMap},
 };
@@ -14,7 +15,7 @@ use cxi_api::{
 
 use crate::{
     action::{Action, NodeChange},
-    admission, agents, gates, installation, ledger,
+    admission, agents, drift, gates, installation, ledger,
     ownership::{Ownership, selects},
     proof::version_labels,
     reload, revisions,
@@ -31,7 +32,11 @@ pub struct Scope<'a> {
     pub driver: &'a Driver,
     /// The revision that the spec describes.
     pub target: RevisionId,
-    pub ownership: &'a Ownership,
+    /// Label that opens a node to the device plugin.
+    pub plugin_gate: String,
+    /// Label that opens a node to the retry handler.
+    pub services_gate: String,
+    pub ownership: &'a Ownership<'a>,
     pub settings: &'a Settings,
     pub now: Timestamp,
     pub wake: &'a Cell<Option<Timestamp>>,
@@ -50,19 +55,55 @@ pub struct Member<'a> {
     /// Revision that the node should be on.
     pub wanted: Option<RevisionId>,
     /// The record as it will be when this plan is carried out.
-    pub record: Option<NodeRollout>,
+    pub record: Option<Cow<'a, NodeRollout>>,
+    /// Pods on the node that hold the driver's NICs.
+    pub holders: Vec<&'a Holder>,
+    /// What the node shows, besides.
+    pub seen: Seen<'a>,
+}
+
+/// What is asked of a node's labels again and again: a node of a large cluster is not at hand a second time.
+pub struct Seen<'a> {
+    /// What the administrator asks of the node.
+    pub request: Option<&'a str>,
+    /// Value of the gate of the device plugin.
+    pub plugin: Option<&'a str>,
+    /// Value of the gate of the retry handler.
+    pub services: Option<&'a str>,
+    /// Whether it has a version label of KMM's.
+    pub labelled: bool,
+    /// See [`drift::needs_repair`], by the record as it is stored.
+    pub repair: bool,
+    /// See [`drift::needs_transaction`], by the record as it is stored.
+    pub moves: bool,
+}
+
+impl<'a> Member<'a> {
+    fn new(
+        scope: &Scope<'a>,
+        node: &'a Node,
+        wanted: Option<RevisionId>,
+        record: Option<Cow<'a, NodeRollout>>,
+    ) -> Self {
+        let label = |key: &str| node.labels.get(key).map(String::as_str);
+        let stored = node.rollout();
+        let seen = Seen {
+            request: label(cxi_api::names::UPGRADE_LABEL),
+            plugin: label(&scope.plugin_gate),
+            services: label(&scope.services_gate),
+            labelled: version_labels(node, &scope.world.namespace).next().is_some(),
+            repair: stored.is_some_and(|record| drift::needs_repair(scope.world, node, record)),
+            moves: stored.is_some_and(|record| drift::needs_transaction(scope.world, node, record, wanted.as_ref())),
+        };
+        Self { node, wanted, record, holders: node.holders_of(scope.driver), seen }
+    }
 }
 
 impl<'a> Scope<'a> {
     /// Nodes that belong to the driver.
     pub fn nodes(&self) -> impl Iterator<Item = &'a Node> {
         let (world, ownership, name) = (self.world, self.ownership, &self.driver.name);
-        world.nodes.values().filter(move |node| ownership.owner.get(&node.name) == Some(name))
-    }
-
-    /// Pods on a node that hold the driver's resource.
-    pub fn holders(&self, node: &'a Node) -> Vec<&'a Holder> {
-        node.holders_of(self.driver)
+        world.nodes.values().filter(move |node| ownership.owner.get(node.name.as_str()) == Some(&name.as_str()))
     }
 
     /// The Module of a revision; none for a revision that the host brings.
@@ -154,11 +195,11 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
 
     let entries: HashMap<&str, &InFlight> = known.in_flight.iter().map(|entry| (entry.node.as_str(), entry)).collect();
     let mut members = Vec::new();
-    let mut steps: BTreeMap<String, Step> = BTreeMap::new();
+    let mut steps: HashMap<&str, Step> = HashMap::new();
     for node in scope.nodes() {
         let wanted = wanted(scope, node, &target);
         if node.unreadable.is_some() {
-            members.push(Member { node, wanted, record: None });
+            members.push(Member::new(scope, node, wanted, None));
             continue;
         }
         if node.record.is_none() {
@@ -168,15 +209,15 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
             if node.stale_record.is_none() && needed {
                 actions.push(Action::CreateRecord { node: node.name.clone(), uid: node.uid.clone() });
             }
-            members.push(Member { node, wanted, record: None });
+            members.push(Member::new(scope, node, wanted, None));
             continue;
         }
         let entry = entries.get(node.name.as_str()).copied().filter(|entry| entry.uid == node.uid);
         let ctx = context(scope, node, &known, entry, wanted.clone());
         let step = step::step(&ctx);
-        let record = step.rollout.clone().or_else(|| node.rollout().cloned());
-        steps.insert(node.name.clone(), step);
-        members.push(Member { node, wanted, record });
+        let record = step.rollout.clone().map(Cow::Owned).or(node.rollout().map(Cow::Borrowed));
+        steps.insert(&node.name, step);
+        members.push(Member::new(scope, node, wanted, record));
     }
 
     ledger::settle(scope, &mut rollout, &members);
@@ -188,9 +229,9 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     let closed = conflict.is_some() || orphaning;
     let verdicts = admission::admit(scope, &mut rollout, &members, obstacle.as_ref(), closed);
     for member in &mut members {
-        let Some(step) = steps.remove(&member.node.name) else { continue };
+        let Some(step) = steps.remove(member.node.name.as_str()) else { continue };
         let step = explain(scope, &known, member, step, &verdicts);
-        member.record = step.rollout.clone().or_else(|| member.node.rollout().cloned());
+        member.record = step.rollout.clone().map(Cow::Owned).or(member.node.rollout().map(Cow::Borrowed));
         actions.extend(carry_out(member.node, step));
     }
     if orphaning && rollout.in_flight.is_empty() {
@@ -280,13 +321,17 @@ fn explain(
     rollout: &Rollout,
     member: &Member<'_>,
     step: Step,
-    verdicts: &BTreeMap<String, (Reason, (&'static str, String), String)>,
+    verdicts: &HashMap<&str, (Reason, (&'static str, String), String)>,
 ) -> Step {
-    let Some((reason, object, message)) = verdicts.get(&member.node.name) else { return step };
-    let Some(record) = step.rollout.clone().or_else(|| member.node.rollout().cloned()) else { return step };
-    if !record.phase.is_settled() {
+    let Some((reason, object, message)) = verdicts.get(member.node.name.as_str()) else { return step };
+    let Some(record) = step.rollout.as_ref().or(member.node.rollout()).filter(|record| record.phase.is_settled())
+    else {
+        return step;
+    };
+    if record.blocked_by.as_ref().is_some_and(|said| settled::says(said, *reason, &object.1, message)) {
         return step;
     }
+    let record = record.clone();
     let ctx = context(scope, member.node, rollout, None, member.wanted.clone());
     let mut next = step::Next { record, effects: Vec::new(), announcements: Vec::new() };
     settled::explain(&ctx, &mut next, *reason, (object.0, &object.1), message.clone());
@@ -315,15 +360,15 @@ fn carry_out(node: &Node, step: Step) -> Vec<Action> {
 fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action> {
     let in_flight = scope.driver.status.rollout.as_ref().map(ledger::names).unwrap_or_default();
     let gone = members.iter().filter(|member| {
-        if !scope.holders(member.node).is_empty() || member.node.unreadable.is_some() {
+        if !member.holders.is_empty() || member.node.unreadable.is_some() {
             return false;
         }
-        let labelled = version_labels(member.node, &scope.world.namespace).next().is_some();
+        let labelled = member.seen.labelled;
         let Some(record) = member.node.rollout() else {
             return scope.driver.deleting && member.node.record.is_none() && !labelled;
         };
         let idle = !in_flight.contains(member.node.name.as_str());
-        let same = member.record.as_ref() == Some(record);
+        let same = member.record.as_deref() == Some(record);
         let stays = |role| matches!(role, Role::DevicePlugin | Role::RetryHandler);
         let swept = |pod: &OwnPod| stays(pod.role) || pod.driver != scope.driver.name;
         member.wanted.is_none()

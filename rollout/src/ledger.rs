@@ -99,7 +99,7 @@ fn note_failures(rollout: &mut Rollout, members: &[Member<'_>]) {
     let known: HashSet<String> = rollout.failed.iter().map(|failed| failed.node.clone()).collect();
     let mut nodes = known.len();
     for member in members.iter().filter(|member| !known.contains(&member.node.name)) {
-        let failure = member.record.as_ref().and_then(|record| record.failure.as_ref());
+        let failure = member.record.as_deref().and_then(|record| record.failure.as_ref());
         let Some(failure) = failure.filter(|failure| failure.rollout == rollout.id) else { continue };
         nodes += 1;
         if rollout.failed.len() < NAMED {

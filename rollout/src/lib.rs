@@ -45,7 +45,7 @@ pub mod world;
 use std::cell::Cell;
 
 pub use action::{Action, Plan};
-use cxi_api::{RevisionId, Timestamp};
+use cxi_api::{RevisionId, Timestamp, names};
 pub use installation::another as another_installation;
 pub use settings::Settings;
 use view::View;
@@ -62,6 +62,8 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
             world: &view,
             driver,
             target: RevisionId::of(&driver.name, &driver.spec),
+            plugin_gate: names::device_plugin_gate(&driver.name),
+            services_gate: names::services_gate(&driver.name),
             ownership: &ownership,
             settings,
             now,

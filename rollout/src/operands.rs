@@ -3,12 +3,11 @@
 use cxi_api::{
     Phase,
     driver::RetryHandlerMode,
-    names::{Role, device_plugin_gate, services_gate},
+    names::{Role, services_value},
 };
 
 use crate::{
     driver::{Member, Scope},
-    services,
     settled::SILENT,
     status::Conditions,
     text::{about, some},
@@ -22,8 +21,7 @@ const FEW: usize = 20;
 pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
     let spec = &scope.driver.spec;
     if spec.device_plugin.enabled {
-        let gate = device_plugin_gate(&scope.driver.name);
-        let expected = members.iter().filter(|member| should_serve(scope, member, &gate));
+        let expected = members.iter().filter(|member| member.seen.plugin.is_some() && should_serve(scope, member));
         let (ready, pods) = gated(scope, Role::DevicePlugin, "device plugin", expected);
         set.put("DevicePluginReady", ready, reason(ready), &pods);
     }
@@ -81,13 +79,17 @@ fn agent(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
 fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
     const TYPE: &str = "RetryHandlerReady";
     let wanted = &scope.driver.spec.retry_handler;
-    let gate = services_gate(&scope.driver.name);
-    let left = members.iter().filter(|member| member.node.labels.contains_key(&gate)).count();
+    let left = members.iter().filter(|member| member.seen.services.is_some()).count();
     if wanted.runs_on_nodes() {
-        let expected =
-            members.iter().filter(|member| should_serve(scope, member, &gate) && wanted.selects(&member.node.labels));
+        let serves = |member: &&Member<'_>| {
+            member.seen.services.is_some() && should_serve(scope, member) && wanted.selects(&member.node.labels)
+        };
+        let expected = members.iter().filter(serves);
         let (ready, mut pods) = gated(scope, Role::RetryHandler, "retry handler", expected);
-        let outdated = |member: &&Member<'_>| services::differ(scope.driver, member.node);
+        let value = wanted.image_on_nodes().map(|image| services_value(image));
+        let outdated = |member: &&Member<'_>| {
+            value.is_some() && member.seen.services.is_some_and(|runs| Some(runs) != value.as_deref())
+        };
         let outdated: Vec<&str> = members.iter().filter(outdated).map(|member| member.node.name.as_str()).collect();
         if !outdated.is_empty() {
             pods = format!(
@@ -128,10 +130,9 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
     }
 }
 
-/// Whether a node rests, or should by now, with the gate `label` open: then a pod belongs there, whatever becomes of it.
-fn should_serve(scope: &Scope<'_>, member: &Member<'_>, label: &str) -> bool {
-    let open = member.node.labels.contains_key(label);
-    open && member.record.as_ref().is_some_and(|record| match record.phase {
+/// Whether a node rests, or should by now: then a pod belongs there where the gate is open, whatever becomes of it.
+fn should_serve(scope: &Scope<'_>, member: &Member<'_>) -> bool {
+    member.record.as_deref().is_some_and(|record| match record.phase {
         Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting => true,
         // The pod is on its way, for a moment.
         Phase::Returning => scope.now.duration_since(record.since).unsigned_abs() >= SILENT,

@@ -1,7 +1,7 @@
 //! Which CXIDriver owns which node. A node label names the owner; it is set when a driver takes a node and removed after its
 //! driver was unloaded in order, so a node never changes hands with a driver loaded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cxi_api::names::DRIVER_LABEL;
 
@@ -13,9 +13,9 @@ use crate::{
 
 /// Who owns what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ownership {
+pub struct Ownership<'a> {
     /// Owner by node.
-    pub owner: BTreeMap<String, String>,
+    pub owner: HashMap<&'a str, &'a str>,
     /// Drivers that may take this node, by node; the node carries no label of a living driver.
     pub claims: BTreeMap<String, String>,
     /// Why a driver touches nothing, by driver: another one was there first.
@@ -28,7 +28,7 @@ pub fn selects(driver: &Driver, node: &Node) -> bool {
 }
 
 /// Works out who owns what. Among drivers that want a node the oldest gets it (then the first by name).
-pub fn ownership(world: &World) -> Ownership {
+pub fn ownership(world: &World) -> Ownership<'_> {
     let mut drivers: Vec<&Driver> = world.drivers.iter().collect();
     drivers.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     let readable = drivers.iter().map(|driver| driver.name.as_str());
@@ -40,16 +40,16 @@ pub fn ownership(world: &World) -> Ownership {
         let label = node.labels.get(DRIVER_LABEL).map(String::as_str);
         let labelled = label.filter(|name| names.contains(name));
         let dead = label.filter(|name| !names.contains(name));
-        let loaded = version_labels(node, &world.namespace).next().is_some();
+        let loaded = || version_labels(node, &world.namespace).next().is_some();
         let mut wanting = drivers.iter().filter(|driver| !driver.deleting && selects(driver, node));
         if let Some(owner) = labelled {
-            result.owner.insert(node.name.clone(), owner.to_owned());
+            result.owner.insert(&node.name, owner);
             for driver in wanting.filter(|driver| driver.name != owner) {
                 conflict(&mut result, driver, format!("CXIDriver {owner} owns node {}", node.name));
             }
             continue;
         }
-        if let Some(dead) = dead.filter(|_| loaded) {
+        if let Some(dead) = dead.filter(|_| loaded()) {
             for driver in wanting {
                 let why = format!(
                     "node {} still runs the driver of the deleted CXIDriver {dead}; create a CXIDriver of that name to \
@@ -72,18 +72,18 @@ pub fn ownership(world: &World) -> Ownership {
     result
 }
 
-fn conflict(result: &mut Ownership, driver: &Driver, why: String) {
+fn conflict(result: &mut Ownership<'_>, driver: &Driver, why: String) {
     result.conflicts.entry(driver.name.clone()).or_insert(why);
 }
 
 /// Records of nodes that belong to nobody, and records that an earlier Node of the same name left behind.
-pub fn strays(world: &World, ownership: &Ownership) -> Vec<Action> {
+pub fn strays(world: &World, ownership: &Ownership<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     for node in world.nodes.values() {
         if let Some(uid) = &node.stale_record {
             actions.push(Action::DeleteRecord { node: node.name.clone(), uid: uid.clone() });
         } else if let Some(record) = &node.record
-            && !ownership.owner.contains_key(&node.name)
+            && !ownership.owner.contains_key(node.name.as_str())
             && !ownership.claims.contains_key(&node.name)
         {
             actions.push(Action::DeleteRecord { node: node.name.clone(), uid: record.uid.clone() });

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId, names::UPGRADE_LABEL, node::Cause};
+use cxi_api::{Advertise, Blocker, NodeRollout, Phase, Reason, RevisionId, names::UPGRADE_LABEL, node::Cause};
 
 use crate::{
     proof::version_labels,
@@ -155,13 +155,13 @@ fn note_request(ctx: &Ctx<'_>, record: &mut NodeRollout) {
 
 /// Writes down what a node waits for.
 pub fn explain(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, object: (&str, &str), message: String) {
-    let message = text::cut(&message, text::RECORD);
-    let same = next
-        .record
-        .blocked_by
-        .as_ref()
-        .is_some_and(|old| old.reason == reason && old.name == object.1 && old.message == message);
+    let same = next.record.blocked_by.as_ref().is_some_and(|said| says(said, reason, object.1, &message));
     if !same {
         next.block(ctx, reason, object, message);
     }
+}
+
+/// Whether a blocker says this already.
+pub fn says(said: &Blocker, reason: Reason, name: &str, message: &str) -> bool {
+    said.reason == reason && said.name == name && said.message == text::bounded(message, text::RECORD)
 }

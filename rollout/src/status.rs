@@ -111,7 +111,7 @@ impl Facts {
     ) -> Self {
         let target = scope.target.clone();
         let count = |test: &dyn Fn(&Member<'_>, &NodeRollout) -> bool| {
-            let matching = members.iter().filter(|m| m.record.as_ref().is_some_and(|record| test(m, record)));
+            let matching = members.iter().filter(|m| m.record.as_deref().is_some_and(|record| test(m, record)));
             i32::try_from(matching.count()).unwrap_or(i32::MAX)
         };
         let wanted = |m: &Member<'_>| m.wanted.as_ref() == Some(&target);
@@ -126,7 +126,7 @@ impl Facts {
             |m: &Member<'_>, r: &NodeRollout| r.phase == Phase::Pending && !in_flight(m) && really(r).is_some();
         let mut reasons: Vec<(Reason, String, usize)> = Vec::new();
         for member in members {
-            let Some(record) = member.record.as_ref().filter(|record| blocked(member, record)) else {
+            let Some(record) = member.record.as_deref().filter(|record| blocked(member, record)) else {
                 continue;
             };
             let Some(why) = &record.blocked_by else { continue };
@@ -136,13 +136,13 @@ impl Facts {
             }
         }
         reasons.sort_by_key(|(_, _, times)| std::cmp::Reverse(*times));
-        let quarantined = |m: &&Member<'_>| m.record.as_ref().is_some_and(|r| r.phase == Phase::Quarantined);
+        let quarantined = |m: &&Member<'_>| m.record.as_deref().is_some_and(|r| r.phase == Phase::Quarantined);
         let out_of_service = text::some(members.iter().filter(quarantined).map(|m| m.node.name.as_str()));
         let preflight = members.iter().filter(|m| wanted(m)).find_map(|m| admission::image_of(scope, m.node, &target));
         Self {
             total: i32::try_from(members.len()).unwrap_or(i32::MAX),
             updated,
-            ready: count(&|m, r| is_in_service(scope, m.node, r)),
+            ready: count(&|m, r| is_in_service(scope, m, r)),
             updating: i32::try_from(rollout.in_flight.len()).unwrap_or(i32::MAX),
             failed: count(&|_, r| {
                 r.failure.as_ref().is_some_and(|f| f.revision == target) || r.phase == Phase::Quarantined
@@ -291,13 +291,13 @@ fn eta(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) -> Option<T
     let verified = |entry: &&HistoryEntry| entry.result == "Verified" && entry.started >= rollout.started_at;
     let times: Vec<f64> = members
         .iter()
-        .filter_map(|member| member.record.as_ref())
+        .filter_map(|member| member.record.as_deref())
         .flat_map(|record| record.history.iter().filter(verified))
         .map(|entry| entry.at.duration_since(entry.started).as_secs_f64())
         .collect();
     let left = members
         .iter()
-        .filter(|m| m.record.as_ref().is_none_or(|r| r.revision.is_none() || r.revision != m.wanted))
+        .filter(|m| m.record.as_deref().is_none_or(|r| r.revision.is_none() || r.revision != m.wanted))
         .count();
     if times.is_empty() || left == 0 {
         return None;

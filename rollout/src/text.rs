@@ -1,6 +1,8 @@
 //! How long a message may be. What is written into the API has a size that does not grow with the cluster, or with what a server, a pod
 //! or a tenant says.
 
+use std::borrow::Cow;
+
 /// Longest message in a CXINode, in bytes.
 pub const RECORD: usize = 1024;
 
@@ -22,9 +24,15 @@ const CUT: &str = " …";
 /// The message in at most `most` bytes, cut between characters and marked where it was cut. Characters that JSON would write as six
 /// bytes become spaces.
 pub fn cut(message: &str, most: usize) -> String {
+    bounded(message, most).into_owned()
+}
+
+/// The same, without a copy where there is nothing to change.
+pub fn bounded(message: &str, most: usize) -> Cow<'_, str> {
     let plain = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c };
     if message.len() <= most {
-        return message.chars().map(plain).collect();
+        let clean = message.chars().all(|c| plain(c) == c);
+        return if clean { Cow::Borrowed(message) } else { message.chars().map(plain).collect() };
     }
     let mut end = most.saturating_sub(CUT.len());
     while !message.is_char_boundary(end) {

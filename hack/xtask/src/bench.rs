@@ -17,8 +17,8 @@ const PROFILE: &str = "figures";
 
 /// Measures, and prints a table
 ///
-/// Runs an optimised build on a real control plane with simulated nodes, or the programs as images have them on a node that is
-/// a tree of files. Figures hold for this machine and run only.
+/// Runs an optimised build on a real control plane with simulated nodes, the programs as images have them on a node that is
+/// a tree of files, or the engine alone on clusters that exist in memory only. Figures hold for this machine and run only.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// What to measure
@@ -35,12 +35,21 @@ enum What {
     Rollout,
     /// Programs of a node: Allocate, scrapes, start, memory, CPU; fails where a goal is missed
     Node,
+    /// A plan on 1,000, 5,000 and 10,000 nodes; fails where its time grows faster than the cluster
+    Plan,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
-    if matches!(arguments.what, What::Node) {
-        return node(steps, &arguments.arguments);
+    match arguments.what {
+        What::Rollout => {}
+        What::Node => return node(steps, &arguments.arguments),
+        What::Plan => {
+            let run = ["run", "--quiet", "--profile", PROFILE, "--package", "cxi-rollout", "--example", "bench_plan"];
+            steps.run("bench_plan", &mut cargo(&run), "see the messages above")?;
+            steps.end();
+            return Ok(());
+        }
     }
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
     let build = ["build", "--package", "cxi-operator", "--package", "cxi-e2e", "--bins", "--profile", PROFILE];

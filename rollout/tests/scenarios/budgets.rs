@@ -153,16 +153,13 @@ fn a_budget_that_never_allows_anything_says_so(#[case] budget: Budget, #[case] w
     assert!(said.contains("jobs/db never allows an eviction") && said.contains(words), "{said}");
 }
 
+/// One of two pods waits for a node.
 #[test]
 fn a_budget_that_allows_nothing_just_now_does_not_say_never() {
-    let mut sim = evicting(2);
-    sim.start(Workload::job("db").on("n1").replicas(2));
-    sim.workloads[0].health = PodHealth::Unready;
-    sim.start(Workload { name: "other".into(), ..Workload::job("db") }.on("n1"));
-    sim.jobs();
-    sim.budgets.push(Budget { workloads: vec!["db".into(), "other".into()], ..Budget::over("db", 1) });
-    sim.workloads[0].replicas = 3;
-    sim.workloads[0].node = Some("nowhere".into());
+    let mut sim = evicting(1);
+    sim.start(Workload::job("db").on("n1"));
+    sim.workloads[0] = Workload::job("db").on("nowhere").replicas(2);
+    sim.budgets.push(strict());
     sim.project_holders();
     upgrade(&mut sim, "13.1.0");
     sim.settle();
