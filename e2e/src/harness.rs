@@ -183,6 +183,15 @@ impl Harness {
         self.spawn(FAULTY, &[arguments, &[&fault]].concat())
     }
 
+    /// Starts an operator each of whose turns takes so long, as in `30s`.
+    ///
+    /// # Errors
+    /// If its binary is missing.
+    pub fn spawn_slow_operator(&self, turn: &str, arguments: &[&str]) -> Result<Operator> {
+        let fault = format!("--fault-turn={turn}");
+        self.spawn(FAULTY, &[arguments, &[&fault]].concat())
+    }
+
     fn spawn(&self, program: &str, arguments: &[&str]) -> Result<Operator> {
         let number = self.operators.fetch_add(1, Ordering::Relaxed) + 1;
         let configured = self.operator_args.iter().map(String::as_str);

@@ -113,6 +113,16 @@ impl Scenario {
         Ok(())
     }
 
+    /// Starts an operator each of whose turns takes so long, as in `30s`.
+    ///
+    /// # Errors
+    /// If its binary is missing.
+    pub fn start_slow_operator(&mut self, turn: &str, arguments: &[&str]) -> Result<()> {
+        self.operator = Some(self.harness.spawn_slow_operator(turn, arguments)?);
+        self.oracle.iter().for_each(|oracle| oracle.operator_runs(true));
+        Ok(())
+    }
+
     /// Kills the operator as a power cut would. It stays away until [`Scenario::start_operator`].
     ///
     /// # Errors

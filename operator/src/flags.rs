@@ -89,6 +89,10 @@ pub struct Flags {
     #[cfg(feature = "faults")]
     #[arg(long, value_name = "N:drop|lose", hide = true)]
     pub fault_write: Option<crate::faults::Fault>,
+    /// Tests only: each turn of the operator takes so much longer
+    #[cfg(feature = "faults")]
+    #[arg(long, value_name = "DURATION", default_value = "0s", hide = true)]
+    pub fault_turn: GoDuration,
 }
 
 /// What is wrong with the flags.

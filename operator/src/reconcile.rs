@@ -35,6 +35,9 @@ const BETWEEN: Duration = Duration::from_millis(50);
 /// gets at most one part in so many.
 const SHARE: u32 = 5;
 
+/// A turn that took long is not followed by a pause longer than this: steps would come later still.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
 /// A plan is made at least this often. Nothing should depend on it.
 const RESYNC: Duration = Duration::from_secs(30);
 
@@ -61,6 +64,9 @@ pub struct Loop {
     pub changed: Arc<Notify>,
     /// Whether the last turn was slow.
     pub slow: AtomicBool,
+    /// Tests only: how much longer each turn takes, between what it sees and what it does.
+    #[cfg(feature = "faults")]
+    pub delay: Duration,
 }
 
 /// Says when everything has been read for the first time. An object that cannot be read is said by its cache, and named in the
@@ -91,7 +97,7 @@ impl Loop {
             pulse.beat();
             let began = Instant::now();
             let wake = self.turn().unwrap_or(began + RESYNC).min(began + RESYNC);
-            let next = began + BETWEEN.max(began.elapsed() * SHARE);
+            let next = began + BETWEEN.max(pace(began.elapsed()));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.changed.notified() => {}
@@ -124,6 +130,8 @@ impl Loop {
         planned.actions.extend(new.into_iter().map(Action::Announce));
         self.metrics.world(&world, now);
         let actions = planned.actions.len();
+        #[cfg(feature = "faults")]
+        std::thread::sleep(self.delay);
         let again = self.actor.submit(planned.actions, &seen, epoch);
         let took = Turn {
             observed,
@@ -191,6 +199,11 @@ impl Turn {
             _ => {}
         }
     }
+}
+
+/// How long after the beginning of a turn that took so long the next one may begin.
+fn pace(took: Duration) -> Duration {
+    (took * SHARE).min(took + LONGEST_PAUSE)
 }
 
 /// Time until a timer runs out, rounded up to the next millisecond so that it has run out when one wakes.

@@ -119,7 +119,19 @@ fn assemble(
         finished: changed.clone(),
     };
     let actor = Actor::new(parts, stop.clone());
-    Loop { caches, memory, actor, identity, settings, clock, metrics, changed, slow: AtomicBool::new(false) }
+    Loop {
+        caches,
+        memory,
+        actor,
+        identity,
+        settings,
+        clock,
+        metrics,
+        changed,
+        slow: AtomicBool::new(false),
+        #[cfg(feature = "faults")]
+        delay: flags.fault_turn.0,
+    }
 }
 
 /// Plans and acts until stopped, or until the Lease is lost.

@@ -42,7 +42,10 @@ pub fn admit<'a>(
     let mut allowance = reserve(scope, &in_flight, members);
     let preflight = preflight(scope, members);
     let budget = scope.driver.spec.update_strategy.budget(members.len()).unwrap_or(0);
-    let mut unavailable = members.iter().filter(|member| counts(scope, &in_flight, member)).count();
+    // A Node of which not even the labels can be read may be one of these.
+    let unknown = |node: &&Node| node.unreadable.is_some() && !scope.ownership.owner.contains_key(node.name.as_str());
+    let mut unavailable = members.iter().filter(|member| counts(scope, &in_flight, member)).count()
+        + scope.world.nodes.values().filter(unknown).count();
     let candidates = order(scope, &in_flight, members);
     let mut room = ledger::Room::left_by(rollout);
 
@@ -222,7 +225,7 @@ fn blocked(
         let message = format!("{holder}; end it, then the node can be moved");
         return Some((Reason::HostHolder, ("Process", String::new()), message));
     }
-    disruption::in_the_way(&driver.spec.update_strategy.drain, holders, allowance)
+    disruption::in_the_way(&driver.spec.update_strategy.drain, holders, allowance, scope.now)
 }
 
 /// What is wrong with the images of the revision that the driver moves to, over the kernels of all its nodes.

@@ -130,7 +130,7 @@ pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
             return on_timeout(ctx, next, Reason::PodsRunning, &describe(&holders));
         }
         let allowance = Allowance::new(&ctx.world.budgets);
-        match disruption::in_the_way(drain, &holders, &allowance) {
+        match disruption::in_the_way(drain, &holders, &allowance, ctx.now) {
             None => return close(ctx, next),
             Some((reason, object, message)) => {
                 if ctx.due(next.record.since, drain.wait_timeout.0 + drain.evict_timeout.0) {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cxi_api::{
-    Reason,
+    Reason, Timestamp,
     strategy::{Drain, DrainPolicy, OnTimeout},
 };
 
@@ -136,7 +136,13 @@ fn why_not(budget: &DisruptionBudget, name: &str, left: i32, needed: i32) -> Str
 
 /// What makes it pointless to begin with emptying a node of these pods, if anything does. Where pods are deleted after the time limit
 /// (`onTimeout: Force`), a budget or a long grace period is a delay and no more.
-pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>) -> Option<Obstacle> {
+pub fn in_the_way(
+    drain: &Drain,
+    holders: &[&Holder],
+    allowance: &Allowance<'_>,
+    now: Timestamp,
+) -> Option<Obstacle> {
+    let longest = now.checked_add(drain.max_grace_period.0).unwrap_or(Timestamp::MAX);
     let waits = drain.policy == DrainPolicy::WaitForCompletion;
     let forces = drain.on_timeout == OnTimeout::Force;
     for holder in holders {
@@ -163,6 +169,13 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>)
             let message = format!(
                 "pod {name} asks for {} s to end, which is longer than drain.maxGracePeriod: end it, or raise the limit",
                 holder.grace.as_secs()
+            );
+            return Some((Reason::LongGracePeriod, ("Pod", name), message));
+        }
+        if !forces && holder.ends.is_some_and(|ends| ends > longest) {
+            let message = format!(
+                "pod {name} was told to end and given longer than drain.maxGracePeriod: delete it again with a shorter grace \
+                 period, or raise the limit"
             );
             return Some((Reason::LongGracePeriod, ("Pod", name), message));
         }

@@ -125,6 +125,12 @@ impl Facts {
         let blocked =
             |m: &Member<'_>, r: &NodeRollout| r.phase == Phase::Pending && !in_flight(m) && really(r).is_some();
         let mut reasons: Vec<(Reason, String, usize)> = Vec::new();
+        let unreadable: Vec<(&str, &String)> =
+            members.iter().filter_map(|m| Some((m.node.name.as_str(), m.node.unreadable.as_ref()?))).collect();
+        if let Some((node, why)) = unreadable.first() {
+            let message = text::cut(&format!("{node}: {why}; nothing is changed on the node until it is corrected"), text::DRIVER);
+            reasons.push((Reason::Unreadable, message, unreadable.len()));
+        }
         for member in members {
             let Some(record) = member.record.as_deref().filter(|record| blocked(member, record)) else {
                 continue;
@@ -147,7 +153,7 @@ impl Facts {
             failed: count(&|_, r| {
                 r.failure.as_ref().is_some_and(|f| f.revision == target) || r.phase == Phase::Quarantined
             }),
-            blocked: count(&blocked),
+            blocked: count(&blocked).saturating_add(i32::try_from(unreadable.len()).unwrap_or(i32::MAX)),
             out_of_service: Some(out_of_service).filter(|names| !names.is_empty()),
             top_blocker: reasons.into_iter().next(),
             preflight: preflight.map(|(_, _, message)| message),

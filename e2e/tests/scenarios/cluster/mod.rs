@@ -12,4 +12,5 @@ mod many;
 mod nodes;
 mod overlap;
 mod records;
+mod slow;
 mod teardown;
