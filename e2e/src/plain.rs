@@ -18,11 +18,11 @@ pub struct Plain<K>(pub K);
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Plain<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Value::deserialize(deserializer)?;
-        if let Some(metadata) = object["metadata"].as_object_mut() {
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
         let read = K::deserialize(&object).or_else(|_| {
-            if let Some(status) = object["status"].as_object_mut() {
+            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
                 status.remove("node");
             }
             K::deserialize(&object)

@@ -205,7 +205,7 @@ fn broken_driver(name: &str, said: &str) -> Arc<Object<seen::Driver>> {
 
 #[test]
 fn a_driver_that_cannot_be_read_is_one_that_cannot_be_read_and_the_others_go_on() {
-    let why = "spec.updateStrategy.drain.waitTimeout (\"1000000h\"): \"1000000h\" is not a duration; write it as in 90s, 5m or 1h30m";
+    let place = "spec.updateStrategy.drain.waitTimeout (\"1000000h\"): ";
     let of = |said: &str| {
         let seen = Snapshot { drivers: vec![driver(), broken_driver("broken", said)], ..Snapshot::default() };
         build(&seen, &Remembered::default(), &identity())
@@ -213,10 +213,9 @@ fn a_driver_that_cannot_be_read_is_one_that_cannot_be_read_and_the_others_go_on(
     let world = of("something else");
     assert_eq!(world.drivers.iter().map(|driver| driver.name.as_str()).collect::<Vec<_>>(), ["cassini"]);
     let [broken] = world.unreadable_drivers.as_slice() else { panic!("{:?}", world.unreadable_drivers) };
-    assert_eq!(
-        (broken.name.as_str(), broken.uid.as_str(), broken.why.as_str(), broken.told),
-        ("broken", "b", why, false)
-    );
+    assert_eq!((broken.name.as_str(), broken.uid.as_str(), broken.told), ("broken", "b", false));
+    assert!(broken.why.starts_with(place), "{}", broken.why);
+    let why = broken.why.clone();
     assert!(of(&format!("{why}. Correct it.")).unreadable_drivers[0].told);
 }
 

@@ -120,7 +120,7 @@ impl Kind for Driver {
 /// The status without conditions that cannot be read: they say nothing that is planned on, and are written anew.
 fn with_good_conditions(json: &str) -> String {
     let Ok(mut status) = serde_json::from_str::<Value>(json) else { return json.to_owned() };
-    if let Some(conditions) = status["conditions"].as_array_mut() {
+    if let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) {
         conditions.retain(|condition| Condition::deserialize(condition).is_ok());
     }
     status.to_string()

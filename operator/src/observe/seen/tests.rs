@@ -102,6 +102,27 @@ fn a_time_of_deletion_that_cannot_be_read_is_one() {
 }
 
 #[test]
+fn a_driver_whose_status_has_no_conditions_or_bad_ones_is_read() {
+    for (status, conditions) in [
+        (json!(null), 0),
+        (json!({}), 0),
+        (json!({"observedGeneration": 1}), 0),
+        (json!({"conditions": [{"type": "A", "lastTransitionTime": BEYOND}]}), 0),
+        (
+            json!({"conditions": [{"type": 5}, {
+                "type": "Available", "status": "True", "reason": "r", "message": "m",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }]}),
+            1,
+        ),
+    ] {
+        let driver = json!({"metadata": {"name": "x"}, "spec": {"version": "1"}, "status": status});
+        let read = read::<Driver>(&driver.to_string()).unwrap().content.unwrap().unwrap();
+        assert_eq!(read.status.conditions.len(), conditions, "{status}");
+    }
+}
+
+#[test]
 fn a_driver_says_which_value_cannot_be_read() {
     let why = |spec: Value| {
         let driver = json!({"metadata": {"name": "x"}, "spec": spec});
