@@ -184,9 +184,8 @@ impl Turn {
     /// Says when turns become slow, and when they are fast again; not at each of them.
     fn tell(&self, slow: &AtomicBool) {
         let Turn { observed, planned, began, nodes, actions } = *self;
-        let is = self.whole() > SLOW;
-        match (slow.swap(is, Ordering::Relaxed), is) {
-            (false, true) => warn!(
+        match self.news(slow) {
+            Some(true) => warn!(
                 ?observed,
                 ?planned,
                 ?began,
@@ -195,9 +194,15 @@ impl Turn {
                 "a turn took {:.1} s: steps come late, see the metric cxi_reconcile_duration_seconds",
                 self.whole().as_secs_f64()
             ),
-            (true, false) => info!("turns take less than {} s again", SLOW.as_secs()),
-            _ => {}
+            Some(false) => info!("turns take less than {} s again", SLOW.as_secs()),
+            None => {}
         }
+    }
+
+    /// Whether turns have become slow with this one, or fast again.
+    fn news(&self, slow: &AtomicBool) -> Option<bool> {
+        let is = self.whole() > SLOW;
+        (slow.swap(is, Ordering::Relaxed) != is).then_some(is)
     }
 }
 
@@ -210,4 +215,23 @@ fn pace(took: Duration) -> Duration {
 fn until(wake: Timestamp, now: Timestamp) -> Duration {
     let left = wake.duration_since(now);
     if left.is_negative() { BETWEEN } else { left.unsigned_abs() + Duration::from_millis(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_turns_are_said_once() {
+        let slow = AtomicBool::new(false);
+        let turn = |millis: u64| Turn {
+            observed: Duration::from_millis(millis / 2),
+            planned: Duration::from_millis(millis / 2),
+            began: Duration::ZERO,
+            nodes: 1,
+            actions: 0,
+        };
+        let said: Vec<_> = [20, 1200, 3000, 1000, 20, 1500].map(|millis| turn(millis).news(&slow)).into();
+        assert_eq!(said, [None, Some(true), None, Some(false), None, Some(true)]);
+    }
 }

@@ -431,7 +431,7 @@ fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
                 revision,
                 rollout: ctx.rollout.id.clone(),
                 phase: next.record.phase,
-                message: text::cut(&format!("in time not empty: {message}"), text::RECORD),
+                message: text::cut(format!("in time not empty: {message}"), text::RECORD),
                 at: ctx.now,
             });
             next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}"));

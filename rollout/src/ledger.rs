@@ -89,7 +89,7 @@ pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) 
             cxi_api::names::RESUME_ANNOTATION,
             rollout.id,
         );
-        rollout.halted = Some(Halt { message: text::cut(&message, text::RECORD), at: scope.now });
+        rollout.halted = Some(Halt { message: text::cut(message, text::RECORD), at: scope.now });
     }
 }
 
@@ -103,7 +103,7 @@ fn note_failures(rollout: &mut Rollout, members: &[Member<'_>]) {
         let Some(failure) = failure.filter(|failure| failure.rollout == rollout.id) else { continue };
         nodes += 1;
         if rollout.failed.len() < NAMED {
-            let message = text::cut(&format!("{}: {}", failure.phase, failure.message), WORDS);
+            let message = text::cut(format!("{}: {}", failure.phase, failure.message), WORDS);
             rollout.failed.push(FailedNode { node: member.node.name.clone(), message, at: failure.at });
         }
     }

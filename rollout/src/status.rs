@@ -285,7 +285,7 @@ impl Conditions<'_> {
             type_: type_.into(),
             status: status.into(),
             reason: reason.into(),
-            message: text::cut(message, text::DRIVER),
+            message: text::bounded(message, text::DRIVER).into_owned(),
             observed_generation: Some(self.generation),
             last_transition_time: before.map_or(Time(second), |before| before.last_transition_time.clone()),
         });

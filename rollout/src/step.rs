@@ -280,7 +280,7 @@ impl Next {
             Some(old) if old.reason == reason && old.name == object.1 => old.since,
             _ => ctx.now,
         };
-        let message = text::cut(&message, text::RECORD);
+        let message = text::cut(message, text::RECORD);
         let blocker = Blocker { kind: object.0.into(), name: object.1.into(), reason, message, since };
         self.record.blocked_by = Some(blocker);
     }
@@ -302,7 +302,7 @@ impl Next {
 
     /// The driver failed on this node: back to the old revision if there is one and the strategy says so.
     pub fn fail(&mut self, ctx: &Ctx<'_>, message: String) {
-        let message = text::cut(&message, text::RECORD);
+        let message = text::cut(message, text::RECORD);
         let phase = self.record.phase;
         if phase != Phase::Unloading && ctx.is_overtaken(&self.record) {
             return self.turn_round(ctx);
@@ -341,7 +341,7 @@ impl Next {
         self.record.revision = None;
         self.record.goal = None;
         self.record.cause = None;
-        self.record.last_error = Some(text::cut(message, text::RECORD));
+        self.record.last_error = Some(text::bounded(message, text::RECORD).into_owned());
         self.enter(ctx, Phase::Quarantined);
         self.block(ctx, Reason::Failed, ("", ""), out_of_service(message));
     }
@@ -350,7 +350,7 @@ impl Next {
     pub fn give_back(&mut self, ctx: &Ctx<'_>, reason: Reason, object: (&str, &str), message: String) {
         let back_off = back_off(ctx.settings, &self.record);
         self.record.retry_after = ctx.now.checked_add(back_off).ok();
-        self.record.last_error = Some(text::cut(&message, text::RECORD));
+        self.record.last_error = Some(text::bounded(&message, text::RECORD).into_owned());
         self.announcements.push(ctx.announce(true, "GivenBack", format!("taken back: {message}")));
         self.cancel(ctx);
         self.block(ctx, reason, object, message);
@@ -397,7 +397,7 @@ impl Next {
     /// Adds to the node's history.
     pub fn remember(&mut self, ctx: &Ctx<'_>, revision: Option<RevisionId>, result: String) {
         let started = ctx.entry.map_or(self.record.since, |entry| entry.admitted_at);
-        let result = text::cut(&result, text::RESULT);
+        let result = text::cut(result, text::RESULT);
         self.record.history.push(HistoryEntry { revision, result, started, at: ctx.now });
         let surplus = self.record.history.len().saturating_sub(10);
         self.record.history.drain(..surplus);

@@ -177,7 +177,7 @@ fn place(on: &RevisionId) -> NodeRollout {
         from: None,
         cause: None,
         phase: Phase::UpToDate,
-        since: now() - Duration::from_secs(3600),
+        since: now() - Duration::from_hours(1),
         evidence_since: None,
         closed_at: None,
         attempt: 1,
@@ -297,7 +297,7 @@ fn change_node(node: &mut Node, change: NodeChange) {
         NodeChange::SetLabel { key, value, .. } => drop(node.labels.insert(key, value)),
         NodeChange::RemoveLabel { key, .. } => drop(node.labels.remove(&key)),
         NodeChange::AddTaint { taint: Taint { key, value, effect }, .. } => {
-            node.taints.push(Taint { key, value, effect })
+            node.taints.push(Taint { key, value, effect });
         }
         NodeChange::RemoveTaint { index, .. } => drop(node.taints.remove(index)),
     }
