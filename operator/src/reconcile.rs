@@ -135,8 +135,8 @@ impl Loop {
         let again = self.actor.submit(planned.actions, &seen, epoch);
         let took = Turn {
             observed,
-            planned: decided - observed,
-            began: began.elapsed() - decided,
+            planned: decided.saturating_sub(observed),
+            began: began.elapsed().saturating_sub(decided),
             nodes: world.nodes.len(),
             actions,
         };
