@@ -33,9 +33,10 @@ pub enum InvalidSource {
     /// An option after `#` that is not known.
     #[error("{0:?} is not an option of a source: after # there may be sha256=… and dir=…")]
     Option(String),
-    /// Not a SHA-256.
+    /// An http:// URL without a checksum.
     #[error("{0} can be changed on its way: use https, or put #sha256=… with the archive's checksum behind it")]
     Unprotected(String),
+    /// Not a SHA-256.
     #[error("{0:?} is not a SHA-256: 64 hexadecimal digits, as sha256sum prints them")]
     Checksum(String),
     /// A directory that leaves the tree.
