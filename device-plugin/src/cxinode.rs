@@ -32,8 +32,9 @@ struct Told {
 ///
 /// Only the two fields are read, so that a plugin goes on working with an operator whose other fields it does not know, and whatever
 /// else anybody wrote into the object. What to advertise stays as it is while the API server is away, and also when the field, or
-/// what it is in, cannot be read: an operator that took the offer away must not find it back because of a value that nobody
-/// understands, and one that did not must not lose a node's NICs to it. A plugin that never read a value offers nothing. Returns when nobody listens to what to advertise any more.
+/// what it is in, cannot be read: where the operator took the offer away, a value that cannot be read must not bring it
+/// back, and where it did not, such a value must not take the node's NICs away. A plugin that never read a value offers
+/// nothing. Returns when the receiver of what to advertise is gone.
 pub async fn run(
     client: kube::Client,
     node: String,
@@ -104,7 +105,7 @@ fn kind_is_unknown(error: &watcher::Error) -> bool {
 
 /// Whether only a list can tell what is there. The API server may refuse to go on from where the watch was: the watcher lists again
 /// when it is told so in a stream, and asks for the same for ever when the request itself is answered with 410. And after an event
-/// that cannot be read it goes on with the next, although nobody knows what that one said.
+/// that cannot be read it goes on with the next, and what that one said is lost.
 fn needs_list(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_nobody_reads_keeps_nothing_from_being_read() {
+    async fn what_is_not_used_keeps_nothing_from_being_read() {
         let object = json!({
             "apiVersion": "cxi.hpe.com/v1", "kind": "CXINode",
             "metadata": {"name": "n", "managedFields": [{"time": "9999-12-31T23:59:59Z"}], "deletionTimestamp": 5},

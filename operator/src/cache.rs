@@ -251,7 +251,7 @@ impl<K: Kind> State<K> {
     }
 }
 
-/// The object, unless nobody needs to know of it.
+/// The object, unless it is of no interest.
 fn object<K: Kind>(Reading { id, content, .. }: Reading<K>) -> Option<Object<K>> {
     Some(Object { id, content: content? })
 }

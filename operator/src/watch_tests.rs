@@ -141,7 +141,7 @@ async fn one_object_that_cannot_be_read_does_not_hide_the_others() {
 }
 
 #[tokio::test]
-async fn an_event_of_nobody_knows_what_is_followed_by_a_list() {
+async fn an_event_without_an_object_is_followed_by_a_list() {
     for line in
         [r#"{"type":"ADDED","object":{"metadata":{}}}"#, r#"{"type":"FROM_THE_FUTURE","object":{}}"#, "nonsense"]
     {

@@ -10,7 +10,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// What is said when nobody asks for anything else.
+/// What is said unless `RUST_LOG` asks for something else.
 const USUAL: &str = "info";
 
 /// Libraries that talk to the API server. kube logs the whole answer at level `warn` when it cannot read it, and an answer may be a

@@ -1,5 +1,5 @@
 //! How large a report may become. It is read by others: what it says must be what they can read, and not more than the API server
-//! keeps (etcd refuses objects of more than 1.5 MB, and a node whose report is refused is one that nobody hears of). No node comes
+//! keeps (etcd refuses objects of more than 1.5 MB, and the operator hears nothing of a node whose report is refused). No node comes
 //! near these bounds by itself.
 
 use cxi_api::NodeReport;

@@ -50,7 +50,7 @@ where
 
 /// Whether only a list can tell what is there. The API server may refuse to go on from where the watch was: the watcher lists again
 /// when it is told so in a stream, and asks for the same for ever when the request itself is answered with 410. And after an event
-/// that cannot be read it goes on with the next, although nobody knows what that one said.
+/// that cannot be read it goes on with the next, and what that one said is lost.
 fn needs_list(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,

@@ -66,11 +66,11 @@ impl Parts {
 }
 
 impl Parts {
-    /// Writes into the status of a CXIDriver that cannot be read that this is so. What is stored is taken as it is, and only the
-    /// condition `Blocked` and the word for the state change.
+    /// Writes into the status of a CXIDriver that cannot be read that this is so. What is stored is taken as it is. The condition
+    /// `Blocked`, the word for the state and the generation that they speak of change, and nothing else.
     pub(super) async fn say_unreadable(&self, name: &str, uid: &str, message: &str) -> Result<(), Error> {
         let stored = self.stored_driver(name).await?;
-        let status = &stored.status;
+        let (status, generation) = (&stored.status, stored.metadata.generation);
         let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         let before = conditions.iter().position(|condition| condition["type"] == "Blocked");
         let before = before.map(|index| conditions.remove(index)).unwrap_or_default();
@@ -81,14 +81,16 @@ impl Parts {
             "status": "True",
             "reason": UNREADABLE,
             "message": message,
-            "observedGeneration": stored.metadata.generation,
+            "observedGeneration": generation,
             "lastTransitionTime": since,
         }));
         let patch = Guarded::of(uid).unchanged(&stored.metadata.resource_version);
         let patch = if status.is_object() {
-            patch.add("/status/conditions", &conditions).add("/status/state", &"Blocked")
+            let seen = patch.add("/status/observedGeneration", &generation);
+            seen.add("/status/conditions", &conditions).add("/status/state", &"Blocked")
         } else {
-            patch.add("/status", &json!({ "conditions": conditions, "state": "Blocked" }))
+            let status = json!({ "observedGeneration": generation, "conditions": conditions, "state": "Blocked" });
+            patch.add("/status", &status)
         };
         self.caches.drivers.wrote(patch.send_status(&self.drivers(), name).await?);
         Ok(())

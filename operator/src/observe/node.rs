@@ -4,8 +4,8 @@ use cxi_rollout::world::{Node, Record};
 
 use crate::observe::seen::{self, Object};
 
-/// The node without what is on it. Of a Node that cannot be read there is only its name, so that nothing selects it and nobody
-/// takes it for one that is gone.
+/// The node without what is on it. Of a Node that cannot be read there is only its name, so that nothing selects it and
+/// it is not taken for one that is gone.
 pub fn node(object: &Object<seen::Node>, record: Option<&Object<seen::Record>>) -> Node {
     let uid = object.id.uid.to_string();
     let content = object.readable().cloned().unwrap_or_default();

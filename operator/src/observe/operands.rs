@@ -69,7 +69,7 @@ pub fn wanted_operands(
             tolerate(daemonset, nodes, down);
         }
     }
-    // Of a node that cannot be read nobody knows which retry handler it needs.
+    // It is not known which retry handler a node needs that cannot be read.
     let unknown = needs_unknown(seen);
     let may_go = |found: &DaemonSet| !unknown || found.labels.get(ROLE_LABEL) != Some(Role::RetryHandler.as_str());
     let found = operands_of(driver, seen).filter(|daemonset| daemonset.readable().is_some_and(may_go));
@@ -91,7 +91,7 @@ fn nodes_of(driver: &str, daemonset: &v1::DaemonSet, seen: &Snapshot) -> (usize,
     (nodes.len(), nodes.iter().filter(|node| !node.ready).count())
 }
 
-/// Whether there is a node of which nobody knows which retry handler it needs.
+/// Whether there is a node of which it is not known which retry handler it needs.
 fn needs_unknown(seen: &Snapshot) -> bool {
     let unknown = |record: &seen::Record| record.rollout.is_err();
     seen.nodes.iter().any(|node| node.content.is_err())

@@ -1,8 +1,8 @@
-//! Objects as they are read: of each kind a type of our own with the fields that somebody needs, and nothing else.
+//! Objects as they are read: of each kind a type of our own with the fields that are used, and nothing else.
 //!
 //! What the API server accepts is more than Rust types take: Go's times go on where jiff's end, a tenant writes whatever its
 //! `managedFields` may hold, and a CXIDriver or CXINode may be of another version of the operator. So
-//! - an object is known by its [`Identity`], which is text, and everything that nobody reads is skipped unread;
+//! - an object is known by its [`Identity`], which is text, and every field that is not used is skipped unread;
 //! - times and quantities of others are read where they are used, with a fallback that is on the safe side ([`fields`]);
 //! - an object of which a field that counts cannot be read is there all the same, as [`Unreadable`]. One object is never the
 //!   reason that another one cannot be read.
@@ -44,14 +44,14 @@ pub trait Kind: Clone + Debug + PartialEq + Send + Sync + Sized + 'static {
     /// What of an object that cannot be read as a whole is of use all the same.
     type Remains: Clone + Debug + Default + PartialEq + Send + Sync;
 
-    /// Reads the JSON of an object; `None` when nobody needs to know of it.
+    /// Reads the JSON of an object; `None` when the object is of no interest.
     ///
     /// # Errors
     /// When a field that counts cannot be read: which one, and why. Of objects that tenants write, it says no values, because the
     /// words end up in the log.
     fn parse(json: &str) -> Result<Option<Self>, String>;
 
-    /// What can be read of an object that [`Kind::parse`] failed on; `None` when nobody needs to know of it.
+    /// What can be read of an object that [`Kind::parse`] failed on; `None` when the object is of no interest.
     fn remains(_json: &str) -> Option<Self::Remains> {
         Some(Self::Remains::default())
     }
@@ -103,7 +103,7 @@ pub struct Reading<K: Kind> {
     pub id: Identity,
     /// Whether it is being deleted and nothing holds it any more: after this answer it is gone.
     pub ended: bool,
-    /// What it says; `None` when nobody needs to know of it.
+    /// What it says; `None` when the object is of no interest.
     pub content: Option<Result<K, Unreadable<K::Remains>>>,
 }
 
@@ -181,7 +181,7 @@ impl<K: Kind> Object<K> {
 }
 
 impl<K: Kind> Reading<K> {
-    /// The object, unless nobody needs to know of it.
+    /// The object, unless it is of no interest.
     pub fn object(&self) -> Option<Object<K>> {
         Some(Object { id: self.id.clone(), content: self.content.clone()? })
     }

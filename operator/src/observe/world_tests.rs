@@ -336,7 +336,7 @@ fn a_report_that_cannot_be_read_is_none_and_the_node_goes_on() {
 }
 
 #[test]
-fn no_retry_handler_goes_while_nobody_knows_what_a_node_needs() {
+fn no_retry_handler_goes_while_it_is_not_known_what_a_node_needs() {
     let mut seen = Snapshot { drivers: vec![driver()], nodes: vec![node("n1", "u1")], ..Snapshot::default() };
     let spec = &driver().readable().unwrap().spec.clone();
     let services = ["registry.example/cxi-rh:0".to_owned()].into();

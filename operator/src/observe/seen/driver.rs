@@ -151,7 +151,7 @@ fn value(json: &str, path: &serde_path_to_error::Path) -> String {
     if value.is_null() || text.chars().count() > SHOWN { String::new() } else { format!(" ({text})") }
 }
 
-/// serde's words, without the place in a line of text that nobody sees.
+/// serde's words, without the place in a line of text that the reader does not have.
 fn words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(words, _)| words).to_owned()

@@ -20,8 +20,8 @@ pub fn created(value: Option<&Value>) -> Timestamp {
     value.map_or_else(Timestamp::default, |value| value.as_str().and_then(time).unwrap_or(LAST))
 }
 
-/// When an object that is being deleted has to be gone. A time that cannot be read is still one: it is being deleted, and nobody
-/// knows until when.
+/// When an object that is being deleted has to be gone. A time that cannot be read is still one: it is being deleted, and it is
+/// not known until when.
 pub fn ends(value: Option<&Value>) -> Option<Timestamp> {
     value.map(|value| value.as_str().and_then(time).unwrap_or(LAST))
 }

@@ -6,7 +6,7 @@ use super::*;
 /// A time that Go reads and jiff does not.
 const BEYOND: &str = "9999-12-31T23:59:59Z";
 
-/// Adds what the API server keeps and nobody reads, at its worst.
+/// Adds what the API server keeps and the operator does not read, at its worst.
 fn burdened(mut object: Value) -> Value {
     let mut nested = json!({});
     for _ in 0..100 {
@@ -29,7 +29,7 @@ fn reads<K: Kind>(object: Value) {
 }
 
 #[test]
-fn what_nobody_reads_keeps_nothing_from_being_read() {
+fn what_is_not_used_keeps_nothing_from_being_read() {
     let pod = json!({
         "metadata": meta("x"),
         "spec": {
