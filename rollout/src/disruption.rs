@@ -136,12 +136,7 @@ fn why_not(budget: &DisruptionBudget, name: &str, left: i32, needed: i32) -> Str
 
 /// What makes it pointless to begin with emptying a node of these pods, if anything does. Where pods are deleted after the time limit
 /// (`onTimeout: Force`), a budget or a long grace period is a delay and no more.
-pub fn in_the_way(
-    drain: &Drain,
-    holders: &[&Holder],
-    allowance: &Allowance<'_>,
-    now: Timestamp,
-) -> Option<Obstacle> {
+pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>, now: Timestamp) -> Option<Obstacle> {
     let longest = now.checked_add(drain.max_grace_period.0).unwrap_or(Timestamp::MAX);
     let waits = drain.policy == DrainPolicy::WaitForCompletion;
     let forces = drain.on_timeout == OnTimeout::Force;

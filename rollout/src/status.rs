@@ -128,7 +128,8 @@ impl Facts {
         let unreadable: Vec<(&str, &String)> =
             members.iter().filter_map(|m| Some((m.node.name.as_str(), m.node.unreadable.as_ref()?))).collect();
         if let Some((node, why)) = unreadable.first() {
-            let message = text::cut(&format!("{node}: {why}; nothing is changed on the node until it is corrected"), text::DRIVER);
+            let message =
+                text::cut(format!("{node}: {why}; nothing is changed on the node until it is corrected"), text::DRIVER);
             reasons.push((Reason::Unreadable, message, unreadable.len()));
         }
         for member in members {

@@ -27,7 +27,9 @@ async fn slow_turns_end_well() -> Result<()> {
     let others = ["--look-gap=2s", "--host-holder-grace=15s", "--no-leader-election"];
     s.start_slow_operator(&turn, &[&limits[..], &others[..]].concat())?;
     s.operator_changes();
-    s.harness.edit_driver(DRIVER, &serde_json::json!({ "spec": { "updateStrategy": { "maxUnavailable": 2 } } })).await?;
+    s.harness
+        .edit_driver(DRIVER, &serde_json::json!({ "spec": { "updateStrategy": { "maxUnavailable": 2 } } }))
+        .await?;
     s.upgrade_to(NEW).await?;
     s.harness
         .wait_until("both nodes run the new driver", Duration::from_mins(25), async |_| {
