@@ -195,11 +195,13 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
 
     let entries: HashMap<&str, &InFlight> = known.in_flight.iter().map(|entry| (entry.node.as_str(), entry)).collect();
     let mut members = Vec::new();
-    let mut steps: HashMap<&str, Step> = HashMap::new();
+    // Of each member, in the same order.
+    let mut steps: Vec<Option<Step>> = Vec::new();
     for node in scope.nodes() {
         let wanted = wanted(scope, node, &target);
         if node.unreadable.is_some() {
             members.push(Member::new(scope, node, wanted, None));
+            steps.push(None);
             continue;
         }
         if node.record.is_none() {
@@ -210,13 +212,14 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
                 actions.push(Action::CreateRecord { node: node.name.clone(), uid: node.uid.clone() });
             }
             members.push(Member::new(scope, node, wanted, None));
+            steps.push(None);
             continue;
         }
         let entry = entries.get(node.name.as_str()).copied().filter(|entry| entry.uid == node.uid);
         let ctx = context(scope, node, &known, entry, wanted.clone());
         let step = step::step(&ctx);
         let record = step.rollout.clone().map(Cow::Owned).or(node.rollout().map(Cow::Borrowed));
-        steps.insert(&node.name, step);
+        steps.push(Some(step));
         members.push(Member::new(scope, node, wanted, record));
     }
 
@@ -228,8 +231,8 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     }
     let closed = conflict.is_some() || orphaning;
     let verdicts = admission::admit(scope, &mut rollout, &members, obstacle.as_ref(), closed);
-    for member in &mut members {
-        let Some(step) = steps.remove(member.node.name.as_str()) else { continue };
+    for (member, step) in members.iter_mut().zip(steps) {
+        let Some(step) = step else { continue };
         let step = explain(scope, &known, member, step, &verdicts);
         member.record = step.rollout.clone().map(Cow::Owned).or(member.node.rollout().map(Cow::Borrowed));
         actions.extend(carry_out(member.node, step));
