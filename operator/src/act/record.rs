@@ -89,8 +89,8 @@ impl Parts {
         was: &NodeRollout,
         now: &NodeRollout,
     ) -> Result<Reading<Record>, Error> {
-        let path = <CXINode as kube::Resource>::url_path(&(), None);
-        let request = kube::core::Request::new(path).get(node, &GetParams::default());
+        let all = <CXINode as kube::Resource>::url_path(&(), None);
+        let request = kube::core::Request::new(all).get(node, &GetParams::default());
         let text = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
         let stored: Stored = serde_json::from_str(&text)?;
         let rollout = &stored.status.rollout;

@@ -37,7 +37,7 @@ const IMAGE_TROUBLE: [&str; 7] = [
 /// The pod as a holder of one of `resources`, unless it requests none of them.
 pub fn holder(id: &Identity, pod: &seen::Pod, resources: &BTreeSet<String>) -> Option<Holder> {
     let held: Vec<String> =
-        pod.resources.iter().filter(|name| resources.contains(&***name)).map(|name| name.to_string()).collect();
+        pod.resources.iter().filter(|name| resources.contains(&***name)).map(ToString::to_string).collect();
     if held.is_empty() {
         return None;
     }

@@ -78,7 +78,7 @@ fn blind(node: &mut Node, why: Option<String>) {
 
 fn requested(seen: &Snapshot) -> BTreeSet<String> {
     let pods = seen.holders.iter().filter_map(|pod| pod.readable());
-    pods.flat_map(|pod| pod.resources.iter().map(|name| name.to_string())).collect()
+    pods.flat_map(|pod| pod.resources.iter().map(ToString::to_string)).collect()
 }
 
 fn nodes(seen: &Snapshot) -> BTreeMap<String, Node> {

@@ -1,4 +1,4 @@
-//! Objects that the operator makes in its namespace: DaemonSets of operands, and Containerfiles in ConfigMaps. Nothing of them is
+//! Objects that the operator makes in its namespace: DaemonSets of operands, and Containerfiles in `ConfigMaps`. Nothing of them is
 //! planned on that cannot be read, so that all of them can.
 
 use cxi_api::names::{DRIVER_LABEL, ROLE_LABEL};
