@@ -87,7 +87,7 @@ fn list(version: &str, next: &str, items: &[Value]) -> (u16, String) {
 
 /// Events as lines of text.
 fn events(lines: &[&str]) -> (u16, String) {
-    (200, lines.iter().map(|line| format!("{line}\n")).collect())
+    (200, lines.join("\n") + "\n")
 }
 
 fn event(kind: &str, object: &Value) -> String {

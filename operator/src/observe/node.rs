@@ -38,7 +38,7 @@ pub fn node(object: &Object<seen::Node>, record: Option<&Object<seen::Record>>) 
 
 /// The record, or the UID of one that belongs to an earlier Node of this name, or why it cannot be read.
 fn place(object: &Object<seen::Record>, node_uid: &str) -> (Option<Record>, Option<String>, Option<String>) {
-    let Ok(record) = &object.content else { return (None, None, object.unreadable()) };
+    let Some(record) = object.readable() else { return (None, None, object.unreadable()) };
     if !record.owners.iter().any(|owner| **owner == *node_uid) {
         return (None, Some(object.id.uid.to_string()), None);
     }

@@ -48,7 +48,7 @@ pub fn count(quantity: &Value) -> i64 {
 /// For `null`, the default: Go writes it for empty lists and maps.
 ///
 /// # Errors
-/// When it is neither `null` nor of its type.
+/// When it is something else that cannot be read.
 pub fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -56,7 +56,7 @@ pub fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(dese
 /// What can be read, else the default: for fields that are of no use unless they can.
 ///
 /// # Errors
-/// When it is not JSON.
+/// When it is no JSON.
 pub fn lenient<'de, T: Default + serde::de::DeserializeOwned, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
