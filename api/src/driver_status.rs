@@ -53,7 +53,8 @@ pub struct CXIDriverStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sidecar: Option<SidecarImages>,
     /// The state in single statements: `Available`, `Progressing`, `Degraded`, `Halted`, `Blocked`, `Conflict`,
-    /// `PreflightPassed`, and one per operand: `DevicePluginReady`, `AgentReady`, `RetryHandlerReady`, `MetricsExporterReady`.
+    /// `PreflightPassed`, and one per operand: `DevicePluginReady`, `AgentReady`, `RetryHandlerReady`, `MetricsExporterReady`;
+    /// `OperandsUpdated` says whether all of them run their present template.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
