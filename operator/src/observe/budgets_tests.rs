@@ -30,7 +30,7 @@ fn budget(namespace: &str, name: &str, selector: Value) -> Budget {
     Budget { namespace: namespace.into(), name: name.into(), selector: Some(selector), ..Budget::default() }
 }
 
-fn object(spec: Value, status: Value) -> std::sync::Arc<Object<seen::Budget>> {
+fn object(spec: &Value, status: &Value) -> std::sync::Arc<Object<seen::Budget>> {
     let metadata = json!({"name": "pdb", "namespace": "jobs", "generation": 2});
     seen::given(&json!({"metadata": metadata, "spec": spec, "status": status}))
 }
@@ -60,13 +60,13 @@ fn pods_that_are_not_ready_are_spared_as_the_eviction_api_spares_them(
     #[case] status: Value,
     #[case] spared: bool,
 ) {
-    let object = object(json!({"selector": {}, "unhealthyPodEvictionPolicy": policy}), status);
+    let object = object(&json!({"selector": {}, "unhealthyPodEvictionPolicy": policy}), &status);
     assert_eq!(Budget::of(&object).spares_unready, spared);
 }
 
 #[test]
 fn a_status_of_an_earlier_spec_allows_nothing_and_does_not_say_never() {
-    let budget = Budget::of(&object(json!({"selector": {}}), status(2, 2, 2, 1, 1)));
+    let budget = Budget::of(&object(&json!({"selector": {}}), &status(2, 2, 2, 1, 1)));
     assert!(budget.allowed == 0 && budget.most > 0, "{budget:?}");
     let none = seen::given(&json!({"metadata": {"name": "new"}, "spec": {"selector": {}}}));
     let budget = Budget::of(&none);
@@ -80,7 +80,7 @@ fn a_budget_whose_pods_cannot_be_counted_says_what_to_write_instead() {
         "type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "lastTransitionTime": "2026-01-01T00:00:00Z",
         "message": "jobs.batch does not implement the scale subresource",
     }]);
-    let broken = Budget::of(&object(json!({"selector": {}, "maxUnavailable": 1}), status)).broken.unwrap();
+    let broken = Budget::of(&object(&json!({"selector": {}, "maxUnavailable": 1}), &status)).broken.unwrap();
     for words in ["jobs.batch does not implement the scale subresource", "minAvailable as a number"] {
         assert!(broken.contains(words), "{broken}");
     }
