@@ -95,7 +95,9 @@ fn manage_beyond(plane: &ControlPlane, tenant: &str, object: &str) -> Result<()>
         };
         let mut changed: Value = serde_json::from_str(&text)?;
         let managed = changed["metadata"]["managedFields"].as_array_mut().context("it has no managedFields")?;
-        managed.iter_mut().for_each(|entry| entry["time"] = json!(BEYOND));
+        for entry in managed {
+            entry["time"] = json!(BEYOND);
+        }
         changed["metadata"]["annotations"]["example.com/changed"] = json!("true");
         if plane.kubectl_with_input(&["replace", "-f", "-", tenant], &changed.to_string()).is_ok() {
             ensure!(plane.kubectl(&get)?.contains(BEYOND), "the API server did not keep the time of {object}");
