@@ -30,7 +30,7 @@ fn with(pointer: &str, value: Value) -> Value {
 }
 
 /// A selector with one requirement.
-fn selector(requirement: Value) -> Value {
+fn selector(requirement: &Value) -> Value {
     json!({ "matchExpressions": [requirement] })
 }
 
@@ -41,6 +41,7 @@ async fn nonsense_is_refused_with_field_and_fix() -> Result<()> {
     plane.give_back().await
 }
 
+#[allow(clippy::too_many_lines, reason = "one line a refusal")]
 fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
     let cases: Vec<(&str, Value)> = vec![
         ("/version", json!("latest")),
@@ -146,12 +147,15 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ("/updateStrategy/drain/waitTimeout", json!("87601h")),
         ("/updateStrategy/drain/waitTimeout", json!("9999999h")),
         ("/updateStrategy/drain/waitTimeout", json!("99999h99999h99999h99999h99999h")),
-        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "exists"}))),
-        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "In"}))),
-        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "NotIn", "values": []}))),
-        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "Exists", "values": ["a"]}))),
-        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "bad key!", "operator": "Exists"}))),
-        ("/updateStrategy/drain/protectedPods", selector(json!({"key": "app", "operator": "In", "values": ["a b"]}))),
+        ("/updateStrategy/drain/protectedPods", selector(&json!({"key": "app", "operator": "exists"}))),
+        ("/updateStrategy/drain/protectedPods", selector(&json!({"key": "app", "operator": "In"}))),
+        ("/updateStrategy/drain/protectedPods", selector(&json!({"key": "app", "operator": "NotIn", "values": []}))),
+        (
+            "/updateStrategy/drain/protectedPods",
+            selector(&json!({"key": "app", "operator": "Exists", "values": ["a"]})),
+        ),
+        ("/updateStrategy/drain/protectedPods", selector(&json!({"key": "bad key!", "operator": "Exists"}))),
+        ("/updateStrategy/drain/protectedPods", selector(&json!({"key": "app", "operator": "In", "values": ["a b"]}))),
         ("/updateStrategy/drain/protectedPods", json!({"matchLabels": {"bad key!": "x"}})),
         ("/updateStrategy/drain/protectedPods", json!({"matchLabels": {"app": "a b"}})),
         ("/updateStrategy/drain/protectedNamespaces", json!(["Jobs"])),
@@ -242,7 +246,7 @@ fn accepts_and_completes(plane: &ControlPlane) -> Result<()> {
         json!({"key": "example.com/app", "operator": "DoesNotExist", "values": []}),
         json!({"key": "app", "operator": "NotIn", "values": ["a", ""]}),
     ] {
-        accepts(with("/updateStrategy/drain/protectedPods", selector(requirement)))?;
+        accepts(with("/updateStrategy/drain/protectedPods", selector(&requirement)))?;
     }
     accepts(with("/updateStrategy/drain/protectedPods", json!({})))?;
     // In the place of null stands the default: a null would be none of ours.
