@@ -29,7 +29,7 @@ fi
 case $url in
     http://*)
         [ -n "$detail" ] ||
-            fail "$url can be changed on its way: use https, or give the archive's SHA-256 (source.repositorySHA256, #sha256=…)"
+            fail "$url can be changed on its way: use https, or give the SHA-256 of the archive (source.repositorySHA256, #sha256=…)"
         ;;
 esac
 archive=$(mktemp)

@@ -84,7 +84,7 @@ pub const OPERATOR_CLUSTER: &[Rule] = &[
     rule("", &["nodes"], &["get", "list", "watch", "patch"], "labels that load drivers and open gates, one taint"),
     rule("", &["pods"], &["list", "watch"], "find the pods that hold a NIC"),
     rule("", &["pods/eviction"], &["create"], "empty a node of pods that hold a NIC"),
-    rule("", &["pods"], &["delete"], "drain.onTimeout: Force"),
+    rule("", &["pods"], &["delete"], "drain.onTimeout: Force; one-shot pods of the operator that have ended"),
     rule("policy", &["poddisruptionbudgets"], &["list", "watch"], "do not close a node whose pods may not be evicted"),
     rule("kmm.sigs.x-k8s.io", &["nodemodulesconfigs"], &["list", "watch"], "what KMM has loaded on each node"),
     Rule {

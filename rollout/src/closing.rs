@@ -1,4 +1,4 @@
-//! From admission to the proof that nobody holds the device: Admitted, Waiting, Closing, Evicting, Quiesced. Everything here
+//! From admission to the proof that the device is free: Admitted, Waiting, Closing, Evicting, Quiesced. Everything here
 //! can be taken back without a driver reload.
 
 use std::time::Duration;
@@ -347,7 +347,7 @@ fn await_quiet(ctx: &Ctx<'_>, next: &mut Next) {
         return host_held(ctx, next, &holder);
     }
     if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
-        let message = "the node agent did not say in time that nobody holds the device".to_owned();
+        let message = "the node agent did not say in time that the device is free".to_owned();
         return next.give_back(ctx, Reason::AgentSilent, ("", ""), message);
     }
     match answered {

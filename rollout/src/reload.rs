@@ -31,7 +31,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Name of the blocker of an unload that KMM has begun and cannot finish.
 const HOLDER: &str = "holder";
 
-/// Prepares the way back from a failed revision: the node is closed already, that nobody holds the device is proved again.
+/// Prepares the return from a failed revision. The node is closed already; that the device is free is proved again.
 pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
     if rebooted(ctx, next) {
         return;

@@ -49,8 +49,8 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
     if next.record.phase == Phase::UpToDate {
         // The revision to go back to would be wanted instead.
         if request(ctx) == Some("rollback") && next.record.revision.as_ref() == ctx.target() {
-            let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no revision that worked here before is left; \
-                           set spec.version to the release that you want, or remove the label";
+            let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no earlier revision that worked here is left; \
+                           remove the label, then set spec.version to the release that you want";
             explain(ctx, next, Reason::NoRollback, ("", ""), message.to_owned());
         } else {
             next.unblock();

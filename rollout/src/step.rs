@@ -406,7 +406,7 @@ impl Next {
 
 /// What an administrator is told of a node that is out of service.
 pub fn out_of_service(why: &str) -> String {
-    format!("{why}; mend the node (a reboot takes out any driver), then label it cxi.hpe.com/upgrade=retry")
+    format!("{why}; repair the node (a reboot takes out any driver), then label it cxi.hpe.com/upgrade=retry")
 }
 
 /// Pause before the next try: doubles with each try in a row that was taken back.

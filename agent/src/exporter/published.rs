@@ -32,9 +32,11 @@ fn named(query: &str) -> BTreeSet<String> {
 /// Whether the exporter writes it unless told otherwise, or the operator does.
 fn exists(name: &str) -> bool {
     let is_default = |family: &Family| matches!(family.exported, Exported::Default(_));
+    let of_operator = |name: &str| OPERATOR.contains(&format!("\"{name}\""));
     ALL.iter().any(|metric| metric.name == name)
         || FAMILIES.iter().any(|family| is_default(family) && exported_name(family) == name)
-        || OPERATOR.contains(&format!("\"{}\"", name.strip_suffix("_total").unwrap_or(name)))
+        || ["_total", "_bucket"].into_iter().filter_map(|end| name.strip_suffix(end)).any(of_operator)
+        || of_operator(name)
 }
 
 /// Values under `key` anywhere in `value`.
