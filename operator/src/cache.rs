@@ -10,7 +10,7 @@
 //!   it is the truth, and what was written or deleted before is forgotten.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -46,7 +46,8 @@ pub enum Served {
 struct State<K: Kind> {
     objects: Objects<K>,
     relist: Option<Relist<K>>,
-    tombstones: VecDeque<Box<str>>,
+    /// UIDs, and the version up to which an object with this UID is known to be gone: one that only left the selection may come back.
+    tombstones: VecDeque<(Box<str>, u64)>,
     synced: bool,
     served: Served,
     newest: u64,
@@ -133,8 +134,8 @@ impl<K: Kind> Cache<K> {
                 }
             }
             let State { objects, tombstones, .. } = &mut *state;
-            let gone: HashSet<&str> = tombstones.iter().map(AsRef::as_ref).collect();
-            objects.retain(|_, object| !gone.contains(&*object.id.uid));
+            let gone: HashMap<&str, u64> = tombstones.iter().map(|(uid, version)| (&**uid, *version)).collect();
+            objects.retain(|_, object| gone.get(&*object.id.uid).is_none_or(|version| object.id.order() > *version));
             state.newest = state.newest.max(version);
         }
         state.synced = true;
@@ -173,7 +174,7 @@ impl<K: Kind> Cache<K> {
         let mut state = self.write();
         state.newest = state.newest.max(id.order());
         if !id.uid.is_empty() {
-            state.bury(&id.uid);
+            state.bury(&id.uid, id.order());
         }
         // A deletion of an earlier object of this name says nothing about the present one.
         let same = state.objects.get(id.key()).is_some_and(|known| known.id.uid == id.uid);
@@ -198,7 +199,8 @@ impl<K: Kind> Cache<K> {
         let Some(object) = object(reading).map(Arc::new) else { return };
         let mut state = self.write();
         state.newest = state.newest.max(object.id.order());
-        if state.tombstones.contains(&object.id.uid) {
+        let order = object.id.order();
+        if state.tombstones.iter().any(|(uid, version)| *uid == object.id.uid && order <= *version) {
             return;
         }
         let key = object.id.key().clone();
@@ -215,7 +217,7 @@ impl<K: Kind> Cache<K> {
         if let Some(relist) = &mut state.relist {
             relist.written.retain(|_, object| &*object.id.uid != uid);
         }
-        state.bury(uid);
+        state.bury(uid, u64::MAX);
     }
 
     /// The API server says that the kind is not installed. What was seen before stays.
@@ -243,11 +245,11 @@ impl<K: Kind> State<K> {
         }
     }
 
-    fn bury(&mut self, uid: &str) {
+    fn bury(&mut self, uid: &str, version: u64) {
         if self.tombstones.len() == TOMBSTONES {
             self.tombstones.pop_front();
         }
-        self.tombstones.push_back(uid.into());
+        self.tombstones.push_back((uid.into(), version));
     }
 }
 

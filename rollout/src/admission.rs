@@ -42,8 +42,8 @@ pub fn admit<'a>(
     let mut allowance = reserve(scope, &in_flight, members);
     let preflight = preflight(scope, members);
     let budget = scope.driver.spec.update_strategy.budget(members.len()).unwrap_or(0);
-    // A Node of which not even the labels can be read may be one of these.
-    let unknown = |node: &&Node| node.unreadable.is_some() && !scope.ownership.owner.contains_key(node.name.as_str());
+    // A node that cannot be read and is not owned may be one of these.
+    let unknown = |node: &&Node| scope.is_hidden(node) && !scope.ownership.owner.contains_key(node.name.as_str());
     let mut unavailable = members.iter().filter(|member| counts(scope, &in_flight, member)).count()
         + scope.world.nodes.values().filter(unknown).count();
     let candidates = order(scope, &in_flight, members);

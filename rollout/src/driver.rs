@@ -100,6 +100,13 @@ impl<'a> Member<'a> {
 }
 
 impl<'a> Scope<'a> {
+    /// Whether a node cannot be read, and is the driver's or may be: one whose labels are not known may be of any.
+    pub fn is_hidden(&self, node: &Node) -> bool {
+        let owner = self.ownership.owner.get(node.name.as_str());
+        let mine = owner.map_or_else(|| selects(self.driver, node), |owner| *owner == self.driver.name);
+        node.unreadable.is_some() && (mine || node.labels.is_empty())
+    }
+
     /// Nodes that belong to the driver.
     pub fn nodes(&self) -> impl Iterator<Item = &'a Node> {
         let (world, ownership, name) = (self.world, self.ownership, &self.driver.name);
@@ -183,7 +190,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     // Those that run stay; none is started without its policy.
     let guarded = agents::unguarded(world.agent_policy).is_none();
     // A name is written down before NICs are offered under it: pods that hold them are found by it.
-    let named = driver.status.resource_names.contains(&driver.spec.device_plugin.resource_name);
+    let named = driver.resource_names().all(|name| driver.status.resource_names.iter().any(|stored| stored == name));
     if (going_on || in_service) && guarded && named && !driver.operands_current {
         actions.push(Action::ApplyOperands { driver: driver.name.clone() });
     }
@@ -249,7 +256,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     if going_on {
         actions.extend(revisions::retire(scope, &target, &members));
     }
-    let unreadable = world.nodes.values().any(|node| node.unreadable.is_some());
+    let unreadable = world.nodes.values().any(|node| scope.is_hidden(node));
     let ended =
         driver.deleting && !unreadable && (orphaning && rollout.in_flight.is_empty() || scope.nodes().next().is_none());
     if ended && !actions.iter().any(|action| matches!(action, Action::PatchNode { .. } | Action::DeleteRecord { .. })) {

@@ -110,7 +110,9 @@ pub fn unloading(ctx: &Ctx<'_>, next: &mut Next) {
                 return;
             }
             let (reason, object, message) = why_still_loaded(ctx, &obstacle);
-            if ctx.due_on_node(since, ctx.settings.unload) {
+            // Without its agent nothing is known of the node, least of all that its driver failed.
+            let silent = obstacle == StillLoaded::AgentSilent;
+            if ctx.due_on_node(since, ctx.settings.unload) && !silent {
                 next.fail(ctx, format!("the driver was not unloaded in time: {message}"));
             } else if let Some(reason) = reason {
                 settled::explain(ctx, next, reason, ("", &object), message);

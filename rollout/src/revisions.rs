@@ -38,7 +38,7 @@ pub fn worked(record: &NodeRollout) -> impl Iterator<Item = (&RevisionId, Timest
 /// worked last. One that never ran anywhere is a mistake that was taken back, and goes.
 pub fn retire(scope: &Scope<'_>, target: &RevisionId, members: &[Member<'_>]) -> Vec<Action> {
     // What is on a node that cannot be read is not known.
-    if scope.world.nodes.values().any(|node| node.unreadable.is_some()) {
+    if scope.world.nodes.values().any(|node| scope.is_hidden(node)) {
         return Vec::new();
     }
     let driver = scope.driver;

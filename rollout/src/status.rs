@@ -21,14 +21,10 @@ pub fn claim(scope: &Scope<'_>) -> Action {
     Action::WriteDriverStatus { driver: driver.name.clone(), status: Box::new(status), urgent: true }
 }
 
-/// The present resource name, and earlier ones for as long as a pod or a node may still know them.
+/// The present resource name, and all earlier ones. None is ever forgotten: that no pod holds a NIC under it cannot be told from a
+/// cache, and a name that is forgotten makes its holders invisible.
 fn resource_names(scope: &Scope<'_>) -> Vec<String> {
-    let driver = scope.driver;
-    let offered = |name: &str| scope.nodes().any(|node| node.allocatable.get(name).is_some_and(|count| *count > 0));
-    let in_use = |name: &&str| scope.world.requested.contains(*name) || offered(name);
-    let mut names = driver.resource_names();
-    let present = names.next().map(str::to_owned);
-    present.into_iter().chain(names.filter(in_use).map(str::to_owned)).collect()
+    scope.driver.resource_names().map(str::to_owned).collect()
 }
 
 /// The status as it should be, if it is not.

@@ -1,10 +1,7 @@
 //! What the engine is told: the cluster as observed. Every list in here is complete: whoever builds a [`World`] must not
 //! build one while a list has not been read, because an error while looking is not an empty list.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use cxi_api::{
     CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, driver_status::SidecarImages,
@@ -32,8 +29,6 @@ pub struct World {
     pub revisions: Vec<Revision>,
     /// All PodDisruptionBudgets that cover at least one holder.
     pub disruption_budgets: Vec<DisruptionBudget>,
-    /// Extended resources that any pod of the cluster requests which has not ended, bound to a node or not.
-    pub requested: BTreeSet<String>,
 }
 
 /// Whether the admission policy is there that keeps node agents to their own nodes. Without it the token of one node's agent could write
@@ -96,6 +91,8 @@ pub struct Driver {
     pub injection: Injection,
     /// The images that it is to put into them, where that is wanted.
     pub sidecar: Option<SidecarImages>,
+    /// Names under which the DaemonSet of the device plugin, as it is now, offers NICs.
+    pub offered: Vec<String>,
     /// Annotation `cxi.hpe.com/installation`: the namespace of the operator that is to look after it.
     pub installation: Option<String>,
 }
@@ -419,8 +416,10 @@ impl Driver {
     /// Names under which NICs are offered, the present one first, or were offered and may still be held.
     pub fn resource_names(&self) -> impl Iterator<Item = &str> {
         let present = &self.spec.device_plugin.resource_name;
-        let earlier = self.status.resource_names.iter().filter(move |name| *name != present);
-        std::iter::once(present).chain(earlier).map(String::as_str)
+        let stored = &self.status.resource_names;
+        let earlier = stored.iter().filter(move |name| *name != present);
+        let offered = self.offered.iter().filter(move |name| *name != present && !stored.contains(name));
+        std::iter::once(present).chain(earlier).chain(offered).map(String::as_str)
     }
 }
 

@@ -27,7 +27,7 @@ fn names(tree: &Tree) -> Vec<&str> {
 fn a_bill_has_what_is_in_the_program_and_nothing_else() {
     let [operator, plugin, agent] = PROGRAMS.map(tree);
     for (tree, has, has_not) in [
-        (&operator, ["cxi-rollout", "axum"], ["tonic", "cxi-hardware"]),
+        (&operator, ["cxi-rollout", "serde_path_to_error"], ["tonic", "cxi-hardware"]),
         (&plugin, ["cxi-hardware", "tonic"], ["cxi-rollout", "wildmatch"]),
         (&agent, ["cxi-hardware", "wildmatch"], ["cxi-rollout", "tonic"]),
     ] {

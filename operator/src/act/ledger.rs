@@ -70,7 +70,7 @@ impl Ledger {
     /// Asks for a turn; `Go` takes it.
     pub fn begin(&mut self, target: &Target, action: &Action, epoch: u64, now: Instant) -> Turn {
         let done_since = self.done.get(target).is_some_and(|done| *done > epoch);
-        if done_since || self.under_way.contains(target) {
+        if done_since || self.under_way.contains(target) || self.waits_for_node(action) {
             return Turn::Busy;
         }
         let pause = self.pauses.get(&(target.clone(), discriminant(action)));
@@ -86,6 +86,12 @@ impl Ledger {
         }
         self.under_way.insert(target.clone());
         Turn::Go
+    }
+
+    /// A node's place in the rollout is not written while a label of the node is on its way: an unload that is under way cannot be taken
+    /// back.
+    fn waits_for_node(&self, action: &Action) -> bool {
+        matches!(action, Action::WriteRollout { node, .. } if self.under_way.contains(&Target::Node(node.clone())))
     }
 
     /// The action ended; `None` when it was not tried.

@@ -7,7 +7,7 @@ use crate::{
     memory::Remembered,
     observe::{
         Snapshot,
-        operands::{operands_current, pods_outdated, pods_ready},
+        operands::{offered_by, operands_current, pods_outdated, pods_ready},
         seen::{self, Object},
     },
     render::{self, Images},
@@ -32,6 +32,7 @@ pub fn driver(
         orphan: content.orphan.as_deref() == Some("true"),
         finalizer: content.finalizers.iter().any(|finalizer| **finalizer == *TEARDOWN_FINALIZER),
         resume: content.resume.as_deref().map(str::to_owned),
+        offered: offered_by(name, seen),
         installation: content.installation.as_deref().map(str::to_owned),
         spec: content.spec.as_ref().clone(),
         status: content.status.as_ref().clone(),

@@ -51,6 +51,11 @@ pub fn operands_of<'a>(driver: &'a str, seen: &'a Snapshot) -> impl Iterator<Ite
     })
 }
 
+/// Names under which the DaemonSets of a CXIDriver offer NICs.
+pub fn offered_by(driver: &str, seen: &Snapshot) -> Vec<String> {
+    operands_of(driver, seen).filter_map(|found| found.readable()?.resource.as_deref().map(str::to_owned)).collect()
+}
+
 /// The DaemonSets as they should be, and those that should not be there any more.
 pub fn wanted_operands(
     driver: &str,

@@ -47,7 +47,8 @@ pub fn holder(id: &Identity, pod: &seen::Pod, resources: &BTreeSet<String>) -> O
         ends: pod.ends,
         controller: pod.controller.as_ref().map(|(kind, name)| (kind.to_string(), name.to_string())),
         is_static: pod.is_static,
-        started: pod.started,
+        // The mirror of a static pod is made after the kubelet has accepted the pod.
+        started: pod.started || pod.is_static,
         health: pod.health,
         grace: Duration::from_secs(pod.grace),
         unreadable: false,

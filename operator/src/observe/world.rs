@@ -66,7 +66,6 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
         revisions: revisions(seen, &nodes),
         disruption_budgets: disruption_budgets(seen, &nodes),
         unreadable_drivers,
-        requested: requested(seen),
         nodes,
     }
 }
@@ -74,11 +73,6 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
 /// Something of the node cannot be read; of several things the first counts.
 fn blind(node: &mut Node, why: Option<String>) {
     node.unreadable = node.unreadable.take().or(why);
-}
-
-fn requested(seen: &Snapshot) -> BTreeSet<String> {
-    let pods = seen.holders.iter().filter_map(|pod| pod.readable());
-    pods.flat_map(|pod| pod.resources.iter().map(ToString::to_string)).collect()
 }
 
 fn nodes(seen: &Snapshot) -> BTreeMap<String, Node> {

@@ -82,7 +82,6 @@ pub fn upgrading(nodes: usize, shape: Shape) -> World {
         nodes: (0..nodes).map(|number| (name(number), node(number, &old))).collect(),
         revisions: vec![revision(&old, "13.0.0"), revision(&new, "13.1.0")],
         disruption_budgets: budgets(nodes, shape),
-        requested: [RESOURCE.to_owned()].into(),
         ..World::default()
     };
     for _ in 0..3 {
@@ -100,6 +99,7 @@ fn driver() -> Driver {
         created: now(),
         deleting: false,
         orphan: false,
+        offered: Vec::new(),
         installation: None,
         finalizer: true,
         resume: None,

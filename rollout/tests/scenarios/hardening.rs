@@ -149,20 +149,85 @@ fn holders_under_an_earlier_resource_name_are_holders() {
     sim.until_phase("n1", Phase::Evicting);
     sim.until("the upgrade", |sim| sim.phase("n1") == Some(Phase::UpToDate));
     assert_eq!(evictions(&sim), 2, "both were evicted");
-    // The old job finds no room any more: the name goes with it.
+    // That no pod has a NIC under it any more is never certain enough: the name stays.
     sim.workloads.retain(|workload| workload.name != "old");
     sim.settle();
-    assert_eq!(sim.driver().status.resource_names, ["hpe.com/nic"]);
+    assert_eq!(sim.driver().status.resource_names, ["hpe.com/nic", "hpe.com/cxi"]);
 }
 
-/// A job waits in the queue for the old name: a node may still be asked for it by a pod that is not bound yet.
+/// The operator before this one wrote no names down, and the name is changed in the moment of the upgrade: what the DaemonSet still
+/// offers counts.
 #[test]
-fn an_earlier_name_is_kept_while_any_pod_asks_for_it() {
+fn a_name_that_was_never_written_down_is_known_from_the_daemonset() {
     let mut sim = evicting(1);
+    sim.start(Workload { idle: true, ..Workload::job("old").on("n1") });
+    sim.driver_mut("cxi").status.resource_names.clear();
+    sim.driver_mut("cxi").status.installation = None;
     sim.edit(|spec| spec.device_plugin.resource_name = "hpe.com/nic".into());
-    sim.start(Workload::job("queued").on("a node that is not there"));
-    sim.pass(120);
-    assert_eq!(sim.driver().status.resource_names, ["hpe.com/nic", "hpe.com/cxi"]);
+    sim.pass(60);
+    assert!(sim.driver().status.resource_names.contains(&"hpe.com/cxi".to_owned()));
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(evictions(&sim), 1);
+}
+
+/// The links are down when the name is changed, and the operands cannot be applied: the old plugin offers the old name again later.
+#[test]
+fn a_name_is_not_forgotten_because_nothing_is_offered_for_a_moment() {
+    let mut sim = evicting(1);
+    let cables =
+        |sim: &mut Sim, plugged: bool| sim.machine_mut("n1").nics.values_mut().for_each(|cable| *cable = plugged);
+    cables(&mut sim, false);
+    sim.pass(30);
+    sim.api.agent_policy = cxi_rollout::world::AgentPolicy::Unknown;
+    sim.edit(|spec| spec.device_plugin.resource_name = "hpe.com/nic".into());
+    sim.pass(30);
+    cables(&mut sim, true);
+    sim.pass(30);
+    sim.start(Workload { idle: true, ..Workload::job("old").on("n1") });
+    sim.api.agent_policy = cxi_rollout::world::AgentPolicy::InForce;
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(evictions(&sim), 1);
+}
+
+/// An object about a node that is not the driver's cannot be read. That concerns no node of the driver, and no deletion.
+#[test]
+fn what_cannot_be_read_of_foreign_nodes_concerns_no_driver() {
+    let mut sim = evicting(2);
+    sim.add_node("gpu");
+    sim.unlabel("gpu", crate::sim::SELECTOR);
+    sim.settle();
+    sim.node_mut("gpu").unreadable = Some("NodeModulesConfig gpu cannot be read".into());
+    upgrade(&mut sim, "13.1.0");
+    sim.pass(6 * 3600);
+    sim.assert_up_to_date("n1");
+    sim.assert_up_to_date("n2");
+    sim.delete_driver("cxi");
+    assert!(sim.run_until(6 * 3600, |sim| sim.driver_named("cxi").is_none()), "{}", sim.describe());
+}
+
+/// KMM has unloaded the driver, and the agent does not come to say so: that is no failure of the driver.
+#[test]
+fn an_agent_that_is_silent_after_the_unload_halts_no_rollout() {
+    let mut sim = evicting(2);
+    upgrade(&mut sim, "13.1.0");
+    sim.until("n1 is told to unload", |sim| {
+        let labelled = sim.node("n1").labels.keys().any(|key| key.starts_with("kmm.node.kubernetes.io/version-module"));
+        sim.phase("n1") == Some(Phase::Unloading) && !labelled
+    });
+    sim.machine_mut("n1").agent_silent = true;
+    if let Some(report) = &mut sim.node_mut("n1").record.as_mut().unwrap().report {
+        report.acknowledged = None;
+    }
+    sim.pass(3600);
+    assert_eq!((sim.phase("n1"), reason(&sim, "n1")), (Some(Phase::Unloading), Some(Reason::AgentSilent)));
+    assert!(sim.driver().status.rollout.as_ref().unwrap().halted.is_none());
+    sim.machine_mut("n1").agent_silent = false;
+    sim.until("both", |sim| sim.driver().status.updated == 2);
+    sim.assert_all_up_to_date();
 }
 
 /// A leader's clock was ahead when it wrote, and the next leader's is right.

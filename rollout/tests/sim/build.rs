@@ -124,6 +124,7 @@ impl Sim {
             pods_outdated: BTreeMap::new(),
             injection: cxi_rollout::world::Injection::default(),
             sidecar: None,
+            offered: Vec::new(),
             installation: None,
         });
     }

@@ -259,10 +259,6 @@ impl Sim {
         for (name, node) in &mut self.api.nodes {
             node.holders = self.pods.iter().filter(|pod| pod.node == *name).map(|pod| pod.holder.clone()).collect();
         }
-        let bound = self.pods.iter().flat_map(|pod| pod.holder.resources.iter().cloned());
-        // Pods that wait to be scheduled are pods, too.
-        let wanted = self.workloads.iter().filter(|workload| workload.replicas > 0);
-        self.api.requested = bound.chain(wanted.map(|workload| workload.resource.clone())).collect();
         self.api.disruption_budgets = self.budgets.iter().map(|budget| self.as_object(budget)).collect();
     }
 

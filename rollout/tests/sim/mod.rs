@@ -171,6 +171,9 @@ impl Sim {
         self.count_versions();
         let versions = self.versions.iter().map(|(name, (version, _))| (name.clone(), *version)).collect();
         let mut world = self.api.clone();
+        for driver in &mut world.drivers {
+            driver.offered = self.daemonsets.get(&driver.name).cloned().into_iter().collect();
+        }
         // The operator knows pods only by the resources that a CXIDriver names, or named.
         let named =
             world.drivers.iter().flat_map(|driver| driver.resource_names().map(str::to_owned).collect::<Vec<_>>());
