@@ -89,6 +89,8 @@ fn value(variable: &EnvVar, spec: &PodSpec) -> Result<String> {
     match field.map(|field| field.field_path.as_str()) {
         None => Ok(variable.value.clone().unwrap_or_default()),
         Some("spec.nodeName") => spec.node_name.clone().context("the pod is on no node"),
+        // Soft nodes are all on this machine.
+        Some("status.hostIPs") => Ok("127.0.0.1".to_owned()),
         Some(other) => bail!("{} is the field {other}, which soft nodes do not know", variable.name),
     }
 }

@@ -5,6 +5,7 @@ use std::{env, time::Duration};
 use anyhow::{Result, ensure};
 use cxi_api::Phase;
 use cxi_e2e::{
+    harness::is_on,
     jobs::JobShape,
     scenario::{DRIVER, NEW, Scenario},
 };
@@ -31,14 +32,15 @@ async fn slow_turns_end_well() -> Result<()> {
         .edit_driver(DRIVER, &serde_json::json!({ "spec": { "updateStrategy": { "maxUnavailable": 2 } } }))
         .await?;
     s.upgrade_to(NEW).await?;
+    let revision = s.revision(NEW).await?;
     s.harness
         .wait_until("both nodes run the new driver", Duration::from_mins(25), async |_| {
-            for node in s.harness.cxi_nodes().await? {
-                let phase = node.status.and_then(|status| status.rollout).map(|rollout| rollout.phase);
-                ensure!(phase != Some(Phase::Quarantined), "a node is out of service");
+            let nodes = s.harness.cxi_nodes().await?;
+            for node in &nodes {
+                let rollout = node.status.as_ref().and_then(|status| status.rollout.as_ref());
+                ensure!(rollout.is_none_or(|rollout| rollout.phase != Phase::Quarantined), "a node is out of service");
             }
-            let status = s.status().await?;
-            Ok(status.updated == 2 && status.updating == 0)
+            Ok(nodes.len() == 2 && nodes.iter().all(|node| is_on(node, DRIVER, &revision)))
         })
         .await?;
     s.all_run(NEW).await?;

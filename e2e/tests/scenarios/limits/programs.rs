@@ -53,13 +53,19 @@ fn exporter(variables: &[EnvVar]) -> Result<()> {
     Ok(())
 }
 
+/// What a kubelet would put for a field of the pod.
+fn of_field(variable: &EnvVar) -> &'static str {
+    let field = variable.value_from.as_ref().and_then(|source| source.field_ref.as_ref());
+    if field.is_some_and(|field| field.field_path == "status.hostIPs") { "192.0.2.1" } else { "n1" }
+}
+
 /// The flags that mean the same as these variables: a test cannot set those for itself alone.
 fn flags(command: &Command, variables: &[EnvVar]) -> Vec<String> {
     let flag = |variable: &EnvVar| {
         let argument = command
             .get_arguments()
             .find(|argument| argument.get_env().is_some_and(|name| name.to_str() == Some(variable.name.as_str())))?;
-        let (long, value) = (argument.get_long()?, variable.value.as_deref().unwrap_or("n1"));
+        let (long, value) = (argument.get_long()?, variable.value.as_deref().unwrap_or_else(|| of_field(variable)));
         if argument.get_action().takes_values() {
             Some(format!("--{long}={value}"))
         } else {
