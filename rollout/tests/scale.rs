@@ -20,7 +20,8 @@ use clusters::{Shape, carry_out, name, now, time, upgrading};
 const STATUS: usize = 64 * 1024;
 
 /// With four times as many nodes, pods and budgets a plan takes four times as long, and a little more for the processor's caches; were
-/// anything quadratic, it would take sixteen times as long.
+/// anything quadratic, it would take sixteen times as long. The smaller cluster is too large for the caches as well: one that fits
+/// there is planned more than twice as fast for each node.
 #[rstest]
 #[case::no_budgets(|_| Shape::None)]
 #[case::budgets_over_several_nodes(|nodes| Shape::Spread(nodes / 2))]
@@ -28,9 +29,9 @@ const STATUS: usize = 64 * 1024;
 #[case::one_tenants_budgets(|nodes| Shape::OneTenant(nodes))]
 fn the_time_of_a_plan_grows_with_the_cluster(#[case] shape: fn(usize) -> Shape) {
     let took = |nodes: usize| time(&upgrading(nodes, shape(nodes)), 5);
-    let (small, large) = (took(500), took(2000));
+    let (small, large) = (took(2000), took(8000));
     let ratio = large.as_secs_f64() / small.as_secs_f64();
-    assert!(ratio < 9.0, "four times as many nodes took {ratio:.1} times as long: {small:?}, {large:?}");
+    assert!(ratio < 10.0, "four times as many nodes took {ratio:.1} times as long: {small:?}, {large:?}");
 }
 
 /// What the shapes are for: each budget over a node's pods is looked at.
