@@ -53,7 +53,10 @@ pub fn admit<'a>(
         let Some(record) = member.node.rollout() else { continue };
         let stake = stake(scope, member, record);
         let repair = member.seen.repair && drift::kmm_has_acted(member.node, record);
-        let verdict = if !room.fits(member.node) {
+        let foreign = foreign_driver(scope, member.node);
+        let verdict = if foreign.is_some() {
+            foreign
+        } else if !room.fits(member.node) {
             Some((Reason::Budget, ("", String::new()), ledger::FULL.to_owned()))
         } else if repair && !closed {
             // KMM has acted on labels that were changed by hand: to wait would not keep anything in service.
@@ -151,13 +154,6 @@ fn blocked(
         };
         return say(reason, &obstacle.message);
     }
-    if let Some(label) = installation::foreign_label(node, &scope.world.namespace) {
-        let message = format!(
-            "an operator in another namespace has loaded a driver here (label {label}); take that installation down in order, or, \
-             if it is gone, remove the label and reboot the node"
-        );
-        return say(Reason::AnotherInstallation, &message);
-    }
     if request == Some("skip") {
         return say(Reason::Skip, "the node is labelled cxi.hpe.com/upgrade=skip");
     }
@@ -226,6 +222,16 @@ fn blocked(
         return Some((Reason::HostHolder, ("Process", String::new()), message));
     }
     disruption::in_the_way(&driver.spec.update_strategy.drain, holders, allowance, scope.now)
+}
+
+/// A driver of another installation is on the node: KMM loads it, whatever else is there.
+fn foreign_driver(scope: &Scope<'_>, node: &Node) -> Option<Verdict> {
+    let label = installation::foreign_label(node, &scope.world.namespace)?;
+    let message = format!(
+        "an operator in another namespace has loaded a driver here (label {label}); take that installation down in order, or, if \
+         it is gone, remove the label and reboot the node"
+    );
+    Some((Reason::AnotherInstallation, ("", String::new()), message))
 }
 
 /// What is wrong with the images of the revision that the driver moves to, over the kernels of all its nodes.

@@ -34,6 +34,8 @@ const UNDECIDED: Duration = Duration::from_mins(1);
 /// What a closed node is given beyond the time limits of its pods, for the steps in between.
 const SLACK: Duration = Duration::from_mins(2);
 
+const AWAITS_SERVICES: &str = "waits until the retry handler has ended";
+
 /// Pods that a record names as evicted, at most.
 const NOTED: usize = 32;
 
@@ -158,8 +160,11 @@ pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
     let since = next.record.since;
     if let Some(look) = Steps::of(&next.record).looks(ctx.node).next_back().filter(|look| look.is_closed()) {
         let held = look.holders.iter().any(|holder| holder.started) || !accepted(ctx).is_empty();
-        next.enter(ctx, if held { Phase::Evicting } else { Phase::Quiesced });
-        return;
+        return match held {
+            true => next.enter(ctx, Phase::Evicting),
+            false if serves(ctx.node) => await_services(ctx, next, since),
+            false => next.enter(ctx, Phase::Quiesced),
+        };
     }
     if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
         let message = format!("{} is still offered although its device plugin was taken away", ctx.resource());
@@ -180,8 +185,7 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let holders = accepted(ctx);
     if holders.is_empty() {
-        next.enter(ctx, Phase::Quiesced);
-        return;
+        return if serves(ctx.node) { last_pod_gone(ctx, next) } else { next.enter(ctx, Phase::Quiesced) };
     }
     let drain = &ctx.strategy().drain;
     let longest = drain.max_grace_period.0;
@@ -228,6 +232,15 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
         } else if let Some(refused) = &holder.refused {
             ctx.wake_at(refused.retry_at);
         }
+    }
+}
+
+/// All pods have ended; now the retry handler may. Its time begins when that is written down.
+fn last_pod_gone(ctx: &Ctx<'_>, next: &mut Next) {
+    let said = next.record.blocked_by.as_ref().filter(|blocker| blocker.reason == Reason::ServicesRunning);
+    match said.map(|blocker| blocker.since) {
+        Some(since) => await_services(ctx, next, since),
+        None => next.block(ctx, Reason::ServicesRunning, ("", ""), AWAITS_SERVICES.to_owned()),
     }
 }
 
@@ -290,19 +303,19 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
         }
         Err(NotQuiet::Pods(_)) => next.enter(ctx, Phase::Evicting),
         Err(NotQuiet::Offered) => next.enter(ctx, Phase::Closing),
-        Err(NotQuiet::Services) => await_services(ctx, next),
+        Err(NotQuiet::Services) => await_services(ctx, next, since),
         Err(NotQuiet::Host(holder)) => host_held(ctx, next, &holder),
-        Err(NotQuiet::Undecided(pods)) => await_kubelet(ctx, next, &pods),
+        Err(NotQuiet::Undecided(pods)) => await_kubelet(ctx, next, since, &pods),
         Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => await_quiet(ctx, next),
     }
 }
 
 /// Pods were bound to the node before it was closed, and its kubelet says nothing of them.
-fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, pods: &[Holder]) {
+fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp, pods: &[Holder]) {
     let pods: Vec<&Holder> = pods.iter().collect();
     let message = format!("the kubelet has neither accepted nor refused {}; is it running?", describe(&pods));
     let name = pods.first().map(|pod| pod.full_name()).unwrap_or_default();
-    if ctx.due(next.record.since, ctx.strategy().drain.evict_timeout.0) {
+    if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
         next.give_back(ctx, Reason::PodsRunning, ("Pod", &name), message);
     } else {
         settled::explain(ctx, next, Reason::PodsRunning, ("Pod", &name), message);
@@ -310,18 +323,25 @@ fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, pods: &[Holder]) {
     }
 }
 
-/// The retry handler ends once its gate is closed, which is now: no pod needs it any more.
-fn await_services(ctx: &Ctx<'_>, next: &mut Next) {
-    let message = "waits until the retry handler has ended".to_owned();
-    if ctx.due(next.record.since, ctx.strategy().drain.evict_timeout.0) {
-        let message = "the retry handler did not end in time; look at its pod".to_owned();
-        next.give_back(ctx, Reason::ServicesRunning, ("", ""), message);
-    } else {
-        settled::explain(ctx, next, Reason::ServicesRunning, ("", ""), message);
-        // Pods that are bound to the closed node keep the gate open, until a look shows that they came after it was closed.
-        if !holders(ctx).is_empty() {
-            look(ctx, next);
+/// The retry handler ends once its gate is closed, and that is closed when a look shows that no pod needs it any more.
+fn await_services(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp) {
+    let late = ctx.due(since, ctx.strategy().drain.evict_timeout.0);
+    if is_free(ctx) {
+        if late {
+            let message = "the retry handler did not end in time; look at its pod".to_owned();
+            return next.give_back(ctx, Reason::ServicesRunning, ("", ""), message);
         }
+    } else {
+        let looks = Steps::of(&next.record).looks(ctx.node);
+        let undecided = looks.filter(|look| look.is_closed()).next_back().map(|look| look.holders.clone());
+        if let Some(pods) = undecided.filter(|pods| !pods.is_empty() && ctx.due(since, settled::SILENT)) {
+            return await_kubelet(ctx, next, since, &pods);
+        }
+        look(ctx, next);
+    }
+    // Elsewhere a word is only worth its write when it takes long.
+    if next.record.phase == Phase::Quiesced || ctx.due(since, settled::SILENT) {
+        settled::explain(ctx, next, Reason::ServicesRunning, ("", ""), AWAITS_SERVICES.to_owned());
     }
 }
 
@@ -454,10 +474,18 @@ pub fn accepted<'a>(ctx: &Ctx<'a>) -> Vec<&'a Holder> {
     holders(ctx).into_iter().filter(|holder| holder.started).collect()
 }
 
-/// Whether no pod on the node can have a NIC.
+/// Whether no pod that is seen on the node can have a NIC.
 pub fn is_idle(ctx: &Ctx<'_>) -> bool {
     let refused = |holder: &&Holder| ctx.node.rollout().is_some_and(|record| is_refused(ctx.node, record, holder));
     holders(ctx).iter().all(refused)
+}
+
+/// Whether the last look of this step proves it: it found the node closed, and no pod but those that the kubelet refuses.
+pub fn is_free(ctx: &Ctx<'_>) -> bool {
+    let Some(record) = ctx.node.rollout() else { return false };
+    let refused = |holder: &Holder| is_refused(ctx.node, record, holder);
+    let last = Steps::of(record).looks(ctx.node).next_back();
+    last.is_some_and(|look| look.is_closed() && look.holders.iter().all(refused)) && is_idle(ctx)
 }
 
 fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Obstacle {

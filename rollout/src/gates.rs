@@ -39,9 +39,12 @@ pub struct Operands {
     pub plugin: bool,
     /// Whether the retry handler is wanted.
     pub services: bool,
-    /// Whether no pod on the node holds the device. Only then a retry handler may be taken away: without one, packets that
-    /// the network loses are lost to the job.
+    /// Whether no pod on the node is seen to hold the device. Only then a retry handler that is not wanted any more may be taken
+    /// away: without one, packets that the network loses are lost to the job.
     pub idle: bool,
+    /// Whether a look at the closed node, without a cache, shows the same. Only then it may be taken away from a node that is to
+    /// be unloaded: a pod that the kubelet accepted a moment ago may be in no cache yet.
+    pub free: bool,
 }
 
 /// What a node should carry in the phase that is written in its record.
@@ -69,17 +72,19 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
         Phase::Verifying if rollout.advertise == cxi_api::Advertise::All => {
             Wanted { owner: Some(true), ..Wanted::default() }
         }
-        Phase::Closing
-        | Phase::Evicting
-        | Phase::Quiesced
-        | Phase::Unloading
-        | Phase::Loading
-        | Phase::Verifying
-        | Phase::RollingBack
-        | Phase::Quarantined => {
-            Wanted { owner: Some(true), gate: Some(None), services: away, version: Some(None), taint: None }
+        Phase::Closing | Phase::Evicting | Phase::Quiesced | Phase::RollingBack => {
+            Wanted { services: operands.free.then_some(None), ..closed() }
         }
+        // That no pod can need a retry handler was proved before.
+        Phase::Unloading | Phase::Loading => Wanted { services: away, ..closed() },
+        // These may have offered NICs a moment ago.
+        Phase::Verifying | Phase::Quarantined => closed(),
     }
+}
+
+/// What every closed node carries.
+fn closed() -> Wanted {
+    Wanted { owner: Some(true), gate: Some(None), services: None, version: Some(None), taint: None }
 }
 
 /// The changes that make `node` carry what is wanted; empty when it does.

@@ -1,4 +1,4 @@
-//! The part of a transaction that cannot be taken back: `Unloading` and `Loading`, and `RollingBack`, which prepares the way back.
+//! The part of a transaction that cannot be taken back: `Unloading` and `Loading`, and `RollingBack`, which prepares the return.
 //! KMM does the work; here its labels are moved, each move with a proof.
 
 use std::time::Duration;
@@ -37,11 +37,8 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     let since = next.record.since;
-    let held = closing::accepted(ctx);
-    if !held.is_empty() {
-        let names: Vec<String> = held.iter().map(|holder| holder.full_name()).collect();
-        let message = format!("pods {} hold the device on a closed node", names.join(", "));
-        return stuck(ctx, next, Reason::PodsRunning, &message);
+    if !closing::accepted(ctx).is_empty() {
+        return next.enter(ctx, Phase::Closing);
     }
     match closing::prove_quiet(ctx, &next.record) {
         Ok(_) => {
@@ -52,15 +49,13 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
             closing::look(ctx, next);
             stuck(ctx, next, Reason::HostHolder, &holder);
         }
-        Err(NotQuiet::Offered) => {
-            closing::look(ctx, next);
-            stuck(ctx, next, Reason::StillAdvertised, "the resource is still offered");
-        }
         Err(NotQuiet::Services) => {
             closing::look(ctx, next);
             stuck(ctx, next, Reason::ServicesRunning, "the retry handler has not ended");
         }
-        Err(NotQuiet::Pods(_) | NotQuiet::LookAgain(_)) => closing::look(ctx, next),
+        // Pods came while the NICs were offered; they are evicted as before any unload.
+        Err(NotQuiet::Pods(_) | NotQuiet::Offered) => next.enter(ctx, Phase::Closing),
+        Err(NotQuiet::LookAgain(_)) => closing::look(ctx, next),
         Err(NotQuiet::Undecided(pods)) => {
             closing::look(ctx, next);
             let name = pods.first().map(Holder::full_name).unwrap_or_default();
@@ -104,10 +99,14 @@ pub fn unloading(ctx: &Ctx<'_>, next: &mut Next) {
     match Unloaded::prove(ctx.node, &ctx.world.namespace, Steps::present(&next.record)) {
         Ok(_) => unloaded(ctx, next),
         Err(obstacle) => {
-            if let StillLoaded::Leftovers(modules) = &obstacle
-                && clean_up(ctx, next, modules)
-            {
-                return;
+            if let StillLoaded::Leftovers(modules) = &obstacle {
+                if next.record.evidence_since.is_some() {
+                    // The report may be from before KMM was done: one that answers a step that begins now is not.
+                    return next.enter(ctx, Phase::Unloading);
+                }
+                if clean_up(ctx, next, modules) {
+                    return;
+                }
             }
             let (reason, object, message) = why_still_loaded(ctx, &obstacle);
             // Without its agent nothing is known of the node, least of all that its driver failed.

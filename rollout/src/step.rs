@@ -130,6 +130,7 @@ impl<'a> Ctx<'a> {
             plugin: spec.device_plugin.enabled,
             services: spec.retry_handler.runs_on_nodes(),
             idle: closing::is_idle(self),
+            free: closing::is_free(self),
         }
     }
 
@@ -151,7 +152,10 @@ impl<'a> Ctx<'a> {
         // Somebody thought better of it before anything was taken away.
         let untouched = matches!(record.phase, Phase::Admitted | Phase::Waiting);
         let idle = record.cause == Some(Cause::Services) && untouched && !services::differ(self.driver, self.node);
-        record.goal == self.wanted && !halted && !idle
+        // A node that goes back from what is wanted does so until something else is wanted.
+        let failed = record.failure.as_ref().filter(|_| record.cause == Some(Cause::Rollback));
+        let goes_back = failed.is_some_and(|failure| Some(&failure.revision) == self.wanted.as_ref());
+        (record.goal == self.wanted || goes_back) && !halted && !idle
     }
 
     /// Whether a transaction brings in what nobody wants any more, while what is wanted can be had. A rollback is not judged
@@ -293,11 +297,12 @@ impl Next {
     pub fn turn_round(&mut self, ctx: &Ctx<'_>) {
         self.remember(ctx, self.record.goal.clone(), "CalledOff".into());
         self.announcements.push(ctx.announce(false, "CalledOff", "another revision is wanted by now".into()));
+        let phase = self.record.phase;
         self.record.revision = None;
         self.record.goal.clone_from(&ctx.wanted);
         self.record.target_revision.clone_from(&ctx.wanted);
         self.record.advertise = Advertise::None;
-        self.enter(ctx, Phase::RollingBack);
+        self.enter(ctx, way_out(phase));
     }
 
     /// The driver failed on this node: back to the old revision if there is one and the strategy says so.
@@ -329,7 +334,7 @@ impl Next {
                 self.record.cause = Some(Cause::Rollback);
                 self.record.advertise = Advertise::None;
                 self.record.last_error = Some(message);
-                self.enter(ctx, Phase::RollingBack);
+                self.enter(ctx, way_out(phase));
             }
             _ => self.quarantine(ctx, &message),
         }
@@ -402,6 +407,11 @@ impl Next {
         let surplus = self.record.history.len().saturating_sub(10);
         self.record.history.drain(..surplus);
     }
+}
+
+/// How a node leaves a driver that is loaded. Where NICs are offered again, pods may have come that have to be evicted first.
+fn way_out(phase: Phase) -> Phase {
+    if phase == Phase::Returning { Phase::Closing } else { Phase::RollingBack }
 }
 
 /// What an administrator is told of a node that is out of service.

@@ -3,8 +3,8 @@
 use cxi_api::{Phase, Reason, names::Role};
 use rstest::rstest;
 
-use super::{condition, message, reason, upgrade};
-use crate::sim::{KERNEL, Sim, build::spec};
+use super::{condition, evictions, message, reason, upgrade};
+use crate::sim::{KERNEL, Sim, Workload, build::spec};
 
 fn halted(sim: &Sim) -> bool {
     sim.driver().status.rollout.as_ref().is_some_and(|rollout| rollout.halted.is_some())
@@ -62,6 +62,38 @@ fn a_failed_node_goes_back_and_the_rollout_halts(#[case] fault: Fault) {
     sim.settle();
     sim.assert_all_up_to_date();
     assert!(!condition(&sim, "Halted") && !condition(&sim, "Degraded"));
+}
+
+/// The device plugin offers less than it should, and a job takes what there is: it is evicted before the node goes back.
+#[test]
+fn jobs_that_came_to_a_node_that_is_not_back_are_evicted_before_it_goes_back() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    sim.machine_mut("n1").plugin_lame_with = Some("13.1.0".into());
+    sim.edit(|spec| spec.update_strategy.drain.policy = cxi_api::strategy::DrainPolicy::Evict);
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Returning);
+    sim.until("it offers", |sim| sim.node("n1").allocatable["hpe.com/cxi"] > 0);
+    sim.start(Workload::job("job").on("n1"));
+    sim.settle();
+    sim.assert_runs("n1", "13.0.0");
+    assert!(halted(&sim), "{}", sim.describe());
+    assert_eq!(evictions(&sim), 1);
+}
+
+/// The same while the device plugin could not be replaced yet: the driver has not failed.
+#[test]
+fn a_driver_does_not_fail_for_a_device_plugin_that_could_not_be_replaced() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    upgrade(&mut sim, "13.1.0");
+    sim.until_phase("n1", Phase::Loading);
+    sim.api.agent_policy = cxi_rollout::world::AgentPolicy::Unknown;
+    sim.edit(|spec| spec.device_plugin.resource_name = "hpe.com/nic".into());
+    sim.pass(3600);
+    assert_eq!((sim.phase("n1"), reason(&sim, "n1")), (Some(Phase::Returning), Some(Reason::NotAdvertised)));
+    assert!(!halted(&sim), "{}", sim.describe());
+    sim.api.agent_policy = cxi_rollout::world::AgentPolicy::InForce;
+    sim.settle();
+    sim.assert_all_up_to_date();
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn a_pod_that_was_accepted_and_does_not_look_so_is_a_holder() {
         sim.now += seconds(1);
     }
     assert_eq!(sim.machines["n1"].loaded.as_deref(), Some("13.0.0"), "{}", sim.describe());
-    assert!(matches!(sim.phase("n1"), Some(Phase::Quiesced | Phase::Evicting)), "{:?}", sim.phase("n1"));
+    assert!(matches!(sim.phase("n1"), Some(Phase::Closing | Phase::Evicting)), "{:?}", sim.phase("n1"));
 }
 
 /// The resource gets another name while pods hold NICs under the old one: they are found, waited for and evicted like others.

@@ -114,7 +114,8 @@ impl Sim {
                 SharingMode::Shared => i64::from(driver.spec.device_plugin.shared_capacity),
                 SharingMode::Exclusive => 1,
             };
-            let healthy = i64::try_from(machine.links_up(self.now)).unwrap() * each;
+            let lame = machine.plugin_lame_with.is_some() && machine.plugin_lame_with == machine.loaded;
+            let healthy = i64::try_from(machine.links_up(self.now)).unwrap() * each - i64::from(lame);
             let holds = |pod: &&crate::sim::Pod| pod.holder.resources.contains(&resource);
             let in_use = i64::try_from(self.accepted_on(name).filter(holds).count()).unwrap();
             let offered = if !running

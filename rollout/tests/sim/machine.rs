@@ -62,6 +62,8 @@ pub struct Machine {
     pub plugin_broken_with: Option<String>,
     /// Whether the device plugin is being replaced: its pod is not there.
     pub plugin_away: bool,
+    /// With this release the device plugin leaves out one place.
+    pub plugin_lame_with: Option<String>,
     /// Whether the retry handler does not end when it is told to.
     pub services_stay: bool,
     /// Whether the retry handler runs and attaches to no NIC.
@@ -116,6 +118,7 @@ impl Default for Machine {
             refuses_pods: None,
             cleanup_fails: false,
             plugin_broken_with: None,
+            plugin_lame_with: None,
             plugin_away: false,
             services_stay: false,
             services_fail: false,

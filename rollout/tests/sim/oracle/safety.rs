@@ -147,8 +147,9 @@ impl Sim {
 
     /// Pods that hold a NIC keep their retry handler.
     fn check_services(&mut self, name: &str, seen: &Seen) {
-        // A pod that was accepted a moment ago may be in no view yet; one that was there before the node was closed is.
-        let known = |uid: &str| seen.nodes[name].holders.iter().any(|holder| holder.uid == uid);
+        // Where no retry handler is wanted any more, a pod that was accepted a moment ago is one that came too late for it.
+        let unwanted = seen.drivers.iter().all(|driver| !driver.spec.retry_handler.runs_on_nodes());
+        let known = |uid: &str| !unwanted || seen.nodes[name].holders.iter().any(|holder| holder.uid == uid);
         let held = self.accepted_on(name).filter(|pod| known(&pod.holder.uid));
         let held: Vec<String> = held.map(|pod| pod.holder.name.clone()).collect();
         let orphaned = seen.drivers.iter().any(|driver| driver.deleting && driver.orphan);
