@@ -332,8 +332,8 @@ fn await_services(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp) {
             return next.give_back(ctx, Reason::ServicesRunning, ("", ""), message);
         }
     } else {
-        let looks = Steps::of(&next.record).looks(ctx.node);
-        let undecided = looks.filter(|look| look.is_closed()).next_back().map(|look| look.holders.clone());
+        let mut looks = Steps::of(&next.record).looks(ctx.node);
+        let undecided = looks.rfind(|look| look.is_closed()).map(|look| look.holders.clone());
         if let Some(pods) = undecided.filter(|pods| !pods.is_empty() && ctx.due(since, settled::SILENT)) {
             return await_kubelet(ctx, next, since, &pods);
         }

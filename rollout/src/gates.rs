@@ -39,18 +39,26 @@ pub struct Operands {
     pub plugin: bool,
     /// Whether the retry handler is wanted.
     pub services: bool,
-    /// Whether no pod on the node is seen to hold the device. Only then a retry handler that is not wanted any more may be taken
-    /// away: without one, packets that the network loses are lost to the job.
-    pub idle: bool,
-    /// Whether a look at the closed node, without a cache, shows the same. Only then it may be taken away from a node that is to
-    /// be unloaded: a pod that the kubelet accepted a moment ago may be in no cache yet.
-    pub free: bool,
+    /// What is known of pods that hold the device.
+    pub pods: Pods,
+}
+
+/// What is known of pods that hold the device. Without a retry handler, packets that the network loses are lost to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pods {
+    /// There may be some.
+    Possible,
+    /// None is seen: a retry handler that is not wanted any more may go.
+    Unseen,
+    /// A look at the closed node, without a cache, shows none: the retry handler may go from a node that is to be unloaded. A pod
+    /// that the kubelet accepted a moment ago may be in no cache yet.
+    Excluded,
 }
 
 /// What a node should carry in the phase that is written in its record.
 pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
     let open = |revision: &Option<RevisionId>| Some(revision.clone().filter(|_| operands.plugin));
-    let away = operands.idle.then_some(None);
+    let away = (operands.pods != Pods::Possible).then_some(None);
     let serving = |revision: &Option<RevisionId>| match revision {
         Some(revision) if operands.services => Some(Some(revision.clone())),
         _ => away.clone(),
@@ -73,7 +81,7 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
             Wanted { owner: Some(true), ..Wanted::default() }
         }
         Phase::Closing | Phase::Evicting | Phase::Quiesced | Phase::RollingBack => {
-            Wanted { services: operands.free.then_some(None), ..closed() }
+            Wanted { services: (operands.pods == Pods::Excluded).then_some(None), ..closed() }
         }
         // That no pod can need a retry handler was proved before.
         Phase::Unloading | Phase::Loading => Wanted { services: away, ..closed() },

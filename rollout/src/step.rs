@@ -129,8 +129,13 @@ impl<'a> Ctx<'a> {
         gates::Operands {
             plugin: spec.device_plugin.enabled,
             services: spec.retry_handler.runs_on_nodes(),
-            idle: closing::is_idle(self),
-            free: closing::is_free(self),
+            pods: if closing::is_free(self) {
+                gates::Pods::Excluded
+            } else if closing::is_idle(self) {
+                gates::Pods::Unseen
+            } else {
+                gates::Pods::Possible
+            },
         }
     }
 
