@@ -141,38 +141,42 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>,
     let waits = drain.policy == DrainPolicy::WaitForCompletion;
     let forces = drain.on_timeout == OnTimeout::Force;
     for holder in holders {
-        let name = holder.full_name();
+        // Only of a pod that is in the way: there may be 40,000.
+        let name = || holder.full_name();
         if holder.is_static {
-            let message = format!("static pod {name} cannot be evicted; take its manifest off the node");
-            return Some((Reason::StaticPodHolder, ("Pod", name), message));
+            let message = format!("static pod {} cannot be evicted; take its manifest off the node", name());
+            return Some((Reason::StaticPodHolder, ("Pod", name()), message));
         }
         if let Some((_, controller)) = holder.controller.as_ref().filter(|(kind, _)| kind == "DaemonSet") {
-            let message = format!("pod {name} belongs to DaemonSet {controller}, which would start it again at once");
+            let message =
+                format!("pod {} belongs to DaemonSet {controller}, which would start it again at once", name());
             return Some((Reason::DaemonSetHolder, ("DaemonSet", controller.clone()), message));
         }
         if holder.unreadable {
-            return Some(unreadable(&name));
+            return Some(unreadable(&name()));
         }
         if waits {
             continue;
         }
         if let Some(why) = why_protected(drain, holder) {
-            let message = format!("pod {name} is protected ({why}); the node waits until it has ended");
-            return Some((Reason::ProtectedPod, ("Pod", name), message));
+            let message = format!("pod {} is protected ({why}); the node waits until it has ended", name());
+            return Some((Reason::ProtectedPod, ("Pod", name()), message));
         }
         if !forces && holder.ends.is_none() && holder.grace > drain.max_grace_period.0 {
             let message = format!(
-                "pod {name} asks for {} s to end, which is longer than drain.maxGracePeriod: end it, or raise the limit",
+                "pod {} asks for {} s to end, which is longer than drain.maxGracePeriod: end it, or raise the limit",
+                name(),
                 holder.grace.as_secs()
             );
-            return Some((Reason::LongGracePeriod, ("Pod", name), message));
+            return Some((Reason::LongGracePeriod, ("Pod", name()), message));
         }
         if !forces && holder.ends.is_some_and(|ends| ends > longest) {
             let message = format!(
-                "pod {name} was told to end and given longer than drain.maxGracePeriod: delete it again with a shorter grace \
-                 period, or raise the limit"
+                "pod {} was told to end and given longer than drain.maxGracePeriod: delete it again with a shorter grace \
+                 period, or raise the limit",
+                name()
             );
-            return Some((Reason::LongGracePeriod, ("Pod", name), message));
+            return Some((Reason::LongGracePeriod, ("Pod", name()), message));
         }
     }
     if waits || forces { None } else { allowance.obstacle(holders) }

@@ -51,7 +51,7 @@ pub fn is_unclaimed(scope: &Scope<'_>) -> bool {
 
 /// A version label by which KMM loads a Module of ours that belongs to another namespace.
 pub fn foreign_label<'a>(node: &'a Node, namespace: &str) -> Option<&'a String> {
-    node.labels.keys().find(|key| {
+    node.labels_below(KMM_VERSION_PREFIX).map(|(key, _)| key).find(|key| {
         let place = key.strip_prefix(KMM_VERSION_PREFIX).and_then(|rest| rest.split_once('.'));
         place.is_some_and(|(of, module)| of != namespace && is_ours(module))
     })

@@ -1,7 +1,7 @@
 //! The two facts without which no driver is unloaded or loaded. A value of these types can only be made here, from
 //! observations; it is never stored and never outlives the tick in which it was made.
 
-use std::{collections::BTreeSet, ops::Bound};
+use std::collections::BTreeSet;
 
 use cxi_api::{
     NodeReport, NodeRollout, Timestamp,
@@ -145,7 +145,7 @@ pub fn is_refused(node: &Node, record: &NodeRollout, holder: &Holder) -> bool {
 
 /// Whether the retry handler runs on a node, or its gate is open.
 pub fn serves(node: &Node) -> bool {
-    node.labels.keys().any(|key| key.starts_with(SERVICES_GATE_PREFIX))
+    node.labels_below(SERVICES_GATE_PREFIX).next().is_some()
         || node.pods.iter().any(|pod| pod.role == Role::RetryHandler)
 }
 
@@ -233,7 +233,7 @@ pub fn kmm_at_work(node: &Node, namespace: &str) -> Option<String> {
         let doing = if worker.loads { "loads" } else { "unloads" };
         return Some(format!("a KMM worker {doing} Module {}", worker.module));
     }
-    if let Some(label) = node.labels.keys().find(|key| key.starts_with(&internal)) {
+    if let Some((label, _)) = node.labels_below(&internal).next() {
         return Some(format!("KMM has not removed the label {label} yet"));
     }
     let module = node.kmm_wants.first().or(node.kmm_has.first())?;
@@ -242,7 +242,5 @@ pub fn kmm_at_work(node: &Node, namespace: &str) -> Option<String> {
 
 /// KMM version labels of our Modules on a node: key and value.
 pub fn version_labels<'a>(node: &'a Node, namespace: &str) -> impl Iterator<Item = (&'a String, &'a String)> {
-    let prefix = format!("{KMM_VERSION_PREFIX}{namespace}.cxi-");
-    let from = node.labels.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
-    from.take_while(move |(key, _)| key.starts_with(&prefix))
+    node.labels_below(&format!("{KMM_VERSION_PREFIX}{namespace}.cxi-"))
 }

@@ -1,7 +1,7 @@
 //! What the engine is told: the cluster as observed. Every list in here is complete: whoever builds a [`World`] must not
 //! build one while a list has not been read, because an error while looking is not an empty list.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
 use cxi_api::{
     CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, driver_status::SidecarImages,
@@ -445,6 +445,13 @@ impl Node {
     /// How much of a driver's NICs the kubelet offers, under all names together.
     pub fn offered_of(&self, driver: &Driver) -> i64 {
         driver.resource_names().filter_map(|name| self.allocatable.get(name)).sum()
+    }
+
+    /// Labels whose keys begin with `prefix`.
+    pub fn labels_below(&self, prefix: &str) -> impl Iterator<Item = (&String, &String)> + use<'_> {
+        let prefix = prefix.to_owned();
+        let from = self.labels.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+        from.take_while(move |(key, _)| key.starts_with(&prefix))
     }
 
     /// The node's place in a rollout.
