@@ -42,6 +42,8 @@ pub enum Reason {
     OnDelete,
     /// The node carries `cxi.hpe.com/upgrade=skip`.
     Skip,
+    /// Label `cxi.hpe.com/upgrade` of the node has a value that means nothing.
+    UnknownRequest,
     /// The node is not Ready.
     NotReady,
     /// Somebody else cordoned the node.

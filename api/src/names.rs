@@ -34,6 +34,10 @@ pub const ORPHAN_ANNOTATION: &str = "cxi.hpe.com/orphan";
 /// is gone for good.
 pub const INSTALLATION_ANNOTATION: &str = "cxi.hpe.com/installation";
 
+/// Annotation of a CXIDriver: how many nodes may stop to match `spec.nodeSelector` at the same time and have their driver unloaded.
+/// Without it, `updateStrategy.maxUnavailable` is the limit, and what goes beyond is taken for a failure of whatever sets the labels.
+pub const MAX_UNSELECTED_ANNOTATION: &str = "cxi.hpe.com/max-unselected";
+
 /// Finalizer of a CXIDriver: it goes when every node was taken down in order.
 pub const TEARDOWN_FINALIZER: &str = "cxi.hpe.com/teardown";
 
@@ -103,8 +107,9 @@ pub const KMM_VERSION_PREFIX: &str = "kmm.node.kubernetes.io/version-module.";
 /// Prefix of KMM's internal label that keeps the worker pod's part of a version; absent once an unload was ordered.
 pub const KMM_WORKER_PREFIX: &str = "beta.kmm.node.kubernetes.io/version-worker-pod.";
 
-/// Longest sum of the lengths of namespace and Module name that every supported KMM accepts (2.6 and older: 40, 2.7: 41).
-pub const KMM_MAX_NAME: usize = 40;
+/// Longest sum of the lengths of namespace and Module name that every supported KMM accepts: 2.6 and older allow 40, 2.7 allows 41, and
+/// the releases from the middle of 2026 on allow 38 (`maxCombinedLength` in KMM's `internal/webhook/module.go`).
+pub const KMM_MAX_NAME: usize = 38;
 
 /// Longest name of a CXIDriver: with `device-plugin.` in front it is part of a label key, which holds 63 characters.
 pub const DRIVER_NAME_MAX: usize = 40;

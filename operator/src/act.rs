@@ -63,9 +63,11 @@ pub enum Error {
     /// The API server said no, or could not be reached.
     #[error("{}", words(.0))]
     Api(#[from] kube::Error),
-    /// An operand is not valid, because something of the CXIDriver is not.
-    #[error("the API server refuses DaemonSet {name}: {why}")]
+    /// What a CXIDriver leads to is not valid, because something of the CXIDriver is not.
+    #[error("the API server refuses {kind} {name}: {why}")]
     Refused {
+        /// Kind of the object.
+        kind: &'static str,
         /// Its name.
         name: String,
         /// The API server's words.
@@ -196,10 +198,7 @@ impl Actor {
             if let Some(result) = &result {
                 report(&Context::of(&action, &seen), result);
             }
-            if let (Action::ApplyOperands { driver }, Some(Err(Error::Refused { name, why }))) = (&action, &result) {
-                let message = format!("the API server refuses DaemonSet {name}: {why}");
-                let (driver, reason) = (driver.clone(), "OperandRefused".to_owned());
-                let about = Announcement { driver, node: None, warning: true, reason, message };
+            if let Some(about) = result.as_ref().and_then(|result| refused(&action, result)) {
                 actor.0.parts.events.publish(&about, &seen, &actor.0.tasks);
             }
             actor.ledger().end(&target, &action, result.as_ref(), Instant::now());
@@ -227,6 +226,18 @@ impl Actor {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What an administrator is told of an object that the API server refuses, because something of the CXIDriver is not valid.
+fn refused(action: &Action, result: &Result<(), Error>) -> Option<Announcement> {
+    let (driver, reason) = match action {
+        Action::ApplyOperands { driver } => (driver, "OperandRefused"),
+        Action::CreateModule { driver, .. } | Action::CreateContainerfile { driver, .. } => (driver, "ModuleRefused"),
+        _ => return None,
+    };
+    let error = result.as_ref().err().filter(|error| matches!(error, Error::Refused { .. }))?;
+    let (driver, reason, message) = (driver.clone(), reason.to_owned(), error.to_string());
+    Some(Announcement { driver, node: None, warning: true, reason, message })
 }
 
 impl Parts {

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use cxi_api::{Phase, Timestamp};
+use cxi_api::{Phase, RevisionId, Timestamp};
 use cxi_rollout::{
     action::Announcement,
     looks,
@@ -33,6 +33,8 @@ pub struct Remembered {
     pub evicted: HashSet<String>,
     /// DaemonSets as applied, by name.
     pub applied: HashMap<String, Applied>,
+    /// Why the API server refused to store the Module of a revision, in its words.
+    pub refused_modules: HashMap<RevisionId, String>,
     /// What [`crate::notices`] has said and is still so.
     pub told: Vec<Announcement>,
     /// Whether agents are kept to their own nodes, as far as anybody has looked.
@@ -104,6 +106,7 @@ impl Remembered {
             self.refusals.clear();
             self.evicted.clear();
             self.applied.clear();
+            self.refused_modules.clear();
         }
     }
 

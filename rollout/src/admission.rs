@@ -17,8 +17,8 @@ use crate::{
     driver::{Member, Obstacle, Scope},
     installation, ledger,
     proof::lasting_holder,
-    step,
-    world::{ImageState, Node},
+    settled, step,
+    world::{ImageState, Node, PodProblem},
 };
 
 /// Why a node is not admitted: reason, object (kind, name) and a sentence.
@@ -28,6 +28,9 @@ pub type Verdict = (Reason, (&'static str, String), String);
 /// sends 20 requests a second (client-go's default, which KMM does not change) and needs about six for a node; with many
 /// more at once, loads would run into their time limit.
 const AT_ONCE: usize = 16;
+
+/// Value of the label [`UPGRADE_LABEL`] that leaves a node out of rollouts.
+const SKIP: &str = "skip";
 
 /// Enters into the ledger whoever may go, and says of the others why not. `closed`: nobody may.
 pub fn admit<'a>(
@@ -41,7 +44,8 @@ pub fn admit<'a>(
     let in_flight = ledger::names(rollout);
     let mut allowance = reserve(scope, &in_flight, members);
     let preflight = preflight(scope, members);
-    let budget = scope.driver.spec.update_strategy.budget(members.len()).unwrap_or(0);
+    let counted = members.iter().filter(|member| !is_skipped(member)).count();
+    let budget = scope.driver.spec.update_strategy.budget(counted).unwrap_or(0);
     // A node that cannot be read and is not owned may be one of these.
     let unknown = |node: &&Node| scope.is_hidden(node) && !scope.ownership.owner.contains_key(node.name.as_str());
     let mut unavailable = members.iter().filter(|member| counts(scope, &in_flight, member)).count()
@@ -114,7 +118,7 @@ fn order<'m, 'a>(scope: &Scope<'_>, in_flight: &HashSet<&str>, members: &'m [Mem
         .collect();
     candidates.sort_by_cached_key(|member| {
         let node = member.node;
-        let asked = member.seen.request.is_some_and(|request| request != "skip");
+        let asked = matches!(member.seen.request, Some("now" | "retry" | "rollback"));
         let record = node.rollout();
         let at_stake = record.is_some_and(|record| stake(scope, member, record) != Stake::Nothing);
         let homeless = record.and_then(|record| record.revision.as_ref()).is_some_and(|revision| {
@@ -154,8 +158,11 @@ fn blocked(
         };
         return say(reason, &obstacle.message);
     }
-    if request == Some("skip") {
+    if request == Some(SKIP) {
         return say(Reason::Skip, "the node is labelled cxi.hpe.com/upgrade=skip");
+    }
+    if let Some(unknown) = request.and_then(settled::unknown_request) {
+        return say(Reason::UnknownRequest, &unknown);
     }
     if !node.ready {
         return say(Reason::NotReady, "the node is not Ready");
@@ -274,22 +281,33 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
                  anything in spec.source, such as a parameter of a module, for another name"
             ));
         }
-        return say(format!("the Module of revision {wanted} is not there yet"));
+        let refused = scope.driver.module_refused.as_ref().filter(|_| *wanted == scope.target);
+        return say(match refused {
+            Some(why) => format!("the API server refuses Module cxi-{wanted}: {why}"),
+            None => format!("the Module of revision {wanted} is not there yet"),
+        });
     };
     // The same words while KMM looks for an image and while it pulls it: a record is not rewritten for that.
     let waits = || format!("KMM has not verified an image of revision {wanted} for kernel {} yet", node.kernel);
     let Some(image) = revision.images.get(&node.kernel) else {
         return say(waits());
     };
+    let unscheduled = matches!(image.problem, Some(PodProblem::Unscheduled(_)));
+    let doing = |doing: &str| {
+        let (reference, kernel) = (&image.reference, &node.kernel);
+        say(if unscheduled {
+            format!(
+                "KMM's pod for {doing} image {reference} (kernel {kernel}) finds no node, see the condition PreflightPassed"
+            )
+        } else {
+            format!("KMM is {doing} image {reference} (kernel {kernel}); no node is touched before")
+        })
+    };
     match image.state {
         ImageState::Exists => None,
-        ImageState::Building => say(format!(
-            "KMM is building image {} (kernel {}); no node is touched before",
-            image.reference, node.kernel
-        )),
-        ImageState::Signing => {
-            say(format!("KMM is signing image {} (kernel {}); no node is touched before", image.reference, node.kernel))
-        }
+        ImageState::Building => doing("building"),
+        ImageState::Signing => doing("signing"),
+        ImageState::Unknown if unscheduled => doing("pulling"),
         ImageState::Missing if scope.driver.spec.source.builds() => say(format!(
             "the build of image {} (kernel {}) failed: KMM keeps the failed build, whose output ends with the reason; remove \
              the cause, then delete the build for KMM to start another",
@@ -299,8 +317,11 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
             say(format!("image {} (kernel {}) does not exist: build and push it", image.reference, node.kernel))
         }
         ImageState::Unknown => {
-            let problem = image.problem.as_deref();
-            say(problem.map_or_else(waits, |problem| format!("{}: {}: {problem}", waits(), image.reference)))
+            let problem = image.problem.as_ref();
+            say(match problem {
+                Some(PodProblem::Pull(problem)) => format!("{}: {}: {problem}", waits(), image.reference),
+                _ => waits(),
+            })
         }
     }
 }
@@ -314,10 +335,16 @@ fn reserve<'a>(scope: &Scope<'a>, in_flight: &HashSet<&str>, members: &[Member<'
     allowance
 }
 
-/// Whether a node counts as unavailable: in flight, or not in service for whatever reason.
+/// Whether an administrator took a node out of the rollout: whatever becomes of it does not hold up the others.
+pub fn is_skipped(member: &Member<'_>) -> bool {
+    member.seen.request == Some(SKIP)
+}
+
+/// Whether a node counts as unavailable: in flight, or not in service for whatever reason and not left out.
 fn counts(scope: &Scope<'_>, in_flight: &HashSet<&str>, member: &Member<'_>) -> bool {
     let in_flight = in_flight.contains(member.node.name.as_str());
-    in_flight || !member.node.rollout().is_some_and(|record| is_in_service(scope, member, record))
+    in_flight
+        || !is_skipped(member) && !member.node.rollout().is_some_and(|record| is_in_service(scope, member, record))
 }
 
 /// What is lost for a while when a node is taken out of service.

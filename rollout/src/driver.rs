@@ -19,6 +19,7 @@ use crate::{
     ownership::{Ownership, selects},
     proof::version_labels,
     reload, revisions,
+    selection::Collapse,
     settings::Settings,
     settled, status,
     step::{self, Ctx, Step},
@@ -165,14 +166,11 @@ impl<'a> Scope<'a> {
 pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     let Scope { world, driver, ownership, .. } = scope;
     let mut actions = Vec::new();
-    if installation::another(world, driver).is_some() {
+    if installation::another(world, driver).is_some() || driver.deleting && !driver.finalizer {
         return actions;
     }
-    if !driver.deleting && !driver.finalizer {
+    if !driver.finalizer {
         return vec![Action::AddFinalizer { driver: driver.name.clone() }];
-    }
-    if driver.deleting && !driver.finalizer {
-        return actions;
     }
     if installation::is_unclaimed(scope) {
         return vec![status::claim(scope)];
@@ -199,13 +197,15 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     // Nodes are stepped by the ledger as it is stored: an admission counts once it is written.
     let known = stored.filter(|stored| stored.id == rollout.id).cloned().unwrap_or_else(|| rollout.clone());
     let orphaning = driver.deleting && driver.orphan;
+    let collapse = Collapse::of(scope);
+    actions.extend(collapse.as_ref().and_then(|collapse| status::begins_to_collapse(driver, collapse)));
 
     let entries: HashMap<&str, &InFlight> = known.in_flight.iter().map(|entry| (entry.node.as_str(), entry)).collect();
     let mut members = Vec::new();
     // Of each member, in the same order.
     let mut steps: Vec<Option<Step>> = Vec::new();
     for node in scope.nodes() {
-        let wanted = wanted(scope, node, &target);
+        let wanted = wanted(scope, node, &target, collapse.as_ref());
         if node.unreadable.is_some() {
             members.push(Member::new(scope, node, wanted, None));
             steps.push(None);
@@ -234,7 +234,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     if let Some(halt) = &rollout.halted
         && known.halted.is_none()
     {
-        actions.push(reload::halted(&driver.name, &halt.message));
+        actions.push(reload::warn(&driver.name, "RolloutHalted", halt.message.clone()));
     }
     let closed = conflict.is_some() || orphaning;
     let verdicts = admission::admit(scope, &mut rollout, &members, obstacle.as_ref(), closed);
@@ -262,7 +262,12 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     if ended && !actions.iter().any(|action| matches!(action, Action::PatchNode { .. } | Action::DeleteRecord { .. })) {
         return end(scope, actions, orphaning);
     }
-    actions.extend(status::write(scope, rollout, &members, conflict, obstacle.as_ref()));
+    actions.extend(status::write(
+        scope,
+        rollout,
+        &members,
+        &status::InTheWay { conflict, obstacle: obstacle.as_ref(), collapse: collapse.as_ref() },
+    ));
     debug_assert!(world.kmm_present || !actions.iter().any(|action| matches!(action, Action::CreateModule { .. })));
     actions
 }
@@ -288,10 +293,13 @@ fn context<'a>(
 }
 
 /// The revision that a node should be on: the target, the previous one if the administrator asks for it, or none.
-fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId) -> Option<RevisionId> {
+fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId, collapse: Option<&Collapse<'_>>) -> Option<RevisionId> {
     let driver = scope.driver;
-    if driver.deleting || !selects(driver, node) {
+    if driver.deleting {
         return None;
+    }
+    if !selects(driver, node) {
+        return collapse.and_then(|collapse| collapse.stays_on(node));
     }
     let asked_back = node.labels.get(cxi_api::names::UPGRADE_LABEL).is_some_and(|request| request == "rollback");
     let previous = || {

@@ -9,7 +9,7 @@
 //!   `prefetch` is the pod that brings the image's manifest.
 //! - `clock`: times of a leader whose clock was ahead. `drift`: what somebody else changed. `services`: which retry handler goes with which driver.
 //! - `view`: what is looked up again and again. `text`: how long a message may be.
-//! - `gates`: labels and taint of a node; `ownership`: whose a node is; `installation`: whose a CXIDriver is; `status`: what an administrator reads.
+//! - `gates`: labels and taint of a node; `ownership`: whose a node is; `selection`: many that are not selected any more; `installation`: whose a CXIDriver is; `status`: what an administrator reads.
 #![forbid(unsafe_code)]
 
 pub mod action;
@@ -32,6 +32,7 @@ pub mod proof;
 mod reload;
 mod returning;
 mod revisions;
+mod selection;
 pub mod selector;
 mod services;
 mod settings;

@@ -423,13 +423,8 @@ fn rebooted(ctx: &Ctx<'_>, next: &mut Next) -> bool {
     next.begin_boot(ctx, next.record.phase)
 }
 
-/// Tells people that a rollout halted.
-pub fn halted(driver: &str, message: &str) -> Action {
-    Action::Announce(Announcement {
-        driver: driver.to_owned(),
-        node: None,
-        warning: true,
-        reason: "RolloutHalted".into(),
-        message: message.to_owned(),
-    })
+/// Tells people what is wrong with a CXIDriver as a whole.
+pub fn warn(driver: &str, reason: &str, message: String) -> Action {
+    let (driver, reason) = (driver.to_owned(), reason.to_owned());
+    Action::Announce(Announcement { driver, node: None, warning: true, reason, message })
 }

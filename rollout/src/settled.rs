@@ -52,6 +52,8 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
             let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no earlier revision that worked here is left; \
                            remove the label, then set spec.version to the release that you want";
             explain(ctx, next, Reason::NoRollback, ("", ""), message.to_owned());
+        } else if let Some(unknown) = request(ctx).and_then(unknown_request) {
+            explain(ctx, next, Reason::UnknownRequest, ("", ""), unknown);
         } else {
             next.unblock();
         }
@@ -144,6 +146,17 @@ pub fn is_preinstalled(ctx: &Ctx<'_>) -> bool {
 /// What the administrator asks of this node.
 pub fn request<'a>(ctx: &Ctx<'a>) -> Option<&'a str> {
     ctx.node.labels.get(UPGRADE_LABEL).map(String::as_str)
+}
+
+/// What is wrong with a request, if it means nothing.
+pub fn unknown_request(request: &str) -> Option<String> {
+    const KNOWN: [&str; 4] = ["skip", "now", "retry", "rollback"];
+    (!KNOWN.contains(&request)).then(|| {
+        format!(
+            "label {UPGRADE_LABEL} of the node is {request:?}, which means nothing: set it to one of {}, or remove it",
+            KNOWN.join(", ")
+        )
+    })
 }
 
 /// A request that was taken away may be made again.

@@ -7,8 +7,30 @@ use crate::{
     action::Action,
     admission::{self, is_in_service},
     driver::{Member, Obstacle, Scope},
-    ledger, operands, text,
+    ledger, operands, reload,
+    selection::Collapse,
+    text,
+    world::{Driver, PodProblem},
 };
+
+/// Type of the condition that is there while nodes are held because too many stopped to be selected.
+pub const SELECTOR_COLLAPSED: &str = "SelectorCollapsed";
+
+/// Says once that nodes are held.
+pub fn begins_to_collapse(driver: &Driver, collapse: &Collapse<'_>) -> Option<Action> {
+    let told = driver.status.conditions.iter().any(|known| known.type_ == SELECTOR_COLLAPSED);
+    (!told).then(|| reload::warn(&driver.name, SELECTOR_COLLAPSED, collapse.message()))
+}
+
+/// What is in the way of a CXIDriver as a whole.
+pub struct InTheWay<'a> {
+    /// Another CXIDriver.
+    pub conflict: Option<&'a String>,
+    /// Something that it needs and that is not there.
+    pub obstacle: Option<&'a Obstacle>,
+    /// Too many nodes that are not selected any more.
+    pub collapse: Option<&'a Collapse<'a>>,
+}
 
 /// The status with this installation in it, and nothing else: what another one may be about to do is not known before.
 pub fn claim(scope: &Scope<'_>) -> Action {
@@ -28,17 +50,11 @@ fn resource_names(scope: &Scope<'_>) -> Vec<String> {
 }
 
 /// The status as it should be, if it is not.
-pub fn write(
-    scope: &Scope<'_>,
-    rollout: Rollout,
-    members: &[Member<'_>],
-    conflict: Option<&String>,
-    obstacle: Option<&Obstacle>,
-) -> Option<Action> {
+pub fn write(scope: &Scope<'_>, rollout: Rollout, members: &[Member<'_>], in_the_way: &InTheWay<'_>) -> Option<Action> {
     let driver = scope.driver;
     let old = &driver.status;
     let target = scope.target.clone();
-    let facts = Facts::gather(scope, &rollout, members, conflict, obstacle);
+    let facts = Facts::gather(scope, &rollout, members, in_the_way);
     let everywhere = facts.total > 0 && facts.updated == facts.total;
     let current = if everywhere { Some(target.clone()) } else { old.current_revision.clone() };
     let version = if everywhere { Some(driver.spec.version.clone()) } else { old.version.clone() };
@@ -95,16 +111,11 @@ struct Facts {
     preflight: Option<String>,
     conflict: Option<String>,
     obstacle: Option<(String, String)>,
+    collapse: Option<String>,
 }
 
 impl Facts {
-    fn gather(
-        scope: &Scope<'_>,
-        rollout: &Rollout,
-        members: &[Member<'_>],
-        conflict: Option<&String>,
-        obstacle: Option<&Obstacle>,
-    ) -> Self {
+    fn gather(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>], in_the_way: &InTheWay<'_>) -> Self {
         let target = scope.target.clone();
         let count = |test: &dyn Fn(&Member<'_>, &NodeRollout) -> bool| {
             let matching = members.iter().filter(|m| m.record.as_deref().is_some_and(|record| test(m, record)));
@@ -120,6 +131,7 @@ impl Facts {
         };
         let blocked =
             |m: &Member<'_>, r: &NodeRollout| r.phase == Phase::Pending && !in_flight(m) && really(r).is_some();
+        let used_up = budget_used_up(scope, rollout, members);
         let mut reasons: Vec<(Reason, String, usize)> = Vec::new();
         let unreadable: Vec<(&str, &String)> =
             members.iter().filter_map(|m| Some((m.node.name.as_str(), m.node.unreadable.as_ref()?))).collect();
@@ -141,7 +153,7 @@ impl Facts {
         reasons.sort_by_key(|(_, _, times)| std::cmp::Reverse(*times));
         let quarantined = |m: &&Member<'_>| m.record.as_deref().is_some_and(|r| r.phase == Phase::Quarantined);
         let out_of_service = text::some(members.iter().filter(quarantined).map(|m| m.node.name.as_str()));
-        let preflight = members.iter().filter(|m| wanted(m)).find_map(|m| admission::image_of(scope, m.node, &target));
+        let preflight = members.iter().filter(|m| wanted(m)).find_map(|m| preflight(scope, m));
         Self {
             total: i32::try_from(members.len()).unwrap_or(i32::MAX),
             updated,
@@ -152,10 +164,11 @@ impl Facts {
             }),
             blocked: count(&blocked).saturating_add(i32::try_from(unreadable.len()).unwrap_or(i32::MAX)),
             out_of_service: Some(out_of_service).filter(|names| !names.is_empty()),
-            top_blocker: reasons.into_iter().next(),
-            preflight: preflight.map(|(_, _, message)| message),
-            conflict: conflict.cloned(),
-            obstacle: obstacle.map(|obstacle| (obstacle.reason.to_owned(), obstacle.message.clone())),
+            top_blocker: used_up.map(|message| (Reason::Budget, message, 1)).or(reasons.into_iter().next()),
+            preflight,
+            conflict: in_the_way.conflict.cloned(),
+            obstacle: in_the_way.obstacle.map(|obstacle| (obstacle.reason.to_owned(), obstacle.message.clone())),
+            collapse: in_the_way.collapse.map(Collapse::message),
         }
     }
 
@@ -171,7 +184,7 @@ impl Facts {
             "Deleting"
         } else if rollout.halted.is_some() {
             "Halted"
-        } else if self.obstacle.is_some() {
+        } else if self.obstacle.is_some() || self.collapse.is_some() {
             "Blocked"
         } else if self.total == 0 {
             "NoNodes"
@@ -254,8 +267,41 @@ impl Facts {
             Some(message) => set.put("PreflightPassed", false, "ImagesMissing", message),
             None => set.put("PreflightPassed", true, "ImagesVerified", "the images of all kernels in use exist"),
         }
+        if let Some(message) = &self.collapse {
+            set.put(SELECTOR_COLLAPSED, true, "TooManyNodes", message);
+        }
         operands::put(&mut set, scope, members);
         set.new
+    }
+}
+
+/// Which nodes use up the budget, if nodes wait for it and none of those is in flight: without help, none will be.
+fn budget_used_up(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) -> Option<String> {
+    let waits = |record: &NodeRollout| {
+        record.phase == Phase::Pending && record.blocked_by.as_ref().is_some_and(|why| why.reason == Reason::Budget)
+    };
+    let waiting = members.iter().any(|member| member.record.as_deref().is_some_and(waits));
+    if !waiting || !rollout.in_flight.is_empty() {
+        return None;
+    }
+    let unavailable = members.iter().filter(|member| {
+        !admission::is_skipped(member) && !member.record.as_deref().is_some_and(|r| is_in_service(scope, member, r))
+    });
+    let names = text::some(unavailable.map(|member| member.node.name.as_str()));
+    Some(format!(
+        "nodes that are out of service for other reasons use up updateStrategy.maxUnavailable: {names}. Bring them back, raise the \
+         limit, or label them cxi.hpe.com/upgrade=skip, which leaves them out of the count"
+    ))
+}
+
+/// What is wrong with the image of the wanted revision for a member's kernel. Only here the scheduler's words are repeated: they change all
+/// the time, and the records of all nodes would with them.
+fn preflight(scope: &Scope<'_>, member: &Member<'_>) -> Option<String> {
+    let (_, _, message) = admission::image_of(scope, member.node, &scope.target)?;
+    let image = scope.revision(&scope.target).and_then(|revision| revision.images.get(&member.node.kernel));
+    match image.and_then(|image| image.problem.as_ref()) {
+        Some(PodProblem::Unscheduled(words)) => Some(format!("{message}: {words}")),
+        _ => Some(message),
     }
 }
 

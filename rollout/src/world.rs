@@ -81,6 +81,8 @@ pub struct Driver {
     pub spec: CXIDriverSpec,
     /// Status as last written.
     pub status: CXIDriverStatus,
+    /// Why the API server refused the Module of the revision that the spec describes, in its words, if it did.
+    pub module_refused: Option<String>,
     /// Whether the operands' DaemonSets exist and are as they should be.
     pub operands_current: bool,
     /// By operand that is not gated, the nodes on which its DaemonSet should have a pod and has one that is ready.
@@ -93,6 +95,8 @@ pub struct Driver {
     pub sidecar: Option<SidecarImages>,
     /// Names under which the DaemonSet of the device plugin, as it is now, offers NICs.
     pub offered: Vec<String>,
+    /// Annotation `cxi.hpe.com/max-unselected`: how many nodes may stop to be selected at the same time.
+    pub max_unselected: Option<usize>,
     /// Annotation `cxi.hpe.com/installation`: the namespace of the operator that is to look after it.
     pub installation: Option<String>,
 }
@@ -137,8 +141,17 @@ pub struct Image {
     pub reference: String,
     /// Whether KMM has verified that it exists.
     pub state: ImageState,
-    /// What keeps KMM's pull pod from getting it, in words, if anything does.
-    pub problem: Option<String>,
+    /// What keeps KMM's pod from pulling or building it, if anything does.
+    pub problem: Option<PodProblem>,
+}
+
+/// What keeps a pod of KMM's from its work, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodProblem {
+    /// It cannot pull an image.
+    Pull(String),
+    /// The scheduler finds no node for it. The words have numbers of nodes in them, which change all the time.
+    Unscheduled(String),
 }
 
 /// What KMM knows of an image.

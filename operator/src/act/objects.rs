@@ -38,8 +38,13 @@ impl Parts {
             return Err(Error::stale(known));
         }
         let module = render::module(driver, spec, revision, &self.identity.namespace);
-        let created = self.ours().create(&created_by_us(), &module).await?;
-        self.caches.modules.wrote(created);
+        let created = self.ours().create(&created_by_us(), &module).await;
+        let created = created.map_err(|error| refusal("Module", module_name(revision), error));
+        self.memory.with(|memory| match &created {
+            Err(Error::Refused { why, .. }) => drop(memory.refused_modules.insert(revision.clone(), why.clone())),
+            _ => drop(memory.refused_modules.remove(revision)),
+        });
+        self.caches.modules.wrote(created?);
         Ok(())
     }
 
@@ -55,7 +60,8 @@ impl Parts {
         let module = module.ok_or_else(|| Error::stale("the Module is gone"))?;
         let wanted = render::containerfile(driver, spec, revision, &self.identity.namespace, module);
         let wanted = wanted.ok_or_else(|| Error::stale("nothing is built any more"))?;
-        let created = self.ours().create(&created_by_us(), &wanted).await?;
+        let created = self.ours().create(&created_by_us(), &wanted).await;
+        let created = created.map_err(|error| refusal("ConfigMap", module_name(revision), error))?;
         self.caches.containerfiles.wrote(created);
         Ok(())
     }
@@ -88,7 +94,7 @@ impl Parts {
                         self.caches.daemonsets.wrote(written);
                         Ok(())
                     }
-                    Err(error) => Err(refusal(name, error)),
+                    Err(error) => Err(refusal("DaemonSet", name, error)),
                 },
             };
             first = first.and(result);
@@ -149,10 +155,13 @@ pub(super) fn deleted<K: Kind>(cache: &Cache<K>, uid: &str, answer: Option<Readi
     }
 }
 
-/// What the API server says of an operand: that it is not valid is no stale view, and comes again until the CXIDriver is mended.
-fn refusal(name: String, error: kube::Error) -> Error {
+/// An answer that comes again until the CXIDriver is corrected: the object is not valid (400, 422), or a webhook does not let it in,
+/// such as KMM's for Modules (403). It is no stale view.
+fn refusal(kind: &'static str, name: String, error: kube::Error) -> Error {
     match error {
-        kube::Error::Api(status) if status.code == 422 => Error::Refused { name, why: status.message.clone() },
+        kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
+            Error::Refused { kind, name, why: status.message.clone() }
+        }
         other => other.into(),
     }
 }

@@ -1,6 +1,6 @@
 //! A CXIDriver as the engine sees it.
 
-use cxi_api::{driver::own_image, driver_status::SidecarImages, names::TEARDOWN_FINALIZER};
+use cxi_api::{RevisionId, driver::own_image, driver_status::SidecarImages, names::TEARDOWN_FINALIZER};
 use cxi_rollout::world::{Driver, UnreadableDriver};
 
 use crate::{
@@ -34,6 +34,8 @@ pub fn driver(
         resume: content.resume.as_deref().map(str::to_owned),
         offered: offered_by(name, seen),
         installation: content.installation.as_deref().map(str::to_owned),
+        max_unselected: content.max_unselected.as_deref().and_then(|number| number.trim().parse().ok()),
+        module_refused: memory.refused_modules.get(&RevisionId::of(name, &content.spec)).cloned(),
         spec: content.spec.as_ref().clone(),
         status: content.status.as_ref().clone(),
         operands_current: operands_current(name, &content.spec, seen, memory, images, namespace),

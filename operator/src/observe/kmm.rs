@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cxi_api::kmm::NodeModule;
-use cxi_rollout::world::{Image, ImageState, Revision};
+use cxi_rollout::world::{Image, ImageState, PodProblem, Revision};
 
 use crate::observe::{
-    pod::{PULL_POD_LABEL, image_trouble},
-    seen::{Images, Module, OwnPod},
+    pod::{BUILD_POD_LABEL, MODULE_NAME_LABEL, PULL_POD_LABEL, TARGET_KERNEL_LABEL, image_trouble, unscheduled},
+    seen::{Images, Module, OwnPod, PodStatus},
 };
 
 /// A Module as a revision; `None` when its labels are not those that we set.
 pub fn revision(
+    name: &str,
     module: &Module,
     images: Option<&Images>,
     kernels: &BTreeSet<&str>,
-    problems: &BTreeMap<String, String>,
+    problems: &Problems<'_>,
     containerfile: bool,
 ) -> Option<Revision> {
     Some(Revision {
@@ -24,16 +25,17 @@ pub fn revision(
         version: module.version.as_deref().unwrap_or_default().to_owned(),
         created: module.created,
         deleting: module.deleting,
-        images: images.map(|images| by_kernel(images, kernels, problems)).unwrap_or_default(),
+        images: images.map(|images| by_kernel(name, images, kernels, problems)).unwrap_or_default(),
         containerfile,
     })
 }
 
 /// Image by kernel as the nodes spell it. KMM may spell a kernel without the `+` that a locally built one ends with.
 fn by_kernel(
+    module: &str,
     config: &Images,
     kernels: &BTreeSet<&str>,
-    problems: &BTreeMap<String, String>,
+    problems: &Problems<'_>,
 ) -> BTreeMap<String, Image> {
     let states: BTreeMap<&str, &str> =
         config.states.iter().map(|state| (state.image.as_str(), state.status.as_str())).collect();
@@ -51,21 +53,42 @@ fn by_kernel(
                 Some(&"NeedsSigning") => ImageState::Signing,
                 _ => ImageState::Unknown,
             };
-            let problem = problems.get(&reference).cloned();
+            let built = || problems.builds.get(&(module, kernel.trim_end_matches('+')));
+            let problem = problems.pulls.get(reference.as_str()).or_else(built).cloned();
             Some(((*kernel).to_owned(), Image { reference, state, problem }))
         })
         .collect()
 }
 
-/// What keeps KMM's pull pods from their images, by image.
-pub fn pull_problems<'a>(pods: impl IntoIterator<Item = &'a OwnPod>) -> BTreeMap<String, String> {
-    pods.into_iter()
-        .filter(|pod| pod.labels.get(PULL_POD_LABEL).is_some())
-        .filter_map(|pod| {
-            let trouble = image_trouble(pod.status.as_ref()?)?;
-            Some((pod.image.as_deref()?.to_owned(), trouble.words().to_owned()))
-        })
-        .collect()
+/// What keeps KMM's pods for images from their work.
+#[derive(Debug, Default)]
+pub struct Problems<'a> {
+    /// Of pods that pull an image, by image.
+    pulls: BTreeMap<&'a str, PodProblem>,
+    /// Of pods that build or sign one, by Module and kernel.
+    builds: BTreeMap<(&'a str, &'a str), PodProblem>,
+}
+
+impl<'a> Problems<'a> {
+    /// Those of all of these pods.
+    pub fn of(pods: impl IntoIterator<Item = &'a OwnPod>) -> Self {
+        let mut problems = Self::default();
+        for pod in pods {
+            let Some(problem) = pod.status.as_ref().and_then(problem) else { continue };
+            if pod.labels.get(PULL_POD_LABEL).is_some() {
+                problems.pulls.extend(pod.image.as_deref().map(|image| (image, problem)));
+            } else if pod.labels.get(BUILD_POD_LABEL).is_some() {
+                let built = pod.labels.get(MODULE_NAME_LABEL).zip(pod.labels.get(TARGET_KERNEL_LABEL));
+                problems.builds.extend(built.map(|built| (built, problem)));
+            }
+        }
+        problems
+    }
+}
+
+fn problem(status: &PodStatus) -> Option<PodProblem> {
+    let pull = || image_trouble(status).map(|trouble| PodProblem::Pull(trouble.words().to_owned()));
+    unscheduled(status).map(PodProblem::Unscheduled).or_else(pull)
 }
 
 /// Our Modules among those that KMM lists on a node.
@@ -98,16 +121,20 @@ mod tests {
             ]},
         }));
         let config = config.readable().unwrap();
-        let problems = [("r/cxi:1-6.1.0".to_owned(), "ErrImagePull".to_owned())].into();
-        let images = by_kernel(config, &["6.12+deb", "6.1.0+", "5", "4", "7", "8"].into(), &problems);
-        let brief: Vec<_> = images.iter().map(|(kernel, i)| (kernel.as_str(), i.state, i.problem.as_deref())).collect();
+        let (pull, wait) = (PodProblem::Pull("ErrImagePull".into()), PodProblem::Unscheduled("0/3 nodes".into()));
+        let problems = Problems {
+            pulls: [("r/cxi:1-6.1.0", pull.clone())].into(),
+            builds: [(("cxi-aaaa1111", "7"), wait.clone()), (("cxi-bbbb2222", "8"), pull.clone())].into(),
+        };
+        let images = by_kernel("cxi-aaaa1111", config, &["6.12+deb", "6.1.0+", "5", "4", "7", "8"].into(), &problems);
+        let brief: Vec<_> = images.iter().map(|(kernel, i)| (kernel.as_str(), i.state, i.problem.as_ref())).collect();
         assert_eq!(
             brief,
             [
                 ("5", ImageState::Missing, None),
-                ("6.1.0+", ImageState::Unknown, Some("ErrImagePull")),
+                ("6.1.0+", ImageState::Unknown, Some(&pull)),
                 ("6.12+deb", ImageState::Exists, None),
-                ("7", ImageState::Building, None),
+                ("7", ImageState::Building, Some(&wait)),
                 ("8", ImageState::Signing, None),
             ]
         );

@@ -20,6 +20,12 @@ pub const WORKER_ACTION_LABEL: &str = "kmm.node.kubernetes.io/worker-action";
 /// Label of KMM's pull pods.
 pub const PULL_POD_LABEL: &str = "kmm.node.kubernetes.io/pull-pod-type";
 
+/// Label of KMM's pods that build or sign an image (KMM's `internal/constants`: `ResourceType`).
+pub const BUILD_POD_LABEL: &str = "kmm.node.kubernetes.io/resource-type";
+
+/// Label of the same pods: kernel that the image is for.
+pub const TARGET_KERNEL_LABEL: &str = "kmm.node.kubernetes.io/target-kernel";
+
 /// Label of KMM's pods: the Module that they work for.
 pub const MODULE_NAME_LABEL: &str = "kmm.node.kubernetes.io/module.name";
 
@@ -141,6 +147,13 @@ fn main_container(status: &PodStatus) -> Option<&ContainerStatus> {
 
 fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
     [&status.init_container_statuses, &status.container_statuses].into_iter().flatten().flatten()
+}
+
+/// Why the scheduler finds no node for a pod, in its words.
+pub fn unscheduled(status: &PodStatus) -> Option<String> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let one = conditions.iter().find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
+    Some(words(one.reason.as_deref().unwrap_or("Unschedulable"), one.message.as_deref()))
 }
 
 /// What keeps a container from its image.

@@ -130,7 +130,7 @@ fn place_own_pods(nodes: &mut BTreeMap<String, Node>, seen: &Snapshot) {
 
 fn revisions(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<Revision> {
     let kernels: BTreeSet<&str> = nodes.values().map(|node| node.kernel.as_str()).collect();
-    let problems = kmm::pull_problems(seen.own_pods.iter().filter_map(|pod| pod.readable()));
+    let problems = kmm::Problems::of(seen.own_pods.iter().filter_map(|pod| pod.readable()));
     let images: HashMap<&str, _> = seen.images.iter().map(|one| (one.id.name(), one.readable())).collect();
     let containerfiles: BTreeSet<&str> = seen.containerfiles.iter().map(|one| one.id.name()).collect();
     let mut revisions: Vec<Revision> = seen
@@ -139,7 +139,7 @@ fn revisions(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<Revision> {
         .filter_map(|one| {
             let name = one.id.name();
             let images = images.get(name).copied().flatten();
-            kmm::revision(one.readable()?, images, &kernels, &problems, containerfiles.contains(name))
+            kmm::revision(name, one.readable()?, images, &kernels, &problems, containerfiles.contains(name))
         })
         .collect();
     revisions.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));

@@ -101,6 +101,8 @@ fn driver() -> Driver {
         orphan: false,
         offered: Vec::new(),
         installation: None,
+        max_unselected: None,
+        module_refused: None,
         finalizer: true,
         resume: None,
         spec: spec("13.1.0"),

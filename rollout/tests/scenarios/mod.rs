@@ -17,6 +17,7 @@ mod reboots;
 mod revert;
 mod services;
 mod teardown;
+mod untidy;
 
 use cxi_api::{Phase, Reason, strategy::DrainPolicy};
 
@@ -47,6 +48,12 @@ fn reason(sim: &Sim, node: &str) -> Option<Reason> {
 fn message(sim: &Sim, node: &str) -> String {
     let blocker = sim.node(node).rollout().and_then(|record| record.blocked_by.clone());
     blocker.map(|blocker| format!("{} {}", blocker.name, blocker.message)).unwrap_or_default()
+}
+
+/// What a condition of the driver says.
+fn says(sim: &Sim, name: &str) -> String {
+    let conditions = &sim.driver().status.conditions;
+    conditions.iter().find(|condition| condition.type_ == name).map(|it| it.message.clone()).unwrap_or_default()
 }
 
 /// How often a node's driver was replaced: boots aside, the number of transactions that ended well.

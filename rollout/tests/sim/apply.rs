@@ -166,6 +166,11 @@ impl Sim {
             return Err("exists");
         }
         let version = self.driver_named(driver).ok_or("gone")?.spec.version.clone();
+        let refused = self.refuses_modules.clone();
+        self.driver_mut(driver).module_refused.clone_from(&refused);
+        if refused.is_some() {
+            return Err("refused");
+        }
         let created = self.now;
         self.api.revisions.push(Revision {
             driver: driver.to_owned(),

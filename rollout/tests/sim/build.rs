@@ -41,6 +41,7 @@ impl Sim {
             pods: Vec::new(),
             budgets: Vec::new(),
             missing: BTreeSet::new(),
+            refuses_modules: None,
             building: BTreeMap::new(),
             foreign: BTreeSet::new(),
             kmm_runs: true,
@@ -126,6 +127,8 @@ impl Sim {
             sidecar: None,
             offered: Vec::new(),
             installation: None,
+            max_unselected: None,
+            module_refused: None,
         });
     }
 

@@ -63,6 +63,8 @@ pub struct Sim {
     pub budgets: Vec<Budget>,
     /// Driver images that are not in the registry: version and kernel.
     pub missing: BTreeSet<(String, String)>,
+    /// What KMM's webhook says to Modules, if it refuses them.
+    pub refuses_modules: Option<String>,
     /// How far KMM is with images that it builds, by release; they exist where it says nothing.
     pub building: BTreeMap<String, ImageState>,
     /// Versions whose images carry no manifest.

@@ -2,7 +2,9 @@
 
 use cxi_api::{
     CXIDriver, CXIDriverSpec, CXIDriverStatus, Timestamp,
-    names::{DEFAULT_RESOURCE, INSTALLATION_ANNOTATION, ORPHAN_ANNOTATION, RESUME_ANNOTATION},
+    names::{
+        DEFAULT_RESOURCE, INSTALLATION_ANNOTATION, MAX_UNSELECTED_ANNOTATION, ORPHAN_ANNOTATION, RESUME_ANNOTATION,
+    },
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -33,6 +35,8 @@ pub struct Driver {
     pub resume: Option<Box<str>>,
     /// Annotation `cxi.hpe.com/installation`.
     pub installation: Option<Box<str>>,
+    /// Annotation `cxi.hpe.com/max-unselected`.
+    pub max_unselected: Option<Box<str>>,
     /// Spec, with defaults.
     pub spec: Box<CXIDriverSpec>,
     /// Status as last written; the default before the first.
@@ -95,6 +99,7 @@ impl Kind for Driver {
             orphan: annotation(ORPHAN_ANNOTATION),
             resume: annotation(RESUME_ANNOTATION),
             installation: annotation(INSTALLATION_ANNOTATION),
+            max_unselected: annotation(MAX_UNSELECTED_ANNOTATION),
             spec: part("spec", spec.get())?,
             status: status.map(|raw| part("status", &with_good_conditions(raw.get()))).transpose()?.unwrap_or_default(),
             finalizers: metadata.finalizers,

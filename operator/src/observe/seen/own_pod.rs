@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Kind, Labels, PodRemains, fields::or_default, pod::rest, typed};
-use crate::observe::pod::{MODULE_NAME_LABEL, PULL_POD_LABEL, WORKER_ACTION_LABEL};
+use crate::observe::pod::{
+    BUILD_POD_LABEL, MODULE_NAME_LABEL, PULL_POD_LABEL, TARGET_KERNEL_LABEL, WORKER_ACTION_LABEL,
+};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,8 +148,16 @@ struct Container {
 }
 
 /// Labels that are read.
-const LABELS: [&str; 6] =
-    [ROLE_LABEL, DRIVER_LABEL, REVISION_LABEL, WORKER_ACTION_LABEL, PULL_POD_LABEL, MODULE_NAME_LABEL];
+const LABELS: [&str; 8] = [
+    ROLE_LABEL,
+    DRIVER_LABEL,
+    REVISION_LABEL,
+    WORKER_ACTION_LABEL,
+    PULL_POD_LABEL,
+    BUILD_POD_LABEL,
+    TARGET_KERNEL_LABEL,
+    MODULE_NAME_LABEL,
+];
 
 impl Kind for OwnPod {
     type Api = v1::Pod;
@@ -159,7 +169,8 @@ impl Kind for OwnPod {
         let Wire { metadata, spec, status } = typed(json)?;
         let labels = metadata.labels.only(&LABELS);
         let unread = [Role::Agent, Role::MetricsExporter].map(Role::as_str);
-        let of_a_kind = [ROLE_LABEL, WORKER_ACTION_LABEL, PULL_POD_LABEL].iter().any(|key| labels.get(key).is_some());
+        let kinds = [ROLE_LABEL, WORKER_ACTION_LABEL, PULL_POD_LABEL, BUILD_POD_LABEL];
+        let of_a_kind = kinds.iter().any(|key| labels.get(key).is_some());
         if !of_a_kind || labels.get(ROLE_LABEL).is_some_and(|role| unread.contains(&role)) {
             return Ok(None);
         }

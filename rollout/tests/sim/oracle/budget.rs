@@ -1,6 +1,6 @@
 //! I1 budget and I7 stop on failure: who enters the ledger.
 
-use cxi_api::{CXIDriverStatus, Phase, driver_status::Rollout, names::UPGRADE_LABEL};
+use cxi_api::{CXIDriverStatus, Phase, driver_status::Rollout, names::UPGRADE_LABEL, node::Cause};
 use cxi_rollout::world::{Driver, Node};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -35,10 +35,13 @@ impl Sim {
             .values()
             .filter(|node| node.labels.get(cxi_api::names::DRIVER_LABEL) == Some(&old.name))
             .collect();
-        let budget = budget(&old.spec.update_strategy.max_unavailable, mine.len());
+        let skipped = |node: &&&Node| node.labels.get(UPGRADE_LABEL).is_some_and(|request| request == "skip");
+        let counted = mine.len() - mine.iter().filter(skipped).count();
+        let budget = budget(&old.spec.update_strategy.max_unavailable, counted);
         let flying =
             |node: &Node| rollout.in_flight.iter().any(|entry| entry.node == node.name && entry.uid == node.uid);
-        let unavailable = mine.iter().filter(|node| flying(node) || !serves(old, node)).count();
+        let unavailable = mine.iter().filter(|node| flying(node) || !skipped(node) && !serves(old, node)).count();
+        self.check_unselected(old, &mine, &new, budget);
         let taken: Vec<&str> =
             new.iter().filter(|node| serves(old, node) && !broken(node)).map(|node| node.name.as_str()).collect();
         self.demand(taken.is_empty() || unavailable <= budget, "I1", || {
@@ -49,6 +52,23 @@ impl Sim {
             let skip = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request == "skip");
             self.demand(!skip || broken(node), "admission", || format!("{} is to be skipped", node.name));
             self.demand(!old.spec.paused || broken(node), "admission", || format!("{} although paused", node.name));
+        }
+    }
+
+    /// When more nodes stop to be selected at once than the budget allows, none of them is taken down.
+    fn check_unselected(&mut self, old: &Driver, mine: &[&Node], new: &[&Node], budget: usize) {
+        let selected =
+            |node: &Node| old.spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
+        let begun = |node: &Node| node.rollout().is_some_and(|record| record.cause == Some(Cause::Teardown));
+        let nics = |node: &Node| node.report().is_some_and(|report| !report.devices.is_empty());
+        let runs = |node: &Node| node.rollout().is_some_and(|record| record.revision.is_some());
+        let leaving = mine.iter().filter(|node| !selected(node) && !begun(node) && nics(node) && runs(node)).count();
+        let limit = old.max_unselected.unwrap_or(budget.max(1));
+        for node in new.iter().filter(|node| !old.deleting && !selected(node) && runs(node) && nics(node)) {
+            let leaves = node.rollout().is_some_and(|record| record.target_revision.is_none());
+            self.demand(!leaves || leaving <= limit || broken(node), "selector", || {
+                format!("{} is taken down with {leaving} others, {limit} may go", node.name)
+            });
         }
     }
 

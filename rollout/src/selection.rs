@@ -1,0 +1,59 @@
+//! Nodes that stop to match `spec.nodeSelector`, many at the same time. That is mostly a failure of whatever sets the labels: Node Feature
+//! Discovery takes all of its labels off all nodes while it is reconfigured, for example. As long as the nodes still have NICs, nothing is
+//! taken away from them.
+
+use std::collections::BTreeSet;
+
+use cxi_api::{NodeRollout, RevisionId, names::MAX_UNSELECTED_ANNOTATION, node::Cause};
+
+use crate::{driver::Scope, ownership::selects, text, world::Node};
+
+/// Nodes that are held where they are, because too many of them stopped to be selected.
+pub struct Collapse<'a> {
+    nodes: BTreeSet<&'a str>,
+    limit: usize,
+}
+
+impl<'a> Collapse<'a> {
+    /// The nodes to hold; none while no more nodes leave than may leave at the same time.
+    pub fn of(scope: &Scope<'a>) -> Option<Self> {
+        let driver = scope.driver;
+        if driver.deleting {
+            return None;
+        }
+        let nodes: BTreeSet<&str> = scope.nodes().filter(|node| leaves(scope, node)).map(|node| &*node.name).collect();
+        let budget = || driver.spec.update_strategy.budget(scope.nodes().count()).unwrap_or(0).max(1);
+        if nodes.is_empty() {
+            return None;
+        }
+        let limit = driver.max_unselected.unwrap_or_else(budget);
+        (nodes.len() > limit).then_some(Self { nodes, limit })
+    }
+
+    /// The revision that a node stays on, if it is held.
+    pub fn stays_on(&self, node: &Node) -> Option<RevisionId> {
+        let record = node.rollout().filter(|_| self.nodes.contains(node.name.as_str()))?;
+        record.target_revision.clone().or_else(|| record.revision.clone())
+    }
+
+    /// What an administrator is told.
+    pub fn message(&self) -> String {
+        let (many, some) = (text::about(self.nodes.len()), text::some(self.nodes.iter().copied()));
+        format!(
+            "{many} nodes stopped to match spec.nodeSelector ({some}), more than the {} that may leave at the same time. Their \
+             agents still see NICs, so nothing is unloaded. Put the labels or the selector right; if the nodes are to leave, \
+             annotate the CXIDriver with {MAX_UNSELECTED_ANNOTATION}=N, where N is how many may leave at the same time",
+            self.limit
+        )
+    }
+}
+
+/// Whether a node is about to lose its driver although it still has NICs.
+fn leaves(scope: &Scope<'_>, node: &Node) -> bool {
+    let loses = |record: &NodeRollout| {
+        let begun = record.cause == Some(Cause::Teardown);
+        !begun && (record.revision.is_some() || record.target_revision.is_some() || record.goal.is_some())
+    };
+    let has_nics = || node.report().is_some_and(|report| !report.devices.is_empty());
+    !selects(scope.driver, node) && node.rollout().is_some_and(loses) && has_nics()
+}
