@@ -226,6 +226,29 @@ fn the_chart_passes_lint() -> Result<()> {
     run(Family::Helm, Tool::Helm, &["lint", "--strict", "helm/cxi-operator"]).map(drop)
 }
 
+/// As Helm charts are combined: a parent switches this chart on and off by a value of its own.
+#[test]
+fn the_chart_may_be_a_dependency_with_a_condition() -> Result<()> {
+    let parent = tempfile::tempdir()?;
+    let chart = "apiVersion: v2\nname: site\nversion: 1.0.0\ndependencies:\n- name: cxi-operator\n  version: '*'\n  \
+                 condition: cxi-operator.enabled\n";
+    std::fs::write(parent.path().join("Chart.yaml"), chart)?;
+    std::fs::create_dir(parent.path().join("charts"))?;
+    std::os::unix::fs::symlink(
+        deploy().join("helm/cxi-operator").canonicalize()?,
+        parent.path().join("charts/cxi-operator"),
+    )?;
+    let path = parent.path().to_str().context("the directory's name")?;
+    let template = |enabled: bool| {
+        let value = format!("cxi-operator.enabled={enabled}");
+        let arguments = ["template", "site", path, "--namespace", NAMESPACE, "--set", &value];
+        objects(&run(Family::Helm, Tool::Helm, &arguments)?)
+    };
+    ensure!(!template(true)?.is_empty(), "the chart is not rendered");
+    ensure!(template(false)?.is_empty(), "the chart is rendered although it is switched off");
+    Ok(())
+}
+
 #[test]
 fn values_reach_the_objects() -> Result<()> {
     let digest = format!("sha256:{}", "0f".repeat(32));
