@@ -274,6 +274,8 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
         return None;
     }
     let say = |message: String| Some((Reason::ImageMissing, ("Module", format!("cxi-{wanted}")), message));
+    // The same words while the Module is made, while KMM looks for an image and while it pulls it: a record is not rewritten for that.
+    let waits = || format!("KMM has not verified an image of revision {wanted} for kernel {} yet", node.kernel);
     let Some(revision) = scope.revision(wanted) else {
         if let Some(other) = scope.world.taken_by(&scope.driver.name, wanted) {
             return say(format!(
@@ -284,11 +286,9 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
         let refused = scope.driver.module_refused.as_ref().filter(|_| *wanted == scope.target);
         return say(match refused {
             Some(why) => format!("the API server refuses Module cxi-{wanted}: {why}"),
-            None => format!("the Module of revision {wanted} is not there yet"),
+            None => waits(),
         });
     };
-    // The same words while KMM looks for an image and while it pulls it: a record is not rewritten for that.
-    let waits = || format!("KMM has not verified an image of revision {wanted} for kernel {} yet", node.kernel);
     let Some(image) = revision.images.get(&node.kernel) else {
         return say(waits());
     };

@@ -161,7 +161,11 @@ pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
     if let Some(look) = Steps::of(&next.record).looks(ctx.node).next_back().filter(|look| look.is_closed()) {
         let held = look.holders.iter().any(|holder| holder.started) || !accepted(ctx).is_empty();
         return match held {
-            true => next.enter(ctx, Phase::Evicting),
+            true => {
+                next.enter(ctx, Phase::Evicting);
+                // In the same write, where these pods are known already.
+                note(ctx, next, &accepted(ctx));
+            }
             false if serves(ctx.node) => await_services(ctx, next, since),
             false => next.enter(ctx, Phase::Quiesced),
         };
@@ -195,11 +199,10 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     let ends = holders.iter().filter_map(|holder| holder.ends).map(|ends| ends.min(latest)).max();
     let timed_out = past_limit && ends.is_none_or(|ends| ctx.due(ends, OVERSTAY));
     let force = drain.on_timeout == OnTimeout::Force;
-    let evict = policy(ctx) != DrainPolicy::WaitForCompletion || force;
-    let may_go = |holder: &&&Holder| evict && disruption::must_stay(drain, holder).is_none();
-    let movable: Vec<&&Holder> = holders.iter().filter(|holder| holder.ends.is_none()).filter(may_go).collect();
+    let movable = movable(ctx, &holders);
     // Told to end, by whoever deleted it, and given more time than the node waits.
     let too_long = |holder: &&&Holder| holder.ends.is_some_and(|ends| ends > later(ctx.now, longest));
+    let may_go = |holder: &&&Holder| disruption::must_stay(drain, holder).is_none();
     let shortened: Vec<&&Holder> =
         holders.iter().filter(too_long).filter(may_go).filter(|_| force && past_limit).collect();
 
@@ -208,23 +211,12 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
         let (reason, _, message) = why_not_gone(ctx, &holders);
         return on_timeout(ctx, next, reason, &message);
     }
-    for holder in &movable {
-        let known = next.record.evictions.iter().any(|record| record.uid == holder.uid);
-        if !known && next.record.evictions.len() < NOTED {
-            next.record.evictions.push(EvictionRecord {
-                namespace: holder.namespace.clone(),
-                name: holder.name.clone(),
-                uid: holder.uid.clone(),
-            });
-        }
-    }
-    let (reason, object, message) = why_not_gone(ctx, &holders);
-    settled::explain(ctx, next, reason, (object.0, &object.1), message);
+    note(ctx, next, &holders);
     for holder in shortened {
         next.effects.push(force_delete(ctx, holder, longest));
     }
     for holder in movable {
-        let (node, driver, pod) = (ctx.node.name.clone(), ctx.driver.name.clone(), Box::new((**holder).clone()));
+        let (node, driver, pod) = (ctx.node.name.clone(), ctx.driver.name.clone(), Box::new(holder.clone()));
         if timed_out {
             next.effects.push(force_delete(ctx, holder, holder.grace.min(longest)));
         } else if holder.refused.as_ref().is_none_or(|refused| refused.retry_at <= ctx.now) {
@@ -235,13 +227,38 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     }
 }
 
-/// All pods have ended; now the retry handler may. Its time begins when that is written down.
+/// All pods have ended; now the retry handler may. Its time begins with the look that says so: before, the pods had theirs.
 fn last_pod_gone(ctx: &Ctx<'_>, next: &mut Next) {
-    let said = next.record.blocked_by.as_ref().filter(|blocker| blocker.reason == Reason::ServicesRunning);
-    match said.map(|blocker| blocker.since) {
-        Some(since) => await_services(ctx, next, since),
-        None => next.block(ctx, Reason::ServicesRunning, ("", ""), AWAITS_SERVICES.to_owned()),
+    let last = Steps::of(&next.record).looks(ctx.node).next_back();
+    let since = last.map_or(ctx.now, |look| look.at);
+    await_services(ctx, next, since);
+}
+
+/// Pods that may be evicted now: they have not been told to end, and nothing protects them.
+fn movable<'h>(ctx: &Ctx<'_>, holders: &[&'h Holder]) -> Vec<&'h Holder> {
+    let drain = &ctx.strategy().drain;
+    let evict = policy(ctx) != DrainPolicy::WaitForCompletion || drain.on_timeout == OnTimeout::Force;
+    let may_go = |holder: &&&Holder| holder.ends.is_none() && evict && disruption::must_stay(drain, holder).is_none();
+    holders.iter().filter(may_go).copied().collect()
+}
+
+/// Writes down which pods are evicted, and what the node waits for.
+fn note(ctx: &Ctx<'_>, next: &mut Next, holders: &[&Holder]) {
+    if holders.is_empty() {
+        return;
     }
+    for holder in movable(ctx, holders) {
+        let known = next.record.evictions.iter().any(|record| record.uid == holder.uid);
+        if !known && next.record.evictions.len() < NOTED {
+            next.record.evictions.push(EvictionRecord {
+                namespace: holder.namespace.clone(),
+                name: holder.name.clone(),
+                uid: holder.uid.clone(),
+            });
+        }
+    }
+    let (reason, object, message) = why_not_gone(ctx, holders);
+    settled::explain(ctx, next, reason, (object.0, &object.1), message);
 }
 
 fn force_delete(ctx: &Ctx<'_>, holder: &Holder, grace: Duration) -> Action {
