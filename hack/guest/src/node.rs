@@ -52,12 +52,9 @@ impl Node {
     }
 }
 
-/// Whether guests can be made on this machine, as far as programs go.
-///
-/// # Errors
-/// [`Error::Missing`] that names every Debian package to install.
-pub fn programs() -> Result<()> {
-    const NEEDED: [(&str, &str); 10] = [
+/// Debian packages that guests need and this machine does not have.
+pub fn missing_packages() -> Vec<&'static str> {
+    const NEEDED: [(&str, &str); 12] = [
         ("busybox", "busybox-static"),
         ("modprobe", "kmod"),
         ("apt-get", "apt"),
@@ -68,12 +65,20 @@ pub fn programs() -> Result<()> {
         ("openssl", "openssl"),
         ("mkfs.ext4", "e2fsprogs"),
         ("mount", "mount"),
+        // Some of the images are made by the pipeline.
+        ("buildah", "buildah"),
+        ("mmdebstrap", "mmdebstrap"),
     ];
-    let mut missing: Vec<_> =
-        NEEDED.iter().filter(|(name, _)| program::find(name).is_none()).map(|(_, package)| *package).collect();
-    if qemu().is_err() {
-        missing.insert(0, "qemu-system-x86");
-    }
+    let missing = NEEDED.iter().filter(|(name, _)| program::find(name).is_none()).map(|(_, package)| *package);
+    qemu().is_err().then_some("qemu-system-x86").into_iter().chain(missing).collect()
+}
+
+/// Whether guests can be made on this machine, as far as programs go.
+///
+/// # Errors
+/// [`Error::Missing`] that names every Debian package to install.
+pub fn programs() -> Result<()> {
+    let missing = missing_packages();
     if missing.is_empty() {
         return Ok(());
     }
@@ -90,10 +95,6 @@ pub fn programs() -> Result<()> {
 /// [`Error::Missing`] when this machine has not what it takes, or Debian cannot be reached and nothing is in the cache.
 pub fn prepare(progress: &Progress) -> Result<()> {
     programs()?;
-    // Some of the images are made by the pipeline.
-    for name in ["buildah", "mmdebstrap"] {
-        program::need(name, name)?;
-    }
     for (line, flavour) in TESTED_KERNELS {
         let kernel = Kernel::ensure(line, flavour, progress)?;
         nics(&kernel, progress)?;

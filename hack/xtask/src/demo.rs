@@ -4,12 +4,17 @@ use std::os::unix::process::CommandExt;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use cxi_control_plane::Family;
+use cxi_control_plane::{Family, Toolbox};
 
 use crate::{
+    beside::ToolsBeside,
+    packages::{self, Need},
     steps::{Steps, built, cargo},
     tools,
 };
+
+/// The packages that the demo runs programs of, as arguments for cargo.
+const PROGRAMS: [&str; 4] = ["--package", "cxi-operator", "--package", "cxi-e2e"];
 
 /// Shows a driver upgrade on a real control plane with simulated nodes
 ///
@@ -49,9 +54,20 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
-    steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
+    packages::ensure(&mut steps, &[Need::Go], false)?;
+    if !Toolbox::is_ready(Family::CONTROL_PLANE) {
+        eprintln!(
+            "The first time, this builds etcd, Kubernetes, KMM and the operator from source: about 7 minutes on two processors. \
+             After that the demo starts at once."
+        );
+    }
+    // Beside each other: the link of a large Go program leaves all processors but one idle.
+    let tools_beside = ToolsBeside::start(Family::CONTROL_PLANE)?;
     // The development profile: it builds in half the time, and a demo waits for nodes, not for the operator.
-    steps.run("build", &mut cargo(&["build", "--workspace", "--bins"]), "see the compiler's message above")?;
+    let build = [&["build", "--bins"], PROGRAMS.as_slice()].concat();
+    steps.run("the operator and the demo", &mut cargo(&build), "see the compiler's message above")?;
+    steps.call("etcd, Kubernetes and KMM", || tools::ensure(Family::CONTROL_PLANE))?;
+    drop(tools_beside);
     // Not by `cargo run`: for one package alone its dependencies would be built again, with the features that it wants.
     let mut command = built("demo");
     // In place of this process, so that Ctrl-C and the exit status are the demo's own.

@@ -2,6 +2,7 @@
 
 mod advisories;
 mod bench;
+mod beside;
 mod compile;
 mod control_plane;
 mod demo;
@@ -12,6 +13,7 @@ mod guest;
 mod images;
 mod lint;
 mod mirror_list;
+mod packages;
 mod rights;
 mod steps;
 mod test;

@@ -1,30 +1,31 @@
 //! `cargo xtask test`
 
-mod beside;
-
 use std::{
     env, fs,
     path::{Path, absolute},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use cxi_control_plane::{Family, Progress, REQUEST_LOGS};
 
 use crate::{
+    beside::ToolsBeside,
     compile::{self, Suite},
-    generate, images, lint, rights,
+    generate, images, lint,
+    packages::{self, Need},
+    rights,
     steps::{Steps, cargo},
     tools,
 };
-use beside::ToolsBeside;
 
 /// Proves that this checkout is good: the one command of CI
 ///
 /// Formatting, clippy, dependencies, generated files in step, unit, property and model tests, the scenarios on a real
 /// control plane with the real KMM, drivers on real kernels in QEMU, and whole nodes there. Some of them run containers, which
 /// needs root.
-/// Installs and builds what it needs into the cache. Stops at the first step that fails.
+/// On Debian and Ubuntu it installs the packages that are missing, and says which. Everything else is built into the cache. Stops at
+/// the first step that fails.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Arguments {
@@ -37,6 +38,9 @@ pub struct Arguments {
     /// Fail where something would be skipped because this machine lacks what it takes; CI does
     #[arg(long, env = "CXI_NO_SKIPS")]
     no_skips: bool,
+    /// Fail where a Debian package is missing, instead of installing it
+    #[arg(long)]
+    no_install: bool,
     /// Build what scenarios need and run only those whose names contain this, such as `upgrade::drain`
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,
@@ -47,6 +51,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut steps = Steps::begin();
+    packages::ensure(&mut steps, &needs(arguments), arguments.no_install)?;
     if arguments.whole_nodes {
         only_whole_nodes(&mut steps, arguments.no_skips)?;
     } else if arguments.scenario.is_some() {
@@ -56,6 +61,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     steps.end();
     Ok(())
+}
+
+/// What the distribution has to bring. Asked for first: it is a pity to learn of it after minutes.
+fn needs(arguments: &Arguments) -> Vec<Need> {
+    let guests = !arguments.no_guests && arguments.scenario.is_none();
+    let containers = !arguments.whole_nodes;
+    let wanted = [(true, Need::Go), (containers, Need::Containers), (guests, Need::Guests)];
+    wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, need)| need).collect()
 }
 
 fn everything(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
@@ -74,7 +87,7 @@ fn everything(steps: &mut Steps, arguments: &Arguments) -> Result<()> {
         compile::faulty_operator(steps)?;
     }
     steps.call("control plane tools", || tools::ensure(Family::CONTROL_PLANE))?;
-    steps.call("container runtime for the tests", runtime)?;
+    steps.call("container runtime for the tests", || tools::ensure(&[Family::Containerd]))?;
     steps.call("what checks the packages", || tools::ensure(Family::PACKAGES))?;
     drop(tools_beside);
     steps.run("unit, property and model tests", &mut cargo(&["test", "--workspace", "--locked"]), FAILED)?;
@@ -197,31 +210,6 @@ fn scenarios(steps: &mut Steps, name: Option<&str>, operator: Option<&Path>) -> 
     let logs = rights::empty_logs()?;
     steps.run("scenarios on the real control plane", scenarios.env(REQUEST_LOGS, &logs), FAILED)?;
     rights::compare(steps, &logs)
-}
-
-/// What the tests put into real containers needs: a runtime of the cache, and what the distribution has for it.
-fn runtime() -> Result<()> {
-    const PROGRAMS: [(&str, &str); 9] = [
-        ("runc", "runc"),
-        ("busybox", "busybox-static"),
-        ("buildah", "buildah"),
-        ("mmdebstrap", "mmdebstrap"),
-        ("skopeo", "skopeo"),
-        ("docker-registry", "docker-registry"),
-        ("curl", "curl"),
-        ("unzip", "unzip"),
-        ("shellcheck", "shellcheck"),
-    ];
-    let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let is_there = |name: &str| path.split(':').any(|directory| Path::new(directory).join(name).is_file());
-    let missing: Vec<_> = PROGRAMS.iter().filter(|(name, _)| !is_there(name)).map(|(_, package)| *package).collect();
-    if !missing.is_empty() {
-        bail!(
-            "the tests run containers, build images and need the Debian packages {0}: apt-get install {0}",
-            missing.join(" ")
-        );
-    }
-    tools::ensure(&[Family::Containerd]).map(drop)
 }
 
 #[cfg(test)]

@@ -49,9 +49,14 @@ fn kubernetes_version(module: &str) -> Option<(&str, &str, &str)> {
     Some((numbers.next()?, numbers.next()?, version))
 }
 
+/// Where a tool of a module lies once it is built.
+pub(super) fn place(module: &Module, tool: Tool) -> PathBuf {
+    module.place.join("bin").join(tool.name())
+}
+
 /// Builds `tool` unless the cache has it, and returns its path.
 pub(super) fn ensure(module: &Module, tool: Tool, go: &Go, progress: &Progress) -> Result<PathBuf> {
-    let path = module.place.join("bin").join(tool.name());
+    let path = place(module, tool);
     if path.is_file() {
         return Ok(path);
     }
