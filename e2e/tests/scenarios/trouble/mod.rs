@@ -5,6 +5,7 @@ mod broken_links;
 mod hands;
 mod holders;
 mod images;
+mod kmm;
 mod leftovers;
 mod reboots;
 mod stuck;
