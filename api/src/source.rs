@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::layout::LayoutReference;
+
 /// Where the driver comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -152,6 +154,10 @@ pub struct Dkms {
     /// Where the four source trees are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repositories: Option<DkmsRepositories>,
+    /// The layout of a release: its trees, their order, and what is copied where before they are built. It wins over tag and
+    /// repositories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<LayoutReference>,
 }
 
 /// Hardware platform.
@@ -259,6 +265,12 @@ impl Source {
         self.repository.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))
     }
 
+    /// Where the layout is by which images are built, if they are built by one. An archive wins over it.
+    pub fn layout(&self) -> Option<&LayoutReference> {
+        let layout = self.dkms.as_ref()?.layout.as_ref();
+        layout.filter(|_| self.kind == SourceType::Dkms && self.archive().is_none())
+    }
+
     /// Whether it says what a driver is built from.
     pub fn has_sources(&self) -> bool {
         let archive = self.archive().is_some();
@@ -268,6 +280,6 @@ impl Source {
             let DkmsRepositories { cxi_driver, sbl, sl_driver, cassini_headers } = repositories;
             [cxi_driver, sbl, sl_driver, cassini_headers].iter().all(|repository| repository.is_some())
         });
-        archive || tagged || all_four
+        archive || tagged || all_four || self.layout().is_some()
     }
 }

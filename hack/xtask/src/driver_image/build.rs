@@ -29,9 +29,12 @@ pub struct Build {
 impl Build {
     pub fn run(&self, buildah: &Buildah) -> Result<()> {
         let recipe = self.options.recipe()?;
-        let step = Progress::stderr().step(&format!("{} for {}", self.driver_version, self.kernel));
-        let built = recipe.build(buildah, &self.driver_version, &self.kernel)?;
+        let progress = Progress::stderr();
+        let step = progress.step(&format!("{} for {}", self.driver_version, self.kernel));
+        let tell = |what: &str| step.goes_on_with(what);
+        let built = recipe.build_and_tell(buildah, &self.driver_version, &self.kernel, &tell)?;
         step.done();
+        built.warnings.iter().for_each(|warning| progress.note(&format!("warning: {}: {warning}", built.reference)));
         println!("{}", built.reference);
         Ok(())
     }

@@ -23,12 +23,22 @@ pub struct Options {
     /// and installed by DKMS before the next one, which may need its symbols and headers. NAME is the DKMS package, needed
     /// only where the tree has a dkms.conf.in that does not say. SUM is the archive's SHA-256: anything else is refused.
     /// DIRECTORY is where in the tree dkms.conf is, when not at its top.
-    #[arg(long = "source", value_name = "SOURCE", required = true)]
+    #[arg(long = "source", value_name = "SOURCE", required_unless_present = "layout")]
     sources: Vec<Source>,
     /// A tree that only has headers, such as cassini-headers, written like --source; its include directory goes to
     /// /usr/include of the builder before anything is built
     #[arg(long, value_name = "SOURCE")]
     headers: Vec<Source>,
+    /// A file that lists the trees of a release, their order, and what is copied where before they are built; instead of --source
+    /// and --headers
+    ///
+    /// docs/driver-images.md shows one. {version} in it stands for the release.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sources", "headers"])]
+    layout: Option<PathBuf>,
+    /// Firmware files that the modules ask for, below /opt/lib/firmware, separated by commas; an image without one of them gets a
+    /// warning
+    #[arg(long, value_name = "FILES", value_delimiter = ',')]
+    needs_firmware: Vec<String>,
     /// Firmware files, written like --source; they go to /opt/lib/firmware in the image (source.modprobe.firmwarePath)
     #[arg(long, value_name = "SOURCE")]
     firmware: Option<Source>,
@@ -104,6 +114,8 @@ impl Options {
                 sources: self.sources.clone(),
                 headers: self.headers.clone(),
                 firmware: self.firmware.clone(),
+                layout: self.layout.clone(),
+                needs_firmware: self.needs_firmware.clone(),
                 kernel_headers: self.kernel_headers.clone(),
                 package_sources: self.package_source.clone(),
             },
