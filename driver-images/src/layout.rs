@@ -11,6 +11,7 @@ mod tests;
 
 use std::fmt;
 
+pub use check::path_inside;
 pub use plan::{FIRMWARE_RULES, Plan};
 
 /// The most trees that a layout may have.

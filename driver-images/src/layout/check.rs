@@ -120,6 +120,14 @@ fn rules(field: &str, all: impl ExactSizeIterator<Item = (String, String, String
     all.enumerate().map(rule).collect()
 }
 
+/// Checks a path that a script gets, relative to a tree or to the firmware directory.
+///
+/// # Errors
+/// Why it is none: it is absolute, leads out by `..`, or has a character that is not allowed.
+pub fn path_inside(path: &str) -> Result<(), String> {
+    inside(path, false)
+}
+
 /// Whether a text is a path below a tree, or a glob of such.
 fn inside(path: &str, glob: bool) -> Result<(), String> {
     let what = if glob { "a glob" } else { "a path" };

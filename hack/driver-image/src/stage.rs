@@ -11,7 +11,7 @@ use std::{
 
 use cxi_driver_images::{
     containerfile::{DIGESTS, FIRMWARE, HEADERS, SOURCES},
-    layout::{FIRMWARE_RULES, Kind},
+    layout::{FIRMWARE_RULES, Kind, path_inside},
 };
 
 use crate::{
@@ -112,6 +112,9 @@ pub fn stage(inputs: &Inputs, version: &str) -> Result<Context> {
         write(&root.join(DIGESTS).join(&tree.directory), &format!("{digest}\n"))?;
     }
     let mut needs: Vec<String> = inputs.needs_firmware.clone();
+    for file in &needs {
+        path_inside(file).map_err(|why| Error::Input(format!("--needs-firmware: {why}")))?;
+    }
     if let Some((layout, _)) = &layout {
         layout::arrange(layout, root)?;
         needs.extend(layout.needs_firmware.iter().cloned());
