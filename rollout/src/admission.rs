@@ -308,9 +308,14 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
         ImageState::Building => doing("building"),
         ImageState::Signing => doing("signing"),
         ImageState::Unknown if unscheduled => doing("pulling"),
-        ImageState::Missing if scope.driver.spec.source.builds() => say(format!(
+        ImageState::Missing if scope.driver.spec.source.builds_for(&node.kernel) => say(format!(
             "the build of image {} (kernel {}) failed: KMM keeps the failed build, whose output ends with the reason; remove \
              the cause, then delete the build for KMM to start another",
+            image.reference, node.kernel
+        )),
+        ImageState::Missing if scope.driver.spec.source.builds() => say(format!(
+            "image {} does not exist and KMM does not build it, because it is not known for sure whose kernel {} is: name the image \
+             to build in in source.builderImage, or build and push it",
             image.reference, node.kernel
         )),
         ImageState::Missing => {

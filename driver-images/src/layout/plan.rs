@@ -54,7 +54,7 @@ impl Plan {
         Self {
             copy: copy.collect(),
             firmware: layout.trees.iter().map(firmware).collect(),
-            needs_firmware: layout.needs_firmware.iter().map(|path| format!("{path}\n")).collect(),
+            needs_firmware: layout.needs_firmware.iter().flat_map(|path| [path.as_str(), "\n"]).collect(),
         }
     }
 }

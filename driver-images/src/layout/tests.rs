@@ -51,7 +51,8 @@ fn a_layout_becomes_a_containerfile() {
 }
 
 #[rstest]
-#[case::no_yaml("trees: [", "", "it is not YAML")]
+#[case::no_yaml("trees: [", "trees", "unclosed bracket")]
+#[case::no_mapping("trees", "", "expected mapping")]
 #[case::no_trees("trees: []", "trees", "there must be one to 32 trees")]
 #[case::unknown_field(
     "trees: [{name: a, kind: module, directory: a, copies: []}]",

@@ -1,6 +1,7 @@
 //! Building one driver image.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -8,7 +9,7 @@ use std::{
 use cxi_driver_images::manifest::ImageManifest;
 use cxi_driver_images::{
     Base, ImageTag, KernelName,
-    base::Distribution,
+    base::Distro,
     containerfile::{self, LABEL_PREFIX, LOG, SIGNER, SIGNING_SECRETS},
 };
 use sha2::{Digest, Sha256};
@@ -41,8 +42,10 @@ pub struct Recipe {
     pub inputs: Inputs,
     /// Repository of the images, without tag.
     pub repository: String,
-    /// Whose kernels they are, when their names do not tell.
-    pub distribution: Option<Distribution>,
+    /// Whose kernels they are, when neither nodes nor their names tell.
+    pub distro: Option<Distro>,
+    /// What the nodes with a kernel say that they run (`osImage`), where that is known.
+    pub systems: BTreeMap<KernelName, String>,
     /// Image in which is built, instead of the distribution's own.
     pub builder_image: Option<String>,
     /// Image that the driver image is made on, instead of the distribution's own.
@@ -163,21 +166,17 @@ impl Recipe {
     }
 
     fn bases(&self, kernel: &KernelName) -> Result<Bases> {
-        let known = match self.distribution {
-            Some(distribution) => Base::of(kernel)
-                .filter(|base| base.distribution == distribution)
-                .or(Base::of_distribution(distribution)),
-            None => Base::of(kernel),
-        };
-        match (known, &self.builder_image) {
-            (None, None) => Err(Error::Input(format!(
-                "it cannot be told whose kernel {kernel} is: say it with --distro, or name an image to build in with \
-                 --builder-image"
-            ))),
-            (known, builder) => Ok(Bases {
-                builder: builder.clone().or(known.map(|base| base.builder.to_owned())).unwrap_or_default(),
-                runtime: self.runtime_image.clone().unwrap_or(known.map_or("scratch", |base| base.runtime).to_owned()),
-            }),
+        let os = self.systems.get(kernel).map(String::as_str);
+        match (Base::choose(kernel, os, self.distro.as_ref()), &self.builder_image) {
+            (Err(unknown), None) => Err(Error::Input(unknown.to_string())),
+            (known, builder) => {
+                let known = known.ok();
+                let runtime = known.map_or("scratch", |base| base.runtime);
+                Ok(Bases {
+                    builder: builder.clone().or(known.map(|base| base.builder.to_owned())).unwrap_or_default(),
+                    runtime: self.runtime_image.clone().unwrap_or_else(|| runtime.to_owned()),
+                })
+            }
         }
     }
 
@@ -367,7 +366,11 @@ mod tests {
         let kernel = "6.18.44-fc".parse().unwrap();
         let error = recipe.bases(&kernel).err().unwrap();
         insta::assert_snapshot!(error);
-        let told = Recipe { distribution: Some(Distribution::Sles), ..recipe };
+        let told = Recipe { distro: Some("sles:15.7".parse().unwrap()), ..recipe.clone() };
         assert_eq!(told.bases(&kernel).unwrap().builder, "registry.suse.com/bci/bci-base:15.7");
+        let kernel: KernelName = "6.8.0-52-generic".parse().unwrap();
+        let systems = [(kernel.clone(), "Ubuntu 22.04.5 LTS".to_owned())].into();
+        let seen = Recipe { systems, ..recipe };
+        assert_eq!(seen.bases(&kernel).unwrap().builder, "docker.io/library/ubuntu:22.04");
     }
 }

@@ -79,24 +79,24 @@ mod tests {
         layout_in(found, &reference, "cxi-operator", "13.0.0")
     }
 
-    fn map(immutable: bool, key: &str, text: &str) -> Option<Found> {
+    fn map(immutable: bool, key: &str, text: &str) -> Found {
         let json = serde_json::json!({ "immutable": immutable, "data": { key: text } });
-        Some(serde_json::from_value(json).unwrap())
+        serde_json::from_value(json).unwrap()
     }
 
     #[test]
     fn a_layout_is_that_of_the_release() {
-        let layout = read(map(true, "layout.yaml", GOOD)).unwrap();
+        let layout = read(Some(map(true, "layout.yaml", GOOD))).unwrap();
         assert!(format!("{:?}", layout.trees[0].place).contains("v13.0.0"));
     }
 
     #[rstest]
     #[case(None, "there is no ConfigMap stack in namespace cxi-operator: create it")]
-    #[case(map(false, "layout.yaml", GOOD), "set `immutable: true` in it")]
-    #[case(map(true, "layout.yml", GOOD), "has no key layout.yaml; it has layout.yml")]
-    #[case(map(true, "layout.yaml", "trees: []"), "ConfigMap stack: trees: there must be")]
+    #[case(Some(map(false, "layout.yaml", GOOD)), "set `immutable: true` in it")]
+    #[case(Some(map(true, "layout.yml", GOOD)), "has no key layout.yaml; it has layout.yml")]
+    #[case(Some(map(true, "layout.yaml", "trees: []")), "ConfigMap stack: trees: there must be")]
     #[case(
-        map(true, "layout.yaml", "trees: [{name: a, kind: module, directory: a}]"),
+        Some(map(true, "layout.yaml", "trees: [{name: a, kind: module, directory: a}]")),
         "ConfigMap stack: trees[0]: a build in the cluster has no file"
     )]
     fn what_cannot_be_used_says_why(#[case] found: Option<Found>, #[case] says: &str) {

@@ -144,8 +144,10 @@ pub fn builds(spec: &CXIDriverSpec, revision: &RevisionId) -> Vec<(String, Modul
         secrets: source.build_secrets.iter().map(reference).collect(),
         base_image_registry_tls: tls(source),
     };
+    // KMM chooses by the kernel's name alone.
     let mut builds: Vec<_> = BASES
         .iter()
+        .filter(|base| base.told_by_name)
         .map(|base| {
             let builder = source.builder_image.as_deref().unwrap_or(base.builder);
             (base.kernels.to_owned(), build(builder, base.runtime))

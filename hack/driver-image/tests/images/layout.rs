@@ -90,7 +90,7 @@ fn a_layout_that_does_not_fit_its_trees_names_file_field_and_fix() {
         let logs = tempfile::tempdir().unwrap();
         let why = failure(by_layout(sources.layout()), lab.kernel.as_str(), logs.path());
         let place = sources.layout().parent().unwrap().display().to_string();
-        said += &format!("{what}\n  {}\n", why.replace(&place, "DIR"));
+        said.extend([what, "\n  ", &why.replace(&place, "DIR"), "\n"]);
     }
     insta::assert_snapshot!(said);
 }

@@ -1,16 +1,16 @@
 //! What images are built from: the options that `build` and `matrix` share.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use cxi_control_plane::cache;
 use cxi_driver_image::{
     architecture::Architecture,
     build::{Inputs, Recipe},
     source::Source,
 };
-use cxi_driver_images::base::Distribution;
+use cxi_driver_images::base::Distro;
 
 /// The repository that images are built into when nobody says otherwise.
 pub const REPOSITORY: &str = "localhost/cxi-driver";
@@ -45,8 +45,9 @@ pub struct Options {
     /// Repository to build into, without tag; the tag is <version>-<kernel>, with + written as _
     #[arg(long, value_name = "REPOSITORY", default_value = REPOSITORY)]
     pub image: String,
-    /// Whose kernel it is; told by the kernel's name when left out
-    #[arg(long, value_enum)]
+    /// Whose kernel it is, as NAME:RELEASE: debian, ubuntu, rhel or sles, such as ubuntu:22.04; told by what the nodes say of
+    /// themselves (list-kernels hands it on) or by the kernel's name when left out, where that is sure
+    #[arg(long, value_name = "DISTRO")]
     distro: Option<Distro>,
     /// Architecture, amd64 or arm64; what the kernel's name tells when left out, else this machine's. Another one than this
     /// machine's needs qemu-user-static
@@ -88,18 +89,6 @@ pub struct Options {
     logs: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Distro {
-    /// Debian: headers by apt
-    Debian,
-    /// Ubuntu: headers by apt
-    Ubuntu,
-    /// RHEL and its rebuilds: kernel-devel by dnf, which needs a subscription or a mirror
-    Rhel,
-    /// SLES: kernel-default-devel by zypper, which needs a registration or a mirror
-    Sles,
-}
-
 impl Options {
     pub fn recipe(&self) -> Result<Recipe> {
         if self.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) {
@@ -120,12 +109,8 @@ impl Options {
                 package_sources: self.package_source.clone(),
             },
             repository: self.image.clone(),
-            distribution: self.distro.map(|distro| match distro {
-                Distro::Debian => Distribution::Debian,
-                Distro::Ubuntu => Distribution::Ubuntu,
-                Distro::Rhel => Distribution::Rhel,
-                Distro::Sles => Distribution::Sles,
-            }),
+            distro: self.distro.clone(),
+            systems: BTreeMap::new(),
             builder_image: self.builder_image.clone(),
             runtime_image: self.runtime_image.clone(),
             arch: self.arch,
