@@ -145,6 +145,7 @@ pub struct KernelMapping {
 #[serde(rename_all = "camelCase")]
 pub struct Dkms {
     /// Release tag, such as release/shs-13.0.0, of HPE's public repositories; those in repositories have their own.
+    /// Trees that a release's packages rearrange before they are built need a layout instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self == '' || self.matches('^[A-Za-z0-9][A-Za-z0-9._/+-]*$')").message("source.dkms.tag must be a git tag such as release/shs-13.0.0"))]
     pub tag: Option<String>,

@@ -186,6 +186,17 @@ fn words_of_yaml_stay_words() {
 }
 
 #[test]
+fn the_page_shows_the_layout_of_the_stand_in() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("../docs/driver-images.md")).unwrap();
+    let section = page.split_once("## The layout of a release").unwrap().1;
+    let shown = section.split_once("```yaml\n").unwrap().1.split_once("```").unwrap().0;
+    let real = fs::read_to_string(root.join("stand-in/layout.yaml")).unwrap();
+    let parse = |text: &str| Layout::parse(text, "layout.yaml", "13.0.0").unwrap();
+    assert_eq!(parse(shown), parse(&real));
+}
+
+#[test]
 fn a_build_in_a_cluster_has_no_files_of_the_build_host() {
     let error = Layout::parse_for_cluster(&whole(), "ConfigMap stack", "13.0.0").unwrap_err().to_string();
     assert_eq!(

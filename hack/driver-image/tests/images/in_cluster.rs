@@ -259,6 +259,9 @@ fn a_layout_is_built_from_what_its_trees_say() {
         let place = format!("archive: {url}/{name}-{{version}}.tar.gz\n  sha256: {}", sum.split(' ').next().unwrap());
         text = text.replace(&format!("directory: {name}-{{version}}"), &place);
     }
+    let whole = "  copy:\n  - {from: src/interface.h, ";
+    assert!(text.contains(whole));
+    text = text.replace(whole, "  inside: src\n  copy:\n  - {from: interface.h, ");
     let reference = LayoutReference { name: "stack".to_owned(), key: LAYOUT_KEY.to_owned() };
     let spec = spec(|source| source.dkms = Some(Dkms { layout: Some(reference), ..Dkms::default() }));
     let layout = |text: &str| Layout::parse_for_cluster(text, "ConfigMap stack", RELEASE).unwrap();
