@@ -205,6 +205,7 @@ async fn kmm_builds_by_a_layout_and_one_that_cannot_be_used_is_said() -> Result<
         Ok(events.contains(says))
     })
     .await?;
+    preflight_says(&s, says).await?;
     s.all_run(OLD).await?;
 
     s.harness.edit_driver(DRIVER, &source("stack")).await?;
