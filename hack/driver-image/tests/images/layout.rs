@@ -11,7 +11,7 @@ use cxi_driver_image::{
 use cxi_driver_images::ImageManifest;
 
 use crate::{
-    lab::{StandIn, lab},
+    lab::{StandIn, another_date, lab},
     stand_in::{expected, failure},
 };
 
@@ -53,7 +53,8 @@ fn an_image_without_the_firmware_that_its_stack_needs_gets_a_warning() {
     let text = fs::read_to_string(sources.layout()).unwrap();
     fs::write(sources.layout(), text.replace("firmware:\n  - {from: fw/link.bin, to: cxi/}", "firmware: []")).unwrap();
     let logs = tempfile::tempdir().unwrap();
-    let recipe = lab.recipe(by_layout(sources.layout()), "cxi-test-no-firmware", logs.path());
+    let mut recipe = lab.recipe(by_layout(sources.layout()), "cxi-test-no-firmware", logs.path());
+    recipe.epoch = Some(another_date());
     let built = recipe.build(&lab.buildah, "13.0.0", &lab.kernel).unwrap();
     insta::assert_snapshot!(built.warnings.join("\n"));
     let log =

@@ -6,7 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::lab::{StandIn, lab};
+use crate::lab::{StandIn, another_date, lab};
 use cxi_driver_image::{
     Error,
     architecture::Architecture,
@@ -268,8 +268,7 @@ fn a_build_tells_what_it_is_doing() {
     let sources = StandIn::generate("13.0.0").unwrap();
     let logs = tempfile::tempdir().unwrap();
     let mut recipe = lab.recipe(sources.inputs().unwrap(), "cxi-test-steps", logs.path());
-    // Another date makes another layer of the driver.
-    recipe.epoch = Some(1_700_000_001);
+    recipe.epoch = Some(another_date());
     let steps = std::cell::RefCell::new(Vec::new());
     recipe
         .build_and_tell(&lab.buildah, "13.0.0", &lab.kernel, &|step| steps.borrow_mut().push(step.to_owned()))
