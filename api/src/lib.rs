@@ -8,6 +8,7 @@ pub mod driver;
 pub mod driver_status;
 pub mod duration;
 pub mod kmm;
+pub mod layout;
 pub mod lenient;
 mod limits;
 pub mod names;

@@ -92,7 +92,10 @@ impl fmt::Display for RevisionId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::{Sign, SourceType};
+    use crate::{
+        driver::{Dkms, Sign, SourceType},
+        layout::{LAYOUT_KEY, LayoutReference},
+    };
 
     #[test]
     fn what_decides_what_is_loaded_makes_another_revision_and_nothing_else_does() {
@@ -107,6 +110,14 @@ mod tests {
         let others: Vec<RevisionId> = vec![
             spec(&|spec| spec.version = "13.1.0".to_owned()),
             spec(&|spec| spec.source.kind = SourceType::Prebuilt),
+            spec(&|spec| {
+                let layout = LayoutReference { name: "stack".to_owned(), key: LAYOUT_KEY.to_owned() };
+                spec.source.dkms = Some(Dkms { layout: Some(layout), ..Dkms::default() });
+            }),
+            spec(&|spec| {
+                let layout = LayoutReference { name: "another".to_owned(), key: LAYOUT_KEY.to_owned() };
+                spec.source.dkms = Some(Dkms { layout: Some(layout), ..Dkms::default() });
+            }),
             spec(&|spec| spec.source.repository_sha256 = Some("0".repeat(64))),
             spec(&|spec| spec.source.builder_image = Some("0".repeat(64))),
             spec(&|spec| spec.source.sign = Some(Sign { key_secret: Some("k".into()), cert_secret: Some("c".into()) })),

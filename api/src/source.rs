@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::layout::LayoutReference;
+
 /// Where the driver comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -143,6 +145,7 @@ pub struct KernelMapping {
 #[serde(rename_all = "camelCase")]
 pub struct Dkms {
     /// Release tag, such as release/shs-13.0.0, of HPE's public repositories; those in repositories have their own.
+    /// Trees that a release's packages rearrange before they are built need a layout instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self == '' || self.matches('^[A-Za-z0-9][A-Za-z0-9._/+-]*$')").message("source.dkms.tag must be a git tag such as release/shs-13.0.0"))]
     pub tag: Option<String>,
@@ -152,6 +155,10 @@ pub struct Dkms {
     /// Where the four source trees are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repositories: Option<DkmsRepositories>,
+    /// The layout of a release: its trees, their order, and what is copied where before they are built. It wins over tag and
+    /// repositories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<LayoutReference>,
 }
 
 /// Hardware platform.
@@ -254,9 +261,22 @@ impl Source {
         self.repository_of_images().is_some() && (from_sources || from_modules)
     }
 
+    /// Whether an image for this kernel is built in the cluster when it does not exist: where the image to build in is named, or the
+    /// kernel's name tells for sure whose it is.
+    pub fn builds_for(&self, kernel: &str) -> bool {
+        let told = || kernel.parse().is_ok_and(|kernel| cxi_driver_images::Base::of(&kernel).is_some());
+        self.builds() && (self.builder_image.is_some() || told())
+    }
+
     /// URL of the source archive. In manifests of the earlier operator an image may stand here, which is none.
     pub fn archive(&self) -> Option<&str> {
         self.repository.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))
+    }
+
+    /// Where the layout is by which images are built, if they are built by one. An archive wins over it.
+    pub fn layout(&self) -> Option<&LayoutReference> {
+        let layout = self.dkms.as_ref()?.layout.as_ref();
+        layout.filter(|_| self.kind == SourceType::Dkms && self.archive().is_none())
     }
 
     /// Whether it says what a driver is built from.
@@ -268,6 +288,6 @@ impl Source {
             let DkmsRepositories { cxi_driver, sbl, sl_driver, cassini_headers } = repositories;
             [cxi_driver, sbl, sl_driver, cassini_headers].iter().all(|repository| repository.is_some())
         });
-        archive || tagged || all_four
+        archive || tagged || all_four || self.layout().is_some()
     }
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds and installs the source trees in /cxi/sources by DKMS, in the order of their names: each is installed before the
 # next is built, which may need its symbols. Beside a tree NN-x may lie NN-x.name, its DKMS package where the tree does not
-# say, and NN-x.kind: "headers" for a tree without modules. Arguments: kernel, driver version.
+# say; NN-x.kind: "headers" or "firmware" for a tree without modules; and NN-x.firmware: which of its files become firmware, by
+# the lines of a layout. Arguments: kernel, driver version.
 set -eu
 fail() { echo "cxi-error: $*" >&2; exit 1; }
 
@@ -33,14 +34,29 @@ install_headers() {
     done
 }
 
+# Why make failed: the first line of a compiler, of the linker, of modpost or of make itself, without where DKMS builds.
+first_error() {
+    for kind in "(fatal )?error:" "^ERROR: modpost:|undefined reference|undefined!" "^make.*[*][*][*]"; do
+        line=$(grep -m 1 -E "$kind" "$1" | sed "s|/var/lib/dkms/[^ ]*/build/||g" | tr -s "[:space:]" " " | cut -c 1-240)
+        if [ -n "$line" ]; then echo "${line% }" && return 0; fi
+    done
+}
+
 for tree in /cxi/sources/*/; do
     tree=${tree%/}
     name=$(basename "$tree")
     shown=${name#*-}
     install_headers "$tree"
-    if [ -e "$tree.kind" ] && [ "$(cat "$tree.kind")" = headers ]; then
-        continue
+    kind=$(cat "$tree.kind" 2>/dev/null || echo module)
+    if [ "$kind" = firmware ]; then
+        if [ -s "$tree.firmware" ]; then
+            (cd "$tree" && sh /cxi/bin/keep "$tree.firmware") || fail "$(sed "s/^cxi-error: //" /cxi/kept.failed)"
+        else
+            mkdir -p /cxi/kept && cp -R "$tree/." /cxi/kept/
+        fi
     fi
+    [ "$kind" = module ] || continue
+    echo "cxi-step: building $shown"
     if [ ! -e "$tree/dkms.conf" ]; then
         [ -e "$tree/dkms.conf.in" ] ||
             fail "source $shown has no dkms.conf: name the directory that holds it, or give a tree that only has headers with --headers"
@@ -67,21 +83,36 @@ for tree in /cxi/sources/*/; do
     if [ -z "$package" ] || [ -z "$release" ]; then
         fail "the dkms.conf of source $shown sets no PACKAGE_NAME and PACKAGE_VERSION"
     fi
+    if [ -s "$tree.firmware" ]; then
+        # Before what the tree itself has done at this point, which may remove it.
+        cp /cxi/bin/keep "$tree/cxi-keep" && chmod 755 "$tree/cxi-keep"
+        printf "\n%s\n" "POST_BUILD=\"cxi-keep $tree.firmware \$POST_BUILD\"" >> "$tree/dkms.conf"
+    fi
     mkdir -p /usr/src
     cp -a "$tree" "/usr/src/$package-$release"
     dkms add -m "$package" -v "$release" >/dev/null || fail "DKMS does not take source $shown: see its message above"
     log=/var/lib/dkms/$package/$release/build/make.log
-    if dkms build -m "$package" -v "$release" -k "$kernel"; then
+    code=0
+    dkms build -m "$package" -v "$release" -k "$kernel" || code=$?
+    # DKMS 3 ends with 77, earlier ones with 9.
+    if [ "$code" = 77 ] || { [ "$code" = 9 ] && grep -q "^[[:space:]]*BUILD_EXCLUSIVE" "$tree/dkms.conf"; }; then
+        rule=$(sed -n "s/^[[:space:]]*\(BUILD_EXCLUSIVE[A-Z_]*=[^#]*\).*/\1/p" "$tree/dkms.conf" | tr "\n" " ")
+        fail "$package $release excludes kernel $kernel: its dkms.conf says ${rule% }. Build a release that takes this kernel, or leave the kernel out"
+    fi
+    if [ "$code" = 0 ]; then
         log=$(ls /var/lib/dkms/"$package"/"$release"/"$kernel"/*/log/make.log 2>/dev/null || true)
         if [ -d /cxi/log ] && [ -n "$log" ]; then cp "$log" "/cxi/log/$package-make.log"; fi
     else
+        why=
         if [ -e "$log" ]; then
             if [ -d /cxi/log ]; then cp "$log" "/cxi/log/$package-make.log"; fi
             echo "--- the end of make.log of $package $release ---"
             tail -n 40 "$log"
+            why=$(first_error "$log")
         fi
-        fail "$package $release does not compile for kernel $kernel: see make.log of DKMS"
+        fail "$package $release does not compile for kernel $kernel${why:+: $why}; see make.log of DKMS"
     fi
+    [ ! -e /cxi/kept.failed ] || fail "$(sed "s/^cxi-error: //" /cxi/kept.failed)"
     dkms install -m "$package" -v "$release" -k "$kernel" --force >/dev/null ||
         fail "$package $release was built for kernel $kernel and cannot be installed: see the message of DKMS above"
     echo "$package $release" >> /cxi/packages

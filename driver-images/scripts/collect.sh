@@ -5,6 +5,7 @@ set -eu
 fail() { echo "cxi-error: $*" >&2; exit 1; }
 
 kernel=$1 version=$2
+echo "cxi-step: putting the image together"
 image=/cxi/image
 modules=$image/opt/lib/modules/$kernel
 mkdir -p "$modules/extra" "$image/opt/cxi" "$image/bin"
@@ -113,9 +114,19 @@ fi
 
 # === firmware, and the programs that KMM calls ===
 
-if [ -d /cxi/firmware ] && [ -n "$(ls -A /cxi/firmware)" ]; then
-    mkdir -p "$image/opt/lib/firmware"
-    cp -R /cxi/firmware/. "$image/opt/lib/firmware/"
+# What builds of the trees kept, and then what was given for this image.
+for firmware in /cxi/kept /cxi/firmware; do
+    if [ -d "$firmware" ] && [ -n "$(ls -A "$firmware")" ]; then
+        mkdir -p "$image/opt/lib/firmware"
+        cp -R "$firmware/." "$image/opt/lib/firmware/"
+    fi
+done
+needs=/cxi/sources/needs-firmware
+if [ -e "$needs" ]; then
+    while read -r file; do
+        [ -e "$image/opt/lib/firmware/$file" ] ||
+            echo "cxi-warning: the image has no firmware $file, which its modules ask for: without it they load, and links may stay down"
+    done < "$needs"
 fi
 if busybox=$(command -v busybox); then
     cp "$busybox" "$image/bin/busybox"
@@ -157,7 +168,11 @@ manifest=$image/opt/cxi/manifest.json
             "$name" "$file" "$(unsigned_sum "$module")" "$id" "$(echo "$magic" | sed "s/ *$//")"
         comma=,
     done
-    printf "],\"sources\":["
+    printf "],"
+    if [ -s "$needs" ]; then
+        printf "\"firmware\":[%s]," "$(sed "s/.*/\"&\"/" "$needs" | paste -s -d ,)"
+    fi
+    printf "\"sources\":["
     comma=
     for digest in /cxi/digests/*; do
         case $digest in *.time) continue ;; esac

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings one source tree: fetch DIRECTORY archive URL [SHA256], or fetch DIRECTORY git URL REFERENCE.
-# A Secret that KMM mounts may hold netrc (accounts for the servers) and ca.crt (whom to trust).
+# With INSIDE set only that directory of it is meant. A Secret that KMM mounts may hold netrc (accounts for the servers) and ca.crt (whom to trust).
 set -eu
 fail() { echo "cxi-error: $*" >&2; exit 1; }
 
@@ -13,6 +13,19 @@ for secret in /run/secrets/*/; do
     if [ -e "$secret/ca.crt" ]; then export CURL_CA_BUNDLE="${secret}ca.crt" GIT_SSL_CAINFO="${secret}ca.crt"; fi
 done
 name=$(basename "$directory")
+echo "cxi-step: fetching ${name#*-}"
+# What is meant takes the place of the whole.
+inside() {
+    [ -n "${INSIDE:-}" ] || return 0
+    real=$(readlink -f "$directory/$INSIDE" || true)
+    case $real in
+        "$(readlink -f "$directory")"/*) [ -d "$real" ] || fail "$url has no directory $INSIDE: inside is relative to its top" ;;
+        *) fail "$url has no directory $INSIDE: inside is relative to its top" ;;
+    esac
+    mv "$real" "$directory.inner"
+    rm -rf "$directory"
+    mv "$directory.inner" "$directory"
+}
 if [ "$kind" = git ]; then
     git init -q "$directory"
     # A branch, a tag or a commit; of commits, servers give only those that they advertise or allow.
@@ -23,6 +36,7 @@ if [ "$kind" = git ]; then
     echo "git:$commit" > "/cxi/digests/$name"
     git -C "$directory" log -1 --format=%ct FETCH_HEAD > "/cxi/digests/$name.time"
     rm -rf "$directory/.git"
+    inside
     echo "$url $detail is commit $commit"
     exit 0
 fi
@@ -37,7 +51,7 @@ curl --netrc-optional --fail --location --silent --show-error --retry 3 --connec
     fail "$url cannot be downloaded: check the URL, and that the build can reach the server"
 sum=$(sha256sum "$archive" | cut -d " " -f 1)
 if [ -n "$detail" ] && [ "$sum" != "$detail" ]; then
-    fail "$url has SHA-256 $sum, not $detail: find out why it changed before you change the checksum"
+    fail "$url has SHA-256 $sum, not $detail: find out why it changed before you change the checksum${FIELD:+ ($FIELD)}"
 fi
 echo "sha256:$sum" > "/cxi/digests/$name"
 echo "$url has SHA-256 $sum"
@@ -54,4 +68,5 @@ if [ $# -eq 1 ] && [ -d "$1" ]; then
     rmdir "$directory"
     mv "$directory.inner" "$directory"
 fi
+inside
 find "$directory" -type f -printf "%Ts\n" | sort -n | tail -n 1 > "/cxi/digests/$name.time"

@@ -13,6 +13,7 @@ copy() {
 # given KERNEL ENDING: begins in an empty directory, with the tree or the packages that were given; false where none were.
 given() {
     kernel=$1
+    echo "cxi-step: bringing the headers of kernel $kernel"
     mkdir -p /cxi/kernel /cxi/host "/lib/modules/$kernel"
     work=$(mktemp -d) && cd "$work" || fail "there is no place for temporary files: is the disk full?"
     if [ -d /cxi/kernel/tree ]; then

@@ -8,6 +8,7 @@ for tool in dkms depmod make gcc pahole strip readelf busybox xz zstd curl git u
     command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 done
 [ -n "$missing" ] || exit 0
+echo "cxi-step: installing$missing"
 
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq ||

@@ -10,6 +10,7 @@ done
 # A plugin on its own, which brings kernels.
 dnf download --help >/dev/null 2>&1 || missing="$missing dnf-plugins-core"
 [ -n "$missing" ] || exit 0
+echo "cxi-step: installing$missing"
 
 release=$(sed -n "s/^VERSION_ID=\"\{0,1\}\([0-9]*\).*/\1/p" /etc/os-release)
 # DKMS is in EPEL.

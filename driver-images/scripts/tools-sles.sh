@@ -8,6 +8,7 @@ for tool in dkms depmod make gcc strip readelf xz zstd curl git unzip cpio; do
     command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 done
 [ -n "$missing" ] || exit 0
+echo "cxi-step: installing$missing"
 
 # DKMS is in Package Hub, which the registration of the build host brings into the container.
 zypper --non-interactive --quiet install --no-recommends dkms kmod make gcc binutils libelf-devel dwarves xz zstd curl \

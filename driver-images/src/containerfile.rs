@@ -1,6 +1,9 @@
 //! The Containerfiles. All have the same stages; they differ in where the driver comes from.
 
-use crate::script::{BUILD, COLLECT, FETCH, KERNEL, PREBUILT, Script, TOOLS, quoted, run_by_family, write};
+use crate::layout::{FIRMWARE_RULES, Kind, Layout, Place, Plan};
+use crate::script::{
+    ARRANGE, BUILD, COLLECT, FETCH, KEEP, KERNEL, PLACE, PREBUILT, Script, TOOLS, quoted, run_by_family, write,
+};
 
 /// Directory of a build's context with the source trees, see `scripts/build.sh`.
 pub const SOURCES: &str = "sources";
@@ -34,7 +37,7 @@ pub fn from_context() -> String {
     let secrets = SIGNING_SECRETS.map(|id| format!("--mount=type=secret,id={id} "));
     let driver = [
         format!("COPY {SOURCES} /cxi/sources\n"),
-        write(&[BUILD, COLLECT]),
+        write(&[PLACE, KEEP, BUILD, COLLECT]),
         run(BUILD, VERSIONS),
         // Other firmware does not compile the modules again.
         format!("COPY {DIGESTS} /cxi/digests\nCOPY {FIRMWARE} /cxi/firmware\n"),
@@ -56,42 +59,59 @@ pub struct Remote {
     pub name: String,
     /// Where it is.
     pub place: Place,
+    /// Directory inside that is meant, when it is not the whole.
+    pub inside: Option<String>,
     /// DKMS package, for trees whose dkms.conf is a template and does not say.
     pub package: Option<String>,
-    /// Whether it has headers and no modules.
-    pub headers: bool,
-}
-
-/// Where a source tree is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// An archive.
-    Archive {
-        /// URL.
-        url: String,
-        /// SHA-256 in hexadecimal, where it is known.
-        sha256: Option<String>,
-    },
-    /// A git repository.
-    Git {
-        /// URL.
-        url: String,
-        /// Branch, tag or commit.
-        reference: String,
-    },
+    /// What it is for.
+    pub kind: Kind,
+    /// Which field says where it is, for messages.
+    pub field: Option<String>,
 }
 
 /// Builds in a cluster from sources that the build brings itself, in this order. `platform`: `cassini`, or
 /// `rosetta` for what `dkms.conf` files call a switch.
 pub fn in_cluster(sources: &[Remote], platform: &str) -> String {
-    let driver = [
-        write(&[FETCH, BUILD, COLLECT]),
-        sources.iter().enumerate().map(|(number, source)| fetch(number + 1, source)).collect(),
-        format!("RUN echo {} > /cxi/platform\n", quoted(platform)),
-        run(BUILD, VERSIONS),
-        run(COLLECT, VERSIONS),
-    ]
-    .concat();
+    building(&write(&[FETCH, PLACE, KEEP, BUILD, COLLECT]), sources, "", platform)
+}
+
+/// Builds in a cluster from the trees of a layout, see [`Layout::parse_for_cluster`].
+pub fn of_layout(layout: &Layout, platform: &str) -> String {
+    let sources: Vec<Remote> = layout
+        .trees
+        .iter()
+        .map(|tree| Remote {
+            name: tree.name.clone(),
+            place: tree.place.clone(),
+            inside: tree.inside.clone(),
+            package: (tree.kind == Kind::Module).then(|| tree.name.clone()),
+            kind: tree.kind,
+            field: Some(format!("{}: {}", layout.file, tree.field())),
+        })
+        .collect();
+    let plan = Plan::of(layout);
+    let mut rules = String::new();
+    for (number, (tree, lines)) in layout.trees.iter().zip(&plan.firmware).enumerate() {
+        rules += &file(&format!("/cxi/sources/{}.{FIRMWARE_RULES}", tree.directory(number)), lines);
+    }
+    rules += &file("/cxi/sources/needs-firmware", &plan.needs_firmware);
+    rules += &file("/cxi/rules", &plan.copy);
+    if !plan.copy.is_empty() {
+        rules += &run(ARRANGE, " /cxi");
+    }
+    building(&write(&[FETCH, PLACE, ARRANGE, KEEP, BUILD, COLLECT]), &sources, &rules, platform)
+}
+
+/// `RUN` that writes lines to a file; nothing for a file without lines.
+fn file(path: &str, lines: &str) -> String {
+    let words: Vec<String> = lines.lines().map(|line| format!("    {} \\\n", quoted(line))).collect();
+    if words.is_empty() { String::new() } else { format!("RUN printf '%s\\n' \\\n{}    > {path}\n", words.concat()) }
+}
+
+fn building(scripts: &str, sources: &[Remote], rules: &str, platform: &str) -> String {
+    let fetches: String = sources.iter().enumerate().map(|(number, source)| fetch(number + 1, source)).collect();
+    let platform = format!("RUN echo {} > /cxi/platform\n", quoted(platform));
+    let driver = [scripts, &fetches, rules, &platform, &run(BUILD, VERSIONS), &run(COLLECT, VERSIONS)].concat();
     stages("# Builds the driver for one kernel. Written by the CXI operator; KMM builds it.\n", "", &driver)
 }
 
@@ -102,12 +122,22 @@ fn fetch(number: usize, source: &Remote) -> String {
         Place::Archive { url, sha256: None } => format!("archive {}", quoted(url)),
         Place::Archive { url, sha256: Some(sum) } => format!("archive {} {}", quoted(url), quoted(sum)),
         Place::Git { url, reference } => format!("git {} {}", quoted(url), quoted(reference)),
+        // Refused before, see `Layout::parse_for_cluster`.
+        Place::Path { path, .. } => format!("archive {}", quoted(path)),
     };
+    let variable = |name: &str, value: &Option<String>| {
+        value.as_ref().map(|value| format!("{name}={} ", quoted(value))).unwrap_or_default()
+    };
+    let variables = variable("INSIDE", &source.inside) + &variable("FIELD", &source.field);
     let package = source.package.as_deref();
     let package = package.map(|package| format!(" && echo {} > {directory}.name", quoted(package)));
-    let kind = source.headers.then(|| format!(" && echo headers > {directory}.kind"));
+    let kind = match source.kind {
+        Kind::Module => None,
+        Kind::Headers => Some(format!(" && echo headers > {directory}.kind")),
+        Kind::Firmware => Some(format!(" && echo firmware > {directory}.kind")),
+    };
     let (package, kind) = (package.unwrap_or_default(), kind.unwrap_or_default());
-    format!("RUN sh /cxi/bin/{} {directory} {place}{package}{kind}\n", FETCH.name)
+    format!("RUN {variables}sh /cxi/bin/{} {directory} {place}{package}{kind}\n", FETCH.name)
 }
 
 /// Packs compiled modules that lie below a URL.
@@ -163,8 +193,10 @@ mod tests {
         let git = |name: &str, package: Option<&str>, headers| Remote {
             name: name.to_owned(),
             place: Place::Git { url: format!("https://example.com/{name}"), reference: "release/13".to_owned() },
+            inside: None,
             package: package.map(str::to_owned),
-            headers,
+            kind: if headers { Kind::Headers } else { Kind::Module },
+            field: None,
         };
         let text = in_cluster(&[git("headers", None, true), git("sbl", Some("base-link"), false)], "cassini");
         insta::assert_snapshot!(without_scripts(&text));
@@ -183,7 +215,8 @@ mod tests {
     #[test]
     fn what_an_archive_is_called_stays_one_word() {
         let place = Place::Archive { url: "https://x/a'; reboot; '".to_owned(), sha256: None };
-        let source = Remote { name: "driver".to_owned(), place, package: None, headers: false };
+        let source =
+            Remote { name: "driver".to_owned(), place, inside: None, package: None, kind: Kind::Module, field: None };
         let text = in_cluster(&[source], "cassini");
         assert!(text.contains(r"archive 'https://x/a'\''; reboot; '\'''"), "{text}");
     }

@@ -6,9 +6,11 @@
 pub mod base;
 pub mod containerfile;
 pub mod kernel;
+pub mod layout;
 pub mod manifest;
-mod script;
+pub mod script;
 
 pub use base::Base;
 pub use kernel::{ImageTag, KernelName};
+pub use layout::Layout;
 pub use manifest::ImageManifest;

@@ -24,6 +24,9 @@ pub struct ImageManifest {
     pub date: String,
     /// The modules in the image.
     pub modules: Vec<ManifestModule>,
+    /// Firmware files that the modules are known to ask for, below the image's firmware directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firmware: Vec<String>,
     /// What they were built from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<ManifestSource>,

@@ -31,6 +31,15 @@ pub const FETCH: Script = script!("fetch");
 /// Brings compiled modules.
 pub const PREBUILT: Script = script!("prebuilt");
 
+/// Carries out one rule of a layout.
+pub const PLACE: Script = script!("place");
+
+/// Carries out the copy rules of a layout, by [`PLACE`] beside it.
+pub const ARRANGE: Script = script!("arrange");
+
+/// Keeps firmware of a tree that was built, by [`PLACE`].
+pub const KEEP: Script = script!("keep");
+
 /// Builds the source trees.
 pub const BUILD: Script = script!("build");
 
@@ -71,7 +80,7 @@ mod tests {
     use std::process::Command;
 
     fn all() -> impl Iterator<Item = Script> {
-        TOOLS.into_iter().chain(KERNEL).chain([FETCH, PREBUILT, BUILD, COLLECT])
+        TOOLS.into_iter().chain(KERNEL).chain([PLACE, ARRANGE, KEEP, FETCH, PREBUILT, BUILD, COLLECT])
     }
 
     #[test]

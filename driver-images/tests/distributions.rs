@@ -215,6 +215,41 @@ fn sles_asks_for_the_version_that_is_the_kernel_s_and_not_for_the_newest() {
     assert!(builder.path("cxi/host/lib/modules").join(kernel).join("kernel/configfs.ko").is_file());
 }
 
+/// The packages of a PTF have the version that the kernel says.
+#[rstest]
+#[case("5.14.21-150500.55.39.1.27360.1.PTF.1215587")]
+#[case("6.4.0-150600.23.7.4.28314.3.PTF.1215587")]
+fn sles_takes_a_ptf(#[case] version: &str) {
+    let builder = Builder::new();
+    let makefile = format!("usr/src/linux-{version}-obj/{}/default/Makefile", std::env::consts::ARCH);
+    builder.package("repository", &format!("kernel-default-devel-{version}.rpm"), &[&makefile]);
+    let module = format!("lib/modules/{version}-default/kernel/configfs.ko");
+    builder.package("repository", &format!("kernel-default-{version}.rpm"), &[&module]);
+    // Dots are dots.
+    let other = version.replacen('.', "1", 1);
+    builder.package("repository", &format!("kernel-default-devel-{other}.9.rpm"), &[]);
+    builder.package("repository", &format!("kernel-devel-{version}.rpm"), &["usr/src/linux/Makefile"]);
+
+    builder.run("kernel-sles", &[&format!("{version}-default")]).unwrap();
+    let wanted = format!("kernel-default-devel={version} kernel-default={version}\n");
+    assert!(builder.calls().ends_with(&wanted), "{}", builder.calls());
+    assert!(
+        builder.reads(&format!("/lib/modules/{version}-default/build/Makefile")).starts_with("kernel-default-devel")
+    );
+}
+
+#[rstest]
+#[case("5.15.0-209.161.7.2.el9uek.x86_64", "kernel-uek-devel-5.15.0-209.161.7.2.el9uek.x86_64")]
+#[case("4.18.0-553.rt7.342.el8_10.x86_64", "kernel-rt-devel-4.18.0-553.rt7.342.el8_10.x86_64")]
+#[case("5.14.0-503.11.1.el9_5.x86_64+rt", "kernel-rt-devel-5.14.0-503.11.1.el9_5.x86_64")]
+#[case("5.14.0-570.12.1.el9_6.aarch64+64k-debug", "kernel-64k-debug-devel-5.14.0-570.12.1.el9_6.aarch64")]
+fn rhel_asks_for_the_flavour_that_the_name_tells(#[case] kernel: &str, #[case] package: &str) {
+    let builder = Builder::new();
+    builder.package("repository", &format!("{package}.rpm"), &[&format!("usr/src/kernels/{kernel}/Makefile")]);
+    builder.run("kernel-rhel", &[kernel]).unwrap();
+    assert!(builder.calls().starts_with(&format!("dnf download -q {package}\n")), "{}", builder.calls());
+}
+
 #[test]
 fn ubuntu_asks_for_headers_what_they_need_and_the_modules() {
     let builder = Builder::new();

@@ -6,6 +6,7 @@
 
 mod driver;
 pub mod evict;
+mod layout;
 mod ledger;
 mod look;
 mod node;
@@ -73,6 +74,9 @@ pub enum Error {
         /// The API server's words.
         why: String,
     },
+    /// The layout that images are to be built by cannot be used.
+    #[error("no image can be built: {0}")]
+    Layout(String),
     /// An object that a look needs cannot be read.
     #[error("{0} cannot be read: {1}")]
     Unreadable(String, String),
@@ -228,14 +232,18 @@ impl Actor {
     }
 }
 
-/// What an administrator is told of an object that the API server refuses, because something of the CXIDriver is not valid.
+/// What an administrator is told of an object that the API server refuses, or that cannot be made, because something of the CXIDriver
+/// is not valid.
 fn refused(action: &Action, result: &Result<(), Error>) -> Option<Announcement> {
-    let (driver, reason) = match action {
-        Action::ApplyOperands { driver } => (driver, "OperandRefused"),
-        Action::CreateModule { driver, .. } | Action::CreateContainerfile { driver, .. } => (driver, "ModuleRefused"),
+    let error = result.as_ref().err()?;
+    let (driver, reason) = match (action, error) {
+        (Action::ApplyOperands { driver }, Error::Refused { .. }) => (driver, "OperandRefused"),
+        (Action::CreateModule { driver, .. } | Action::CreateContainerfile { driver, .. }, Error::Refused { .. }) => {
+            (driver, "ModuleRefused")
+        }
+        (Action::CreateContainerfile { driver, .. }, Error::Layout(_)) => (driver, "LayoutRefused"),
         _ => return None,
     };
-    let error = result.as_ref().err().filter(|error| matches!(error, Error::Refused { .. }))?;
     let (driver, reason, message) = (driver.clone(), reason.to_owned(), error.to_string());
     Some(Announcement { driver, node: None, warning: true, reason, message })
 }

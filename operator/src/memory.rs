@@ -33,7 +33,7 @@ pub struct Remembered {
     pub evicted: HashSet<String>,
     /// DaemonSets as applied, by name.
     pub applied: HashMap<String, Applied>,
-    /// Why the API server refused to store the Module of a revision, in its words.
+    /// Why the API server refused to store the Module of a revision, in its words; or why there is no Containerfile for it.
     pub refused_modules: HashMap<RevisionId, String>,
     /// What [`crate::notices`] has said and is still so.
     pub told: Vec<Announcement>,

@@ -125,7 +125,7 @@ pub const OPERATOR_NAMESPACED: &[Rule] = &[
         "",
         &["configmaps"],
         &["list", "watch", "create"],
-        "the Containerfile of each revision whose images KMM builds; it goes with the Module that owns it",
+        "the Containerfile of each revision whose images KMM builds, which goes with the Module that owns it; the layout it is made of",
     ),
     rule("kmm.sigs.x-k8s.io", &["moduleimagesconfigs"], &["list", "watch"], "which driver images exist"),
     rule(

@@ -18,7 +18,7 @@ use crate::{
     installation, ledger,
     proof::lasting_holder,
     settled, step,
-    world::{ImageState, Node, PodProblem},
+    world::{Image, ImageState, Node, PodProblem},
 };
 
 /// Why a node is not admitted: reason, object (kind, name) and a sentence.
@@ -276,6 +276,7 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
     let say = |message: String| Some((Reason::ImageMissing, ("Module", format!("cxi-{wanted}")), message));
     // The same words while the Module is made, while KMM looks for an image and while it pulls it: a record is not rewritten for that.
     let waits = || format!("KMM has not verified an image of revision {wanted} for kernel {} yet", node.kernel);
+    let refused = scope.driver.module_refused.as_ref().filter(|_| *wanted == scope.target);
     let Some(revision) = scope.revision(wanted) else {
         if let Some(other) = scope.world.taken_by(&scope.driver.name, wanted) {
             return say(format!(
@@ -283,13 +284,18 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
                  anything in spec.source, such as a parameter of a module, for another name"
             ));
         }
-        let refused = scope.driver.module_refused.as_ref().filter(|_| *wanted == scope.target);
         return say(match refused {
             Some(why) => format!("the API server refuses Module cxi-{wanted}: {why}"),
             None => waits(),
         });
     };
-    let Some(image) = revision.images.get(&node.kernel) else {
+    // An image that is there is needed no more.
+    let exists = |image: &Image| image.state == ImageState::Exists;
+    let image = revision.images.get(&node.kernel);
+    if let Some(why) = refused.filter(|_| !revision.containerfile && !image.is_some_and(exists)) {
+        return say(format!("no image of revision {wanted} can be built: {why}"));
+    }
+    let Some(image) = image else {
         return say(waits());
     };
     let unscheduled = matches!(image.problem, Some(PodProblem::Unscheduled(_)));
@@ -308,9 +314,14 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
         ImageState::Building => doing("building"),
         ImageState::Signing => doing("signing"),
         ImageState::Unknown if unscheduled => doing("pulling"),
-        ImageState::Missing if scope.driver.spec.source.builds() => say(format!(
+        ImageState::Missing if scope.driver.spec.source.builds_for(&node.kernel) => say(format!(
             "the build of image {} (kernel {}) failed: KMM keeps the failed build, whose output ends with the reason; remove \
              the cause, then delete the build for KMM to start another",
+            image.reference, node.kernel
+        )),
+        ImageState::Missing if scope.driver.spec.source.builds() => say(format!(
+            "image {} does not exist and KMM does not build it, because it is not known for sure whose kernel {} is: name the image \
+             to build in in source.builderImage, or build and push it",
             image.reference, node.kernel
         )),
         ImageState::Missing => {

@@ -139,8 +139,8 @@ impl<'a> Scope<'a> {
             ("ImageRepositoryRequired", message.to_owned())
         } else if source.kind == SourceType::Dkms && source.kernel_mappings.is_empty() && !source.has_sources() {
             let message = "source.type is dkms and nothing says what to build: set source.repository (http or https URL of a \
-                           source archive) or source.dkms.tag (a release of HPE's repositories), or use source.type \
-                           prebuilt if the driver images exist";
+                           source archive), source.dkms.layout (a release's trees) or source.dkms.tag (one tag of HPE's repositories), or use \
+                           source.type prebuilt if the driver images exist";
             ("DriverSourceRequired", message.to_owned())
         } else if needs_kmm && !self.world.kmm_present {
             let message = "KMM is not installed or does not answer: install Kernel Module Management 2.5 or newer; \

@@ -81,7 +81,8 @@ pub struct Driver {
     pub spec: CXIDriverSpec,
     /// Status as last written.
     pub status: CXIDriverStatus,
-    /// Why the API server refused the Module of the revision that the spec describes, in its words, if it did.
+    /// Why the API server refused the Module of the revision that the spec describes, in its words, if it did; when the Module is
+    /// there, why there is no Containerfile by which KMM could build.
     pub module_refused: Option<String>,
     /// Whether the operands' DaemonSets exist and are as they should be.
     pub operands_current: bool,

@@ -93,6 +93,15 @@ impl Step {
         }
     }
 
+    /// Shows which part of the step begins, on a plain log as a line of its own.
+    pub fn goes_on_with(&self, part: &str) {
+        match &self.display {
+            Display::Spinner(bar) => bar.set_message(part.to_owned()),
+            Display::Ticker(_) => print(&format!("{} … {part}", self.what)),
+            Display::Nothing => {}
+        }
+    }
+
     /// Ends the step well.
     pub fn done(mut self) {
         self.finish("done");

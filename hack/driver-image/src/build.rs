@@ -1,6 +1,7 @@
 //! Building one driver image.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -8,7 +9,7 @@ use std::{
 use cxi_driver_images::manifest::ImageManifest;
 use cxi_driver_images::{
     Base, ImageTag, KernelName,
-    base::Distribution,
+    base::Distro,
     containerfile::{self, LABEL_PREFIX, LOG, SIGNER, SIGNING_SECRETS},
 };
 use sha2::{Digest, Sha256};
@@ -20,7 +21,7 @@ use crate::{
     stage::{self, Context},
     storage::Use,
     tree, unpack,
-    verify::{Expected, verify},
+    verify::{Expected, verify, warnings},
 };
 
 pub use crate::stage::Inputs;
@@ -29,7 +30,10 @@ pub use crate::stage::Inputs;
 pub const BUILD_ID_LABEL: &str = "cxi.hpe.com/build-id.";
 
 /// What the scripts of the build put before the sentence that says why they failed.
-const REASON: &str = "cxi-error: ";
+pub(crate) const REASON: &str = "cxi-error: ";
+
+/// What the scripts of the build put before the step that they begin.
+const STEP: &str = "cxi-step: ";
 
 /// What images are built from and how, for every release and kernel alike.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +42,10 @@ pub struct Recipe {
     pub inputs: Inputs,
     /// Repository of the images, without tag.
     pub repository: String,
-    /// Whose kernels they are, when their names do not tell.
-    pub distribution: Option<Distribution>,
+    /// Whose kernels they are, when neither nodes nor their names tell.
+    pub distro: Option<Distro>,
+    /// What the nodes with a kernel say that they run (`osImage`), where that is known.
+    pub systems: BTreeMap<KernelName, String>,
     /// Image in which is built, instead of the distribution's own.
     pub builder_image: Option<String>,
     /// Image that the driver image is made on, instead of the distribution's own.
@@ -69,6 +75,8 @@ pub struct Built {
     pub layers: Vec<String>,
     /// Whether it was there before.
     pub existed: bool,
+    /// What may be a mistake, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Where the tools and the headers of a kernel are.
@@ -96,7 +104,7 @@ impl Recipe {
         let Some(image) = buildah.inspect(&reference)? else { return Ok(None) };
         match image.labels.get(&format!("{LABEL_PREFIX}kernel")) {
             Some(other) if other != kernel.as_str() => Err(Error::Taken { reference, other: other.clone() }),
-            _ => Ok(Some(Built { reference, layers: image.layers, existed: true })),
+            _ => Ok(Some(Built { reference, layers: image.layers, existed: true, warnings: Vec::new() })),
         }
     }
 
@@ -105,11 +113,26 @@ impl Recipe {
     /// # Errors
     /// If it cannot be built, or is not what it should be.
     pub fn build(&self, buildah: &Buildah, version: &str, kernel: &KernelName) -> Result<Built> {
+        self.build_and_tell(buildah, version, kernel, &|_| ())
+    }
+
+    /// The same; `tell` is told each step that begins.
+    ///
+    /// # Errors
+    /// See [`Recipe::build`].
+    pub fn build_and_tell(
+        &self,
+        buildah: &Buildah,
+        version: &str,
+        kernel: &KernelName,
+        tell: &dyn Fn(&str),
+    ) -> Result<Built> {
         let reference = self.reference(version, kernel)?;
         self.find(buildah, version, kernel)?;
         let arch = Architecture::to_build(self.arch, kernel)?;
         let bases = self.bases(kernel)?;
-        let context = stage::stage(&self.inputs.of_release(version))?;
+        tell("bringing the sources together");
+        let context = stage::stage(&self.inputs, version)?;
         let logs = self.logs.join(ImageTag::new(version, kernel).map_err(|e| Error::Input(e.to_string()))?.as_str());
         // What an earlier build left would be taken for this one's.
         fs::remove_dir_all(&logs).ok();
@@ -119,16 +142,18 @@ impl Recipe {
         let file = context.path().join("Containerfile");
         fs::write(&file, containerfile::from_context()).attempt(|| format!("write {}", file.display()))?;
         let held = Use::begin(buildah)?;
-        let unnamed = self.run(&held, &context, &file, &bases, (version, kernel, arch), epoch, &logs)?;
+        let unnamed = self.run(&held, &context, &file, &bases, (version, kernel, arch), epoch, &logs, tell)?;
 
+        tell("looking into the new image");
         let contents = unpack::image(buildah, &unnamed)?;
         let expected = Expected {
             kernel_in_tag: Some(kernel.in_tag()),
             driver_version: Some(version.to_owned()),
             arch: Some(arch),
             modules: self.modules.clone(),
-            kernel_symbols: None,
+            ..Expected::default()
         };
+        let warnings = warnings(&contents, &expected);
         let lies: Vec<String> = verify(&contents, &expected).iter().map(ToString::to_string).collect();
         if !lies.is_empty() {
             return Err(Error::Untrue { image: format!("the new image of {version} for kernel {kernel}"), lies });
@@ -137,25 +162,21 @@ impl Recipe {
             .map_err(|error| Error::Untrue { image: reference.clone(), lies: vec![error.to_string()] })?;
         name(&held, &context, &unnamed, &reference, &manifest, epoch, &logs)?;
         let layers = buildah.inspect(&reference)?.map(|image| image.layers).unwrap_or_default();
-        Ok(Built { reference, layers, existed: false })
+        Ok(Built { reference, layers, existed: false, warnings })
     }
 
     fn bases(&self, kernel: &KernelName) -> Result<Bases> {
-        let known = match self.distribution {
-            Some(distribution) => Base::of(kernel)
-                .filter(|base| base.distribution == distribution)
-                .or(Base::of_distribution(distribution)),
-            None => Base::of(kernel),
-        };
-        match (known, &self.builder_image) {
-            (None, None) => Err(Error::Input(format!(
-                "it cannot be told whose kernel {kernel} is: say it with --distro, or name an image to build in with \
-                 --builder-image"
-            ))),
-            (known, builder) => Ok(Bases {
-                builder: builder.clone().or(known.map(|base| base.builder.to_owned())).unwrap_or_default(),
-                runtime: self.runtime_image.clone().unwrap_or(known.map_or("scratch", |base| base.runtime).to_owned()),
-            }),
+        let os = self.systems.get(kernel).map(String::as_str);
+        match (Base::choose(kernel, os, self.distro.as_ref()), &self.builder_image) {
+            (Err(unknown), None) => Err(Error::Input(unknown.to_string())),
+            (known, builder) => {
+                let known = known.ok();
+                let runtime = known.map_or("scratch", |base| base.runtime);
+                Ok(Bases {
+                    builder: builder.clone().or(known.map(|base| base.builder.to_owned())).unwrap_or_default(),
+                    runtime: self.runtime_image.clone().unwrap_or_else(|| runtime.to_owned()),
+                })
+            }
         }
     }
 
@@ -169,6 +190,7 @@ impl Recipe {
         (version, kernel, arch): (&str, &KernelName, Architecture),
         epoch: u64,
         logs: &Path,
+        tell: &dyn Fn(&str),
     ) -> Result<String> {
         let id_file = context.path().join("id");
         let mut arguments = vec![
@@ -205,7 +227,7 @@ impl Recipe {
         }
         arguments.push(context.path().display().to_string());
         let log = logs.join("build.log");
-        match held.build(&arguments, &log)? {
+        match held.build(&arguments, &log, &|line| step_of(line).map_or((), tell))? {
             Ok(()) => {
                 Ok(fs::read_to_string(&id_file).attempt(|| "read the new image's id".to_owned())?.trim().to_owned())
             }
@@ -253,7 +275,7 @@ fn name(
         context.path().display().to_string(),
     ];
     let log = logs.join("name.log");
-    held.build(&arguments, &log)?.map_err(|failed| Error::Build {
+    held.build(&arguments, &log, &|_| ())?.map_err(|failed| Error::Build {
         why: explain(&failed.output, unnamed),
         log,
         make_log: None,
@@ -269,6 +291,12 @@ fn make_logs(logs: &Path) -> Vec<PathBuf> {
         .collect();
     all.sort();
     all.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The step that a line of a build's output says to begin.
+fn step_of(line: &str) -> Option<&str> {
+    // The scripts themselves are in the output too, with the marker inside quotes.
+    line.strip_prefix(STEP)
 }
 
 /// Why a build failed, in one sentence.
@@ -338,7 +366,11 @@ mod tests {
         let kernel = "6.18.44-fc".parse().unwrap();
         let error = recipe.bases(&kernel).err().unwrap();
         insta::assert_snapshot!(error);
-        let told = Recipe { distribution: Some(Distribution::Sles), ..recipe };
+        let told = Recipe { distro: Some("sles:15.7".parse().unwrap()), ..recipe.clone() };
         assert_eq!(told.bases(&kernel).unwrap().builder, "registry.suse.com/bci/bci-base:15.7");
+        let kernel: KernelName = "6.8.0-52-generic".parse().unwrap();
+        let systems = [(kernel.clone(), "Ubuntu 22.04.5 LTS".to_owned())].into();
+        let seen = Recipe { systems, ..recipe };
+        assert_eq!(seen.bases(&kernel).unwrap().builder, "docker.io/library/ubuntu:22.04");
     }
 }

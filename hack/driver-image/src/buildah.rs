@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::ErrorKind,
+    io::{BufRead, BufReader, ErrorKind, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -46,17 +46,34 @@ impl Buildah {
     }
 
     /// Runs a build, see [`crate::storage::Use::build`].
-    pub(crate) fn build(&self, arguments: &[String], log: &Path, stdin: Stdio) -> Result<Result<(), Failed>> {
-        let file = File::create(log).attempt(|| format!("write {}", log.display()))?;
-        let copy = file.try_clone().attempt(|| format!("write {}", log.display()))?;
+    pub(crate) fn build(
+        &self,
+        arguments: &[String],
+        log: &Path,
+        stdin: Stdio,
+        told: &dyn Fn(&str),
+    ) -> Result<Result<(), Failed>> {
+        let mut file = File::create(log).attempt(|| format!("write {}", log.display()))?;
+        let (reader, writer) = std::io::pipe().attempt(|| "create a pipe".to_owned())?;
+        let copy = writer.try_clone().attempt(|| "create a pipe".to_owned())?;
         let mut command = self.command();
         // What failed is in the log; the container that it failed in is of no use.
         command.args(["build", "--force-rm"]);
         if let Some(isolation) = &self.isolation {
             command.arg("--isolation").arg(isolation);
         }
-        command.args(arguments).stdin(stdin).stdout(file).stderr(copy);
-        let status = command.status().map_err(|error| not_started("buildah", "buildah", error))?;
+        command.args(arguments).stdin(stdin).stdout(writer).stderr(copy);
+        let mut child = command.spawn().map_err(|error| not_started("buildah", "buildah", error))?;
+        // It has the writing ends, which would keep this end open.
+        drop(command);
+        let mut lines = BufReader::new(reader);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).attempt(|| "read what buildah prints".to_owned())? > 0 {
+            file.write_all(&line).attempt(|| format!("write {}", log.display()))?;
+            told(String::from_utf8_lossy(&line).trim_end());
+            line.clear();
+        }
+        let status = child.wait().attempt(|| "wait for buildah".to_owned())?;
         if status.success() {
             return Ok(Ok(()));
         }

@@ -41,6 +41,8 @@ pub struct Wanted {
 pub struct Kernel {
     /// As `uname -r` prints it.
     pub kernel: String,
+    /// What those nodes say that they run (`osImage`): it tells whose kernel it is where the name does not.
+    pub os: String,
     /// How many nodes run it.
     pub nodes: usize,
     /// Its image, when repository and version are known.
@@ -79,23 +81,28 @@ pub fn wanted(question: &Question) -> Result<Wanted> {
 ///
 /// # Errors
 /// If the cluster cannot be asked.
-pub fn kernels(question: &Question, selector: &str) -> Result<Vec<(KernelName, usize)>> {
+pub fn kernels(question: &Question, selector: &str) -> Result<Vec<Found>> {
     let list = kubectl(question, &["get", "nodes", "--output=json", "--selector", selector])?;
     count(&list)
 }
 
-fn count(list: &Value) -> Result<Vec<(KernelName, usize)>> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+/// A kernel, what its nodes say that they run, and how many they are.
+pub type Found = (KernelName, String, usize);
+
+fn count(list: &Value) -> Result<Vec<Found>> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for node in list["items"].as_array().into_iter().flatten() {
-        if let Some(kernel) = node["status"]["nodeInfo"]["kernelVersion"].as_str() {
-            *counts.entry(kernel).or_default() += 1;
+        let info = &node["status"]["nodeInfo"];
+        if let Some(kernel) = info["kernelVersion"].as_str().filter(|kernel| !kernel.is_empty()) {
+            *counts.entry((kernel, info["osImage"].as_str().unwrap_or_default())).or_default() += 1;
         }
     }
     let mut kernels = Vec::new();
-    for (kernel, nodes) in counts {
-        kernels.push((kernel.parse::<KernelName>().map_err(|error| Error::Input(error.to_string()))?, nodes));
+    for ((kernel, os), nodes) in counts {
+        let kernel = kernel.parse::<KernelName>().map_err(|error| Error::Input(error.to_string()))?;
+        kernels.push((kernel, os.to_owned(), nodes));
     }
-    kernels.sort_by_key(|(kernel, nodes)| (std::cmp::Reverse(*nodes), kernel.clone()));
+    kernels.sort_by_key(|(kernel, os, nodes)| (std::cmp::Reverse(*nodes), kernel.clone(), os.clone()));
     Ok(kernels)
 }
 
@@ -103,12 +110,8 @@ fn count(list: &Value) -> Result<Vec<(KernelName, usize)>> {
 ///
 /// # Errors
 /// If version and kernel make no tag.
-pub fn images(
-    kernels: Vec<(KernelName, usize)>,
-    wanted: &Wanted,
-    tags: Option<&BTreeSet<String>>,
-) -> Result<Vec<Kernel>> {
-    let row = |(kernel, nodes): (KernelName, usize)| {
+pub fn images(kernels: Vec<Found>, wanted: &Wanted, tags: Option<&BTreeSet<String>>) -> Result<Vec<Kernel>> {
+    let row = |(kernel, os, nodes): Found| {
         let named = wanted.repository.as_ref().zip(wanted.version.as_ref());
         let tag = named.map(|(repository, version)| {
             Ok::<_, Error>((
@@ -120,6 +123,7 @@ pub fn images(
         let exists = tags.zip(tag.as_ref()).map(|(tags, (_, tag))| tags.contains(tag.as_str()));
         Ok(Kernel {
             kernel: kernel.to_string(),
+            os,
             nodes,
             image: tag.map(|(repository, tag)| format!("{repository}:{tag}")),
             exists,
@@ -148,7 +152,16 @@ mod tests {
     use serde_json::json;
 
     fn node(kernel: &str) -> Value {
-        json!({ "status": { "nodeInfo": { "kernelVersion": kernel } } })
+        json!({ "status": { "nodeInfo": { "kernelVersion": kernel, "osImage": "Debian GNU/Linux 12 (bookworm)" } } })
+    }
+
+    #[test]
+    fn one_kernel_of_two_systems_is_two_lines() {
+        let ubuntu =
+            |os: &str| json!({ "status": { "nodeInfo": { "kernelVersion": "6.8.0-52-generic", "osImage": os } } });
+        let list = json!({ "items": [ubuntu("Ubuntu 22.04.5 LTS"), ubuntu("Ubuntu 24.04.1 LTS"), ubuntu("Ubuntu 22.04.5 LTS")] });
+        let found: Vec<_> = count(&list).unwrap().into_iter().map(|(_, os, nodes)| (os, nodes)).collect();
+        assert_eq!(found, [("Ubuntu 22.04.5 LTS".to_owned(), 2), ("Ubuntu 24.04.1 LTS".to_owned(), 1)]);
     }
 
     #[test]

@@ -123,11 +123,28 @@ impl StandIn {
     /// # Errors
     /// If there is no room, or no shell to write them with.
     pub fn generate(release: &str) -> Result<Self> {
+        Self::write("--separate-headers", release)
+    }
+
+    fn write(how: &str, release: &str) -> Result<Self> {
         let directory = tempfile::tempdir().attempt(|| "create a temporary directory".to_owned())?;
         let generate = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../driver-images/stand-in/generate");
         let mut command = Command::new(generate);
-        said(command.args(["--separate-headers", release]).arg(directory.path()), "the stand-in's generator", "dash")?;
+        said(command.args([how, release]).arg(directory.path()), "the stand-in's generator", "dash")?;
         Ok(Self { directory, release: release.to_owned() })
+    }
+
+    /// Writes them as a vendor publishes them: they build by the layout beside them.
+    ///
+    /// # Errors
+    /// See [`StandIn::generate`].
+    pub fn published(release: &str) -> Result<Self> {
+        Self::write("--as-published", release)
+    }
+
+    /// The layout of trees as they are published.
+    pub fn layout(&self) -> PathBuf {
+        self.directory.path().join("layout.yaml")
     }
 
     /// A tree.

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod elf;
 mod error;
 pub mod inspect;
+pub mod kernels;
 pub mod lab;
 pub mod matrix;
 pub mod push;

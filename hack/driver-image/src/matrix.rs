@@ -86,8 +86,9 @@ fn one(recipe: &Recipe, buildah: &Buildah, version: &str, kernel: &KernelName, p
         return Ok(built);
     }
     let step = progress.step(&format!("{version} for {kernel}"));
-    let built = recipe.build(buildah, version, kernel)?;
+    let built = recipe.build_and_tell(buildah, version, kernel, &|what| step.goes_on_with(what))?;
     step.done();
+    built.warnings.iter().for_each(|warning| progress.note(&format!("warning: {}: {warning}", built.reference)));
     Ok(built)
 }
 
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn a_summary_ends_with_what_failed() {
         let kernel: KernelName = "6.1.0-56-amd64".parse().unwrap();
-        let built = Built { reference: "r:t".to_owned(), layers: Vec::new(), existed: true };
+        let built = Built { reference: "r:t".to_owned(), layers: Vec::new(), existed: true, warnings: Vec::new() };
         let failed = Error::Build {
             why: "cray-cxi-driver 13.1.0 does not compile".to_owned(),
             log: "/logs/build.log".into(),

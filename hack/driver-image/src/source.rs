@@ -22,6 +22,13 @@ pub enum Location {
     Path(PathBuf),
     /// An archive elsewhere.
     Url(String),
+    /// A git repository. Only a layout has such.
+    Git {
+        /// Its URL.
+        url: String,
+        /// Branch, tag or commit.
+        reference: String,
+    },
 }
 
 /// A text that is not a source.
@@ -102,7 +109,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {
             Location::Path(path) => write!(f, "{}", path.display()),
-            Location::Url(url) => f.write_str(url),
+            Location::Url(url) | Location::Git { url, .. } => f.write_str(url),
         }
     }
 }
@@ -129,6 +136,7 @@ impl Source {
         let location = match &self.location {
             Location::Path(path) => Location::Path(filled(&path.to_string_lossy()).into()),
             Location::Url(url) => Location::Url(filled(url)),
+            Location::Git { url, reference } => Location::Git { url: filled(url), reference: filled(reference) },
         };
         Self { location, directory: self.directory.as_deref().map(filled), ..self.clone() }
     }

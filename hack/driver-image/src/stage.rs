@@ -1,12 +1,18 @@
 //! The context of a build: the source trees in their order, checked, and what else the Containerfile copies.
 
+mod git;
+mod layout;
+
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use cxi_driver_images::containerfile::{DIGESTS, FIRMWARE, HEADERS, SOURCES};
+use cxi_driver_images::{
+    containerfile::{DIGESTS, FIRMWARE, HEADERS, SOURCES},
+    layout::{FIRMWARE_RULES, Kind, path_inside},
+};
 
 use crate::{
     buildah::said,
@@ -24,6 +30,10 @@ pub struct Inputs {
     pub headers: Vec<Source>,
     /// Firmware files.
     pub firmware: Option<Source>,
+    /// A layout file, which lists sources and headers instead of those above.
+    pub layout: Option<PathBuf>,
+    /// Firmware files that the modules ask for, below `/opt/lib/firmware` of the image.
+    pub needs_firmware: Vec<String>,
     /// Kernel headers that no repository has: packages, or one directory as /lib/modules/<kernel>/build would be.
     pub kernel_headers: Vec<PathBuf>,
     /// Lines for the builder's package sources.
@@ -59,8 +69,21 @@ impl Context {
     }
 }
 
-/// Puts a context together.
-pub fn stage(inputs: &Inputs) -> Result<Context> {
+/// A tree of a build, in the order of building.
+struct Tree {
+    source: Source,
+    kind: Kind,
+    /// Name of its directory.
+    directory: String,
+    /// Lines for `scripts/keep.sh`.
+    firmware: String,
+    /// Which field of a layout it is.
+    field: Option<String>,
+}
+
+/// Puts the context of a release's build together.
+pub fn stage(inputs: &Inputs, version: &str) -> Result<Context> {
+    let inputs = &inputs.of_release(version);
     let directory = tempfile::Builder::new()
         .prefix("cxi-driver-image-")
         .tempdir()
@@ -69,26 +92,51 @@ pub fn stage(inputs: &Inputs) -> Result<Context> {
     for name in [SOURCES, DIGESTS, FIRMWARE, HEADERS] {
         fs::create_dir(root.join(name)).attempt(|| format!("create {}", root.join(name).display()))?;
     }
-    if inputs.sources.is_empty() {
-        return Err(Error::Input("there is nothing to build: give at least one --source".to_owned()));
+    let sources = root.join(SOURCES);
+    let layout = inputs.layout.as_ref().map(|file| layout::read(file, version)).transpose()?;
+    let trees = match &layout {
+        Some((layout, place)) => layout::trees(layout, place),
+        None => listed(inputs),
+    };
+    if trees.is_empty() {
+        return Err(Error::Input("there is nothing to build: give at least one --source, or a --layout".to_owned()));
     }
     let mut epoch = 0;
-    let all =
-        inputs.headers.iter().map(|source| (source, true)).chain(inputs.sources.iter().map(|source| (source, false)));
-    for (number, (source, headers)) in all.enumerate() {
-        let name = format!("{:02}-{}", number + 1, source.short_name());
-        let place = root.join(SOURCES).join(&name);
-        let (digest, newest) = bring(source, &place)?;
+    for tree in &trees {
+        let (digest, newest) =
+            bring(&tree.source, &sources.join(&tree.directory)).map_err(|error| match (&tree.field, error) {
+                (Some(field), Error::Input(why)) => Error::Input(format!("{field}: {why}")),
+                (_, error) => error,
+            })?;
         epoch = epoch.max(newest);
-        write(&root.join(DIGESTS).join(&name), &format!("{digest}\n"))?;
-        if headers {
-            write(&root.join(SOURCES).join(format!("{name}.kind")), "headers\n")?;
-        } else {
-            check(source, &place)?;
+        write(&root.join(DIGESTS).join(&tree.directory), &format!("{digest}\n"))?;
+    }
+    let mut needs: Vec<String> = inputs.needs_firmware.clone();
+    for file in &needs {
+        path_inside(file).map_err(|why| Error::Input(format!("--needs-firmware: {why}")))?;
+    }
+    if let Some((layout, _)) = &layout {
+        layout::arrange(layout, root)?;
+        needs.extend(layout.needs_firmware.iter().cloned());
+    }
+    for tree in &trees {
+        let beside = |ending: &str, text: &str| write(&sources.join(format!("{}.{ending}", tree.directory)), text);
+        match tree.kind {
+            Kind::Module => check(&tree.source, &sources.join(&tree.directory), tree.field.as_deref())?,
+            Kind::Headers => beside("kind", "headers\n")?,
+            Kind::Firmware => beside("kind", "firmware\n")?,
         }
-        if let Some(package) = &source.name {
-            write(&root.join(SOURCES).join(format!("{name}.name")), &format!("{package}\n"))?;
+        if let Some(package) = tree.source.name.as_ref().filter(|_| tree.kind != Kind::Firmware) {
+            beside("name", &format!("{package}\n"))?;
         }
+        if !tree.firmware.is_empty() {
+            beside(FIRMWARE_RULES, &tree.firmware)?;
+        }
+    }
+    needs.sort();
+    needs.dedup();
+    if !needs.is_empty() {
+        write(&sources.join("needs-firmware"), &(needs.join("\n") + "\n"))?;
     }
     if let Some(firmware) = &inputs.firmware {
         let (_, newest) = bring(firmware, &root.join(FIRMWARE).join("new"))?;
@@ -97,6 +145,20 @@ pub fn stage(inputs: &Inputs) -> Result<Context> {
     }
     kernel(inputs, &root.join(HEADERS))?;
     Ok(Context { directory, epoch })
+}
+
+/// The trees that were listed one by one: headers first.
+fn listed(inputs: &Inputs) -> Vec<Tree> {
+    let headers = inputs.headers.iter().map(|source| (source, Kind::Headers));
+    let all = headers.chain(inputs.sources.iter().map(|source| (source, Kind::Module)));
+    let tree = |(number, (source, kind)): (usize, (&Source, Kind))| Tree {
+        source: source.clone(),
+        kind,
+        directory: format!("{:02}-{}", number + 1, source.short_name()),
+        firmware: String::new(),
+        field: None,
+    };
+    if inputs.sources.is_empty() { Vec::new() } else { all.enumerate().map(tree).collect() }
 }
 
 /// Puts `from`, which lies inside `root/name`, in its place.
@@ -132,6 +194,7 @@ fn bring(source: &Source, place: &Path) -> Result<(String, u64)> {
             let archive = download(url)?;
             unpack(source, archive.path())?
         }
+        Location::Git { url, reference } => return git::bring(source, url, reference, place),
     };
     let (directory, sum) = unpacked;
     let newest = tree::newest(directory.path())?;
@@ -143,10 +206,13 @@ fn bring(source: &Source, place: &Path) -> Result<(String, u64)> {
 fn inside(source: &Source, root: &Path) -> Result<PathBuf> {
     let Some(directory) = &source.directory else { return Ok(root.to_owned()) };
     let path = root.join(directory);
-    if path.is_dir() {
+    // A link of the tree may lead anywhere on this machine.
+    let real = |path: &Path| path.canonicalize().ok();
+    if path.is_dir() && real(&path).zip(real(root)).is_some_and(|(path, root)| path.starts_with(root)) {
         Ok(path)
     } else {
-        Err(Error::Input(format!("{source} has no directory {directory}: #dir=… is relative to the tree's top")))
+        let why = "a directory inside is given relative to the tree's top";
+        Err(Error::Input(format!("{source} has no directory {directory}: {why}")))
     }
 }
 
@@ -205,7 +271,7 @@ fn unpack(source: &Source, archive: &Path) -> Result<(tempfile::TempDir, String)
 }
 
 /// Whether DKMS can do anything with a tree.
-fn check(source: &Source, place: &Path) -> Result<()> {
+fn check(source: &Source, place: &Path, field: Option<&str>) -> Result<()> {
     if place.join("dkms.conf").is_file() || place.join("dkms.conf.in").is_file() {
         return Ok(());
     }
@@ -221,6 +287,13 @@ fn check(source: &Source, place: &Path) -> Result<()> {
         Some(directory) => format!("it lies in {directory}, so give {source}#dir={directory}"),
         None => "give the tree that has one; a tree that only has headers is given with --headers".to_owned(),
     };
+    if let Some(field) = field {
+        let help = match elsewhere.first() {
+            Some(directory) => format!("it lies in {directory}: set inside, or copy it with a rule"),
+            None => "copy it from where it is with a rule, or say kind headers or firmware".to_owned(),
+        };
+        return Err(Error::Input(format!("{field}: {source} has no dkms.conf at its top: {help}")));
+    }
     Err(Error::Input(format!("{source} has no dkms.conf at its top: {help}")))
 }
 

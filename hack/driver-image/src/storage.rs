@@ -55,8 +55,8 @@ impl Use {
     ///
     /// # Errors
     /// If buildah cannot be started or the log cannot be written. A build that fails is no error here.
-    pub fn build(&self, arguments: &[String], log: &Path) -> Result<Result<(), Failed>> {
-        self.buildah.build(arguments, log, self.stdin()?)
+    pub fn build(&self, arguments: &[String], log: &Path, told: &dyn Fn(&str)) -> Result<Result<(), Failed>> {
+        self.buildah.build(arguments, log, self.stdin()?, told)
     }
 
     /// An empty input for a program, which holds the lock for as long as it runs, even when this process was killed.

@@ -10,7 +10,7 @@ use cxi_driver_images::manifest::{ImageManifest, ManifestModule};
 use crate::{
     architecture::Architecture,
     symvers::Symbols,
-    unpack::{Contents, Module, PROGRAMS},
+    unpack::{Contents, FIRMWARE, Module, PROGRAMS},
 };
 
 /// What the image is expected to be, beyond what it says of itself.
@@ -24,6 +24,8 @@ pub struct Expected {
     pub arch: Option<Architecture>,
     /// Modules that must be there, as in `/sys/module`.
     pub modules: Vec<String>,
+    /// Firmware that must be there, below the image's firmware directory, beside what its manifest and its modules ask for.
+    pub firmware: Vec<String>,
     /// The kernel's `Module.symvers`; what the image itself tells is used without it.
     pub kernel_symbols: Option<Symbols>,
 }
@@ -85,6 +87,24 @@ pub fn verify(contents: &Contents, expected: &Expected) -> Vec<Lie> {
         lies.push(Lie::NoProgram(format!("it has no {program}, which KMM calls in a driver image")));
     }
     lies
+}
+
+/// What is no lie and may yet be a mistake, a sentence each: firmware that the modules ask for and that is not in the image. A driver
+/// binds without its firmware, and its links stay down. Hosts may have it; so the image is not wrong.
+pub fn warnings(contents: &Contents, expected: &Expected) -> Vec<String> {
+    let manifest = contents.manifest.as_deref().and_then(|text| ImageManifest::parse(text).ok()).unwrap_or_default();
+    let modules = contents.kernels.get(&manifest.kernel).into_iter().flatten();
+    let modules = modules.flat_map(|(_, module)| module.file.iter().flat_map(|file| file.firmware.iter().cloned()));
+    let wanted: BTreeSet<String> = manifest.firmware.iter().chain(&expected.firmware).cloned().chain(modules).collect();
+    let missing: Vec<String> = wanted.into_iter().filter(|file| !contents.firmware.contains(file)).collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "it has no firmware {} below {FIRMWARE}, which its modules ask for: without it they load, and links may stay down; bring it \
+         with --firmware or a layout, unless the nodes have it in /lib/firmware",
+        missing.join(", ")
+    )]
 }
 
 fn identity(manifest: &ImageManifest, expected: &Expected) -> Vec<Lie> {

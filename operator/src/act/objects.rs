@@ -58,7 +58,16 @@ impl Parts {
         let spec = described(driver, revision, seen)?;
         let module = seen.module(&module_name(revision)).map(|module| &*module.id.uid);
         let module = module.ok_or_else(|| Error::stale("the Module is gone"))?;
-        let wanted = render::containerfile(driver, spec, revision, &self.identity.namespace, module);
+        let layout = match spec.source.layout() {
+            Some(reference) => Some(self.layout(reference, &spec.version).await),
+            None => None,
+        };
+        self.memory.with(|memory| match &layout {
+            Some(Err(Error::Layout(why))) => drop(memory.refused_modules.insert(revision.clone(), why.clone())),
+            _ => drop(memory.refused_modules.remove(revision)),
+        });
+        let layout = layout.transpose()?;
+        let wanted = render::containerfile(driver, spec, revision, &self.identity.namespace, module, layout.as_ref());
         let wanted = wanted.ok_or_else(|| Error::stale("nothing is built any more"))?;
         let created = self.ours().create(&created_by_us(), &wanted).await;
         let created = created.map_err(|error| refusal("ConfigMap", module_name(revision), error))?;

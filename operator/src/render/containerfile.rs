@@ -7,8 +7,10 @@ use cxi_api::{
     names::{REVISION_LABEL, module_name},
 };
 use cxi_driver_images::{
+    Layout,
     base::BASES,
-    containerfile::{self, Place, Remote},
+    containerfile::{self, Remote},
+    layout::{Kind, Place},
 };
 use k8s_openapi::{
     api::core::v1::{ConfigMap, LocalObjectReference},
@@ -44,15 +46,16 @@ const CXI_DRIVER: Public = Public {
 };
 
 /// The `ConfigMap` of a revision, named like its Module, which owns it: it goes when the Module does. `None` when nothing is
-/// built.
+/// built. `layout` is what `source.dkms.layout` refers to.
 pub fn containerfile(
     driver: &str,
     spec: &CXIDriverSpec,
     revision: &RevisionId,
     namespace: &str,
     module_uid: &str,
+    layout: Option<&Layout>,
 ) -> Option<ConfigMap> {
-    let text = text(&spec.source)?;
+    let text = text(&spec.source, layout)?;
     let mut labels = super::labels(driver);
     labels.insert(REVISION_LABEL.to_owned(), revision.to_string());
     let owner = OwnerReference {
@@ -73,7 +76,7 @@ pub fn containerfile(
 }
 
 /// The Containerfile by which a source is built.
-pub fn text(source: &Source) -> Option<String> {
+fn text(source: &Source, layout: Option<&Layout>) -> Option<String> {
     if !source.builds() {
         return None;
     }
@@ -84,6 +87,9 @@ pub fn text(source: &Source) -> Option<String> {
         Platform::Cassini => "cassini",
         Platform::Rosetta => "rosetta",
     };
+    if source.layout().is_some() {
+        return layout.map(|layout| containerfile::of_layout(layout, platform));
+    }
     Some(containerfile::in_cluster(&remotes(source), platform))
 }
 
@@ -91,7 +97,14 @@ pub fn text(source: &Source) -> Option<String> {
 fn remotes(source: &Source) -> Vec<Remote> {
     if let Some(url) = source.archive() {
         let place = Place::Archive { url: url.to_owned(), sha256: source.repository_sha256.clone() };
-        return vec![Remote { name: "driver".to_owned(), place, package: None, headers: false }];
+        return vec![Remote {
+            name: "driver".to_owned(),
+            place,
+            inside: None,
+            package: None,
+            kind: Kind::Module,
+            field: None,
+        }];
     }
     let dkms = source.dkms.clone().unwrap_or_default();
     let tag = dkms.tag.unwrap_or_default();
@@ -101,8 +114,14 @@ fn remotes(source: &Source) -> Vec<Remote> {
             Some(GitReference { url, reference }) => Place::Git { url, reference },
             None => Place::Git { url: public.url.to_owned(), reference: tag.clone() },
         };
-        let headers = public.package.is_none();
-        Remote { name: public.name.to_owned(), place, package: public.package.map(str::to_owned), headers }
+        Remote {
+            name: public.name.to_owned(),
+            place,
+            inside: None,
+            package: public.package.map(str::to_owned),
+            kind: if public.package.is_none() { Kind::Headers } else { Kind::Module },
+            field: None,
+        }
     };
     vec![tree(&HEADERS, cassini_headers), tree(&SBL, sbl), tree(&SL_DRIVER, sl_driver), tree(&CXI_DRIVER, cxi_driver)]
 }
@@ -125,8 +144,10 @@ pub fn builds(spec: &CXIDriverSpec, revision: &RevisionId) -> Vec<(String, Modul
         secrets: source.build_secrets.iter().map(reference).collect(),
         base_image_registry_tls: tls(source),
     };
+    // KMM chooses by the kernel's name alone.
     let mut builds: Vec<_> = BASES
         .iter()
+        .filter(|base| base.told_by_name)
         .map(|base| {
             let builder = source.builder_image.as_deref().unwrap_or(base.builder);
             (base.kernels.to_owned(), build(builder, base.runtime))

@@ -100,7 +100,7 @@ fn the_containerfile_belongs_to_the_module_and_says_where_the_sources_are() {
         repositories: Some(DkmsRepositories { sbl: Some(git("sbl")), ..DkmsRepositories::default() }),
         ..Dkms::default()
     });
-    let map = containerfile("cassini", &spec, &revision(), "cxi-operator", "uid").unwrap();
+    let map = containerfile("cassini", &spec, &revision(), "cxi-operator", "uid", None).unwrap();
     let text = &map.data.as_ref().unwrap()["dockerfile"];
     let fetches: Vec<&str> = text.lines().filter(|line| line.starts_with("RUN sh /cxi/bin/fetch")).collect();
     insta::assert_snapshot!("fetched", fetches.join("\n"));
@@ -108,7 +108,10 @@ fn the_containerfile_belongs_to_the_module_and_says_where_the_sources_are() {
     assert!(text.len() < 100_000, "a ConfigMap holds 1 MiB");
 
     spec.source.dkms = None;
-    assert!(containerfile("cassini", &spec, &revision(), "cxi-operator", "uid").is_none(), "there is nothing to build");
+    assert!(
+        containerfile("cassini", &spec, &revision(), "cxi-operator", "uid", None).is_none(),
+        "there is nothing to build"
+    );
 }
 
 /// Sites mirror images of the driver by their names.

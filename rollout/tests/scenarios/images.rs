@@ -104,12 +104,32 @@ fn dkms_without_a_place_for_images_changes_nothing() {
     assert!(sim.api.revisions.iter().all(|revision| revision.containerfile), "KMM has nothing to build by");
 }
 
+/// KMM builds for kernels whose names tell whose they are, or where the image to build in is named.
+#[test]
+fn a_kernel_that_is_not_known_for_sure_is_not_said_to_have_a_failed_build() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    sim.edit(|spec| {
+        spec.source.kind = SourceType::Dkms;
+        spec.source.repository = Some("https://example.com/driver.tar.gz".into());
+    });
+    sim.building.insert("13.1.0".into(), ImageState::Missing);
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    let said = message(&sim, "n1");
+    assert!(
+        said.contains(&format!("not known for sure whose kernel {KERNEL} is: name the image to build in")),
+        "{said}"
+    );
+    sim.assert_runs("n1", "13.0.0");
+}
+
 #[test]
 fn while_kmm_builds_no_node_is_touched_and_the_condition_says_so() {
     let mut sim = Sim::installed(2, spec("13.0.0"));
     sim.edit(|spec| {
         spec.source.kind = SourceType::Dkms;
         spec.source.repository = Some("https://example.com/driver.tar.gz".into());
+        spec.source.builder_image = Some("registry/builder:1".into());
     });
     sim.building.insert("13.1.0".into(), ImageState::Building);
     upgrade(&mut sim, "13.1.0");

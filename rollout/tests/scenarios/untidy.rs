@@ -122,3 +122,28 @@ fn a_module_that_is_refused_is_shown() {
     sim.settle();
     sim.assert_all_up_to_date();
 }
+
+/// What is wrong with the layout of a release is what the administrator reads, not that KMM has not looked yet.
+#[test]
+fn a_layout_that_cannot_be_used_is_shown() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    sim.edit(|spec| {
+        spec.source.kind = cxi_api::driver::SourceType::Dkms;
+        spec.source.builder_image = Some("registry/builder:1".into());
+        let reference = cxi_api::layout::LayoutReference { name: "stack".into(), key: "layout.yaml".into() };
+        spec.source.dkms = Some(cxi_api::driver::Dkms { layout: Some(reference), ..Default::default() });
+    });
+    sim.settle();
+    sim.refuses_layouts = Some("ConfigMap stack: trees[0].kind: unknown variant".into());
+    sim.image("13.1.0", crate::sim::KERNEL, false);
+    upgrade(&mut sim, "13.1.0");
+    sim.pass(120);
+    assert_eq!(reason(&sim, "n1"), Some(Reason::ImageMissing));
+    assert!(message(&sim, "n1").contains("can be built: ConfigMap stack: trees[0].kind"), "{}", message(&sim, "n1"));
+    assert!(says(&sim, "PreflightPassed").contains("trees[0].kind"));
+    sim.assert_runs("n1", "13.0.0");
+    sim.refuses_layouts = None;
+    sim.image("13.1.0", crate::sim::KERNEL, true);
+    sim.settle();
+    sim.assert_all_up_to_date();
+}

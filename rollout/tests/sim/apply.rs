@@ -49,7 +49,12 @@ impl Sim {
                 }
             }
             Action::CreateModule { driver, revision } => self.create_module(driver, revision)?,
-            Action::CreateContainerfile { revision, .. } => {
+            Action::CreateContainerfile { driver, revision } => {
+                let refused = self.refuses_layouts.clone();
+                self.driver_mut(driver).module_refused.clone_from(&refused);
+                if refused.is_some() {
+                    return Err("refused");
+                }
                 let found = self.api.revisions.iter_mut().find(|known| known.id == *revision).ok_or("gone")?;
                 if std::mem::replace(&mut found.containerfile, true) {
                     return Err("exists");

@@ -42,6 +42,7 @@ impl Sim {
             budgets: Vec::new(),
             missing: BTreeSet::new(),
             refuses_modules: None,
+            refuses_layouts: None,
             building: BTreeMap::new(),
             foreign: BTreeSet::new(),
             kmm_runs: true,

@@ -65,6 +65,8 @@ pub struct Sim {
     pub missing: BTreeSet<(String, String)>,
     /// What KMM's webhook says to Modules, if it refuses them.
     pub refuses_modules: Option<String>,
+    /// Why no Containerfile can be made of the layout that a CXIDriver names.
+    pub refuses_layouts: Option<String>,
     /// How far KMM is with images that it builds, by release; they exist where it says nothing.
     pub building: BTreeMap<String, ImageState>,
     /// Versions whose images carry no manifest.

@@ -168,3 +168,60 @@ async fn nodes_move_when_the_image_was_built_and_the_containerfile_goes_with_its
     s.until("the Containerfile is gone", || async { Ok(maps.get_opt(&name).await?.is_none()) }).await?;
     s.finish().await
 }
+
+/// Creates a ConfigMap with a layout.
+async fn layout(s: &Scenario, name: &str, immutable: bool, text: &str) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(s.harness.client.clone(), NAMESPACE);
+    let map = json!({ "metadata": { "name": name }, "immutable": immutable, "data": { "layout.yaml": text } });
+    maps.create(&PostParams::default(), &serde_json::from_value(map)?).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kmm_builds_by_a_layout_and_one_that_cannot_be_used_is_said() -> Result<()> {
+    let mut s = Scenario::start(0).await?;
+    let shape = NodeShape { kernel: KERNEL.to_owned(), ..NodeShape::default() };
+    s.nodes = s.harness.soft.add_nodes("n", 1, &shape);
+    s.harness.soft.wait_until_ready(LONG).await?;
+    s.install(at_once(1)).await?;
+    let image = image_reference(REPOSITORY, NEW, KERNEL);
+    s.harness.soft.with_registry(|registry| registry.withdraw(&image));
+    let text = include_str!("../../../../driver-images/stand-in/layout.yaml");
+    layout(&s, "on-a-disk", true, text).await?;
+    layout(
+        &s,
+        "stack",
+        true,
+        &text.replace("directory: ", "archive: https://sources.example/").replace("{version}\n", "{version}.tar.gz\n"),
+    )
+    .await?;
+
+    let source = |name: &str| json!({ "spec": { "version": NEW, "source": { "type": "dkms", "dkms": { "layout": { "name": name } } } } });
+    s.harness.edit_driver(DRIVER, &source("on-a-disk")).await?;
+    let says = "trees[0]: a build in the cluster has no file of the tree cassini-headers";
+    s.until("an event says what is wrong with the layout", || async {
+        let notes = "-o=jsonpath={range .items[?(@.reason==\"LayoutRefused\")]}{.note}{.message}{\"\\n\"}{end}";
+        let events = tokio::task::block_in_place(|| s.harness.plane.kubectl(&["get", "events", "-A", notes]))?;
+        Ok(events.contains(says))
+    })
+    .await?;
+    preflight_says(&s, says).await?;
+    s.all_run(OLD).await?;
+
+    s.harness.edit_driver(DRIVER, &source("stack")).await?;
+    let building = build(&s, "-build").await?;
+    let text = building.data["spec"]["source"]["dockerfile"].as_str().unwrap_or_default();
+    for part in [
+        "archive 'https://sources.example/firmware-interface-13.1.0.tar.gz'",
+        "'ConfigMap stack: trees[2].copy[0]\t03-cray-slingshot-base-link\tconfigs/nic.mk\t03-cray-slingshot-base-link\tconfig.mk'",
+        "'ConfigMap stack: trees[3].firmware[0]\tfw/link.bin\tcxi/'",
+        "sh /cxi/bin/arrange /cxi",
+    ] {
+        ensure!(text.contains(part), "KMM builds something else: {part} is not in\n{text}");
+    }
+    s.harness.soft.with_registry(|registry| registry.restore(&image));
+    ends(&s, &building, "Complete").await?;
+    s.verified().await?;
+    s.all_run(NEW).await?;
+    s.finish().await
+}

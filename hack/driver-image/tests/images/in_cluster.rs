@@ -15,6 +15,7 @@ use cxi_api::{
     CXIDriverSpec, RevisionId,
     driver::{Dkms, DkmsRepositories, GitReference, SourceType},
     kmm::{DOCKERFILE_KEY, Module},
+    layout::{LAYOUT_KEY, LayoutReference},
     manifest::ImageManifest,
 };
 use cxi_driver_image::{
@@ -22,6 +23,7 @@ use cxi_driver_image::{
     unpack,
     verify::{Expected, verify},
 };
+use cxi_driver_images::Layout;
 use cxi_operator::render;
 
 const RELEASE: &str = "13.0.0";
@@ -126,9 +128,14 @@ fn arguments(module: &Module, kernel: &str) -> Vec<(String, String)> {
 
 /// Builds what the operator would have KMM build.
 fn build(spec: &CXIDriverSpec, image: &str) -> Result<(), String> {
+    build_by(spec, image, None)
+}
+
+/// The same by a layout.
+fn build_by(spec: &CXIDriverSpec, image: &str, layout: Option<&Layout>) -> Result<(), String> {
     let lab = lab();
     let revision = RevisionId::of("cxi", spec);
-    let config_map = render::containerfile("cxi", spec, &revision, "cxi-operator", "uid").unwrap();
+    let config_map = render::containerfile("cxi", spec, &revision, "cxi-operator", "uid", layout).unwrap();
     let module = render::module("cxi", spec, &revision, "cxi-operator");
     let context = tempfile::tempdir().unwrap();
     let file = context.path().join("Dockerfile");
@@ -139,7 +146,7 @@ fn build(spec: &CXIDriverSpec, image: &str) -> Result<(), String> {
         all.push(format!("--build-arg={name}={value}"));
     }
     all.push(context.path().display().to_string());
-    let outcome = lab.held.build(&all, &context.path().join("log")).unwrap();
+    let outcome = lab.held.build(&all, &context.path().join("log"), &|_| ()).unwrap();
     outcome.map_err(|failed| cxi_driver_image::build::explain(&failed.output, &lab.builder))
 }
 
@@ -152,7 +159,7 @@ fn verified(image: &str, modules: &[&str]) -> ImageManifest {
         driver_version: Some(RELEASE.to_owned()),
         modules: modules.iter().map(|name| (*name).to_owned()).collect(),
         arch: Some(Architecture::HERE),
-        kernel_symbols: None,
+        ..Expected::default()
     };
     assert_eq!(verify(&contents, &expected), []);
     ImageManifest::parse(&contents.manifest.unwrap()).unwrap()
@@ -234,4 +241,50 @@ fn an_archive_is_built_if_it_has_the_checksum_and_modules_are_packed() {
     build(&packed, image).unwrap();
     let again = verified(image, &["cxi_sbl"]);
     assert_eq!(again.modules, manifest.modules);
+}
+
+/// Trees as they are published, which do not build as they lie, from archives with checksums.
+#[test]
+fn a_layout_is_built_from_what_its_trees_say() {
+    let sources = StandIn::published(RELEASE).unwrap();
+    let served = tempfile::tempdir().unwrap();
+    let mut text = fs::read_to_string(sources.layout()).unwrap();
+    let url = serve(served.path().to_owned());
+    for name in ["cassini-headers", "firmware-interface", "cray-slingshot-base-link", "sl-driver", "cray-cxi-driver"] {
+        let (tree, archive) = (sources.tree(name), served.path().join(format!("{name}-{RELEASE}.tar.gz")));
+        let mut tar = Command::new("tar");
+        tar.args(["-c", "-z", "-f"]).arg(&archive).arg("-C").arg(tree.parent().unwrap()).arg(tree.file_name().unwrap());
+        assert!(tar.status().unwrap().success());
+        let sum = String::from_utf8(Command::new("sha256sum").arg(&archive).output().unwrap().stdout).unwrap();
+        let place = format!("archive: {url}/{name}-{{version}}.tar.gz\n  sha256: {}", sum.split(' ').next().unwrap());
+        text = text.replace(&format!("directory: {name}-{{version}}"), &place);
+    }
+    let whole = "  copy:\n  - {from: src/interface.h, ";
+    assert!(text.contains(whole));
+    text = text.replace(whole, "  inside: src\n  copy:\n  - {from: interface.h, ");
+    let reference = LayoutReference { name: "stack".to_owned(), key: LAYOUT_KEY.to_owned() };
+    let spec = spec(|source| source.dkms = Some(Dkms { layout: Some(reference), ..Dkms::default() }));
+    let layout = |text: &str| Layout::parse_for_cluster(text, "ConfigMap stack", RELEASE).unwrap();
+
+    let image = "localhost/cxi-test-cluster:layout";
+    build_by(&spec, image, Some(&layout(&text))).unwrap();
+    let manifest = verified(image, &["cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user", "cxi_eth"]);
+    let built: Vec<&str> = manifest.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(
+        built,
+        ["cassini-headers", "firmware-interface", "cray-slingshot-base-link", "sl-driver", "cray-cxi-driver"]
+    );
+    assert!(manifest.sources.iter().all(|source| source.digest.starts_with("sha256:")));
+    assert_eq!(manifest.firmware, ["cxi/link.bin"]);
+    let contents = unpack::image(&lab().buildah, image).unwrap();
+    assert_eq!(contents.firmware, ["cxi/link.bin"]);
+
+    let refused = |text: &str| build_by(&spec, "localhost/cxi-test-cluster:refused", Some(&layout(text))).unwrap_err();
+    let said = refused(&text.replace("from: knl/sl.h", "from: hw/sl.h"));
+    assert!(said.starts_with("ConfigMap stack: trees[4].copy[1].from: hw/sl.h matches nothing in that tree"), "{said}");
+    let said = refused(&text.replace("from: fw/link.bin", "from: fw/other.bin"));
+    assert!(said.starts_with("ConfigMap stack: trees[3].firmware[0].from: fw/other.bin matches nothing"), "{said}");
+    let first = text.find("sha256: ").unwrap() + "sha256: ".len();
+    let said = refused(&format!("{}{}{}", &text[..first], "0".repeat(64), &text[first + 64..]));
+    assert!(said.ends_with("before you change the checksum (ConfigMap stack: trees[0])"), "{said}");
 }

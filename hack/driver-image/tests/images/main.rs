@@ -4,6 +4,7 @@
 
 mod in_cluster;
 mod lab;
+mod layout;
 mod registry;
 mod stand_in;
 mod storage;

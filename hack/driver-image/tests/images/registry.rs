@@ -30,7 +30,7 @@ fn build(held: &Use, context: &Path, text: &str, name: &str) {
     fs::write(context.join("Containerfile"), text).unwrap();
     let file = format!("--file={}", context.join("Containerfile").display());
     let arguments = [file, "--layers".to_owned(), format!("--tag={name}"), context.display().to_string()];
-    held.build(&arguments, &context.join("log")).unwrap().unwrap();
+    held.build(&arguments, &context.join("log"), &|_| ()).unwrap().unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::lab::{StandIn, lab};
+use crate::lab::{StandIn, another_date, lab};
 use cxi_driver_image::{
     Error,
     architecture::Architecture,
@@ -108,13 +108,13 @@ fn an_image_says_what_it_is() {
     assert_eq!(verify(&contents, &expected(lab.kernel.as_str())), []);
 }
 
-fn expected(kernel: &str) -> Expected {
+pub fn expected(kernel: &str) -> Expected {
     Expected {
         kernel_in_tag: Some(kernel.replace('+', "_")),
         driver_version: Some("13.0.0".to_owned()),
         modules: STACK.map(str::to_owned).into(),
         arch: Some(Architecture::HERE),
-        kernel_symbols: None,
+        ..Expected::default()
     }
 }
 
@@ -217,7 +217,7 @@ fn every_kind_of_lie_is_found() {
 }
 
 /// What a build says that fails, with what changes from run to run replaced.
-fn failure(inputs: Inputs, kernel: &str, logs: &Path) -> String {
+pub fn failure(inputs: Inputs, kernel: &str, logs: &Path) -> String {
     let lab = lab();
     let recipe = lab.recipe(inputs, "cxi-test-fails", logs);
     let kernel = kernel.parse().unwrap();
@@ -248,6 +248,44 @@ fn what_does_not_compile_leaves_the_log_of_make() {
     insta::assert_snapshot!(failure(sources.inputs().unwrap(), lab.kernel.as_str(), logs.path()));
     let log = logs.path().join(format!("13.0.0-{}", lab.kernel.in_tag())).join("sl-driver-make.log");
     assert!(fs::read_to_string(log).unwrap().contains("this release is broken"));
+}
+
+/// Not an error of the source: its own file says for which kernels it is.
+#[test]
+fn a_source_may_exclude_a_kernel() {
+    let lab = lab();
+    let sources = StandIn::generate("13.0.0").unwrap();
+    let conf = sources.tree("sl-driver").join("dkms.conf");
+    let text = fs::read_to_string(&conf).unwrap() + "BUILD_EXCLUSIVE_KERNEL=\"^4[.]18\"\n";
+    fs::write(conf, text).unwrap();
+    let logs = tempfile::tempdir().unwrap();
+    insta::assert_snapshot!(failure(sources.inputs().unwrap(), lab.kernel.as_str(), logs.path()));
+}
+
+#[test]
+fn a_build_tells_what_it_is_doing() {
+    let lab = lab();
+    let sources = StandIn::generate("13.0.0").unwrap();
+    let logs = tempfile::tempdir().unwrap();
+    let mut recipe = lab.recipe(sources.inputs().unwrap(), "cxi-test-steps", logs.path());
+    recipe.epoch = Some(another_date());
+    let steps = std::cell::RefCell::new(Vec::new());
+    recipe
+        .build_and_tell(&lab.buildah, "13.0.0", &lab.kernel, &|step| steps.borrow_mut().push(step.to_owned()))
+        .unwrap();
+    let steps = steps.into_inner();
+    let from = steps.iter().position(|step| step.starts_with("building")).unwrap();
+    assert_eq!(steps[0], "bringing the sources together");
+    assert_eq!(
+        steps[from..],
+        [
+            "building cray-slingshot-base-link",
+            "building sl-driver",
+            "building cray-cxi-driver",
+            "putting the image together",
+            "looking into the new image"
+        ]
+    );
 }
 
 #[test]

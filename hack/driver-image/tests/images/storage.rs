@@ -29,7 +29,7 @@ impl Storage {
         let file = context.join("Containerfile");
         fs::write(&file, format!("FROM scratch\nCOPY common /common\nCOPY content /content\n{end}")).unwrap();
         let arguments = ["--layers".to_owned(), format!("--file={}", file.display()), context.display().to_string()];
-        held.build(&arguments, &self.directory.path().join("log")).unwrap().is_ok()
+        held.build(&arguments, &self.directory.path().join("log"), &|_| ()).unwrap().is_ok()
     }
 
     fn count(&self, what: &[&str]) -> usize {

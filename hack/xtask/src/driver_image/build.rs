@@ -5,7 +5,11 @@ use std::{io::Read, path::PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use cxi_control_plane::Progress;
-use cxi_driver_image::{buildah::Buildah, matrix};
+use cxi_driver_image::{
+    buildah::Buildah,
+    kernels::{Systems, parse},
+    matrix,
+};
 use cxi_driver_images::KernelName;
 
 use super::recipe::Options;
@@ -29,9 +33,12 @@ pub struct Build {
 impl Build {
     pub fn run(&self, buildah: &Buildah) -> Result<()> {
         let recipe = self.options.recipe()?;
-        let step = Progress::stderr().step(&format!("{} for {}", self.driver_version, self.kernel));
-        let built = recipe.build(buildah, &self.driver_version, &self.kernel)?;
+        let progress = Progress::stderr();
+        let step = progress.step(&format!("{} for {}", self.driver_version, self.kernel));
+        let tell = |what: &str| step.goes_on_with(what);
+        let built = recipe.build_and_tell(buildah, &self.driver_version, &self.kernel, &tell)?;
         step.done();
+        built.warnings.iter().for_each(|warning| progress.note(&format!("warning: {}: {warning}", built.reference)));
         println!("{}", built.reference);
         Ok(())
     }
@@ -49,7 +56,7 @@ pub struct Matrix {
     /// Kernels as `uname -r` prints them, separated by commas
     #[arg(long, value_name = "KERNELS", value_delimiter = ',', required_unless_present = "kernels_from")]
     kernel: Vec<KernelName>,
-    /// File with a kernel per line, such as `list-kernels --missing` prints; - for standard input
+    /// File with a kernel per line, and behind it what its nodes run, such as `list-kernels --missing` prints; - for standard input
     #[arg(long, value_name = "FILE")]
     kernels_from: Option<PathBuf>,
     /// Builds at a time
@@ -61,10 +68,13 @@ pub struct Matrix {
 
 impl Matrix {
     pub fn run(&self, buildah: &Buildah) -> Result<()> {
-        let recipe = self.options.recipe()?;
+        let mut recipe = self.options.recipe()?;
         let mut kernels = self.kernel.clone();
         if let Some(file) = &self.kernels_from {
-            kernels.extend(read_kernels(file)?);
+            for (kernel, system) in read_kernels(file)? {
+                recipe.systems.extend(system.map(|system| (kernel.clone(), system)));
+                kernels.push(kernel);
+            }
         }
         kernels.sort();
         kernels.dedup();
@@ -80,7 +90,7 @@ impl Matrix {
     }
 }
 
-fn read_kernels(file: &PathBuf) -> Result<Vec<KernelName>> {
+fn read_kernels(file: &PathBuf) -> Result<Systems> {
     let text = if file.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read kernels from standard input")?;
@@ -88,6 +98,5 @@ fn read_kernels(file: &PathBuf) -> Result<Vec<KernelName>> {
     } else {
         std::fs::read_to_string(file).with_context(|| format!("cannot read kernels from {}", file.display()))?
     };
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(|line| Ok(line.parse()?)).collect()
+    Ok(parse(&text)?)
 }

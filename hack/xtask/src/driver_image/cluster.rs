@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use cxi_driver_image::{
     cluster::{Kernel, Question, images, kernels, wanted},
+    kernels::line,
     push::Tls,
     registry,
 };
@@ -33,7 +34,7 @@ pub struct ListKernels {
     /// Driver release
     #[arg(long, value_name = "VERSION")]
     driver_version: Option<String>,
-    /// Print only the kernels without an image, one per line, for `matrix --kernels-from -`
+    /// Print only the kernels without an image, one per line, each with what its nodes run, for `matrix --kernels-from -`
     #[arg(long)]
     missing: bool,
     /// Do not ask the registry
@@ -71,7 +72,9 @@ impl ListKernels {
         };
         let rows = images(found, &wanted, tags.as_ref())?;
         if self.missing {
-            rows.iter().filter(|row| row.exists == Some(false)).for_each(|row| println!("{}", row.kernel));
+            rows.iter()
+                .filter(|row| row.exists == Some(false))
+                .for_each(|row| println!("{}", line(&row.kernel, &row.os)));
         } else {
             print!("{}", table(&rows));
         }
@@ -86,8 +89,11 @@ fn table(rows: &[Kernel]) -> String {
         Some(false) => "missing",
         None => "not asked",
     };
+    let image = |row: &Kernel| row.image.clone().unwrap_or_else(|| "-".to_owned());
+    let wide = rows.iter().map(|row| image(row).len()).max().unwrap_or_default().max("IMAGE".len());
     let line = |row: &Kernel| {
-        format!("{:width$}  {:>5}  {:9}  {}\n", row.kernel, row.nodes, state(row), row.image.as_deref().unwrap_or("-"))
+        format!("{:width$}  {:>5}  {:9}  {:wide$}  {}\n", row.kernel, row.nodes, state(row), image(row), row.os)
     };
-    format!("{:width$}  NODES  STATE      IMAGE\n", "KERNEL") + &rows.iter().map(line).collect::<String>()
+    format!("{:width$}  NODES  STATE      {:wide$}  NODES RUN\n", "KERNEL", "IMAGE")
+        + &rows.iter().map(line).collect::<String>()
 }

@@ -8,7 +8,7 @@ use cxi_driver_image::{
     Error,
     buildah::{Buildah, Image},
     inspect, push, symvers, unpack,
-    verify::{Expected, kernel_in_tag, verify},
+    verify::{Expected, kernel_in_tag, verify, warnings},
 };
 
 /// Shows what is in a driver image: release, kernel, modules with build-ids, firmware, sources
@@ -38,7 +38,7 @@ impl Inspect {
 ///
 /// Its modules are those of the manifest, no more and no fewer, with the build-ids and contents that it says, built for
 /// that kernel; every symbol that they need is there in the right version; modprobe finds what they depend on; KMM can
-/// use the image. Says all that is wrong.
+/// use the image. Says all that is wrong, and warns when firmware is not in it that its modules ask for.
 #[derive(Debug, Args)]
 pub struct Verify {
     /// The image; it is pulled if it is not here
@@ -49,6 +49,10 @@ pub struct Verify {
     /// Modules that must be in it, as lsmod prints them, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     modules: Vec<String>,
+    /// Firmware that its modules ask for, below /opt/lib/firmware, separated by commas; what its manifest and its modules name
+    /// counts anyway. An image without one of them gets a warning
+    #[arg(long, value_name = "FILES", value_delimiter = ',')]
+    needs_firmware: Vec<String>,
     /// Module.symvers of the kernel, from /lib/modules/<kernel>/build; without it the symbols are compared with those that
     /// the image says it was built against
     #[arg(long, value_name = "FILE")]
@@ -66,10 +70,14 @@ impl Verify {
             driver_version: self.driver_version.clone(),
             arch: image.arch.parse().ok(),
             modules: self.modules.iter().map(|name| name.replace('-', "_")).collect(),
+            firmware: self.needs_firmware.clone(),
             kernel_symbols: symbols.map(|text| symvers::parse(&text)),
         };
-        let lies: Vec<String> =
-            verify(&unpack::image(buildah, &self.image)?, &expected).iter().map(ToString::to_string).collect();
+        let contents = unpack::image(buildah, &self.image)?;
+        for warning in warnings(&contents, &expected) {
+            eprintln!("warning: {}: {warning}", self.image);
+        }
+        let lies: Vec<String> = verify(&contents, &expected).iter().map(ToString::to_string).collect();
         if lies.is_empty() {
             println!("{} is what it says it is", self.image);
             return Ok(());

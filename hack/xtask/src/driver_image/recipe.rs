@@ -1,16 +1,16 @@
 //! What images are built from: the options that `build` and `matrix` share.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use cxi_control_plane::cache;
 use cxi_driver_image::{
     architecture::Architecture,
     build::{Inputs, Recipe},
     source::Source,
 };
-use cxi_driver_images::base::Distribution;
+use cxi_driver_images::base::Distro;
 
 /// The repository that images are built into when nobody says otherwise.
 pub const REPOSITORY: &str = "localhost/cxi-driver";
@@ -23,20 +23,31 @@ pub struct Options {
     /// and installed by DKMS before the next one, which may need its symbols and headers. NAME is the DKMS package, needed
     /// only where the tree has a dkms.conf.in that does not say. SUM is the archive's SHA-256: anything else is refused.
     /// DIRECTORY is where in the tree dkms.conf is, when not at its top.
-    #[arg(long = "source", value_name = "SOURCE", required = true)]
+    #[arg(long = "source", value_name = "SOURCE", required_unless_present = "layout")]
     sources: Vec<Source>,
     /// A tree that only has headers, such as cassini-headers, written like --source; its include directory goes to
     /// /usr/include of the builder before anything is built
     #[arg(long, value_name = "SOURCE")]
     headers: Vec<Source>,
+    /// A file that lists the trees of a release, their order, and what is copied where before they are built; instead of --source
+    /// and --headers
+    ///
+    /// docs/driver-images.md shows one. {version} in it stands for the release.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sources", "headers"])]
+    layout: Option<PathBuf>,
+    /// Firmware files that the modules ask for, below /opt/lib/firmware, separated by commas; an image without one of them gets a
+    /// warning
+    #[arg(long, value_name = "FILES", value_delimiter = ',')]
+    needs_firmware: Vec<String>,
     /// Firmware files, written like --source; they go to /opt/lib/firmware in the image (source.modprobe.firmwarePath)
     #[arg(long, value_name = "SOURCE")]
     firmware: Option<Source>,
     /// Repository to build into, without tag; the tag is <version>-<kernel>, with + written as _
     #[arg(long, value_name = "REPOSITORY", default_value = REPOSITORY)]
     pub image: String,
-    /// Whose kernel it is; told by the kernel's name when left out
-    #[arg(long, value_enum)]
+    /// Whose kernel it is, as NAME:RELEASE: debian, ubuntu, rhel or sles, such as ubuntu:22.04; told by what the nodes say of
+    /// themselves (list-kernels hands it on) or by the kernel's name when left out, where that is sure
+    #[arg(long, value_name = "DISTRO")]
     distro: Option<Distro>,
     /// Architecture, amd64 or arm64; what the kernel's name tells when left out, else this machine's. Another one than this
     /// machine's needs qemu-user-static
@@ -78,18 +89,6 @@ pub struct Options {
     logs: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Distro {
-    /// Debian: headers by apt
-    Debian,
-    /// Ubuntu: headers by apt
-    Ubuntu,
-    /// RHEL and its rebuilds: kernel-devel by dnf, which needs a subscription or a mirror
-    Rhel,
-    /// SLES: kernel-default-devel by zypper, which needs a registration or a mirror
-    Sles,
-}
-
 impl Options {
     pub fn recipe(&self) -> Result<Recipe> {
         if self.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) {
@@ -104,16 +103,14 @@ impl Options {
                 sources: self.sources.clone(),
                 headers: self.headers.clone(),
                 firmware: self.firmware.clone(),
+                layout: self.layout.clone(),
+                needs_firmware: self.needs_firmware.clone(),
                 kernel_headers: self.kernel_headers.clone(),
                 package_sources: self.package_source.clone(),
             },
             repository: self.image.clone(),
-            distribution: self.distro.map(|distro| match distro {
-                Distro::Debian => Distribution::Debian,
-                Distro::Ubuntu => Distribution::Ubuntu,
-                Distro::Rhel => Distribution::Rhel,
-                Distro::Sles => Distribution::Sles,
-            }),
+            distro: self.distro.clone(),
+            systems: BTreeMap::new(),
             builder_image: self.builder_image.clone(),
             runtime_image: self.runtime_image.clone(),
             arch: self.arch,

@@ -1,0 +1,74 @@
+//! Lists of kernels: what `list-kernels` prints for `matrix`, a kernel a line, and behind it what its nodes say that they run.
+
+use std::collections::BTreeMap;
+
+use cxi_driver_images::{Base, KernelName};
+
+use crate::error::{Error, Result};
+
+/// Kernels, each with what its nodes say that they run (`osImage`) where that is known.
+pub type Systems = BTreeMap<KernelName, Option<String>>;
+
+/// A line of a list.
+pub fn line(kernel: &str, os: &str) -> String {
+    // It ends with the line.
+    let os: String = os.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if os.trim().is_empty() { kernel.to_owned() } else { format!("{kernel}\t{}", os.trim()) }
+}
+
+/// Reads a list. Empty lines and those that begin with `#` do not count.
+///
+/// # Errors
+/// If a line does not begin with a kernel, or nodes of two distributions run kernels of one name: their images would have one tag.
+pub fn parse(text: &str) -> Result<Systems> {
+    let mut systems = Systems::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (kernel, os) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let kernel: KernelName = kernel.parse().map_err(|error| Error::Input(format!("{error}")))?;
+        let os = Some(os.trim()).filter(|os| !os.is_empty());
+        let base = |os: &str| Base::on(&kernel, os);
+        match systems.get(&kernel).and_then(Option::as_deref).zip(os) {
+            Some((one, other)) if one != other && base(one) != base(other) => {
+                return Err(Error::Input(format!(
+                    "nodes that run {one:?} and nodes that run {other:?} have kernel {kernel}, and their images would have one tag: \
+                     build them into two repositories, one of them with --kernel {kernel} and --distro, and name its image in \
+                     source.kernelMappings of a CXIDriver of its own"
+                )));
+            }
+            _ => {
+                let known = systems.entry(kernel).or_default();
+                if known.is_none() {
+                    *known = os.map(str::to_owned);
+                }
+            }
+        }
+    }
+    Ok(systems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listed_is_read() {
+        let text = [
+            line("6.8.0-52-generic", "Ubuntu 22.04.4 LTS"),
+            line("6.8.0-52-generic", "Ubuntu 22.04.5 LTS"),
+            "# a comment".to_owned(),
+            line("6.1.0-56-amd64", ""),
+            String::new(),
+        ]
+        .join("\n");
+        let systems = parse(&text).unwrap();
+        let expected = [("6.1.0-56-amd64", None), ("6.8.0-52-generic", Some("Ubuntu 22.04.4 LTS"))];
+        let expected = expected.map(|(kernel, os)| (kernel.parse().unwrap(), os.map(str::to_owned)));
+        assert_eq!(systems, expected.into());
+    }
+
+    #[test]
+    fn kernels_of_two_distributions_with_one_name_are_refused() {
+        let text = "6.8.0-52-generic\tUbuntu 22.04.5 LTS\n6.8.0-52-generic\tUbuntu 24.04.1 LTS\n";
+        insta::assert_snapshot!(parse(text).unwrap_err());
+    }
+}
