@@ -73,6 +73,14 @@ pub enum Error {
         /// The API server's words.
         why: String,
     },
+    /// An operand would end as soon as it starts, because of a field that the CRD let in before it had its present rules.
+    #[error("DaemonSet {name} stays as it is, because its pods would not start: {}", faults.join("; "))]
+    Unfit {
+        /// Its name.
+        name: String,
+        /// The fields, and what helps.
+        faults: Vec<String>,
+    },
     /// An object that a look needs cannot be read.
     #[error("{0} cannot be read: {1}")]
     Unreadable(String, String),
@@ -235,7 +243,7 @@ fn refused(action: &Action, result: &Result<(), Error>) -> Option<Announcement> 
         Action::CreateModule { driver, .. } | Action::CreateContainerfile { driver, .. } => (driver, "ModuleRefused"),
         _ => return None,
     };
-    let error = result.as_ref().err().filter(|error| matches!(error, Error::Refused { .. }))?;
+    let error = result.as_ref().err().filter(|error| matches!(error, Error::Refused { .. } | Error::Unfit { .. }))?;
     let (driver, reason, message) = (driver.clone(), reason.to_owned(), error.to_string());
     Some(Announcement { driver, node: None, warning: true, reason, message })
 }
