@@ -124,6 +124,12 @@ pub struct DevicePlugin {
     pub extra_devices: Vec<String>,
     /// Which of the host's libraries containers with a NIC get.
     pub libraries: Libraries,
+    /// Where the kubelets of the selected nodes have their files, where that is not /var/lib/kubelet: k0s has them in
+    /// /var/lib/k0s/kubelet, MicroK8s in /var/snap/microk8s/common/var/lib/kubelet. The device plugin's pods do not start where
+    /// there is no such directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "plugin_rules::kubelet_root")]
+    pub kubelet_root: Option<String>,
     /// Compute resources of the device plugin's pods.
     #[schemars(schema_with = "limits::resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -308,6 +314,7 @@ impl Default for DevicePlugin {
             extra_mounts: Vec::new(),
             extra_devices: ["kdreg2", "xpmem"].map(str::to_owned).to_vec(),
             libraries: Libraries::default(),
+            kubelet_root: None,
             resources: None,
         }
     }

@@ -22,6 +22,10 @@ const MAX_PATH: usize = 1024;
 /// The longest name in `/dev`.
 const MAX_DEVICE_NAME: usize = 64;
 
+/// The longest path of the kubelet's directory. A socket's path has at most 107 bytes (`sun_path`), of which the rest is for
+/// `/device-plugins/` and a name.
+pub const MAX_KUBELET_ROOT: usize = 48;
+
 /// One rule, in two languages.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule<T: ?Sized> {
@@ -103,6 +107,16 @@ pub const PLACES: &[Rule<[String]>] = &[Rule {
     message: "must each have another containerPath (hostPath where it is left out): two mounts cannot be at one place",
 }];
 
+/// The kubelet's directory.
+pub const KUBELET_ROOT: &[Rule<str>] = &[
+    Rule { message: "must be an absolute path in its shortest form, other than /, such as /var/lib/k0s/kubelet", ..PATH[0] },
+    Rule {
+        cel: "size(self) <= 48",
+        holds: |path| path.chars().count() <= MAX_KUBELET_ROOT,
+        message: "must have at most 48 characters: paths of sockets below it have to fit into 107; the kubelet's --root-dir may be a link to a directory with a longer one",
+    },
+];
+
 /// What is said where an extra mount is at the place of an extra device.
 const AT_A_DEVICE: &str = "must not be at the place of one of extraDevices (such as /dev/kdreg2); choose another containerPath, or leave the device out";
 
@@ -126,6 +140,7 @@ pub fn faults(plugin: &DevicePlugin) -> Vec<String> {
     add("extraMounts", broken(PLACES, &places));
     add("extraMounts", at_a_device(&places, &plugin.extra_devices));
     add("extraDevices", broken(DEVICES, &plugin.extra_devices));
+    add("kubeletRoot", plugin.kubelet_root.as_deref().and_then(|root| broken(KUBELET_ROOT, root)));
     faults
 }
 
@@ -156,6 +171,13 @@ pub(crate) fn host_path(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn container_path(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = Option::<String>::json_schema(generator);
     let rules = json!({ "maxLength": MAX_PATH, "x-kubernetes-validations": rules("containerPath", PATH) });
+    merge(&mut schema, "", rules);
+    schema
+}
+
+pub(crate) fn kubelet_root(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = Option::<String>::json_schema(generator);
+    let rules = json!({ "maxLength": MAX_PATH, "x-kubernetes-validations": rules("kubeletRoot", KUBELET_ROOT) });
     merge(&mut schema, "", rules);
     schema
 }
@@ -370,6 +392,7 @@ mod tests {
             agree(RESOURCE_NAME, &text);
             agree(PATH, &text);
             agree(PLACE, &text);
+            agree(KUBELET_ROOT, &text);
         }
 
         #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use cxi_api::plugin_rules::{RESOURCE_NAME, broken};
+use cxi_api::plugin_rules::{MAX_KUBELET_ROOT, RESOURCE_NAME, broken};
 
 /// An extended resource name: a DNS subdomain, a slash and a name, e.g. `hpe.com/cxi`. The rules are those of the CRD
 /// ([`RESOURCE_NAME`]).
@@ -15,9 +15,9 @@ pub struct ResourceName(String);
 #[error("a resource name {0}")]
 pub struct ResourceNameError(&'static str);
 
-/// The longest socket file name. A socket path has at most 107 bytes (`sun_path`), and the kubelet's directory on the
-/// host, `/var/lib/kubelet/device-plugins/`, has 32.
-const MAX_SOCKET_NAME: usize = 107 - 32;
+/// The longest socket file name. A socket path has at most 107 bytes (`sun_path`), and it is the kubelet that connects, by the
+/// path of its own directory.
+const MAX_SOCKET_NAME: usize = 107 - MAX_KUBELET_ROOT - "/device-plugins/".len();
 
 impl ResourceName {
     /// The name as text.
