@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{driver_status::CXIDriverStatus, limits, names::EARLIER_IMAGES, plugin_rules, strategy::UpdateStrategy};
+use crate::{
+    device_list::most_per_nic, driver_status::CXIDriverStatus, limits, names::EARLIER_IMAGES, plugin_rules,
+    strategy::UpdateStrategy,
+};
 
 pub use crate::source::{
     Dkms, DkmsRepositories, GitReference, KernelMapping, Modprobe, Platform, RegistryTls, Sign, Source, SourceType,
@@ -394,6 +397,17 @@ impl RetryHandler {
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         let wanted = self.daemonset.iter().flat_map(|daemonset| &daemonset.node_selector);
         wanted.into_iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+impl DevicePlugin {
+    /// How many ids each NIC of a node with `nics`, virtual functions included, has: as many as pods may share it, and not more than the
+    /// kubelet takes of all together.
+    pub fn ids_of_each(&self, nics: usize) -> i64 {
+        match self.sharing_mode {
+            SharingMode::Shared => i64::from(self.shared_capacity).min(most_per_nic(nics).get().into()),
+            SharingMode::Exclusive => 1,
+        }
     }
 }
 

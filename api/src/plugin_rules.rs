@@ -109,7 +109,10 @@ pub const PLACES: &[Rule<[String]>] = &[Rule {
 
 /// The kubelet's directory.
 pub const KUBELET_ROOT: &[Rule<str>] = &[
-    Rule { message: "must be an absolute path in its shortest form, other than /, such as /var/lib/k0s/kubelet", ..PATH[0] },
+    Rule {
+        message: "must be an absolute path in its shortest form, other than /, such as /var/lib/k0s/kubelet",
+        ..PATH[0]
+    },
     Rule {
         cel: "size(self) <= 48",
         holds: |path| path.chars().count() <= MAX_KUBELET_ROOT,

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use cxi_api::{device_list::most_per_nic, driver::SharingMode};
+use cxi_api::driver::SharingMode;
 use cxi_rollout::{World, action::Announcement};
 
 use crate::render::{Images, images::replaced};
@@ -44,12 +44,13 @@ fn reduced(world: &World) -> Vec<Announcement> {
         let reports = world.nodes.values().filter_map(|node| node.rollout().zip(node.report()));
         let nics = reports.filter(|(rollout, _)| rollout.driver == driver.name).map(|(_, report)| report.devices.len());
         let nics = nics.max()?;
-        let (wanted, most) = (driver.spec.device_plugin.shared_capacity, most_per_nic(nics));
+        let plugin = &driver.spec.device_plugin;
+        let (wanted, most) = (plugin.shared_capacity, plugin.ids_of_each(nics));
         let message = format!(
             "devicePlugin.sharedCapacity {wanted} is too much for nodes with {nics} NICs, virtual functions included: a kubelet takes \
              a list of at most 4 MiB. The device plugin offers each of these NICs {most} times; set sharedCapacity to {most} or less"
         );
-        u32::try_from(wanted).is_ok_and(|wanted| wanted > most.get()).then(|| Announcement {
+        (i64::from(wanted) > most).then(|| Announcement {
             driver: driver.name.clone(),
             node: None,
             warning: true,

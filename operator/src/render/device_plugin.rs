@@ -24,7 +24,8 @@ pub const RESOURCE_ANNOTATION: &str = "cxi.hpe.com/resource";
 /// What the plugin needs of the host. Its `/dev` is not put in the place of the container's: there the kubelet wants a file of
 /// its own for the container's last words, and a directory that is only read has no room for it.
 const HOST: [HostDirectory; 6] = [
-    HostDirectory::write("device-plugins", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet/device-plugins").there(),
+    HostDirectory::write("device-plugins", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet/device-plugins")
+        .there(),
     HostDirectory::read("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources").there(),
     HostDirectory::read("sys", "/sys", "/host/sys"),
     HostDirectory::read("dev", "/dev", "/host/dev"),

@@ -51,7 +51,10 @@ fn a_driver_is_swapped_and_swapped_back(
     // A refusal costs nothing: the holder keeps its network interface too.
     assert_eq!(node.loaded(), STACK, "not one module is gone");
     let interfaces = "for nic in /sys/class/cxi/cxi*; do ls $nic/device/net; done";
-    assert_eq!(node.guest.succeed(interfaces).unwrap().split_whitespace().collect::<Vec<_>>(), ["hsn0", "hsn1", "hsn2"]);
+    assert_eq!(
+        node.guest.succeed(interfaces).unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["hsn0", "hsn1", "hsn2"]
+    );
     let report = node.proof(A);
     assert_eq!(report.open_files.len(), 1, "{report:#?}");
     // It closes the device.
