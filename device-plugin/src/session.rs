@@ -21,7 +21,7 @@ use crate::socket_watch::{Identity, SocketWatch};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A kubelet that is started again makes its socket within a few seconds.
-const KUBELET_LIMIT: Duration = Duration::from_secs(60);
+const KUBELET_LIMIT: Duration = Duration::from_mins(1);
 
 /// The plugin cannot be offered to the kubelet.
 #[derive(Debug, thiserror::Error)]
@@ -92,15 +92,14 @@ async fn wait_for_kubelet(watch: &mut SocketWatch, site: &Site) -> Result<Identi
         info!(socket = %socket.display(), "waiting for the kubelet");
     }
     let mut watching = std::pin::pin!(watch.present(KUBELET_SOCKET));
-    let kubelet = match timeout(KUBELET_LIMIT, &mut watching).await {
-        Ok(kubelet) => kubelet,
-        Err(_) => {
-            warn!(
-                socket = %socket.display(), waited = ?KUBELET_LIMIT,
-                "there is no kubelet here; if its --root-dir is not /var/lib/kubelet, set devicePlugin.kubeletRoot (--device-plugin-dir)"
-            );
-            watching.await
-        }
+    let kubelet = if let Ok(kubelet) = timeout(KUBELET_LIMIT, &mut watching).await {
+        kubelet
+    } else {
+        warn!(
+            socket = %socket.display(), waited = ?KUBELET_LIMIT,
+            "there is no kubelet here; if its --root-dir is not /var/lib/kubelet, set devicePlugin.kubeletRoot (--device-plugin-dir)"
+        );
+        watching.await
     };
     kubelet.map_err(failed)
 }

@@ -149,7 +149,7 @@ impl Destination {
         for path in missing.into_iter().rev() {
             match fs::create_dir(path) {
                 Ok(()) => {
-                    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed("open to all", path))?
+                    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed("open to all", path))?;
                 }
                 // By somebody else at the same moment.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -275,8 +275,8 @@ mod tests {
             .unwrap();
         assert!(child.status.success(), "{child:?}");
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        let made = [directory.parent().unwrap(), &directory, &directory.join("hpe.com-cxi.yaml")].map(mode);
-        assert_eq!(made, [0o755, 0o755, 0o644]);
+        let found = [directory.parent().unwrap(), &directory, &directory.join("hpe.com-cxi.yaml")].map(mode);
+        assert_eq!(found, [0o755, 0o755, 0o644]);
         assert_eq!(mode(&kept), 0o750, "what was there stays as it is");
     }
 
