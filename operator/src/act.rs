@@ -236,7 +236,7 @@ impl Actor {
     }
 }
 
-/// What an administrator is told of an object that the API server refuses, because something of the CXIDriver is not valid.
+/// What an administrator is told of an object that is refused, because something of the CXIDriver is not valid.
 fn refused(action: &Action, result: &Result<(), Error>) -> Option<Announcement> {
     let (driver, reason) = match action {
         Action::ApplyOperands { driver } => (driver, "OperandRefused"),
