@@ -42,7 +42,7 @@ pub(crate) fn record_of_now(
 /// nothing to hand out, whatever the link says. The device plugin judges by the same two. Then the retry handler.
 pub(crate) fn judge(nic: &Nic, retry_handler: RetryHandler<'_>) -> Health {
     match (&nic.device_node, &nic.link, retry_handler.obstacle(nic)) {
-        (Ok(false), _, _) => Health::Unusable("device node is missing".to_owned()),
+        (Ok(false), _, _) => Health::Unusable("there is no device node in /dev".to_owned()),
         (_, Ok(Link::Down), _) => Health::Unusable("link is down".to_owned()),
         (_, _, Ok(Some(obstacle))) => Health::Unusable(obstacle),
         (Err(error), _, _) => Health::Unknown(error.clone()),
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(judged(&unread, None), Health::Unknown(broken()));
         assert_eq!(judged(&unread, Some(&failed)), Health::Unusable("retry handler has failed".into()));
         let no_node = Nic { device_node: Ok(false), ..unread };
-        assert_eq!(judged(&no_node, Some(&failed)), Health::Unusable("device node is missing".into()));
+        assert_eq!(judged(&no_node, Some(&failed)), Health::Unusable("there is no device node in /dev".into()));
         let down = Nic { device_node: Err(broken()), link: Ok(Link::Down), ..nic() };
         assert_eq!(judged(&down, None), Health::Unusable("link is down".into()));
     }

@@ -18,6 +18,7 @@ mod events;
 mod firmware;
 mod holders;
 mod inventory;
+mod kernel_log;
 mod look;
 mod looker;
 mod node;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use args::Args;
+pub use kernel_log::KernelLog;
 pub use look::{Look, LookError};
 
 use looker::Looker;
@@ -59,6 +61,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// What is expected of the NICs' retry handlers.
     pub retry_handler: Expectation,
+    /// Where the kernel says what is wrong with the stack.
+    pub kernel_log: KernelLog,
 }
 
 /// The report cannot go on.
@@ -90,7 +94,7 @@ pub async fn run(config: Config, client: kube::Client, shutdown: CancellationTok
     tasks.spawn(node::follow(nodes.clone(), config.node.clone(), view_sender));
     tasks.spawn(inventory::follow(devices.clone(), config.node.clone(), event_sender));
     let root = config.root.clone();
-    let mut remembered = look::Remembered::new(config.heartbeat);
+    let mut remembered = look::Remembered::new(config.heartbeat, config.kernel_log);
     let looker = Looker { interval: config.interval, view: view.clone(), looks: look_sender };
     tasks.spawn(looker.run(move |view| Look::take(&root, &mut remembered, view)));
     tasks.spawn(publisher::run(nodes, config.node.clone(), config.heartbeat, looks.clone()));

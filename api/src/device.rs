@@ -82,7 +82,7 @@ pub struct CXIDeviceStatus {
     /// Speed the link runs at in Gb/s; absent while it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_speed_gbps: Option<i32>,
-    /// Address in the fabric (20 bits).
+    /// Address in the fabric (20 bits; newer drivers number virtual functions in the bits above). Absent until it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nid: Option<i64>,
     /// Network interface; absent while it is in another network namespace.

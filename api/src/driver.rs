@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{driver_status::CXIDriverStatus, limits, names::EARLIER_IMAGES, strategy::UpdateStrategy};
+use crate::{
+    device_list::most_per_nic, driver_status::CXIDriverStatus, limits, names::EARLIER_IMAGES, plugin_rules,
+    strategy::UpdateStrategy,
+};
 
 pub use crate::source::{
     Dkms, DkmsRepositories, GitReference, KernelMapping, Modprobe, Platform, RegistryTls, Sign, Source, SourceType,
@@ -95,16 +98,12 @@ pub struct CXIDriverSpec {
 /// The kubelet device plugin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "!has(self.extraMounts) || !has(self.extraDevices) || !self.extraMounts.exists(mount, self.extraDevices.exists(name, '/dev/' + name == (has(mount.containerPath) ? mount.containerPath : mount.hostPath)))", "message": "extraMounts must not be at the place of one of extraDevices (such as /dev/kdreg2); choose another containerPath, or leave the device out"}]))]
+#[schemars(extend("x-kubernetes-validations" = plugin_rules::of_the_plugin()))]
 pub struct DevicePlugin {
     /// Whether NICs are offered to pods.
     pub enabled: bool,
     /// Extended resource that pods request.
-    #[schemars(length(max = 308), extend("x-kubernetes-validations" = [
-        {"rule": r"self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')", "message": "resourceName must be a qualified name such as hpe.com/cxi: a domain whose parts have at most 63 characters, a slash, and a name of at most 63"},
-        {"rule": "self.indexOf('/') <= 244", "message": "the domain of resourceName must have at most 244 characters: a quota puts requests. in front of it"},
-        {"rule": "!self.startsWith('requests.') && !self.matches('^([^/]*[.])?kubernetes[.]io/')", "message": "resourceName must not begin with requests. or be in the domain kubernetes.io, which Kubernetes keeps for itself; choose one of your own such as hpe.com/cxi"}
-    ]))]
+    #[schemars(schema_with = "plugin_rules::resource_name")]
     pub resource_name: String,
     /// Image of the device plugin; the operator's own when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,26 +111,28 @@ pub struct DevicePlugin {
     /// shared: several pods share a NIC. exclusive: one pod per NIC.
     pub sharing_mode: SharingMode,
     /// Pods per NIC when sharingMode is shared.
-    #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1 && self <= 10000", "message": "sharedCapacity must be from 1 to 10000 (pods per NIC)"}]))]
+    #[schemars(extend("x-kubernetes-validations" = plugin_rules::shared_capacity()))]
     pub shared_capacity: i32,
     /// Whether NICs are given by CDI, with the host's libfabric and libcxi; without it, as plain device nodes. A container
     /// runtime that does not know CDI gives the device nodes either way.
     pub cdi: bool,
     /// Files and directories of the host that every container with a NIC gets too. Each has its own place in the container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), extend("x-kubernetes-validations" = [{"rule": "self.all(mount, self.exists_one(other, (has(other.containerPath) ? other.containerPath : other.hostPath) == (has(mount.containerPath) ? mount.containerPath : mount.hostPath)))", "message": "extraMounts must each have another containerPath (hostPath where it is left out): two mounts cannot be at one place"}]))]
+    #[schemars(schema_with = "plugin_rules::extra_mounts")]
     pub extra_mounts: Vec<ExtraMount>,
     /// Names of further device nodes in /dev that every container with a NIC gets, where the host has them: kdreg2 watches
     /// registered memory for libfabric, xpmem shares memory between the processes of a job. The NICs themselves (cxi0 …) are given
     /// without being named.
-    #[schemars(length(max = 32), inner(length(min = 1, max = 64)), extend("x-kubernetes-validations" = [
-        {"rule": "self.all(name, name.matches('^[A-Za-z0-9_-][A-Za-z0-9._-]*$'))", "message": "extraDevices must be names in /dev such as kdreg2, without directories"},
-        {"rule": "self.all(name, self.exists_one(other, other == name))", "message": "extraDevices must name each device once"},
-        {"rule": "!self.exists(name, name.matches('^cxi[0-9]+$'))", "message": "extraDevices must not name NICs (cxi0 and so on): the device plugin gives a container the NICs that it asks for"}
-    ]))]
+    #[schemars(schema_with = "plugin_rules::extra_devices")]
     pub extra_devices: Vec<String>,
     /// Which of the host's libraries containers with a NIC get.
     pub libraries: Libraries,
+    /// Where the kubelets of the selected nodes have their files, where that is not /var/lib/kubelet: k0s has them in
+    /// /var/lib/k0s/kubelet, MicroK8s in /var/snap/microk8s/common/var/lib/kubelet. The device plugin's pods do not start where
+    /// there is no such directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "plugin_rules::kubelet_root")]
+    pub kubelet_root: Option<String>,
     /// Compute resources of the device plugin's pods.
     #[schemars(schema_with = "limits::resources")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,14 +158,14 @@ pub struct Libraries {
 /// A file or directory of the host in containers with a NIC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{"rule": "!(has(self.containerPath) ? self.containerPath : self.hostPath).matches('^/dev/cxi[0-9]+$')", "message": "an extra mount must not be at the place of a NIC (/dev/cxi0 and so on); choose another containerPath"}]))]
+#[schemars(extend("x-kubernetes-validations" = plugin_rules::of_a_mount()))]
 pub struct ExtraMount {
     /// Absolute path on the host.
-    #[schemars(length(max = 1024), extend("x-kubernetes-validations" = [{"rule": r"self.matches('^(/[^/:,[:cntrl:]]+)+$') && !self.contains('..') && !self.contains('/./') && !self.endsWith('/.')", "message": "hostPath must be an absolute path in its shortest form, other than /: without '..', '//', '/./', ':', ',' and control characters, and without / at its end"}]))]
+    #[schemars(schema_with = "plugin_rules::host_path")]
     pub host_path: String,
     /// Absolute path in the container; the same as on the host when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024), extend("x-kubernetes-validations" = [{"rule": r"self.matches('^(/[^/:,[:cntrl:]]+)+$') && !self.contains('..') && !self.contains('/./') && !self.endsWith('/.')", "message": "containerPath must be an absolute path in its shortest form, other than /: without '..', '//', '/./', ':', ',' and control characters, and without / at its end"}]))]
+    #[schemars(schema_with = "plugin_rules::container_path")]
     pub container_path: Option<String>,
     /// Whether containers may write there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -316,6 +317,7 @@ impl Default for DevicePlugin {
             extra_mounts: Vec::new(),
             extra_devices: ["kdreg2", "xpmem"].map(str::to_owned).to_vec(),
             libraries: Libraries::default(),
+            kubelet_root: None,
             resources: None,
         }
     }
@@ -395,6 +397,17 @@ impl RetryHandler {
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         let wanted = self.daemonset.iter().flat_map(|daemonset| &daemonset.node_selector);
         wanted.into_iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+impl DevicePlugin {
+    /// How many ids each NIC of a node with `nics`, virtual functions included, has: as many as pods may share it, and not more than the
+    /// kubelet takes of all together.
+    pub fn ids_of_each(&self, nics: usize) -> i64 {
+        match self.sharing_mode {
+            SharingMode::Shared => i64::from(self.shared_capacity).min(most_per_nic(nics).get().into()),
+            SharingMode::Exclusive => 1,
+        }
     }
 }
 

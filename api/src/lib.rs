@@ -4,6 +4,7 @@
 pub mod blocker;
 pub mod crds;
 pub mod device;
+pub mod device_list;
 pub mod driver;
 pub mod driver_status;
 pub mod duration;
@@ -14,6 +15,7 @@ mod limits;
 pub mod names;
 pub mod node;
 pub mod node_report;
+pub mod plugin_rules;
 pub mod revision;
 pub mod source;
 pub mod strategy;

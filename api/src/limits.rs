@@ -124,12 +124,12 @@ pub(crate) fn resources(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-fn rule(rule: &str, message: &str) -> Value {
+pub(crate) fn rule(rule: &str, message: &str) -> Value {
     json!({ "rule": rule, "message": message })
 }
 
 /// Adds to an object in a schema, where it is; a test of the whole CRDs sees what was added.
-fn merge(schema: &mut Schema, pointer: &str, more: Value) {
+pub(crate) fn merge(schema: &mut Schema, pointer: &str, more: Value) {
     let place = if pointer.is_empty() {
         schema.as_object_mut()
     } else {

@@ -38,6 +38,9 @@ pub struct NodeReport {
     /// NICs bound to the driver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Nic>,
+    /// The last warnings of the kernel about the CXI stack, while its driver does not come up or a link is down.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_messages: Vec<String>,
 }
 
 /// A loaded kernel module.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use cxi_api::Advertise;
+use cxi_api::plugin_rules::MAX_SHARED_CAPACITY;
 use tokio::sync::watch;
 use tracing::info;
 
@@ -95,14 +96,11 @@ enum SharingMode {
     Exclusive,
 }
 
-/// The kubelet's checkpoint and every list carry each id; more than this per NIC is a typing error.
-const MAX_CAPACITY: u32 = 10_000;
-
 fn capacity(text: &str) -> Result<NonZeroU32, String> {
     text.parse::<NonZeroU32>()
         .ok()
-        .filter(|capacity| capacity.get() <= MAX_CAPACITY)
-        .ok_or_else(|| format!("must be a number from 1 to {MAX_CAPACITY}"))
+        .filter(|capacity| capacity.get() <= MAX_SHARED_CAPACITY)
+        .ok_or_else(|| format!("must be a number from 1 to {MAX_SHARED_CAPACITY}"))
 }
 
 impl Args {
@@ -119,6 +117,7 @@ impl Args {
         let shutdown = cxi_program::stop_signal().context("listen for signals")?;
         let node = self.node_name.clone().filter(|_| !self.standalone);
         let config = self.into_config();
+        config.sources.check()?;
         info!(resource = %config.resource, sharing = ?config.sharing, node, "starting");
         let (release, loaded) = watch::channel(None);
         let Some(node) = node else {
@@ -205,7 +204,8 @@ mod tests {
             ("--standalone --shared-capacity 10001", "1 to 10000"),
             ("--standalone --sharing-mode both", "exclusive"),
             ("--standalone --pod-name p", "--pod-namespace"),
-            ("--standalone --extra-mount opt", "HOST:CONTAINER"),
+            ("--standalone --extra-mount opt", "absolute path"),
+            ("--standalone --extra-mount /opt:/a:x", "HOST:CONTAINER"),
             ("--standalone --cxi-root /opt/{release}", "{version}"),
             ("--standalone --driver-version ../13", "13.1.0"),
             ("--standalone --retry-handler maybe", "attached"),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
+use cxi_api::device_list::most_per_nic;
 use cxi_hardware::PciAddress;
 
 /// How many pods may have a NIC at once.
@@ -26,6 +27,15 @@ impl Sharing {
             Self::Exclusive => vec![None],
         };
         slots.into_iter().map(move |slot| DeviceId { address, slot })
+    }
+
+    /// The same for a node with `nics`: not more ids of each than the kubelet takes in its list of all.
+    #[must_use]
+    pub fn within_the_list(self, nics: usize) -> Self {
+        match self {
+            Self::Shared { capacity } => Self::Shared { capacity: capacity.min(most_per_nic(nics)) },
+            Self::Exclusive => Self::Exclusive,
+        }
     }
 
     /// Whether `id` is one of the ids of its NIC.

@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::access::{self, AccessError};
 use crate::cdi::{self, Change, Destination, FileError, Format, GENERATOR_KIND, Spec, SpecError, Subject};
 use crate::host_args::HostArgs;
-use crate::provision::{Note, Sources};
+use crate::provision::{Note, Sources, TogetherError};
 use cxi_program::log::chain;
 
 pub use environment::{EnvironmentError, FileOfVariables};
@@ -92,6 +92,9 @@ pub enum GeneratorError {
     /// The node cannot be looked at.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// What was asked for cannot be given together.
+    #[error(transparent)]
+    Together(#[from] TogetherError),
     /// The NICs cannot be listed.
     #[error("the node's NICs cannot be scanned")]
     Scan(#[from] ScanError),
@@ -140,6 +143,7 @@ impl Args {
         }
         let environment = environment::last_wins(environment);
         let generator = Generator { root: self.host.root(), sources: self.host.sources(), environment };
+        generator.sources.check()?;
         access::node(&generator.root)?;
         let look = generator.look().await?;
         if self.dry_run {
@@ -228,7 +232,7 @@ fn usable(scan: &Scan) -> (Vec<(PciAddress, NicName)>, BTreeSet<Note>) {
                 nics.insert(nic.address, nic.name);
             }
             Ok(false) => {
-                let note = format!("{} has no device node and is left out: is cxi_user loaded?", nic.name);
+                let note = format!("{} has no device node in /dev and is left out: is cxi_user loaded?", nic.name);
                 notes.insert(Note::Warning(note));
             }
             Err(error) => {

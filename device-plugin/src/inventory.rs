@@ -28,7 +28,7 @@ pub struct OfferedNic {
 pub enum Unhealthy {
     /// The physical link is not running.
     LinkDown,
-    /// There is no device node.
+    /// There is no device node, or something else is in its place.
     NoDeviceNode,
     /// Its retry handler was attached and is not any more.
     RetryHandlerEnded,
@@ -44,7 +44,7 @@ impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LinkDown => f.write_str("link is down"),
-            Self::NoDeviceNode => f.write_str("device node is missing"),
+            Self::NoDeviceNode => f.write_str("there is no device node in /dev"),
             Self::RetryHandlerEnded => f.write_str("its retry handler ended, and the state of the NIC is unknown"),
             Self::NoRetryHandler => f.write_str("no retry handler is attached"),
             Self::Unknown(error) => write!(f, "{error}"),

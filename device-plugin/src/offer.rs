@@ -136,6 +136,30 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_kubelet_takes_every_list() {
+        use prost::Message as _;
+
+        let length = |nics: u32, capacity: u32| {
+            let nics = (0..nics).map(|number| {
+                // The longest addresses, and the longest word for health.
+                let address = format!("{:08x}:{:02x}:{:02x}.{}", u32::MAX, number >> 8, number >> 3 & 31, number & 7);
+                let health = Err(Unhealthy::NotScanned);
+                (address.parse().unwrap(), OfferedNic { name: NicName::new(number), numa_node: Some(u32::MAX), health })
+            });
+            let inventory = Inventory { nics: nics.collect() };
+            let sharing = shared(capacity).within_the_list(inventory.nics.len());
+            let devices = open(inventory, sharing).devices();
+            (devices.len(), crate::proto::v1beta1::ListAndWatchResponse { devices }.encoded_len())
+        };
+        for (nics, capacity) in [(8, 10_000), (12, 10_000), (16, 10_000), (68, 2000), (260, 1000), (520, 250), (1, 100)]
+        {
+            let (ids, bytes) = length(nics, capacity);
+            assert!(bytes <= cxi_api::device_list::MAX_LIST_BYTES, "{nics} NICs, {capacity} each: {bytes} bytes");
+            assert!(bytes > 3 << 20 || ids == (nics * capacity) as usize, "{nics} NICs, {capacity} each: only {ids}");
+        }
+    }
+
+    #[test]
     fn the_gate_and_the_hardware_both_have_to_agree() {
         let mut inventory = inventory(&[(A, Some(0)), (B, Some(1))]);
         inventory.nics.get_mut(&B.parse().unwrap()).unwrap().health = Err(Unhealthy::LinkDown);

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cxi_api::plugin_rules::{DEVICES, PATH, PLACE, PLACES, Rule, at_a_device, broken};
+use cxi_hardware::DeviceNode;
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
@@ -68,45 +70,74 @@ pub struct DeviceName(String);
 
 /// The text does not describe a mount.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not HOST, HOST:CONTAINER or HOST:CONTAINER:rw with absolute paths without '..'")]
-pub struct BindError(String);
+pub enum BindError {
+    /// It is of another form.
+    #[error("{0:?} is not HOST, HOST:CONTAINER, HOST:CONTAINER:ro or HOST:CONTAINER:rw")]
+    Form(String),
+    /// One of its paths cannot be used.
+    #[error("{path:?} in {text:?} {broken}")]
+    Path {
+        /// The mount.
+        text: String,
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        broken: &'static str,
+    },
+}
 
 /// The text is not a name in `/dev`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a name in /dev such as xpmem")]
-pub struct DeviceNameError(String);
+#[error("{0:?} cannot be given: extra devices {1}")]
+pub struct DeviceNameError(String, &'static str);
+
+/// Things of the administrator that cannot be given together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TogetherError {
+    /// Mounts.
+    #[error("extra mounts {0} (--extra-mount, CXI_EXTRA_MOUNTS)")]
+    Mounts(&'static str),
+    /// Device nodes.
+    #[error("extra devices {0} (--extra-device, CXI_EXTRA_DEVICES)")]
+    Devices(&'static str),
+}
 
 impl FromStr for Bind {
     type Err = BindError;
 
     /// `HOST[:CONTAINER[:ro|rw]]`; the same path and read-only if not said.
     fn from_str(text: &str) -> Result<Self, BindError> {
-        let wrong = || BindError(text.to_owned());
+        let wrong = || BindError::Form(text.to_owned());
+        let is = |rules: &[Rule<str>], path: &str| match broken(rules, path) {
+            None => Ok(()),
+            Some(broken) => Err(BindError::Path { text: text.to_owned(), path: path.to_owned(), broken }),
+        };
         let mut parts = text.split(':');
-        let host = parts.next().filter(|path| is_path(path)).ok_or_else(wrong)?;
+        let host = parts.next().ok_or_else(wrong)?;
         let container = parts.next().unwrap_or(host);
         let read_only = match parts.next() {
             None | Some("ro") => true,
             Some("rw") => false,
             Some(_) => return Err(wrong()),
         };
-        if !is_path(container) || parts.next().is_some() {
+        if parts.next().is_some() {
             return Err(wrong());
         }
+        is(PATH, host)?;
+        is(PATH, container)?;
+        is(PLACE, container)?;
         Ok(Self { host: host.into(), container: container.into(), read_only })
     }
-}
-
-fn is_path(path: &str) -> bool {
-    path.len() > 1 && path.starts_with('/') && !path.contains('\0') && path.split('/').all(|part| part != "..")
 }
 
 impl FromStr for DeviceName {
     type Err = DeviceNameError;
 
     fn from_str(text: &str) -> Result<Self, DeviceNameError> {
-        let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        if fits && !text.starts_with('.') { Ok(Self(text.into())) } else { Err(DeviceNameError(text.into())) }
+        match broken(DEVICES, &[text.to_owned()]) {
+            Some(broken) => Err(DeviceNameError(text.into(), broken)),
+            None => Ok(Self(text.into())),
+        }
     }
 }
 
@@ -118,6 +149,18 @@ impl Bind {
 }
 
 impl Sources {
+    /// Whether what the administrator adds can be given together.
+    ///
+    /// # Errors
+    /// When two things would be at one place in a container.
+    pub fn check(&self) -> Result<(), TogetherError> {
+        let places: Vec<String> = self.extra_mounts.iter().map(|bind| bind.container.clone()).collect();
+        let devices: Vec<String> = self.extra_devices.iter().map(|DeviceName(name)| name.clone()).collect();
+        let mounts = broken(PLACES, &places).or_else(|| at_a_device(&places, &devices));
+        mounts.map_or(Ok(()), |message| Err(TogetherError::Mounts(message)))?;
+        broken(DEVICES, &devices).map_or(Ok(()), |message| Err(TogetherError::Devices(message)))
+    }
+
     /// Looks at the host. The second part says what is worth telling.
     pub fn find(&self) -> (Provision, Vec<Note>) {
         let find = |places| libraries::find(&self.host, places, self.release.as_ref());
@@ -137,18 +180,21 @@ impl Sources {
         let mut devices = Vec::new();
         for DeviceName(name) in &self.extra_devices {
             let path = self.dev.join(name);
-            match path.try_exists() {
-                Ok(true) => devices.push(name.clone()),
+            match DeviceNode::at(&path) {
+                Ok(DeviceNode::Present) => devices.push(name.clone()),
                 // Asked for on every node, whether it has the module or not.
-                Ok(false) => {
+                Ok(DeviceNode::Absent) => {
                     notes.push(Note::Info(format!("{} does not exist and is not given to containers", path.display())));
                 }
+                Ok(DeviceNode::Other) => notes.push(Note::Warning(format!(
+                    "{} is no device node and is not given to containers; remove it, and load its module",
+                    path.display()
+                ))),
                 Err(error) => {
                     notes.push(Note::Warning(format!("{}: {error}; it is not given to containers", path.display())));
                 }
             }
         }
-        devices.dedup();
         (Provision { binds, nodes: devices }, notes)
     }
 
@@ -246,8 +292,12 @@ mod tests {
     #[case("/opt:/a:rw:rw")]
     #[case("/opt/../etc")]
     #[case("/opt:/a/..")]
+    #[case("/opt/")]
+    #[case("/opt:/a//b")]
+    #[case("/opt/x:/dev/cxi0")]
     fn rejects_mounts(#[case] text: &str) {
-        assert_eq!(text.parse::<Bind>(), Err(BindError(text.into())));
+        let error = text.parse::<Bind>().unwrap_err().to_string();
+        assert!(error.contains(&format!("{text:?}")), "{error}");
     }
 
     #[rstest]
@@ -255,24 +305,50 @@ mod tests {
     #[case("../sda")]
     #[case("a/b")]
     #[case("..")]
+    #[case("cxi0")]
     fn rejects_device_names(#[case] text: &str) {
-        assert_eq!(text.parse::<DeviceName>(), Err(DeviceNameError(text.into())));
+        let error = text.parse::<DeviceName>().unwrap_err().to_string();
+        assert!(error.contains("extra devices must"), "{error}");
+    }
+
+    #[test]
+    fn two_things_at_one_place_are_refused() {
+        let check = |mounts: &[&str], devices: &[&str]| {
+            let sources = Sources {
+                extra_mounts: mounts.iter().map(|text| text.parse().unwrap()).collect(),
+                extra_devices: devices.iter().map(|name| name.parse().unwrap()).collect(),
+                ..Sources::default()
+            };
+            sources.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&["/opt/a", "/opt/b"], &["xpmem", "kdreg2"]), Ok(()));
+        for (mounts, devices, said) in [
+            (&["/opt/a", "/opt/b:/opt/a"][..], &[][..], "two mounts cannot be at one place"),
+            (&["/opt/a:/dev/xpmem"], &["xpmem"], "at the place of one of extraDevices"),
+            (&[], &["xpmem", "kdreg2", "xpmem"], "must name each device once"),
+        ] {
+            let error = check(mounts, devices).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]
     fn the_administrator_wins_and_missing_devices_are_said() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("kdreg2"), "").unwrap();
+        std::os::unix::fs::symlink("/dev/full", directory.path().join("kdreg2")).unwrap();
+        std::fs::create_dir(directory.path().join("gdrdrv")).unwrap();
         let sources = Sources {
             extra_mounts: vec!["/opt/mine:/opt/cray/lib64".parse().unwrap()],
-            extra_devices: vec!["xpmem".parse().unwrap(), "kdreg2".parse().unwrap()],
+            extra_devices: ["xpmem", "gdrdrv", "kdreg2"].map(|name| name.parse().unwrap()).to_vec(),
             dev: directory.path().into(),
             ..Sources::default()
         };
         let (provision, notes) = sources.find();
         assert_eq!(provision.binds, sources.extra_mounts);
         assert_eq!(provision.nodes, ["kdreg2"]);
-        assert!(matches!(&notes[..], [Note::Info(note)] if note.contains("xpmem does not exist")), "{notes:?}");
+        let [Note::Info(missing), Note::Warning(directory)] = &notes[..] else { panic!("{notes:?}") };
+        assert!(missing.contains("xpmem does not exist"), "{missing}");
+        assert!(directory.contains("gdrdrv is no device node"), "{directory}");
     }
 
     #[test]
@@ -301,7 +377,7 @@ mod tests {
         let all = ["/opt/cray/lib64/libfabric.so.1", "/usr/lib64/libcxi.so.1", "/usr/lib64/libcxiutils.so.0"];
         assert_eq!(left("/opt/mine:/opt/cray/lib64"), all[1..]);
         assert_eq!(left("/opt/mine:/opt"), all[1..]);
-        assert_eq!(left("/opt/mine:/usr//lib64/:rw"), all[..1]);
+        assert_eq!(left("/opt/mine:/usr/lib64:rw"), all[..1]);
         assert_eq!(left("/opt/mine/libcxi.so.1:/usr/lib64/libcxi.so.1"), [all[0], all[2]]);
         assert_eq!(left("/opt/mine:/opt/cray/lib"), all, "another directory whose name begins alike");
     }
@@ -311,7 +387,7 @@ mod tests {
         cxi_any_input::text(&["/opt/cray", "/opt/mine:/opt/cray/lib64", "/a:/b:rw", "/a:/b:ro"], &|text| {
             let bind = text.parse::<Bind>();
             if let Ok(bind) = &bind {
-                assert!(is_path(&bind.host) && is_path(&bind.container));
+                assert!([&bind.host, &bind.container].iter().all(|path| broken(PATH, path).is_none()));
                 let again = format!("{}:{}:{}", bind.host, bind.container, if bind.read_only { "ro" } else { "rw" });
                 assert_eq!(again.parse().as_ref(), Ok(bind));
             }

@@ -8,7 +8,7 @@ use cxi_hardware::{NicName, PciAddress};
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::cdi::{self, Change, Destination, FileError, PLUGIN_KIND, SpecError, Subject};
 use crate::device_id::Sharing;
@@ -64,7 +64,8 @@ impl Publisher {
         let gate = self.gate.borrow_and_update().clone().unwrap_or(Gate::Open);
         let provision = Arc::clone(&self.provision.borrow_and_update());
         let cdi = self.keep_file(&inventory, &provision).await?;
-        Ok(Published { inventory, sharing: self.sharing, gate, provision, cdi })
+        let sharing = self.sharing.within_the_list(inventory.nics.len());
+        Ok(Published { inventory, sharing, gate, provision, cdi })
     }
 
     /// Publishes every change until nobody listens any more.
@@ -74,8 +75,13 @@ impl Publisher {
     pub async fn run(mut self, published: watch::Sender<Arc<Published>>) -> Result<(), PublisherError> {
         let mut looks = interval(LOOK_PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = None;
         loop {
             let next = self.published().await?;
+            if told != Some(next.sharing) {
+                told = Some(next.sharing);
+                report_sharing(self.sharing, &next);
+            }
             published.send_if_modified(|current| {
                 let changed = **current != next;
                 if changed {
@@ -113,6 +119,18 @@ impl Publisher {
             error!(error, "no CDI file: containers are given devices and mounts in plain");
             false
         }))
+    }
+}
+
+/// Says it where fewer pods may share a NIC than was asked for.
+fn report_sharing(wanted: Sharing, published: &Published) {
+    if let (Sharing::Shared { capacity: wanted }, Sharing::Shared { capacity }) = (wanted, published.sharing)
+        && capacity < wanted
+    {
+        warn!(
+            nics = published.inventory.nics.len(), %wanted, %capacity,
+            "fewer pods may share a NIC than was asked for: the kubelet takes a list of at most 4 MiB; lower the shared capacity"
+        );
     }
 }
 

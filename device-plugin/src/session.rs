@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::offer::Published;
 use crate::proto::v1beta1::KUBELET_SOCKET;
@@ -19,6 +19,9 @@ use crate::socket_watch::{Identity, SocketWatch};
 
 /// A moment between sessions, so that a fault that ends each at once does not keep a processor busy.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// A kubelet that is started again makes its socket within a few seconds.
+const KUBELET_LIMIT: Duration = Duration::from_mins(1);
 
 /// The plugin cannot be offered to the kubelet.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +91,17 @@ async fn wait_for_kubelet(watch: &mut SocketWatch, site: &Site) -> Result<Identi
     if Identity::of(&socket).map_err(failed)?.is_none() {
         info!(socket = %socket.display(), "waiting for the kubelet");
     }
-    watch.present(KUBELET_SOCKET).await.map_err(failed)
+    let mut watching = std::pin::pin!(watch.present(KUBELET_SOCKET));
+    let kubelet = if let Ok(kubelet) = timeout(KUBELET_LIMIT, &mut watching).await {
+        kubelet
+    } else {
+        warn!(
+            socket = %socket.display(), waited = ?KUBELET_LIMIT,
+            "there is no kubelet here; if its --root-dir is not /var/lib/kubelet, set devicePlugin.kubeletRoot (--device-plugin-dir)"
+        );
+        watching.await
+    };
+    kubelet.map_err(failed)
 }
 
 async fn serve(

@@ -78,7 +78,10 @@ async fn health_follows_the_link_and_the_device_node() {
     lists.until_healthy(&[]).await;
     node.set_link(A, true);
     lists.until_healthy(&[A]).await;
-    std::fs::write(node.path("dev/cxi1"), "").unwrap();
+    std::fs::create_dir(node.path("dev/cxi1")).unwrap();
+    assert!(lists.is_quiet().await, "a directory is no device node");
+    std::fs::remove_dir(node.path("dev/cxi1")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", node.path("dev/cxi1")).unwrap();
     lists.until_healthy(&[A, B]).await;
     assert!(lists.is_quiet().await);
 }

@@ -11,8 +11,8 @@ use crate::{AttributeError, AttributeErrorKind, MacAddress, Nic, Root, attribute
 pub struct NicDetails {
     /// Speed the link runs at, in Gb/s; `None` while it has none.
     pub link_speed: Result<Option<u32>, AttributeError>,
-    /// Address in the fabric.
-    pub nid: Result<u32, AttributeError>,
+    /// Address in the fabric; `None` until it is set.
+    pub nid: Result<Option<u32>, AttributeError>,
     /// Whether a retry handler is attached.
     pub retry_handler: Result<bool, AttributeError>,
     /// How many virtual functions it can have; `None` where it can have none.
@@ -102,7 +102,7 @@ fn link_speed(device: &Path, generation: Option<u8>, netdev: Option<&Path>) -> R
 }
 
 /// `nid`, or `nic_addr` which holds the same in every release that has both.
-fn nid(properties: &Path) -> Result<u32, AttributeError> {
+fn nid(properties: &Path) -> Result<Option<u32>, AttributeError> {
     match attribute::read(&properties.join("nid"), identity::nid) {
         Err(AttributeError { kind: AttributeErrorKind::Missing, .. }) => {
             attribute::read(&properties.join("nic_addr"), identity::nid)

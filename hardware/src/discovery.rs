@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::attribute;
-use crate::{AttributeError, AttributeErrorKind, Function, Link, Nic, NicName, PciAddress, PciId, Root};
+use crate::{AttributeError, AttributeErrorKind, DeviceNode, Function, Link, Nic, NicName, PciAddress, PciId, Root};
 
 /// Everything that the class directory lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,7 +182,9 @@ fn netdev(device: &Path) -> Result<Option<String>, AttributeError> {
     Ok(first)
 }
 
-/// Whether there is something at `path` that a container could be given.
+/// Whether there is a device node at `path` that a container could be given.
 fn device_node(path: &Path) -> Result<bool, AttributeError> {
-    path.try_exists().map_err(|error| AttributeError { path: path.into(), kind: AttributeErrorKind::from_io(&error) })
+    let kind = DeviceNode::at(path);
+    let kind = kind.map_err(|error| AttributeError { path: path.into(), kind: AttributeErrorKind::from_io(&error) })?;
+    Ok(kind == DeviceNode::Present)
 }

@@ -40,15 +40,16 @@ impl Boot {
     }
 }
 
-/// `properties/nid`: the address in the fabric, 20 bits, printed `0x%x` (`cass_sysfs.c`).
-pub(crate) fn nid(bytes: &[u8]) -> Result<u32, AttributeErrorKind> {
-    const BITS: u32 = 20;
+/// `properties/nid`: the address in the fabric, printed `0x%x` (`cass_sysfs.c`). `None` while the NIC has none: since release 14 the
+/// driver says `0xffffffff` after each load (`cass_core.c`), until the address is set. A physical function's has 20 bits; newer
+/// drivers number a virtual function in the bits above.
+pub(crate) fn nid(bytes: &[u8]) -> Result<Option<u32>, AttributeErrorKind> {
     let text = text(bytes)?;
     text.strip_prefix("0x")
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-        .filter(|nid| nid >> BITS == 0)
-        .ok_or_else(|| AttributeErrorKind::invalid(text, "0x and a number of 20 bits"))
+        .map(|nid| Some(nid).filter(|nid| *nid != u32::MAX))
+        .ok_or_else(|| AttributeErrorKind::invalid(text, "0x and a number of at most 32 bits"))
 }
 
 /// `properties/pct_eq`: number of the event queue that a retry handler has asked for; 0 is none
@@ -111,16 +112,20 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("0x0\n", 0)]
-    #[case("0x1f", 0x1f)]
-    #[case("0xfffff", 0xf_ffff)]
-    fn accepts_nid(#[case] text: &str, #[case] expected: u32) {
+    #[case("0x0\n", Some(0))]
+    #[case("0x1f", Some(0x1f))]
+    #[case("0xfffff", Some(0xf_ffff))]
+    #[case("0x10001f", Some(0x10_001f))]
+    #[case("0xfffffffe", Some(u32::MAX - 1))]
+    #[case("0xffffffff\n", None)]
+    #[case("0xFFFFFFFF", None)]
+    fn accepts_nid(#[case] text: &str, #[case] expected: Option<u32>) {
         assert_eq!(nid(text.as_bytes()), Ok(expected));
     }
 
     #[rstest]
-    #[case("0x100000")]
-    #[case("0xffffffff")]
+    #[case("0x100000000")]
+    #[case("-1")]
     #[case("31")]
     #[case("0x")]
     #[case("0x+1")]
@@ -162,11 +167,12 @@ mod tests {
 
     #[test]
     fn any_input_is_a_fabric_address_or_refused() {
-        cxi_any_input::bytes(&[b"0x0\n", b"0x1f", b"0xfffff\n"], &|bytes| {
+        cxi_any_input::bytes(&[b"0x0\n", b"0x1f", b"0xfffff\n", b"0xffffffff"], &|bytes| {
             let nid = nid(bytes);
             if let Ok(nid) = &nid {
-                assert_eq!(u128::from_str_radix(&trimmed(bytes)[2..], 16), Ok((*nid).into()));
-                assert!(*nid <= 0xf_ffff);
+                let number = nid.unwrap_or(u32::MAX);
+                assert_eq!(u128::from_str_radix(&trimmed(bytes)[2..], 16), Ok(number.into()));
+                assert_eq!(nid.is_none(), number == u32::MAX);
             }
             nid.is_ok().into()
         });

@@ -12,6 +12,7 @@ mod attribute;
 mod build_id;
 mod cgroup;
 mod details;
+mod device_node;
 mod device_number;
 mod discovery;
 mod error_counts;
@@ -29,6 +30,7 @@ mod telemetry;
 
 pub use attribute::{AttributeError, AttributeErrorKind, MAX_ATTRIBUTE_BYTES};
 pub use details::{Firmware, NicDetails};
+pub use device_node::DeviceNode;
 pub use discovery::{Scan, ScanError, Unidentified, is_present, scan};
 pub use error_counts::ErrorCounts;
 pub use identity::{Boot, MacAddress};

@@ -30,14 +30,15 @@ pub(crate) fn port(bytes: &[u8]) -> Result<Option<u32>, AttributeErrorKind> {
     speed().map(Some).ok_or_else(|| AttributeErrorKind::invalid(text, "a speed of the form BS_200G or ck400G"))
 }
 
-/// `speed` of a network interface, in Gb/s. The kernel prints Mb/s, and `-1` while the speed is not known.
+/// `speed` of a network interface, in Gb/s. The kernel prints Mb/s, and `-1` while the speed is not known; a driver whose link has
+/// never run may say 0, which is no speed either.
 pub(crate) fn netdev(bytes: &[u8]) -> Result<Option<u32>, AttributeErrorKind> {
     let text = text(bytes)?;
-    if matches!(text, "-1" | "4294967295") {
+    if matches!(text, "-1" | "4294967295" | "0") {
         return Ok(None);
     }
     match decimal::<u32>(text) {
-        Some(megabits) if megabits % 1000 == 0 => Ok(Some(megabits / 1000)),
+        Some(megabits) if megabits > 0 && megabits % 1000 == 0 => Ok(Some(megabits / 1000)),
         _ => Err(AttributeErrorKind::invalid(text, "a number of whole Gb/s in Mb/s, or -1")),
     }
 }
@@ -81,6 +82,7 @@ mod tests {
     #[rstest]
     #[case("200000\n", Ok(Some(200)))]
     #[case("-1\n", Ok(None))]
+    #[case("0\n", Ok(None))]
     #[case("", Err(AttributeErrorKind::Empty))]
     fn interface(#[case] text: &str, #[case] expected: Result<Option<u32>, AttributeErrorKind>) {
         assert_eq!(netdev(text.as_bytes()), expected);
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn rejects_interface_speeds_that_are_no_speeds() {
-        for text in ["2500", "-2", "fast", "1e9"] {
+        for text in ["2500", "-2", "fast", "1e9", "00"] {
             assert!(netdev(text.as_bytes()).is_err(), "{text}");
         }
     }
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn any_input_is_the_speed_of_an_interface_or_refused() {
-        cxi_any_input::bytes(&[b"200000\n", b"-1\n", b"4294967295", b"400000"], &|bytes| {
+        cxi_any_input::bytes(&[b"200000\n", b"-1\n", b"4294967295", b"400000", b"0\n"], &|bytes| {
             let speed = netdev(bytes);
             if let Ok(Some(speed)) = &speed {
                 assert_eq!(digits(bytes), Some(u64::from(*speed) * 1000));

@@ -23,7 +23,7 @@ pub struct Nic {
     /// Name of its network interface, `None` while it has none or the interface is in another network namespace
     /// (sysfs shows only the reader's).
     pub netdev: Result<Option<String>, AttributeError>,
-    /// Whether the root's device node is there.
+    /// Whether the root's device node is there. A directory or a file in its place is none.
     pub device_node: Result<bool, AttributeError>,
 }
 

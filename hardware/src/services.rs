@@ -18,6 +18,9 @@ pub const MAX_SERVICES_BYTES: usize = 512 << 10;
 /// The service that the driver itself makes, which lets in everybody when it is enabled (`CXI_DEFAULT_SVC_ID`).
 const DEFAULT: u32 = 1;
 
+/// The row of a service's table with what is allocated, in the words of each release.
+const ALLOCATED: [&str; 2] = ["Alloc", "In use"];
+
 /// The services of a NIC.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
@@ -69,8 +72,9 @@ impl Services {
 
 /// The text of `services` (`dump_services` in `cass_svc.c`, later `cass_ss1_debugfs.c`). It begins with a table of the whole
 /// NIC, the last line of which is `Avail`. Then each service has a line `ID: 1`, in older releases with ` (default)` behind it;
-/// lines about it, in newer releases with one `State:` among them; and a table of its own that ends with `Alloc` and what is
-/// allocated of each kind. Profiles follow, whose lines `ID:…` are indented.
+/// lines about it, in newer releases with one `State:` among them; and a table of its own that ends with `Alloc`, in
+/// sources after 14.0 with `In use`, and what is allocated of each kind; `-1` there is no number. Profiles follow, whose lines `ID:…`
+/// are indented.
 fn services(bytes: &[u8]) -> Result<Services, AttributeErrorKind> {
     let text = text(bytes)?;
     let mut lines = text.lines();
@@ -93,10 +97,10 @@ fn services(bytes: &[u8]) -> Result<Services, AttributeErrorKind> {
                 "Disabled" => false,
                 _ => return Err(AttributeErrorKind::invalid(line, "State:Enabled or State:Disabled")),
             });
-        } else if let Some(counts) = row(line, "Alloc") {
-            let counts: Option<Vec<u64>> = counts.split_ascii_whitespace().map(decimal).collect();
+        } else if let Some(counts) = ALLOCATED.iter().find_map(|name| row(line, name)) {
+            let counts: Option<Vec<u64>> = counts.split_ascii_whitespace().map(count).collect();
             let counts = counts.filter(|counts| !counts.is_empty());
-            let counts = counts.ok_or_else(|| AttributeErrorKind::invalid(line, "Alloc and numbers"))?;
+            let counts = counts.ok_or_else(|| AttributeErrorKind::invalid(line, "Alloc or In use, and numbers"))?;
             parts.in_use = Some(counts.iter().any(|count| *count > 0));
         }
     }
@@ -115,13 +119,18 @@ struct Parts {
 impl Services {
     fn add(&mut self, parts: Option<Parts>, text: &str) -> Result<(), AttributeErrorKind> {
         let Some(Parts { id, enabled, in_use }) = parts else { return Ok(()) };
-        let in_use = in_use.ok_or_else(|| AttributeErrorKind::invalid(text, "a line Alloc for each ID"))?;
+        let in_use = in_use.ok_or_else(|| AttributeErrorKind::invalid(text, "a line Alloc or In use for each ID"))?;
         if self.services.iter().any(|service| service.id == id) {
             return Err(AttributeErrorKind::invalid(text, "each ID once"));
         }
         self.services.push(Service { id, enabled, in_use });
         Ok(())
     }
+}
+
+/// How much is allocated of one kind of resource.
+fn count(text: &str) -> Option<u64> {
+    if text == "-1" { Some(0) } else { decimal(text) }
 }
 
 /// What follows the name of a table's row.
@@ -200,6 +209,26 @@ RX profiles:
 TX profiles:
 ";
 
+    /// As in the driver's sources for the release after 14.0.
+    const NEWEST: &str = "\
+Avail     1020    2047    2045
+
+Rgroups:
+ID: 1
+  Name:default
+  State:Enabled
+           ACs     CTs     EQs
+  Max     1022    2047    2047
+  In use       0       0      -1
+
+ID: 2
+  Name:user
+  State:Enabled
+           ACs     CTs     EQs
+  Max     1022    2047    2047
+  In use       0       3      -1
+";
+
     fn read(rest: &str) -> Result<Services, AttributeErrorKind> {
         services(format!("{HEAD}{rest}").as_bytes())
     }
@@ -216,6 +245,8 @@ TX profiles:
         let newer = read(NEWER).unwrap();
         assert_eq!(newer.services, [service(1, Some(false), false), service(2, Some(true), true)]);
         assert_eq!((newer.enabled(), newer.default_enabled()), (Some(1), Some(false)));
+        let newest = read(NEWEST).unwrap();
+        assert_eq!(newest.services, [service(1, Some(true), false), service(2, Some(true), true)]);
         assert_eq!(read("Avail 1\n\nRgroups:\n"), Ok(Services::default()), "none is not unknown");
     }
 
@@ -227,7 +258,9 @@ TX profiles:
             ("Avail 1\nID: 1\n  State:Enab", "State:Enabled"),
             ("Avail 1\nID: 1\nAlloc 0\nID: 2\n  State:Enabled\n", "Alloc"),
             ("Avail 1\nID: 1\nAlloc x\n", "numbers"),
-            ("Avail 1\nID: 1\nAlloc 0 -1\n", "numbers"),
+            ("Avail 1\nID: 1\nAlloc 0 -2\n", "numbers"),
+            ("Avail 1\nID: 1\nIn use\n", "In use for each"),
+            ("Avail 1\nID: 1\nIn use x\n", "numbers"),
             ("Avail 1\nID: 1\nAlloc 0\nID: 1\nAlloc 0\n", "once"),
             ("Avail 1\nID: x\nAlloc 0\n", "number"),
             ("Avail 1\nID: 1 default\nAlloc 0\n", "number"),
@@ -241,8 +274,8 @@ TX profiles:
 
     #[test]
     fn any_input_has_the_services_that_are_in_it_or_none() {
-        let [older, newer] = [OLDER, NEWER].map(|rest| format!("{HEAD}{rest}"));
-        cxi_any_input::bytes(&[older.as_bytes(), newer.as_bytes()], &|bytes| {
+        let [older, newer, newest] = [OLDER, NEWER, NEWEST].map(|rest| format!("{HEAD}{rest}"));
+        cxi_any_input::bytes(&[older.as_bytes(), newer.as_bytes(), newest.as_bytes()], &|bytes| {
             let services = services(bytes);
             if let Ok(Services { services }) = &services {
                 let text = std::str::from_utf8(bytes).unwrap();

@@ -50,7 +50,8 @@ impl Tree {
         }
         symlink(format!("../../devices/pci0000:c0/{address}/cxi/{name}"), self.path("sys/class/cxi").join(name))
             .unwrap();
-        fs::write(self.path("dev").join(name), "").unwrap();
+        // Any device will do. It may be there already: the node of a device that is bound again.
+        let _ = symlink("/dev/full", self.path("dev").join(name));
         device
     }
 
@@ -96,6 +97,8 @@ fn a_broken_attribute_spoils_only_itself() {
     fs::write(device.join("vendor"), "").unwrap();
     fs::remove_dir_all(device.join("net")).unwrap();
     fs::remove_file(tree.path("dev/cxi0")).unwrap();
+    assert_eq!(tree.scan().nics[0].device_node, Ok(false));
+    fs::create_dir(tree.path("dev/cxi0")).unwrap();
     let scan = tree.scan();
     let nic = &scan.nics[0];
     assert_eq!(nic.link.as_ref().unwrap_err().kind, AttributeErrorKind::NotText);
@@ -230,7 +233,7 @@ fn details_of_both_generations() {
     let nics = tree.scan().nics;
 
     let details = NicDetails::read(&tree.root(), &nics[0]).unwrap();
-    assert_eq!((details.link_speed, details.nid), (Ok(Some(400)), Ok(0x1a3)));
+    assert_eq!((details.link_speed, details.nid), (Ok(Some(400)), Ok(Some(0x1a3))));
     assert_eq!((details.retry_handler, details.total_vfs, details.mtu), (Ok(true), Ok(Some(64)), Ok(Some(9000))));
     assert_eq!(details.mac.unwrap().unwrap().to_string(), "02:00:00:00:01:a3");
     let firmware = Firmware::read(&tree.root(), &nics[0]).unwrap();
@@ -238,7 +241,7 @@ fn details_of_both_generations() {
     assert!(firmware.errors[0].path.ends_with("uc/csr1_version"));
 
     let details = NicDetails::read(&tree.root(), &nics[1]).unwrap();
-    assert_eq!((details.link_speed, details.nid), (Ok(None), Ok(7)), "the port knows better than the interface");
+    assert_eq!((details.link_speed, details.nid), (Ok(None), Ok(Some(7))), "the port knows better than the interface");
     assert_eq!((details.total_vfs, details.mac, details.mtu), (Ok(None), Ok(None), Ok(None)));
     assert_eq!(details.retry_handler.unwrap_err().kind, AttributeErrorKind::Missing);
     fs::remove_file(first.join("port/speed")).unwrap();

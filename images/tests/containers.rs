@@ -158,7 +158,7 @@ async fn the_agent_reports(runtime: &mut Containerd, plane: &ControlPlane) {
             ("PROCFS_ROOT", "/host/proc"),
         ]),
         mounts: vec![mount(files.path(), "/host", true)],
-        ..as_root(&["DAC_READ_SEARCH", "SYS_PTRACE"])
+        ..as_root(&["DAC_READ_SEARCH", "SYS_PTRACE", "SYSLOG"])
     };
     let _files = in_cluster(plane, "cxi-agent", &mut config);
     let container = runtime.run_image(&name(Image::Agent), config).await.unwrap();
@@ -170,8 +170,8 @@ async fn the_agent_reports(runtime: &mut Containerd, plane: &ControlPlane) {
     soon("the agent's report", reported, || runtime.output(&container));
     figures("cxi-agent report", since, runtime.process(&container).await);
     // linux/capability.h
-    let (dac_read_search, sys_ptrace) = (1 << 2, 1 << 19);
-    is_confined(runtime, &container, "0", dac_read_search | sys_ptrace).await;
+    let (dac_read_search, sys_ptrace, syslog) = (1 << 2, 1 << 19, 1 << 34);
+    is_confined(runtime, &container, "0", dac_read_search | sys_ptrace | syslog).await;
     assert_eq!(runtime.stop(&container).await, 0, "{}", runtime.output(&container));
 }
 

@@ -77,6 +77,14 @@ pub enum Error {
     /// The layout that images are to be built by cannot be used.
     #[error("no image can be built: {0}")]
     Layout(String),
+    /// An operand would end as soon as it starts, because of a field that the CRD let in before it had its present rules.
+    #[error("DaemonSet {name} stays as it is, because its pods would not start: {}", faults.join("; "))]
+    Unfit {
+        /// Its name.
+        name: String,
+        /// The fields, and what helps.
+        faults: Vec<String>,
+    },
     /// An object that a look needs cannot be read.
     #[error("{0} cannot be read: {1}")]
     Unreadable(String, String),
@@ -237,7 +245,7 @@ impl Actor {
 fn refused(action: &Action, result: &Result<(), Error>) -> Option<Announcement> {
     let error = result.as_ref().err()?;
     let (driver, reason) = match (action, error) {
-        (Action::ApplyOperands { driver }, Error::Refused { .. }) => (driver, "OperandRefused"),
+        (Action::ApplyOperands { driver }, Error::Refused { .. } | Error::Unfit { .. }) => (driver, "OperandRefused"),
         (Action::CreateModule { driver, .. } | Action::CreateContainerfile { driver, .. }, Error::Refused { .. }) => {
             (driver, "ModuleRefused")
         }

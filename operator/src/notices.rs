@@ -1,8 +1,9 @@
 //! What is said once when it begins to be so, and is no step of a rollout: retry handlers that ended unasked, images of a
-//! CXIDriver that cannot work, and CXIDrivers that another installation looks after.
+//! CXIDriver that cannot work, more ids of NICs than a kubelet takes, and CXIDrivers that another installation looks after.
 
 use std::collections::HashSet;
 
+use cxi_api::driver::SharingMode;
 use cxi_rollout::{World, action::Announcement};
 
 use crate::render::{Images, images::replaced};
@@ -10,6 +11,7 @@ use crate::render::{Images, images::replaced};
 /// Everything of the kind that is so now.
 pub fn standing(world: &World, images: &Images) -> Vec<Announcement> {
     let mut all = failed(world);
+    all.extend(reduced(world));
     all.extend(world.drivers.iter().filter_map(|driver| {
         Some(Announcement {
             driver: driver.name.clone(),
@@ -30,6 +32,33 @@ pub fn standing(world: &World, images: &Images) -> Vec<Announcement> {
         })
     }));
     all
+}
+
+/// A kubelet takes lists of 4 MiB. Where a node's NICs have more ids, the device plugin offers fewer of each.
+fn reduced(world: &World) -> Vec<Announcement> {
+    let shared = world.drivers.iter().filter(|driver| {
+        let plugin = &driver.spec.device_plugin;
+        !driver.deleting && plugin.enabled && plugin.sharing_mode == SharingMode::Shared
+    });
+    let reduced = shared.filter_map(|driver| {
+        let reports = world.nodes.values().filter_map(|node| node.rollout().zip(node.report()));
+        let nics = reports.filter(|(rollout, _)| rollout.driver == driver.name).map(|(_, report)| report.devices.len());
+        let nics = nics.max()?;
+        let plugin = &driver.spec.device_plugin;
+        let (wanted, most) = (plugin.shared_capacity, plugin.ids_of_each(nics));
+        let message = format!(
+            "devicePlugin.sharedCapacity {wanted} is too much for nodes with {nics} NICs, virtual functions included: a kubelet takes \
+             a list of at most 4 MiB. The device plugin offers each of these NICs {most} times; set sharedCapacity to {most} or less"
+        );
+        (i64::from(wanted) > most).then(|| Announcement {
+            driver: driver.name.clone(),
+            node: None,
+            warning: true,
+            reason: "SharedCapacityReduced".to_owned(),
+            message,
+        })
+    });
+    reduced.collect()
 }
 
 /// A NIC whose retry handler ended unasked is in an unknown state, which no step of a rollout would tell.

@@ -10,6 +10,11 @@ use crate::{
 
 /// A node whose NICs' retry handlers failed so.
 fn world(failed: &[Option<&str>]) -> World {
+    shared(failed, 100)
+}
+
+/// The same where so many pods may share a NIC.
+fn shared(failed: &[Option<&str>], capacity: u32) -> World {
     let nics: Vec<_> = failed
         .iter()
         .enumerate()
@@ -23,6 +28,10 @@ fn world(failed: &[Option<&str>]) -> World {
     let report = json!({
         "kernel": "k", "bootID": "b", "observedAt": "2026-01-01T00:00:00Z", "sequence": 1, "devices": nics,
     });
+    let driver = json!({
+        "metadata": { "name": "cassini", "uid": "d" },
+        "spec": { "version": "13.0.0", "devicePlugin": { "sharedCapacity": capacity } },
+    });
     let rollout = json!({ "driver": "cassini", "phase": Phase::UpToDate, "since": "2026-01-01T00:00:00Z" });
     let object = json!({
         "metadata": { "name": "n1", "uid": "u" }, "status": { "nodeInfo": { "bootID": "b", "kernelVersion": "k" } },
@@ -35,7 +44,8 @@ fn world(failed: &[Option<&str>]) -> World {
     });
     let nodes = vec![given(&object)];
     let records = vec![given(&record)];
-    build(&Snapshot { records, nodes, ..Snapshot::default() }, &Remembered::default(), &Identity::default())
+    let drivers = vec![given(&driver)];
+    build(&Snapshot { drivers, records, nodes, ..Snapshot::default() }, &Remembered::default(), &Identity::default())
 }
 
 #[test]
@@ -52,4 +62,17 @@ fn a_retry_handler_that_failed_is_said_once_until_it_runs_again() {
     assert_eq!(say(&[Some("it ended with status 1"), Some("it ended by signal 11: segmentation fault")]).len(), 1);
     assert_eq!(say(&[None, None]), []);
     assert_eq!(say(&[None, Some("it ended by signal 11: segmentation fault")]).len(), 1);
+}
+
+#[test]
+fn more_ids_than_a_kubelet_takes_are_said_with_what_it_takes() {
+    let said = |nics: usize, capacity: u32| standing(&shared(&vec![None; nics], capacity), &Images::default());
+    assert_eq!(said(8, 10_000), []);
+    assert_eq!(said(12, 7598), []);
+    let said = said(12, 10_000);
+    let [about] = said.as_slice() else { panic!("{said:?}") };
+    assert_eq!((about.driver.as_str(), about.node.as_deref(), about.warning), ("cassini", None, true));
+    assert_eq!(about.reason, "SharedCapacityReduced");
+    assert!(about.message.contains("sharedCapacity 10000 is too much for nodes with 12 NICs"), "{}", about.message);
+    assert!(about.message.ends_with("set sharedCapacity to 7598 or less"), "{}", about.message);
 }

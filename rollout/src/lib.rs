@@ -23,6 +23,7 @@ mod driver;
 mod gates;
 mod host_driver;
 mod installation;
+mod kernel_log;
 mod ledger;
 pub mod looks;
 mod operands;

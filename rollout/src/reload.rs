@@ -265,6 +265,9 @@ fn clean_up(ctx: &Ctx<'_>, next: &mut Next, modules: &[String]) -> bool {
     false
 }
 
+/// What an unload that neither ends nor fails may wait for: the port's start runs in the driver's own thread, and its module waits for it.
+const SLOW: &str = "; a driver that is starting a link ends that first, which may take minutes";
+
 /// Reason (none while all is well), object and sentence.
 fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, String, String) {
     let unloaders = || ctx.node.workers.iter().filter(|worker| !worker.loads);
@@ -287,7 +290,7 @@ fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, S
             // Between two tries of KMM's worker nothing is better.
             None => match stuck_before(ctx) {
                 Some(message) => (Some(Reason::UnloadStuck), HOLDER.into(), message),
-                None => (None, String::new(), doing.clone()),
+                None => (None, String::new(), format!("{doing}{SLOW}")),
             },
         },
         StillLoaded::Labelled(label) => (None, String::new(), format!("label {label} is on the node")),

@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use cxi_api::{
-    Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, driver::SharingMode, names::device_plugin_gate,
-    node::Cause,
-};
+use cxi_api::{Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, names::device_plugin_gate, node::Cause};
 
 use crate::{
-    host_driver,
+    host_driver, kernel_log,
     looks::Steps,
     prefetch::{self, Prefetch},
     proof::{CXI_MODULES, kmm_at_work},
@@ -62,7 +59,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
         }
         Verdict::Wrong(message) if in_transaction => return next.fail(ctx, message),
         Verdict::Wrong(message) => (Reason::WrongDriver, message),
-        Verdict::NotYet(reason, message) => (reason, message),
+        Verdict::NotYet(reason, message) => (reason, kernel_log::with_cause(reason, message, ctx.node.report())),
     };
     let mut pod = String::new();
     if reason == Reason::HostDriverMissing
@@ -277,9 +274,7 @@ fn expected_allocatable(ctx: &Ctx<'_>) -> i64 {
         return 0;
     }
     let up = ctx.node.report().map_or(0, |report| report.devices.iter().filter(|nic| nic.is_linked()).count());
-    let each = match plugin.sharing_mode {
-        SharingMode::Shared => i64::from(plugin.shared_capacity),
-        SharingMode::Exclusive => 1,
-    };
+    let nics = ctx.node.report().map_or(0, |report| report.devices.len());
+    let each = plugin.ids_of_each(nics);
     i64::try_from(up).unwrap_or(i64::MAX).saturating_mul(each).max(1)
 }

@@ -184,7 +184,7 @@ impl Samples<'_> {
         });
         let generation = id.and_then(|id| id.cassini_generation());
         let mac = details.mac.as_ref().ok().and_then(Option::as_ref);
-        let nid = details.nid.as_ref().ok();
+        let nid = details.nid.as_ref().ok().and_then(Option::as_ref);
         let unread = [
             nic.id.as_ref().err(),
             nic.function.as_ref().err(),

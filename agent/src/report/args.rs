@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::interval::at_least_a_moment;
 use crate::node_root::NodeRoot;
-use crate::report::{Config, run};
+use crate::report::{Config, KernelLog, run};
 use cxi_hardware::retry_handler::Expectation;
 use cxi_program::log::{self, Format};
 
@@ -33,6 +33,11 @@ pub struct Args {
     /// What is expected of the NICs' retry handlers; a NIC without what is expected is unhealthy.
     #[arg(long, env = "CXI_RETRY_HANDLER", value_enum, default_value_t = Expectation::Ignore)]
     retry_handler: Expectation,
+
+    /// While a driver does not come up or a link is down, report what the kernel's log says of it. Needs `CAP_SYSLOG` where
+    /// `kernel.dmesg_restrict` is set.
+    #[arg(long, env = "CXI_KERNEL_LOG")]
+    kernel_log: bool,
 
     /// Form of the log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = Format::Json)]
@@ -67,8 +72,9 @@ impl Args {
     }
 
     fn into_config(self) -> Config {
-        let Self { node_name: node, root, interval, heartbeat, retry_handler, log_format: _ } = self;
-        Config { node, root: root.into(), interval, heartbeat, retry_handler }
+        let Self { node_name: node, root, interval, heartbeat, retry_handler, kernel_log, log_format: _ } = self;
+        let kernel_log = if kernel_log { KernelLog::Kernel } else { KernelLog::Unread };
+        Config { node, root: root.into(), interval, heartbeat, retry_handler, kernel_log }
     }
 }
 
@@ -95,12 +101,13 @@ mod tests {
         let config = parse("--node-name n1").unwrap();
         assert_eq!(config.root, Root::default());
         assert_eq!((config.interval, config.heartbeat), (Duration::from_secs(1), Duration::from_secs(20)));
-        assert_eq!(config.retry_handler, Expectation::Ignore);
+        assert_eq!((config.retry_handler, config.kernel_log), (Expectation::Ignore, KernelLog::Unread));
         let config =
-            parse("--node-name n1 --procfs-root /host/proc --interval 1500ms --retry-handler attached").unwrap();
+            parse("--node-name n1 --procfs-root /host/proc --interval 1500ms --retry-handler attached --kernel-log")
+                .unwrap();
         assert_eq!(config.root.proc(), "/host/proc");
         assert_eq!(config.interval, Duration::from_millis(1500));
-        assert_eq!(config.retry_handler, Expectation::Attached);
+        assert_eq!((config.retry_handler, config.kernel_log), (Expectation::Attached, KernelLog::Kernel));
     }
 
     #[test]

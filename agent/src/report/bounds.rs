@@ -20,6 +20,9 @@ const OPEN_FILES: usize = 2048;
 /// NICs. Addresses of PCI would allow for more; nodes do not.
 const NICS: usize = 256;
 
+/// Lines of the kernel.
+const KERNEL_MESSAGES: usize = 8;
+
 /// Firmware versions of a NIC.
 const FIRMWARE: usize = 32;
 
@@ -39,6 +42,8 @@ pub(super) fn report(mut report: NodeReport) -> NodeReport {
         cut(&mut file.command, NAME);
         file.pod_uid.iter_mut().for_each(|uid| cut(uid, NAME));
     }
+    report.kernel_messages.truncate(KERNEL_MESSAGES);
+    report.kernel_messages.iter_mut().for_each(|line| cut(line, NAME));
     report.devices.truncate(NICS);
     for nic in &mut report.devices {
         nic.retry_handler_failed.iter_mut().for_each(|how| cut(how, WORDS));
@@ -111,6 +116,7 @@ mod tests {
             driver_version: Some(text.into()),
             open_files: vec![file; many],
             devices: vec![nic; many],
+            kernel_messages: vec![text.into(); many],
         }
     }
 

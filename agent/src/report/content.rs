@@ -27,6 +27,7 @@ pub(super) fn report(look: &Look, known: &Known, observed_at: Timestamp, sequenc
         driver_version: driver_version(look, known),
         open_files: holders::named(look.open_files.as_deref().unwrap_or_default()).map(open_file).collect(),
         devices: look.nics.values().map(nic).collect(),
+        kernel_messages: look.kernel_messages.clone(),
     })
 }
 
@@ -111,6 +112,7 @@ mod tests {
             nics: BTreeMap::new(),
             unidentified: vec![],
             problems: vec![],
+            kernel_messages: vec![],
         }
     }
 

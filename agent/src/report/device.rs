@@ -34,7 +34,7 @@ pub(super) fn status(
         numa_node: known(&nic.numa_node).map(integer),
         link_state: link(seen),
         link_speed_gbps: known(&details.link_speed).map(integer),
-        nid: details.nid.as_ref().ok().copied().map(i64::from),
+        nid: known(&details.nid).map(i64::from),
         netdev: known(&nic.netdev),
         mac: known(&details.mac).map(|mac| mac.to_string()),
         mtu: known(&details.mtu).map(integer),

@@ -94,6 +94,7 @@ mod tests {
             driver_version: None,
             open_files: files.iter().map(file).collect(),
             devices: vec![],
+            kernel_messages: vec![],
         }
     }
 

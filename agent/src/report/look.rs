@@ -9,6 +9,7 @@ use cxi_hardware::{
 };
 
 use crate::report::firmware::FirmwareCache;
+use crate::report::kernel_log::{KernelLog, Reader};
 use crate::report::node::NodeView;
 use crate::report::retry_handler::StatisticsCache;
 use crate::report::search::Search;
@@ -31,6 +32,8 @@ pub struct Look {
     pub unidentified: Vec<String>,
     /// What could not be read of devices that are there.
     pub problems: Vec<AttributeError>,
+    /// What the kernel says of the stack while something is wrong with it.
+    pub kernel_messages: Vec<String>,
 }
 
 /// What one look needs of those before it.
@@ -40,16 +43,18 @@ pub(super) struct Remembered {
     firmware: FirmwareCache,
     services: Seldom<SeenServices>,
     statistics: StatisticsCache,
+    kernel_log: Reader,
 }
 
 impl Remembered {
     /// Nothing yet. Later no list of open files is older than `oldest`.
-    pub(super) fn new(oldest: Duration) -> Self {
+    pub(super) fn new(oldest: Duration, kernel_log: KernelLog) -> Self {
         Self {
             open_files: Search::new(oldest),
             firmware: FirmwareCache::default(),
             services: Seldom::default(),
             statistics: StatisticsCache::default(),
+            kernel_log: Reader::new(kernel_log),
         }
     }
 }
@@ -95,6 +100,7 @@ impl Look {
             nics: BTreeMap::new(),
             unidentified: scan.unidentified.iter().map(|entry| entry.name.clone()).collect(),
             problems: scan.unidentified.into_iter().map(|entry| entry.reason).collect(),
+            kernel_messages: Vec::new(),
         };
         // Of two NICs that name one address the later in the list is the younger; the other is on its way out.
         for nic in scan.nics {
@@ -109,6 +115,7 @@ impl Look {
         remembered.statistics.look_at(root, &look.boot, &mut look.nics, now);
         look.problems.extend(look.nics.values().flat_map(SeenNic::problems).cloned());
         look.problems.extend(look.nics.values().filter_map(|seen| seen.services.as_ref().err()).cloned());
+        look.kernel_messages = remembered.kernel_log.look_at(root, &look, view, now);
         Ok(look)
     }
 

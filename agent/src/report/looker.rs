@@ -146,6 +146,7 @@ mod tests {
             nics: BTreeMap::new(),
             unidentified: vec![],
             problems: vec![],
+            kernel_messages: vec![],
         }
     }
 

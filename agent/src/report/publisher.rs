@@ -127,6 +127,7 @@ mod tests {
             driver_version: None,
             open_files: vec![],
             devices: vec![],
+            kernel_messages: vec![],
         }
     }
 

@@ -76,7 +76,7 @@ pub(super) mod tests {
         };
         let details = NicDetails {
             link_speed: Ok(Some(400)),
-            nid: Ok(number),
+            nid: Ok(Some(number)),
             retry_handler: Ok(false),
             total_vfs: Ok(None),
             mac: Ok(None),

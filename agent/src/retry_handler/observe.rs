@@ -35,7 +35,7 @@ fn obstacle(nic: &Nic) -> Option<String> {
     match (&nic.function, &nic.device_node) {
         (Err(error), _) => Some(format!("physical or virtual function is not known: {error}")),
         (_, Err(error)) => Some(error.to_string()),
-        (_, Ok(false)) => Some("device node is missing".to_owned()),
+        (_, Ok(false)) => Some("there is no device node in /dev".to_owned()),
         (Ok(_), Ok(true)) => None,
     }
 }

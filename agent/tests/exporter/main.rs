@@ -190,6 +190,26 @@ fn health_is_what_pods_can_rely_on() {
     assert_eq!(health(), Some(0.0));
 }
 
+#[test]
+fn an_address_that_is_not_set_yet_is_no_error() {
+    let tree = Tree::new();
+    tree.add("cxi0", "0000:c1:00.0");
+    tree.add("cxi37", "0000:c2:00.1");
+    std::os::unix::fs::symlink("../0000:c1:00.0", tree.path("sys/devices/0000:c2:00.1/physfn")).unwrap();
+    tree.write("sys/devices/0000:c1:00.0/properties/nid", "0xffffffff\n");
+    tree.write("sys/devices/0000:c2:00.1/properties/nid", "0x10001f\n");
+    // The port does not say, and the interface has never had a speed.
+    fs::remove_file(tree.path("sys/devices/0000:c1:00.0/port/0/link/speed")).unwrap();
+    tree.write("sys/devices/0000:c1:00.0/net/hsn0/speed", "0\n");
+    let text = scrape(&mut patient(&tree));
+    assert_eq!(value(&text, "cxi_scrape_errors_total{node=\"n1\",type=\"attribute\"}"), Some(0.0), "{text}");
+    let info =
+        |device: &str| text.lines().find(|line| line.starts_with("cxi_device_info{") && line.contains(device)).unwrap();
+    assert!(!info("device=\"cxi0\"").contains("nid=\"0x"), "{text}");
+    assert!(info("device=\"cxi37\"").contains("nid=\"0x10001f\""), "{text}");
+    assert!(!text.contains("cxi_device_link_speed_bytes_per_second{node=\"n1\",device=\"cxi0\""), "{text}");
+}
+
 /// What a supervisor says of the retry handler of the NIC at c1.
 fn record(tree: &Tree, state: &str, boot: &str, instance: u64) {
     let text = format!(

@@ -73,7 +73,8 @@ impl Tree {
         }
         fs::create_dir_all(self.path(&device).join("cxi").join(name)).unwrap();
         symlink(format!("../../../{address}"), self.path(&device).join("cxi").join(name).join("device")).unwrap();
-        self.write(&format!("dev/{name}"), "");
+        // Any device will do that no process of the tree has open. It may be there already: of a device that is bound again.
+        let _ = symlink("/dev/full", self.path("dev").join(name));
         symlink(format!("../../devices/{address}/cxi/{name}"), self.path("sys/class/cxi").join(name)).unwrap();
     }
 

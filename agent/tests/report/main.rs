@@ -11,7 +11,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use cxi_agent::Expectation;
-use cxi_agent::report::{Config, ReportError, run};
+use cxi_agent::report::{Config, KernelLog, ReportError, run};
 use serde_json::{Value, json};
 use server::Server;
 use tokio::task::JoinHandle;
@@ -64,6 +64,7 @@ impl Agent {
             interval: Duration::from_secs(1),
             heartbeat: self.heartbeat,
             retry_handler: self.retry_handler,
+            kernel_log: KernelLog::File(self.tree.path("log")),
         };
         let shutdown = CancellationToken::new();
         self.running = Some((tokio::spawn(run(config, self.client.clone(), shutdown.clone())), shutdown));
@@ -169,6 +170,17 @@ async fn changes_arrive_promptly() {
     agent.tree.load(&[]);
     agent.until("the unload", PROMPT, |agent| agent.report().get("modules").is_none()).await;
     assert_eq!(agent.report().get("openFiles"), None);
+}
+
+#[tokio::test]
+async fn a_link_that_stays_down_is_reported_with_what_the_kernel_says() {
+    let agent = Agent::started().await;
+    let said = "cxi_ss1 0000:c1:00.0: Direct firmware load for cxi/serdes.bin failed with error -2";
+    agent.tree.write("log", &format!("<4>[    5.1] {said}\n<6>[    5.2] cxi_ss1: bound\n"));
+    agent.tree.write(&format!("sys/devices/{ADDRESS}/properties/link"), "0\n");
+    agent.until("what the kernel says", SOON, |agent| agent.report()["kernelMessages"] == json!([said])).await;
+    agent.tree.write(&format!("sys/devices/{ADDRESS}/properties/link"), "1\n");
+    agent.until("silence", PROMPT, |agent| agent.report().get("kernelMessages").is_none()).await;
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ impl Destination {
     /// # Errors
     /// When it cannot.
     pub fn prepare(&self) -> Result<(), FileError> {
-        fs::create_dir_all(&self.directory).map_err(failed("create", &self.directory))?;
+        self.make_directory()?;
         self.temporary().map(drop)
     }
 
@@ -126,7 +126,7 @@ impl Destination {
     }
 
     fn write(&self, text: &str) -> Result<Change, FileError> {
-        fs::create_dir_all(&self.directory).map_err(failed("create", &self.directory))?;
+        self.make_directory()?;
         let mut file = self.temporary()?;
         let path = self.path();
         let written = file
@@ -140,6 +140,23 @@ impl Destination {
             .and_then(|directory| directory.sync_all())
             .map_err(failed("write", &self.directory))?;
         Ok(Change::Written)
+    }
+
+    /// Makes the directory, and those above it, where they are missing. Everybody may look into what is made, whatever the umask
+    /// of this process is: a runtime of an ordinary user passes over a directory that it cannot read, without a word.
+    fn make_directory(&self) -> Result<(), FileError> {
+        let missing: Vec<&Path> = self.directory.ancestors().take_while(|path| is_missing(path)).collect();
+        for path in missing.into_iter().rev() {
+            match fs::create_dir(path) {
+                Ok(()) => {
+                    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed("open to all", path))?;
+                }
+                // By somebody else at the same moment.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed("create", path)(error)),
+            }
+        }
+        Ok(())
     }
 
     fn path_as(&self, format: Format) -> PathBuf {
@@ -162,6 +179,11 @@ impl Destination {
             Err(error) => Err(failed("read", &path)(error)),
         }
     }
+}
+
+/// Whether nothing is at `path`. The end of a relative one is the present directory.
+fn is_missing(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Whether there was a file to remove.
@@ -228,6 +250,34 @@ mod tests {
         assert_eq!(names(&place), ["hpe.com-cxi.yaml"], "no temporary file is left");
         assert_eq!(destination.keep(None).unwrap(), Change::Removed);
         assert!(names(&place).is_empty());
+    }
+
+    #[test]
+    fn everybody_may_read_what_is_made_under_any_umask() {
+        // The umask is the whole process's: a process of its own runs the rest.
+        const CHILD: &str = "CXI_TEST_CDI_DIRECTORY";
+        if let Some(directory) = std::env::var_os(CHILD) {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+            let destination = Destination::new(directory, GENERATOR_KIND, Format::Yaml);
+            destination.keep(Some(&example(0))).unwrap();
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let kept = root.path().join("etc");
+        fs::create_dir(&kept).unwrap();
+        fs::set_permissions(&kept, Permissions::from_mode(0o750)).unwrap();
+        let directory = kept.join("containers/cdi");
+        let test = "cdi::file::tests::everybody_may_read_what_is_made_under_any_umask";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test])
+            .env(CHILD, &directory)
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{child:?}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let found = [directory.parent().unwrap(), &directory, &directory.join("hpe.com-cxi.yaml")].map(mode);
+        assert_eq!(found, [0o755, 0o755, 0o644]);
+        assert_eq!(mode(&kept), 0o750, "what was there stays as it is");
     }
 
     #[test]

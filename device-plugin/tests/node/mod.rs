@@ -78,7 +78,8 @@ impl Node {
         fs::write(device.join("numa_node"), format!("{numa_node}\n")).unwrap();
         self.set_link(address, true);
         symlink(format!("../../../{address}"), device.join("cxi").join(name).join("device")).unwrap();
-        fs::write(self.path("dev").join(name), "").unwrap();
+        // Any device will do.
+        symlink("/dev/full", self.path("dev").join(name)).unwrap();
         let class = self.path("sys/class/cxi").join(name);
         symlink(format!("../../devices/{address}/cxi/{name}"), class).unwrap();
     }

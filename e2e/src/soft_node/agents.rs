@@ -44,6 +44,7 @@ impl Agents {
             interval: INTERVAL,
             heartbeat: self.heartbeat,
             retry_handler: Expectation::Ignore,
+            kernel_log: report::KernelLog::Unread,
         };
         let stop = stop.child_token();
         let (client, stopped, name) = (self.client.clone(), stop.clone(), node.name.clone());

@@ -42,6 +42,7 @@ pub(crate) fn observe(machine: &Machine, acknowledged: Option<Timestamp>, now: D
                 retry_handler_failed: machine.faults.retry_handler.clone().filter(|_| nic == 0),
             })
             .collect(),
+        kernel_messages: Vec::new(),
     }
 }
 

@@ -128,7 +128,7 @@ fn greeting(kernel: &Kernel, arguments: &Arguments) -> String {
         "\nkernel {}; Ctrl-A X ends the guest\n\
          load a driver:  /sbin/modprobe -d /images/{release}/opt -a cxi-user cxi-eth\n\
          its NICs:       ls -l /sys/class/cxi /dev/cxi*\n\
-         take it out:    /sbin/modprobe -d /images/{release}/opt -r cxi-eth cxi-user cxi-ss1 cxi-sl cxi-sbl\n\n",
+         take it out:    /sbin/modprobe -d /images/{release}/opt -r cxi-user cxi-eth cxi-ss1 cxi-sl cxi-sbl\n\n",
         kernel.release
     )
 }

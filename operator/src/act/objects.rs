@@ -1,6 +1,10 @@
 //! Objects that the operator creates in its namespace. Names are deterministic, so what exists already is fine.
 
-use cxi_api::{CXIDriverSpec, RevisionId, names::module_name};
+use cxi_api::{
+    CXIDriverSpec, RevisionId,
+    names::{device_plugin_daemonset, module_name},
+    plugin_rules,
+};
 use cxi_rollout::Action;
 use kube::api::{Patch, PatchParams};
 
@@ -89,11 +93,15 @@ impl Parts {
         let spec = &seen_driver(driver, seen)?.1.spec;
         let parameters = PatchParams::apply(cxi_api::names::OPERATOR).force();
         let Identity { namespace, images, .. } = &self.identity;
+        let faults = plugin_rules::faults(&spec.device_plugin);
         let mut first = Ok(());
         for (name, wanted) in wanted_operands(driver, spec, seen, images, namespace) {
             // One that is refused does not keep the others away.
             let result = match wanted {
                 None => self.delete_daemonset(&name, seen).await,
+                Some(_) if name == device_plugin_daemonset(driver) && !faults.is_empty() => {
+                    Err(Error::Unfit { name, faults: faults.clone() })
+                }
                 Some(wanted) => match self.ours().patch(&name, &parameters, &Patch::Apply(&wanted)).await {
                     Ok(written) => {
                         let written: Reading<DaemonSet> = written;

@@ -15,7 +15,7 @@ use crate::render::{
     daemonset::{HostDirectory, Operand, daemonset, field, mounts, variable, volumes},
     images,
     retry_handler::expectation,
-    security::sees_open_files,
+    security::{READ_KERNEL_LOG, sees_open_files},
 };
 
 /// What the agent reads of the host. `/proc` is the host's because the proof that nobody has a device open is made of the open
@@ -59,9 +59,10 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             variable("PROCFS_ROOT", "/host/proc"),
             variable("RUN_ROOT", "/host/run"),
             variable("CXI_RETRY_HANDLER", expectation(&spec.retry_handler)),
+            variable("CXI_KERNEL_LOG", "true"),
         ]),
         resources: spec.agent.as_ref().and_then(|agent| agent.resources.clone()),
-        security_context: Some(sees_open_files(&[])),
+        security_context: Some(sees_open_files(&[READ_KERNEL_LOG])),
         volume_mounts: Some(mounts(&HOST)),
         ..Container::default()
     };

@@ -34,8 +34,8 @@ pub struct HostDirectory {
     pub container: &'static str,
     /// Whether it is only read.
     pub read_only: bool,
-    /// Whether it is made when the host has none.
-    pub create: bool,
+    /// What happens when the host has none, as Kubernetes spells it: nothing is looked at when empty, and the runtime makes one.
+    pub type_: &'static str,
     /// Who sees what is mounted below it later, as Kubernetes spells it; nobody when empty.
     pub propagation: Option<&'static str>,
     /// Whether `read_only` holds for the directory only, and not for what is mounted below it.
@@ -45,17 +45,22 @@ pub struct HostDirectory {
 impl HostDirectory {
     /// One that is only read.
     pub const fn read(name: &'static str, host: &'static str, container: &'static str) -> Self {
-        Self { name, host, container, read_only: true, create: false, propagation: None, shallow: false }
+        Self { name, host, container, read_only: true, type_: "", propagation: None, shallow: false }
     }
 
     /// One that is written to.
     pub const fn write(name: &'static str, host: &'static str, container: &'static str) -> Self {
-        Self { name, host, container, read_only: false, create: false, propagation: None, shallow: false }
+        Self { name, host, container, read_only: false, type_: "", propagation: None, shallow: false }
     }
 
     /// Made when the host has none.
     pub const fn created(self) -> Self {
-        Self { create: true, ..self }
+        Self { type_: "DirectoryOrCreate", ..self }
+    }
+
+    /// Pods do not start where the host has none.
+    pub const fn there(self) -> Self {
+        Self { type_: "Directory", ..self }
     }
 
     /// The container sees what the host mounts below it later.
@@ -199,7 +204,7 @@ pub fn volumes(directories: &[HostDirectory]) -> Vec<Volume> {
         name: directory.name.to_owned(),
         host_path: Some(HostPathVolumeSource {
             path: directory.host.to_owned(),
-            type_: directory.create.then(|| "DirectoryOrCreate".to_owned()),
+            type_: (!directory.type_.is_empty()).then(|| directory.type_.to_owned()),
         }),
         ..Volume::default()
     };

@@ -7,7 +7,7 @@ use cxi_api::{
 };
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{Container, EnvVar, PodSpec, SecurityContext},
+    core::v1::{Container, EnvVar, PodSpec, SecurityContext, Volume},
 };
 
 use crate::render::{
@@ -24,14 +24,19 @@ pub const RESOURCE_ANNOTATION: &str = "cxi.hpe.com/resource";
 /// What the plugin needs of the host. Its `/dev` is not put in the place of the container's: there the kubelet wants a file of
 /// its own for the container's last words, and a directory that is only read has no room for it.
 const HOST: [HostDirectory; 6] = [
-    HostDirectory::write("device-plugins", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet/device-plugins"),
-    HostDirectory::read("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources"),
+    HostDirectory::write("device-plugins", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet/device-plugins")
+        .there(),
+    HostDirectory::read("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources").there(),
     HostDirectory::read("sys", "/sys", "/host/sys"),
     HostDirectory::read("dev", "/dev", "/host/dev"),
     // Where libfabric and libcxi are looked for.
     HostDirectory::read("usr", "/usr", "/host/usr"),
     HostDirectory::read("opt", "/opt", "/host/opt").created(),
 ];
+
+/// Where kubelets have their files, unless told otherwise (`kubelet --root-dir`). In the device plugin's container they are there
+/// always.
+const KUBELET_ROOT: &str = "/var/lib/kubelet";
 
 /// Where container runtimes look for what programs wrote at run time (CDI specification, "CDI JSON Definition").
 const CDI: HostDirectory = HostDirectory::write("cdi", "/var/run/cdi", "/var/run/cdi").created();
@@ -84,9 +89,19 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
         priority_class_name: Some("system-node-critical".to_owned()),
         service_account_name: Some("cxi-device-plugin".to_owned()),
         tolerations: Some(spec.tolerations.clone()),
-        volumes: Some(volumes(&host)),
+        volumes: Some(of_the_kubelet(volumes(&host), plugin.kubelet_root.as_deref().unwrap_or(KUBELET_ROOT))),
         ..PodSpec::default()
     }
+}
+
+/// The volumes where the host's kubelet has its files in `root`.
+fn of_the_kubelet(mut volumes: Vec<Volume>, root: &str) -> Vec<Volume> {
+    for host in volumes.iter_mut().filter_map(|volume| volume.host_path.as_mut()) {
+        if let Some(below) = host.path.strip_prefix(KUBELET_ROOT) {
+            host.path = format!("{root}{below}");
+        }
+    }
+    volumes
 }
 
 /// The variables of `cxi-device-plugin --help`.

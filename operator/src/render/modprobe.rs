@@ -21,8 +21,10 @@ const CONFIGURED: &str = "cxi-parameters";
 /// The two modules that pull in the other three as their dependencies.
 pub const LOAD: [&str; 2] = ["cxi-user", "cxi-eth"];
 
-/// All modules, users before what they use.
-const UNLOAD: [&str; 5] = ["cxi-eth", "cxi-user", "cxi-ss1", "cxi-sl", "cxi-sbl"];
+/// All modules, users before what they use, and before all others the one that a job holds: `modprobe` removes them in this order and
+/// ends with the first that is in use, so that a refused unload takes nothing away. With `cxi-eth` first, a job that has `/dev/cxiN`
+/// open would keep the driver and lose the network interface of its NIC.
+const UNLOAD: [&str; 5] = ["cxi-user", "cxi-eth", "cxi-ss1", "cxi-sl", "cxi-sbl"];
 
 /// KMM's `modprobe` for the stack, with parameters by module as `name=value`.
 pub fn modprobe(parameters: &BTreeMap<String, Vec<String>>, firmware_path: Option<String>) -> ModprobeSpec {
@@ -62,6 +64,9 @@ mod tests {
         let plain = modprobe(&given(&[]), None);
         assert_eq!(plain.raw_args.as_ref().unwrap().load, ["-d", "/tmp/opt", "-a", "cxi-user", "cxi-eth"]);
         assert_eq!(modprobe(&given(&[("cxi-eth", &[])]), None), plain, "no value is no parameter");
+
+        let unload = "-d /tmp/opt -r cxi-user cxi-eth cxi-ss1 cxi-sl cxi-sbl";
+        assert_eq!(plain.raw_args.as_ref().unwrap().unload.join(" "), unload, "what jobs hold is asked first");
 
         let set = modprobe(&given(&[("cxi-ss1", &["a=1", "b=0,1"]), ("cxi-eth", &["c=x"])]), None);
         let text = serde_saphyr::to_string(&serde_json::to_value(&set).unwrap()).unwrap();

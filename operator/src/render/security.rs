@@ -6,6 +6,10 @@ use k8s_openapi::api::core::v1::{AppArmorProfile, Capabilities, SELinuxOptions, 
 /// reads the links in it. Without either the kernel refuses, and nothing can be proved.
 const SEE_OPEN_FILES: [&str; 2] = ["DAC_READ_SEARCH", "SYS_PTRACE"];
 
+/// What it takes to read the kernel's log where the host keeps it from ordinary users (`kernel.dmesg_restrict`), and for the runtime's
+/// filter to let the call pass. It allows nothing but that, and to see addresses of the kernel.
+pub const READ_KERNEL_LOG: &str = "SYSLOG";
+
 /// No capability.
 pub fn no_capabilities() -> Capabilities {
     Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }

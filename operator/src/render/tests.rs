@@ -191,6 +191,27 @@ fn operands_get_no_variables_for_services_and_run_under_the_runtimes_filter() {
 }
 
 #[test]
+fn the_device_plugin_goes_where_the_kubelet_is() {
+    let paths = |root: Option<&str>| {
+        let mut spec = spec();
+        spec.device_plugin.kubelet_root = root.map(str::to_owned);
+        let daemonset = device_plugin::device_plugin("cassini", &spec, "cxi-operator", &images()).unwrap();
+        let pod = daemonset.spec.unwrap().template.spec.unwrap();
+        let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+        let mounts = mounts.into_iter().map(|mount| mount.mount_path).filter(|path| path.contains("kubelet"));
+        let volumes = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.host_path);
+        let volumes = volumes.filter(|host| host.path.contains("kubelet"));
+        assert_eq!(mounts.collect::<Vec<_>>(), ["/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pod-resources"]);
+        volumes.map(|host| (host.path, host.type_.unwrap())).collect::<Vec<_>>()
+    };
+    let expected = |root: &str| {
+        ["device-plugins", "pod-resources"].map(|name| (format!("{root}/{name}"), "Directory".to_owned())).to_vec()
+    };
+    assert_eq!(paths(None), expected("/var/lib/kubelet"));
+    assert_eq!(paths(Some("/var/lib/k0s/kubelet")), expected("/var/lib/k0s/kubelet"));
+}
+
+#[test]
 fn the_device_plugin_is_told_what_else_to_mount() {
     let mut spec = spec();
     let mount = |host: &str, container: Option<&str>, writable| ExtraMount {

@@ -261,6 +261,7 @@ impl Sim {
             driver_version: machine.loaded.clone(),
             open_files: self.open_files(name),
             devices: machine.devices(self.now),
+            kernel_messages: Vec::new(),
         };
         let now = self.now;
         let machine = self.machine_mut(name);

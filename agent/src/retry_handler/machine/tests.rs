@@ -115,9 +115,9 @@ fn one_is_started_and_only_one() {
 #[test]
 fn what_is_not_complete_is_waited_for() {
     let mut node = Node::new();
-    let waiting = SeenNic { obstacle: Some("device node is missing".into()), ..nic(false) };
+    let waiting = SeenNic { obstacle: Some("there is no device node in /dev".into()), ..nic(false) };
     assert_eq!(node.look(Some(waiting)), []);
-    assert_eq!(node.state(), "Starting device node is missing");
+    assert_eq!(node.state(), "Starting there is no device node in /dev");
     let unknown = SeenNic { attached: Err("pct_eq".into()), ..nic(false) };
     assert_eq!(node.look(Some(unknown)), [], "not known is not free");
     assert_eq!(node.look(Some(nic(false))), [start()]);

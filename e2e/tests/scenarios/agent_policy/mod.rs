@@ -182,7 +182,14 @@ async fn the_real_one_gets_along(admin: &Client, own: Client) -> Result<()> {
     let root = node_with_a_nic(tree.path())?;
     let (interval, heartbeat) = (Duration::from_millis(200), Duration::from_secs(20));
     let retry_handler = Expectation::Ignore;
-    let config = report::Config { node: "n1".to_owned(), root, interval, heartbeat, retry_handler };
+    let config = report::Config {
+        node: "n1".to_owned(),
+        root,
+        interval,
+        heartbeat,
+        retry_handler,
+        kernel_log: report::KernelLog::Unread,
+    };
     let stop = CancellationToken::new();
     let running = tokio::spawn(report::run(config, own, stop.clone()));
     let devices = api(admin, &cxi("CXIDevice", ""));

@@ -36,6 +36,7 @@ pub fn take(spec: &CXIDriverSpec) -> Result<()> {
 fn device_plugin(spec: &CXIDriverSpec, variables: &[EnvVar]) -> Result<()> {
     let flags = flags(&Args::command(), variables);
     let config = Args::try_parse_from([vec!["cxi-device-plugin".to_owned()], flags].concat())?.into_config();
+    config.sources.check()?;
     // As on a host that has every device, and two NICs.
     let provision = Provision { binds: config.sources.extra_mounts, nodes: spec.device_plugin.extra_devices.clone() };
     let nics = [("0000:21:00.0".parse()?, NicName::new(0)), ("0000:c1:00.0".parse()?, NicName::new(1))];

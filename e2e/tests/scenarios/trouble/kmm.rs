@@ -13,6 +13,9 @@ use k8s_openapi::api::{
 use kube::{Api, Resource, api::PostParams};
 use serde_json::{Value, json};
 
+/// Name of the policy.
+const NAME: &str = "no-new-modules";
+
 /// KMM's pods that pull images tolerate no taint.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_pod_that_finds_no_node_is_shown_with_the_schedulers_words() -> Result<()> {
@@ -47,7 +50,6 @@ async fn a_pull_pod_that_finds_no_node_is_shown_with_the_schedulers_words() -> R
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_is_refused_is_an_event_and_a_condition_until_it_is_taken() -> Result<()> {
     let scenario = Scenario::installed(1, |_| ()).await?;
-    const NAME: &str = "no-new-modules";
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": { "name": NAME },
         "spec": {

@@ -54,7 +54,7 @@ fn a_host_that_brings_the_driver_has_it_before_anything_else_runs() {
     node.guest.succeed("cxi-agent load-modules --root / --module cxi-user --module cxi-eth").unwrap();
     assert_eq!(node.proof(A).modules, report.modules);
     // On a host that has not loaded it the operator's way loads it.
-    node.guest.succeed("/sbin/modprobe -r cxi-eth cxi-user cxi-ss1 cxi-sl cxi-sbl").unwrap();
+    node.guest.succeed("/sbin/modprobe -r cxi-user cxi-eth cxi-ss1 cxi-sl cxi-sbl").unwrap();
     node.guest.succeed("cxi-agent load-modules --root / --module cxi-user --module cxi-eth").unwrap();
     assert!(proves(&node.proof(A), &node.build_ids(A)));
 }

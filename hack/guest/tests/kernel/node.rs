@@ -77,7 +77,7 @@ impl Node {
         guest.succeed(&format!("cat >/etc/kubeconfig <<'END'\n{}\nEND", kubeconfig())).unwrap();
         guest
             .start(&format!(
-                "KUBECONFIG=/etc/kubeconfig exec cxi-agent report --node-name {name} --interval 500ms >/run/agent.log 2>&1"
+                "KUBECONFIG=/etc/kubeconfig exec cxi-agent report --node-name {name} --interval 500ms --kernel-log >/run/agent.log 2>&1"
             ))
             .unwrap();
         Self { guest, kernel: kernel.clone(), name, images, runtime, nodes, _slot: slot }

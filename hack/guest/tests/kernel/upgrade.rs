@@ -48,7 +48,13 @@ fn a_driver_is_swapped_and_swapped_back(
     let refused = node.unload();
     assert_ne!(refused.status, 0);
     assert!(refused.text().contains("Module cxi_user is in use"), "{}", refused.text());
-    assert!(node.loaded().contains(&"cxi_user".to_owned()));
+    // A refusal costs nothing: the holder keeps its network interface too.
+    assert_eq!(node.loaded(), STACK, "not one module is gone");
+    let interfaces = "for nic in /sys/class/cxi/cxi*; do ls $nic/device/net; done";
+    assert_eq!(
+        node.guest.succeed(interfaces).unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["hsn0", "hsn1", "hsn2"]
+    );
     let report = node.proof(A);
     assert_eq!(report.open_files.len(), 1, "{report:#?}");
     // It closes the device.
@@ -89,11 +95,16 @@ fn what_the_device_plugin_tells_the_container_runtime_follows_the_driver() {
     let generated = node.guest.succeed("cxi-cdi-generator --dry-run").unwrap();
     assert!(generated.contains("0010:00:00.0") && generated.contains("/dev/cxi1"), "{generated}");
     // A link that goes down is seen, and the plugin holds no device: it never stands in the way of an unload.
+    let firmware = "cxi_ss1 0010:00:01.0: Direct firmware load for cxi/serdes.bin failed with error -2";
+    node.guest.succeed(&format!("echo '<4>{firmware}' >/dev/kmsg; echo '<6>cxi_ss1: no warning' >/dev/kmsg")).unwrap();
     node.guest.succeed("echo 2 >/sys/module/cxi_ss1/parameters/link_down").unwrap();
     let report = node.report_when("sees the link", |report| {
         report.devices.iter().any(|nic| nic.link == cxi_api::node_report::Link::Down)
     });
     assert_eq!(report.devices[1].name, "cxi1");
+    // While it stays down, the report has what the kernel said.
+    let report = node.report_when("has the kernel's words", |report| !report.kernel_messages.is_empty());
+    assert_eq!(report.kernel_messages.last().map(String::as_str), Some(firmware), "{:?}", report.kernel_messages);
     node.remove();
     wait(&mut node, &format!("! grep -q /dev/cxi {spec} 2>/dev/null"));
     node.install(B);

@@ -1,0 +1,279 @@
+//! What the kernel says of the stack while something is wrong with it: why a link does not come up. A driver that asks for a file of
+//! firmware which is not there binds all the same, and only the kernel's log says so.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use cxi_api::Phase;
+use cxi_hardware::{Function, Link, Root};
+use tracing::{info, warn};
+
+use crate::report::look::Look;
+use crate::report::node::NodeView;
+
+/// Where the kernel's log is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KernelLog {
+    /// Nowhere.
+    #[default]
+    Unread,
+    /// From the kernel, which wants `CAP_SYSLOG` where `kernel.dmesg_restrict` is set.
+    Kernel,
+    /// From a file with the same text.
+    File(PathBuf),
+}
+
+/// Most that is read of the log, in bytes: its end.
+const MOST: usize = 64 << 10;
+
+/// Most lines that are reported.
+const LINES: usize = 3;
+
+/// What is wrong for less than this comes right by itself: links take a few seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time between two readings while something is wrong.
+const PERIOD: Duration = Duration::from_secs(20);
+
+/// The least severe level that is reported: a warning (`KERN_WARNING`). That a file of firmware is missing is one.
+const WARNING: u8 = 4;
+
+/// How words of the stack's lines begin: its modules, and how they call themselves and their devices.
+const STACK: [&str; 9] = ["cxi", "cass", "sbl", "sl_", "slingshot", "hsn", "kfi_", "kfabric", "kdreg2"];
+
+/// What one reading needs of those before it.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    source: KernelLog,
+    wrong_since: Option<Instant>,
+    read_at: Option<Instant>,
+    /// When no module of the stack was loaded last, in seconds since the boot: what was said before that is of another driver.
+    unloaded_at: Option<f64>,
+    lines: Vec<String>,
+    refused: bool,
+}
+
+impl Reader {
+    pub(super) fn new(source: KernelLog) -> Self {
+        Self { source, ..Self::default() }
+    }
+
+    /// What the kernel says that is worth telling of what `look` saw; nothing while all is well.
+    pub(super) fn look_at(&mut self, root: &Root, look: &Look, view: &NodeView, now: Instant) -> Vec<String> {
+        if self.source == KernelLog::Unread {
+            return Vec::new();
+        }
+        if look.stack.modules.is_empty() {
+            self.unloaded_at = uptime(root).or(self.unloaded_at);
+        }
+        if !is_wrong(look, view) {
+            (self.wrong_since, self.read_at) = (None, None);
+            self.lines.clear();
+            return Vec::new();
+        }
+        let since = *self.wrong_since.get_or_insert(now);
+        let is_old = self.read_at.is_none_or(|at| now.duration_since(at) >= PERIOD);
+        if now.duration_since(since) >= PATIENCE && is_old {
+            self.read_at = Some(now);
+            match self.read() {
+                Ok(text) => self.lines = lines(&text, self.unloaded_at),
+                Err(error) if !self.refused => {
+                    self.refused = true;
+                    warn!(%error, "the kernel's log cannot be read: reports do not say why a link is down");
+                }
+                Err(_) => {}
+            }
+            for line in &self.lines {
+                info!(line, "the kernel says");
+            }
+        }
+        self.lines.clone()
+    }
+
+    fn read(&self) -> io::Result<String> {
+        match &self.source {
+            KernelLog::Unread => Ok(String::new()),
+            KernelLog::Kernel => end_of_the_log(),
+            KernelLog::File(path) => fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+        }
+    }
+}
+
+/// Whether a driver should run and does not, or the link of a NIC is down.
+fn is_wrong(look: &Look, view: &NodeView) -> bool {
+    let loads =
+        |phase: Phase| matches!(phase, Phase::Loading | Phase::Verifying | Phase::RollingBack | Phase::Quarantined);
+    let should_run = matches!(view, NodeView::Present(known) if known.phase.is_some_and(loads));
+    let down =
+        look.nics.values().any(|seen| seen.nic.function != Ok(Function::Virtual) && seen.nic.link != Ok(Link::Up));
+    down || should_run && look.nics.is_empty()
+}
+
+/// Seconds since the boot, which is what the log's lines begin with.
+fn uptime(root: &Root) -> Option<f64> {
+    fs::read_to_string(root.proc().join("uptime")).ok()?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The last lines of the stack in `text` that warn, each once, of those after `after`. A line is `<level>[seconds] words`, in which the
+/// time may be missing and the thread may follow it (`CONFIG_PRINTK_CALLER`).
+fn lines(text: &str, after: Option<f64>) -> Vec<String> {
+    let mut last = VecDeque::new();
+    for line in text.lines() {
+        let Some((level, rest)) = line.strip_prefix('<').and_then(|rest| rest.split_once('>')) else { continue };
+        // The lowest three bits are the level, the others name who wrote the line.
+        if level.parse::<u32>().map_or(true, |level| level & 7 > WARNING.into()) {
+            continue;
+        }
+        let (time, words) = without_prefix(rest);
+        if time.zip(after).is_some_and(|(time, after)| time < after) || !is_of_the_stack(words) {
+            continue;
+        }
+        let words: String = words.chars().map(|of| if of.is_control() { ' ' } else { of }).collect();
+        last.retain(|known| *known != words);
+        last.push_back(words);
+        if last.len() > LINES {
+            last.pop_front();
+        }
+    }
+    last.into()
+}
+
+/// The time that a line begins with, and what it says.
+fn without_prefix(line: &str) -> (Option<f64>, &str) {
+    let (mut time, mut rest) = (None, line);
+    while let Some((inside, words)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        // With the thread in the same brackets or in ones of its own.
+        let mut parts = inside.split_ascii_whitespace();
+        let first = parts.next().unwrap_or_default();
+        let is_thread =
+            |part: &str| part.starts_with(['T', 'C']) && part[1..].bytes().all(|byte| byte.is_ascii_digit());
+        match first.parse() {
+            Ok(seconds) if time.is_none() => time = Some(seconds),
+            _ if is_thread(first) => {}
+            _ => break,
+        }
+        rest = words;
+    }
+    (time, rest.trim())
+}
+
+fn is_of_the_stack(words: &str) -> bool {
+    let is_apart = |of: char| !of.is_ascii_alphanumeric() && of != '_';
+    words.split(is_apart).any(|word| STACK.iter().any(|name| word.starts_with(name)))
+}
+
+/// The end of the kernel's log. It is not taken out, and whoever else reads it reads it whole.
+#[expect(unsafe_code, reason = "no library has this call; /dev/kmsg is no file that a container may open")]
+fn end_of_the_log() -> io::Result<String> {
+    /// `SYSLOG_ACTION_READ_ALL`, the last messages that fit (syslog(2)).
+    const READ_ALL: libc::c_int = 3;
+    let mut buffer = vec![0_u8; MOST];
+    let length = libc::c_int::try_from(buffer.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the buffer is writable for `length` bytes, and the kernel writes no more.
+    let read = unsafe { libc::klogctl(READ_ALL, buffer.as_mut_ptr().cast(), length) };
+    let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+    buffer.truncate(read);
+    Ok(String::from_utf8_lossy(&buffer).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use cxi_hardware::{Boot, Stack};
+
+    use super::*;
+    use crate::report::node::Known;
+    use crate::report::seen::tests::nic;
+
+    const LOG: &str = "\
+<6>[    1.000001] cxi_ss1: loaded
+<4>[    2.500000] cxi_ss1 0000:21:00.0: Direct firmware load for cxi/old.bin failed with error -2
+<3>[   10.100000][  T321] cxi_ss1 0000:21:00.0: Direct firmware load for cxi/serdes.bin failed with error -2
+<4>[   10.200000] nvidia 0000:41:00.0: Direct firmware load for nvidia/x.bin failed with error -2
+<4>[   10.250000 T4] sbl: port 0: \u{1}no media
+<3>[   10.300000] cxi_ss1 0000:21:00.0: Direct firmware load for cxi/serdes.bin failed with error -2
+<12>[   11.000000] hsn0: link is not ready
+<4>cxi_eth: no time
+";
+
+    const FIRMWARE: &str = "cxi_ss1 0000:21:00.0: Direct firmware load for cxi/serdes.bin failed with error -2";
+
+    #[test]
+    fn warnings_of_the_stack_are_told_once_and_no_others() {
+        assert_eq!(lines(LOG, Some(5.0)), [FIRMWARE, "hsn0: link is not ready", "cxi_eth: no time"]);
+        assert_eq!(lines(LOG, Some(10.26)), [FIRMWARE, "hsn0: link is not ready", "cxi_eth: no time"]);
+        let until = LOG.find("<3>[   10.300000]").unwrap();
+        let (old, first) = (
+            "cxi_ss1 0000:21:00.0: Direct firmware load for cxi/old.bin failed with error -2",
+            "sbl: port 0:  no media",
+        );
+        assert_eq!(lines(&LOG[..until], None), [old, FIRMWARE, first]);
+        assert_eq!(lines(&LOG[..until], Some(5.0)), [FIRMWARE, first]);
+        for text in ["", "<", "<4>", "<x>[1.0] cxi", "cxi", "<6>cxi", "<4>[", "<4>[cxi"] {
+            let lines = lines(text, None);
+            assert_eq!(lines.is_empty(), text != "<4>[cxi", "{text}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn any_log_is_lines_or_nothing() {
+        cxi_any_input::text(&[LOG], &|text| {
+            let lines = lines(text, Some(5.0));
+            assert!(lines.len() <= LINES && lines.iter().all(|line| !line.contains(char::is_control)));
+            (!lines.is_empty()).into()
+        });
+    }
+
+    #[test]
+    fn the_log_is_read_only_while_something_stays_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        fs::write(&path, LOG).unwrap();
+        let root = Root::default().with_proc(directory.path());
+        let mut reader = Reader::new(KernelLog::File(path.clone()));
+        let view = |phase| NodeView::Present(Known { phase: Some(phase), ..Known::default() });
+        let mut seen = nic(0);
+        let mut look = Look {
+            boot: Boot { kernel: String::new(), boot_id: String::new() },
+            stack: Stack::default(),
+            open_files: None,
+            nics: [(seen.nic.address, seen.clone())].into(),
+            unidentified: vec![],
+            problems: vec![],
+            kernel_messages: vec![],
+        };
+        let begin = Instant::now();
+        let mut after = |seconds, look: &Look, phase| {
+            reader.look_at(&root, look, &view(phase), begin + Duration::from_secs(seconds))
+        };
+        let nothing = Vec::<String>::new();
+        assert_eq!(after(0, &look, Phase::Verifying), nothing, "all is well");
+        // No module is loaded at the tenth second since the boot: what was said before is of another driver.
+        fs::write(directory.path().join("uptime"), "10.00 9.00\n").unwrap();
+        assert_eq!(after(1, &look, Phase::Verifying), nothing);
+        seen.nic.link = Ok(Link::Down);
+        look.nics.insert(seen.nic.address, seen.clone());
+        assert_eq!(after(2, &look, Phase::UpToDate), nothing, "a link may come up");
+        assert_eq!(after(7, &look, Phase::UpToDate)[0], FIRMWARE);
+        fs::write(&path, "").unwrap();
+        assert_eq!(after(8, &look, Phase::UpToDate)[0], FIRMWARE, "it is not read each second");
+        assert_eq!(after(27, &look, Phase::UpToDate), nothing);
+        fs::write(&path, LOG).unwrap();
+        look.nics = BTreeMap::new();
+        assert_eq!(after(47, &look, Phase::Pending), nothing, "no driver should run");
+        assert_eq!(after(48, &look, Phase::Verifying), nothing);
+        assert_eq!(after(53, &look, Phase::Verifying)[0], FIRMWARE);
+    }
+
+    #[test]
+    fn the_kernel_answers_or_says_that_it_may_not() {
+        match end_of_the_log() {
+            Ok(text) => assert!(text.len() <= 3 * MOST),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
+    }
+}
