@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use cxi_api::{
-    NodeRollout, Phase, Reason, RevisionId,
+    NodeRollout, Phase, Reason, RevisionId, Timestamp,
     driver_status::{InFlight, Rollout},
     names::UPGRADE_LABEL,
     node_report::Nic,
@@ -193,7 +193,7 @@ fn blocked(
         }
         let cause = record.blocked_by.clone().filter(|blocker| blocker.reason != Reason::Budget);
         return Some(match cause {
-            Some(blocker) => (blocker.reason, ("", blocker.name), blocker.message),
+            Some(blocker) => (blocker.reason, ("", blocker.name), again(&blocker.message, until)),
             None => (Reason::BackOff, ("", String::new()), format!("is tried again after {until:.0}")),
         });
     }
@@ -229,6 +229,13 @@ fn blocked(
         return Some((Reason::HostHolder, ("Process", String::new()), message));
     }
     disruption::in_the_way(&driver.spec.update_strategy.drain, holders, allowance, scope.now)
+}
+
+/// What kept the node the last time, and when it is tried again.
+fn again(message: &str, until: Timestamp) -> String {
+    const WHEN: &str = "; the node is tried again after ";
+    let (message, _) = message.split_once(WHEN).unwrap_or((message, ""));
+    format!("{message}{WHEN}{until:.0}, or at once with the label {UPGRADE_LABEL}=now")
 }
 
 /// A driver of another installation is on the node: KMM loads it, whatever else is there.
@@ -330,7 +337,10 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
         ImageState::Unknown => {
             let problem = image.problem.as_ref();
             say(match problem {
-                Some(PodProblem::Pull(problem)) => format!("{}: {}: {problem}", waits(), image.reference),
+                Some(PodProblem::Pull(problem)) => format!(
+                    "image {} (kernel {}) cannot be pulled: {problem}; push it, or correct spec.version or spec.source",
+                    image.reference, node.kernel
+                ),
                 _ => waits(),
             })
         }

@@ -19,7 +19,7 @@ use crate::{
     services, settled,
     step::{Ctx, Next},
     text,
-    world::Holder,
+    world::{Holder, Look},
 };
 
 /// How long a pod may overstay its grace period before it is called stuck.
@@ -322,19 +322,24 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
         Err(NotQuiet::Offered) => next.enter(ctx, Phase::Closing),
         Err(NotQuiet::Services) => await_services(ctx, next, since),
         Err(NotQuiet::Host(holder)) => host_held(ctx, next, &holder),
-        Err(NotQuiet::Undecided(pods)) => await_kubelet(ctx, next, since, &pods),
+        Err(NotQuiet::Undecided(pods)) => await_kubelet(ctx, next, &pods),
         Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => await_quiet(ctx, next),
     }
 }
 
-/// Pods were bound to the node before it was closed, and its kubelet says nothing of them.
-fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp, pods: &[Holder]) {
+/// Pods were bound to the node before it was closed, and its kubelet says nothing of them. Their time begins when the record says so.
+fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, pods: &[Holder]) {
+    let name = pods.first().map(Holder::full_name).unwrap_or_default();
     let pods: Vec<&Holder> = pods.iter().collect();
     let message = format!("the kubelet has neither accepted nor refused {}; is it running?", describe(&pods));
-    let name = pods.first().map(|pod| pod.full_name()).unwrap_or_default();
-    if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
+    let said = next.record.blocked_by.as_ref();
+    let said = said.filter(|blocker| blocker.reason == Reason::PodsRunning && blocker.message == message);
+    if said.is_some_and(|blocker| ctx.due(blocker.since, ctx.strategy().drain.evict_timeout.0)) {
         next.give_back(ctx, Reason::PodsRunning, ("Pod", &name), message);
     } else {
+        if said.is_none() {
+            next.unblock();
+        }
         settled::explain(ctx, next, Reason::PodsRunning, ("Pod", &name), message);
         look(ctx, next);
     }
@@ -342,22 +347,21 @@ fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp, pods: &[Holde
 
 /// The retry handler ends once its gate is closed, and that is closed when a look shows that no pod needs it any more.
 fn await_services(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp) {
-    let late = ctx.due(since, ctx.strategy().drain.evict_timeout.0);
-    if is_free(ctx) {
-        if late {
-            let message = "the retry handler did not end in time; look at its pod".to_owned();
-            return next.give_back(ctx, Reason::ServicesRunning, ("", ""), message);
-        }
-    } else {
-        let mut looks = Steps::of(&next.record).looks(ctx.node);
-        let undecided = looks.rfind(|look| look.is_closed()).map(|look| look.holders.clone());
-        if let Some(pods) = undecided.filter(|pods| !pods.is_empty() && ctx.due(since, settled::SILENT)) {
-            return await_kubelet(ctx, next, since, &pods);
-        }
-        look(ctx, next);
+    if !is_free(ctx) {
+        let closed: Vec<&Look> = Steps::of(&next.record).looks(ctx.node).filter(|look| look.is_closed()).collect();
+        // Two looks see the same pod: the kubelet had time to refuse it.
+        let both = |holder: &&Holder| closed.len() > 1 && closed.iter().all(|look| look.sees(&holder.uid));
+        let undecided = closed.last().map(|look| look.holders.iter().filter(both).cloned().collect::<Vec<_>>());
+        return match undecided.filter(|pods| !pods.is_empty()) {
+            Some(pods) => await_kubelet(ctx, next, &pods),
+            None => look(ctx, next),
+        };
     }
-    // Elsewhere a word is only worth its write when it takes long.
-    if next.record.phase == Phase::Quiesced || ctx.due(since, settled::SILENT) {
+    if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
+        let message = "the retry handler did not end in time; look at its pod".to_owned();
+        next.give_back(ctx, Reason::ServicesRunning, ("", ""), message);
+    } else if next.record.phase == Phase::Quiesced || ctx.due(since, settled::SILENT) {
+        // Elsewhere a word is only worth its write when it takes long.
         settled::explain(ctx, next, Reason::ServicesRunning, ("", ""), AWAITS_SERVICES.to_owned());
     }
 }
@@ -464,6 +468,7 @@ fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
             next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}"));
         }
         OnTimeout::Fail => {
+            let earlier = next.record.failure.clone().filter(|_| next.record.cause == Some(Cause::Rollback));
             let failure = next.record.goal.clone().map(|revision| cxi_api::node::Failure {
                 revision,
                 rollout: ctx.rollout.id.clone(),
@@ -472,7 +477,7 @@ fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
                 at: ctx.now,
             });
             next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}"));
-            next.record.failure = failure;
+            next.record.failure = earlier.or(failure);
         }
     }
 }

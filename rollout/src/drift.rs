@@ -32,7 +32,8 @@ pub fn kmm_has_acted(node: &Node, record: &NodeRollout) -> bool {
 /// reboot, say) may never come to the end of it, so it need not.
 pub fn rests(record: &NodeRollout) -> bool {
     let closed = record.cause.is_none() && record.advertise == Advertise::None;
-    record.phase.is_settled() || (record.phase == Phase::Verifying && closed)
+    let offered_again = record.cause.is_none() && record.phase == Phase::Returning;
+    record.phase.is_settled() || (record.phase == Phase::Verifying && closed) || offered_again
 }
 
 /// Whether what KMM says it has loaded is not what the kernel has: somebody took modules out or put others in, and KMM does
@@ -48,7 +49,7 @@ pub fn needs_transaction(world: &View<'_>, node: &Node, record: &NodeRollout, wa
     if !rests(record) {
         return false;
     }
-    if record.phase == Phase::Verifying {
+    if matches!(record.phase, Phase::Verifying | Phase::Returning) {
         return record.goal.as_ref() != wanted || is_lost(world, record);
     }
     let labelled = version_labels(node, &world.namespace).next().is_some();

@@ -19,7 +19,7 @@ use crate::{
     ownership::{Ownership, selects},
     proof::version_labels,
     reload, revisions,
-    selection::Collapse,
+    selection::{self, Collapse},
     settings::Settings,
     settled, status,
     step::{self, Ctx, Step},
@@ -125,6 +125,12 @@ impl<'a> Scope<'a> {
 
     /// What is in the way of the driver as a whole.
     pub fn obstacle(&self) -> Option<Obstacle> {
+        if self.driver.deleting {
+            // What the spec lacks does not keep the operator from taking down what is loaded.
+            let message = "KMM is not installed or does not answer: no driver is unloaded until then".to_owned();
+            let missing = !self.world.kmm_present && !self.is_preinstalled();
+            return missing.then_some(Obstacle { reason: "KMMUnavailable", message });
+        }
         let source = &self.driver.spec.source;
         let needs_kmm = !self.is_preinstalled();
         let no_image = source.image.as_deref().unwrap_or_default().is_empty() && source.kernel_mappings.is_empty();
@@ -230,6 +236,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
         members.push(Member::new(scope, node, wanted, record));
     }
 
+    selection::hold(collapse.as_ref(), &mut members);
     ledger::settle(scope, &mut rollout, &members);
     if let Some(halt) = &rollout.halted
         && known.halted.is_none()
@@ -244,15 +251,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
         member.record = step.rollout.clone().map(Cow::Owned).or(member.node.rollout().map(Cow::Borrowed));
         actions.extend(carry_out(member.node, step));
     }
-    if orphaning && rollout.in_flight.is_empty() {
-        actions.retain(|action| !matches!(action, Action::PatchNode { .. } | Action::WriteRollout { .. }));
-        actions.extend(let_go(scope));
-    } else {
-        let released = release(scope, &members);
-        let patched = |action: &Action| matches!(action, Action::PatchNode { node, .. } if released.contains_key(node));
-        actions.retain(|action| !patched(action));
-        actions.extend(released.into_values());
-    }
+    part_with(scope, &members, orphaning && rollout.in_flight.is_empty(), &mut actions);
     if going_on {
         actions.extend(revisions::retire(scope, &target, &members));
     }
@@ -371,6 +370,19 @@ fn carry_out(node: &Node, step: Step) -> Vec<Action> {
     }
     actions.extend(step.announcements.into_iter().map(Action::Announce));
     actions
+}
+
+/// Lets nodes go that are done, or all of them with their drivers loaded.
+fn part_with(scope: &Scope<'_>, members: &[Member<'_>], orphaned: bool, actions: &mut Vec<Action>) {
+    if orphaned {
+        actions.retain(|action| !matches!(action, Action::PatchNode { .. } | Action::WriteRollout { .. }));
+        actions.extend(let_go(scope));
+        return;
+    }
+    let released = release(scope, members);
+    let patched = |action: &Action| matches!(action, Action::PatchNode { node, .. } if released.contains_key(node));
+    actions.retain(|action| !patched(action));
+    actions.extend(released.into_values());
 }
 
 /// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record. Where somebody took

@@ -61,6 +61,10 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
     let away = (operands.pods != Pods::Possible).then_some(None);
     let serving = |revision: &Option<RevisionId>| match revision {
         Some(revision) if operands.services => Some(Some(revision.clone())),
+        // What was offered in the last boot, or a moment ago, may have been given to a pod that is in no cache yet.
+        None if rollout.phase == Phase::Admitted || rollout.phase == Phase::Waiting => {
+            (operands.pods == Pods::Excluded).then_some(None)
+        }
         _ => away.clone(),
     };
     let behind = rollout.revision.is_some() && rollout.revision != rollout.target_revision;

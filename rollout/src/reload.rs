@@ -299,7 +299,10 @@ fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, S
             (silent.then_some(Reason::AgentSilent), String::new(), "the node agent has not reported since".into())
         }
         StillLoaded::Leftovers(modules) => {
-            let message = format!("modules {} are in the kernel although KMM has nothing loaded", modules.join(", "));
+            let message = format!(
+                "modules {} are still in the kernel although KMM has unloaded the driver; the operator takes them out",
+                modules.join(", ")
+            );
             (Some(Reason::UnloadStuck), "leftovers".into(), message)
         }
     }

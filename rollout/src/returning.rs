@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use cxi_api::{Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, names::device_plugin_gate, node::Cause};
+use cxi_api::{
+    Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, names::device_plugin_gate, node::Cause,
+    node_report::MAX_NICS,
+};
 
 use crate::{
     host_driver, kernel_log,
@@ -211,6 +214,9 @@ fn check_links(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport) -> Verd
 
 /// Offers the NICs again and waits until the kubelet shows them.
 pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
+    if next.record.cause.is_none() && settled::follow(ctx, next) {
+        return;
+    }
     let same_boot = ctx.node.is_in_boot_of(&next.record);
     let proved = next.record.revision.clone().filter(|revision| {
         same_boot
@@ -232,7 +238,7 @@ pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
     if ctx.due_on_node(next.record.since, ctx.settings.give_back) {
         let message = format!("{} of {expected} {} are offered on the node", ctx.allocatable(), ctx.resource());
         // Where the device plugin is not the one that the CXIDriver describes yet, the driver is not to blame.
-        if new_driver && next.record.from.is_some() && ctx.driver.operands_current {
+        if new_driver && next.record.from.is_some() && ctx.driver.plugin_current {
             next.record.revision = None;
             next.fail(ctx, format!("the device plugin did not come back: {message}"));
         } else {
@@ -275,6 +281,10 @@ fn expected_allocatable(ctx: &Ctx<'_>) -> i64 {
     }
     let up = ctx.node.report().map_or(0, |report| report.devices.iter().filter(|nic| nic.is_linked()).count());
     let nics = ctx.node.report().map_or(0, |report| report.devices.len());
+    // The report may have been cut: how many there are is not known.
+    if nics >= MAX_NICS {
+        return 1;
+    }
     let each = plugin.ids_of_each(nics);
     i64::try_from(up).unwrap_or(i64::MAX).saturating_mul(each).max(1)
 }

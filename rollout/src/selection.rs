@@ -4,9 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use cxi_api::{NodeRollout, RevisionId, names::MAX_UNSELECTED_ANNOTATION, node::Cause};
+use cxi_api::{NodeRollout, Phase, RevisionId, names::MAX_UNSELECTED_ANNOTATION, node::Cause};
 
-use crate::{driver::Scope, ownership::selects, text, world::Node};
+use crate::{
+    driver::{Member, Scope},
+    ownership::selects,
+    text,
+    world::Node,
+};
 
 /// Nodes that are held where they are, because too many of them stopped to be selected.
 pub struct Collapse<'a> {
@@ -27,13 +32,17 @@ impl<'a> Collapse<'a> {
             return None;
         }
         let limit = driver.max_unselected.unwrap_or_else(budget);
-        (nodes.len() > limit).then_some(Self { nodes, limit })
+        let begun = |node: &&Node| {
+            !selects(driver, node) && node.rollout().is_some_and(|record| record.cause == Some(Cause::Teardown))
+        };
+        let leaving = nodes.len() + scope.nodes().filter(begun).count();
+        (leaving > limit).then_some(Self { nodes, limit })
     }
 
     /// The revision that a node stays on, if it is held.
     pub fn stays_on(&self, node: &Node) -> Option<RevisionId> {
         let record = node.rollout().filter(|_| self.nodes.contains(node.name.as_str()))?;
-        record.target_revision.clone().or_else(|| record.revision.clone())
+        [&record.revision, &record.goal, &record.target_revision].into_iter().flatten().next().cloned()
     }
 
     /// What an administrator is told.
@@ -48,12 +57,25 @@ impl<'a> Collapse<'a> {
     }
 }
 
+/// Nothing begins on a node that is held, but what KMM has begun is brought to its end.
+pub fn hold(collapse: Option<&Collapse<'_>>, members: &mut [Member<'_>]) {
+    let held = |member: &&mut Member<'_>| collapse.is_some_and(|all| all.nodes.contains(member.node.name.as_str()));
+    for member in members.iter_mut().filter(held) {
+        member.seen.moves &= member.seen.repair;
+    }
+}
+
 /// Whether a node is about to lose its driver although it still has NICs.
 fn leaves(scope: &Scope<'_>, node: &Node) -> bool {
     let loses = |record: &NodeRollout| {
         let begun = record.cause == Some(Cause::Teardown);
         !begun && (record.revision.is_some() || record.target_revision.is_some() || record.goal.is_some())
     };
-    let has_nics = || node.report().is_some_and(|report| !report.devices.is_empty());
+    // While its driver is exchanged a node shows none.
+    let exchanged = |record: &NodeRollout| {
+        matches!(record.phase, Phase::Unloading | Phase::Loading | Phase::Verifying | Phase::RollingBack)
+    };
+    let has_nics =
+        || node.report().is_some_and(|report| !report.devices.is_empty()) || node.rollout().is_some_and(exchanged);
     !selects(scope.driver, node) && node.rollout().is_some_and(loses) && has_nics()
 }

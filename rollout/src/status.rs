@@ -246,10 +246,20 @@ impl Facts {
             None => set.put("Halted", false, "NotHalted", "the rollout goes on"),
         }
         match (&self.obstacle, &self.top_blocker) {
+            _ if self.conflict.is_some() => {
+                set.put("Blocked", true, "Conflict", "another CXIDriver is in the way, see the condition Conflict");
+            }
             (Some((reason, message)), _) => set.put("Blocked", true, reason, message),
+            _ if self.collapse.is_some() => {
+                let message = "too many nodes stopped to match spec.nodeSelector, see the condition SelectorCollapsed";
+                set.put("Blocked", true, SELECTOR_COLLAPSED, message);
+            }
             (None, Some((reason, message, times))) => {
-                let more =
-                    if *times > 1 { format!(" (and {} more nodes)", text::about(times - 1)) } else { String::new() };
+                let more = match times {
+                    0 | 1 => String::new(),
+                    2 => " (and 1 more node)".to_owned(),
+                    _ => format!(" (and {} more nodes)", text::about(times - 1)),
+                };
                 set.put("Blocked", true, &reason.to_string(), &format!("{message}{more}"));
             }
             (None, None) if self.total == 0 => {
@@ -265,6 +275,9 @@ impl Facts {
         }
         match &self.preflight {
             Some(message) => set.put("PreflightPassed", false, "ImagesMissing", message),
+            None if self.total == 0 => {
+                set.put_as("PreflightPassed", "Unknown", "NoNodes", "no node is selected, so no image was looked for");
+            }
             None => set.put("PreflightPassed", true, "ImagesVerified", "the images of all kernels in use exist"),
         }
         if let Some(message) = &self.collapse {

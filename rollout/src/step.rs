@@ -159,7 +159,9 @@ impl<'a> Ctx<'a> {
         let idle = record.cause == Some(Cause::Services) && untouched && !services::differ(self.driver, self.node);
         // A node that goes back from what is wanted does so until something else is wanted.
         let failed = record.failure.as_ref().filter(|_| record.cause == Some(Cause::Rollback));
-        let goes_back = failed.is_some_and(|failure| Some(&failure.revision) == self.wanted.as_ref());
+        let goes_back = failed.is_some_and(|failure| {
+            Some(&failure.revision) == self.wanted.as_ref() || !self.can_be_had(self.wanted.as_ref())
+        });
         (record.goal == self.wanted || goes_back) && !halted && !idle
     }
 
@@ -323,7 +325,8 @@ impl Next {
         {
             self.record.failure = Some(Failure {
                 revision,
-                rollout: ctx.rollout.id.clone(),
+                // A revision that is not wanted any more says nothing of the rollout that is under way.
+                rollout: if self.record.goal == ctx.wanted { ctx.rollout.id.clone() } else { String::new() },
                 phase,
                 message: message.clone(),
                 at: ctx.now,

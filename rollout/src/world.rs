@@ -86,6 +86,8 @@ pub struct Driver {
     pub module_refused: Option<String>,
     /// Whether the operands' DaemonSets exist and are as they should be.
     pub operands_current: bool,
+    /// The same of the device plugin's alone.
+    pub plugin_current: bool,
     /// By operand that is not gated, the nodes on which its DaemonSet should have a pod and has one that is ready.
     pub pods_ready: BTreeMap<Role, i32>,
     /// By operand that its DaemonSet replaces node by node, the nodes that do not run a pod of its present template; none where all do.

@@ -17,8 +17,8 @@ const HOLDERS: usize = 64;
 /// Open files that are named. Where there is one at all, there is one here: nothing is decided by how many there are.
 const OPEN_FILES: usize = 2048;
 
-/// NICs. Addresses of PCI would allow for more; nodes do not.
-const NICS: usize = 256;
+/// NICs, virtual functions included.
+const NICS: usize = cxi_api::node_report::MAX_NICS;
 
 /// Lines of the kernel.
 const KERNEL_MESSAGES: usize = 8;

@@ -41,8 +41,12 @@ const PERIOD: Duration = Duration::from_secs(20);
 /// The least severe level that is reported: a warning (`KERN_WARNING`). That a file of firmware is missing is one.
 const WARNING: u8 = 4;
 
-/// How words of the stack's lines begin: its modules, and how they call themselves and their devices.
-const STACK: [&str; 9] = ["cxi", "cass", "sbl", "sl_", "slingshot", "hsn", "kfi_", "kfabric", "kdreg2"];
+/// What the stack's lines begin with: its modules, and how they call themselves and their devices. A number or more of a name may follow.
+/// Names of processes can be anything, so what merely begins so does not count.
+const STACK: [&str; 10] = ["cxi", "cass", "cassini", "sbl", "sl", "slingshot", "hsn", "kfi", "kfabric", "kdreg2"];
+
+/// Facility 0 is the kernel (syslog(3), `LOG_KERN`): what user space writes into the kernel's log has another one.
+const FACILITY_BITS: u32 = 3;
 
 /// What one reading needs of those before it.
 #[derive(Debug, Default)]
@@ -79,15 +83,17 @@ impl Reader {
         if now.duration_since(since) >= PATIENCE && is_old {
             self.read_at = Some(now);
             match self.read() {
-                Ok(text) => self.lines = lines(&text, self.unloaded_at),
+                Ok(text) => {
+                    let told = std::mem::replace(&mut self.lines, lines(&text, self.unloaded_at));
+                    for line in self.lines.iter().filter(|line| !told.contains(line)) {
+                        info!(line, "the kernel says");
+                    }
+                }
                 Err(error) if !self.refused => {
                     self.refused = true;
                     warn!(%error, "the kernel's log cannot be read: reports do not say why a link is down");
                 }
                 Err(_) => {}
-            }
-            for line in &self.lines {
-                info!(line, "the kernel says");
             }
         }
         self.lines.clone()
@@ -123,15 +129,16 @@ fn lines(text: &str, after: Option<f64>) -> Vec<String> {
     let mut last = VecDeque::new();
     for line in text.lines() {
         let Some((level, rest)) = line.strip_prefix('<').and_then(|rest| rest.split_once('>')) else { continue };
-        // The lowest three bits are the level, the others name who wrote the line.
-        if level.parse::<u32>().map_or(true, |level| level & 7 > WARNING.into()) {
+        // The lowest three bits are the level, the others the facility.
+        let counts = |level: u32| level >> FACILITY_BITS == 0 && level <= WARNING.into();
+        if !level.parse::<u32>().is_ok_and(counts) {
             continue;
         }
         let (time, words) = without_prefix(rest);
         if time.zip(after).is_some_and(|(time, after)| time < after) || !is_of_the_stack(words) {
             continue;
         }
-        let words: String = words.chars().map(|of| if of.is_control() { ' ' } else { of }).collect();
+        let words: String = words.chars().map(|of| if of == ' ' || of.is_ascii_graphic() { of } else { ' ' }).collect();
         last.retain(|known| *known != words);
         last.push_back(words);
         if last.len() > LINES {
@@ -160,9 +167,15 @@ fn without_prefix(line: &str) -> (Option<f64>, &str) {
     (time, rest.trim())
 }
 
+/// By the first word of a line, in which the kernel's own code names itself. A process that is named in a line, as in that of the OOM
+/// killer, has a place further on, or its number in brackets.
 fn is_of_the_stack(words: &str) -> bool {
-    let is_apart = |of: char| !of.is_ascii_alphanumeric() && of != '_';
-    words.split(is_apart).any(|word| STACK.iter().any(|name| word.starts_with(name)))
+    let first = words.split([':', ' ']).next().unwrap_or_default();
+    STACK.iter().filter_map(|name| first.strip_prefix(name)).any(|rest| {
+        let more = |of: char| of.is_ascii_alphanumeric() || matches!(of, '_' | '-');
+        let begins = rest.chars().next().is_none_or(|of| of.is_ascii_digit() || matches!(of, '_' | '-'));
+        begins && rest.chars().all(more)
+    })
 }
 
 /// The end of the kernel's log. It is not taken out, and whoever else reads it reads it whole.
@@ -196,7 +209,11 @@ mod tests {
 <4>[   10.200000] nvidia 0000:41:00.0: Direct firmware load for nvidia/x.bin failed with error -2
 <4>[   10.250000 T4] sbl: port 0: \u{1}no media
 <3>[   10.300000] cxi_ss1 0000:21:00.0: Direct firmware load for cxi/serdes.bin failed with error -2
-<12>[   11.000000] hsn0: link is not ready
+<4>[   11.000000] hsn0: link is not ready
+<12>[   11.100000] hsn0: what user space writes
+<4>[   11.200000] Memory cgroup out of memory: Killed process 4711 (cxi_job)
+<4>[   11.300000] cassandra: no
+<4>[   11.400000] cxi_job[4711]: segfault
 <4>cxi_eth: no time
 ";
 

@@ -23,6 +23,7 @@ pub fn driver(
 ) -> Option<Driver> {
     let content = object.readable()?;
     let name = object.id.name();
+    let current = operands_current(name, &content.spec, seen, memory, images, namespace);
     Some(Driver {
         name: name.to_owned(),
         uid: object.id.uid.to_string(),
@@ -38,7 +39,8 @@ pub fn driver(
         module_refused: memory.refused_modules.get(&RevisionId::of(name, &content.spec)).cloned(),
         spec: content.spec.as_ref().clone(),
         status: content.status.as_ref().clone(),
-        operands_current: operands_current(name, &content.spec, seen, memory, images, namespace),
+        operands_current: current.all,
+        plugin_current: current.plugin,
         pods_ready: pods_ready(name, seen),
         pods_outdated: pods_outdated(name, seen),
         injection: memory.injection,

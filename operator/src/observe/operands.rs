@@ -120,8 +120,17 @@ fn services(driver: &str, spec: &CXIDriverSpec, seen: &Snapshot) -> Services {
     kept.chain(spec.retry_handler.image_on_nodes().cloned()).collect()
 }
 
-/// Whether each DaemonSet is there exactly when it should, as it was rendered, and unchanged since. After a restart nobody
-/// knows whether one was changed; it is then applied once more.
+/// Which of the DaemonSets are as they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// All of them.
+    pub all: bool,
+    /// That of the device plugin.
+    pub plugin: bool,
+}
+
+/// Whether each DaemonSet is there exactly when it should, as it was rendered, and unchanged since. After a restart it is not known
+/// whether one was changed; it is then applied once more.
 pub fn operands_current(
     name: &str,
     spec: &CXIDriverSpec,
@@ -129,9 +138,10 @@ pub fn operands_current(
     memory: &Remembered,
     images: &Images,
     namespace: &str,
-) -> bool {
+) -> Current {
+    let plugin = device_plugin_daemonset(name);
     let wanted = wanted_operands(name, spec, seen, images, namespace);
-    wanted.iter().all(|(name, wanted)| match (wanted, seen.daemonset(name)) {
+    let current = |name: &String, wanted: &Option<v1::DaemonSet>| match (wanted, seen.daemonset(name)) {
         (None, None) => true,
         (None, Some(_)) | (Some(_), None) => false,
         (Some(wanted), Some(found)) => {
@@ -139,7 +149,10 @@ pub fn operands_current(
             let known = memory.applied.get(name);
             !deleting && known == Some(&applied(found, wanted)) && hash_of(found, wanted) == applied_hash(wanted)
         }
-    })
+    };
+    let outdated: Vec<&String> =
+        wanted.iter().filter(|(name, wanted)| !current(name, wanted)).map(|(name, _)| name).collect();
+    Current { all: outdated.is_empty(), plugin: !outdated.contains(&&plugin) }
 }
 
 /// The DaemonSet as it is to be remembered after `wanted` was applied.

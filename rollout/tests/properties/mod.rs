@@ -173,3 +173,11 @@ fn time_goes_on_when_a_node_changes_hands() {
     ];
     chaos::run(3, 2_468_381_682_586_207_931, 0, &events);
 }
+
+/// What the dice found once: a clock put forward by a year while KMM is away and the driver is taken down. The teardown halts, and goes on
+/// when the administrator says so.
+#[test]
+fn a_teardown_that_halted_goes_on() {
+    let events = [(9, Event::StopKmm), (3, Event::DeleteDriver { orphan: false }), (48, Event::Year(true))];
+    chaos::run(1, 235_796_290_586_805_498, 2, &events);
+}

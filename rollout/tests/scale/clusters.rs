@@ -108,6 +108,7 @@ fn driver() -> Driver {
         spec: spec("13.1.0"),
         status: CXIDriverStatus::default(),
         operands_current: true,
+        plugin_current: true,
         pods_ready: BTreeMap::new(),
         pods_outdated: BTreeMap::new(),
         injection: Injection::default(),

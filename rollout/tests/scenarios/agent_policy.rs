@@ -37,6 +37,7 @@ fn operands_stay_when_it_goes_and_no_node_is_admitted_until_it_is_back() {
     sim.api.agent_policy = AgentPolicy::Missing;
     upgrade(&mut sim, "13.1.0");
     sim.driver_mut("cxi").operands_current = false;
+    sim.driver_mut("cxi").plugin_current = false;
     let objects = sim.writes.get("objects").copied();
     sim.settle();
     assert_eq!(blocked(&sim).0, "AgentPolicyMissing");

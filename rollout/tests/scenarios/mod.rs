@@ -8,6 +8,7 @@ mod drain;
 mod failure;
 mod hardening;
 mod holders;
+mod hostile;
 mod images;
 mod nodes;
 mod one_shot;

@@ -73,6 +73,7 @@ impl Sim {
                     self.daemonsets.remove(driver);
                 }
                 self.driver_mut(driver).operands_current = true;
+                self.driver_mut(driver).plugin_current = true;
             }
             Action::DeleteOperands { driver } => {
                 self.daemonsets.remove(driver);

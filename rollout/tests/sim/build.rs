@@ -122,6 +122,7 @@ impl Sim {
             spec,
             status: CXIDriverStatus::default(),
             operands_current: false,
+            plugin_current: false,
             pods_ready: BTreeMap::new(),
             pods_outdated: BTreeMap::new(),
             injection: cxi_rollout::world::Injection::default(),
@@ -162,6 +163,7 @@ impl Sim {
             driver.generation += 1;
             if driver.spec.device_plugin != before.device_plugin || driver.spec.tolerations != before.tolerations {
                 driver.operands_current = false;
+                driver.plugin_current = false;
             }
         }
     }
