@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Timestamp;
 
 /// The most NICs that a report names, virtual functions included. Where there are so many, there may be more.
-pub const MAX_NICS: usize = 1024;
+pub const MAX_NICS: usize = 512;
 
 /// `CXINode.status.node`, written by the agent of that node (field manager `cxi-agent`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
