@@ -5,9 +5,10 @@
 //! /run/cxi ──► statistics (thread) ───┘
 //! ```
 //!
-//! A scrape reads the node, so a value is as old as its scrape, or a second older where several ask; only retry handlers,
-//! which may hang, are read on a thread of their own. What is not there or cannot be read is absent from the answer, never 0; what cannot be read is counted
-//! and logged. It holds no device open and talks to nobody but those who ask.
+//! A scrape reads the node, so a value is as old as its scrape, or a second older where several ask; only retry
+//! handlers, which may hang, are read on a thread of their own. What is not there or cannot be read is absent from the
+//! answer, never 0; what cannot be read is counted and logged. It holds no device open, and it opens no connections of
+//! its own.
 
 mod args;
 mod collector;

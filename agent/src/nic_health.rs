@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_tells_the_link_of_a_virtual_function_in_a_virtual_machine() {
+    fn the_link_of_a_virtual_function_in_a_virtual_machine_is_not_known() {
         let missing = AttributeError { kind: AttributeErrorKind::Missing, ..broken() };
         let with = |function, link: AttributeError| Nic { function: Ok(function), link: Err(link), ..nic() };
         let judged = |nic: &Nic| judged(nic, &Ok(true), None, Expectation::Ignore);

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_alone_what_somebody_else_is_unloading() {
+    fn leaves_alone_what_another_process_is_unloading() {
         let mut kernel = Fake::new(STACK);
         kernel.count = Some(-1);
         assert_eq!(
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_that_somebody_else_removed_is_fine_and_one_that_came_back_is_not() {
+    fn a_module_that_another_process_removed_is_fine_and_one_that_came_back_is_not() {
         let mut kernel = Fake::new("cxi_user 1 0 - Live 0x0\n");
         kernel.at_delete = |kernel, _| {
             kernel.modules.borrow_mut().clear();

@@ -5,8 +5,8 @@
 //! /sys /dev /proc ───┘                      └─► inventory ──► CXIDevices
 //! ```
 //!
-//! Each arrow inside is a watch channel with one writer: whoever reads sees the latest value. The looker does not know
-//! whether anybody is reached; while the API server is away it goes on looking, and the writers report the latest look
+//! Each arrow inside is a watch channel with one writer: a reader sees the latest value. The looker does not know
+//! whether a report arrives. While the API server is away it goes on looking, and the writers report the latest look
 //! when it is back. A look that failed is no look: nothing is written that could be read as "nothing there".
 
 mod args;
@@ -71,7 +71,7 @@ pub enum ReportError {
     /// A task panicked.
     #[error("a task of the report was lost")]
     Lost(#[from] JoinError),
-    /// A task ended although nobody asked it to.
+    /// A task ended unasked.
     #[error("a task of the report ended before its time")]
     Ended,
 }

@@ -38,7 +38,7 @@ pub enum Reason {
     Paused,
     /// `maxUnavailable: 0`.
     Frozen,
-    /// `updateStrategy.type: OnDelete` and nobody asked for this node.
+    /// `updateStrategy.type: OnDelete`, and you have not asked for this node.
     OnDelete,
     /// The node carries `cxi.hpe.com/upgrade=skip`.
     Skip,
@@ -46,7 +46,7 @@ pub enum Reason {
     UnknownRequest,
     /// The node is not Ready.
     NotReady,
-    /// Somebody else cordoned the node.
+    /// Another client cordoned the node.
     Cordoned,
     /// A holder matches `drain.protectedPods`.
     ProtectedPod,
@@ -67,7 +67,7 @@ pub enum Reason {
     /// A process outside Kubernetes has the device open, or a kernel module uses the driver.
     HostHolder,
     /// The retry handler has the devices open and has not ended yet.
-    ServicesRunning,
+    RetryHandlerRunning,
     /// An image of the new revision is not there (or not yet verified).
     ImageMissing,
     /// A pod that the operator needs on the node has not run yet: the kubelet refused it or took it away, or its image could not be
@@ -89,6 +89,10 @@ pub enum Reason {
     AnotherInstallation,
     /// An object that says what is on the node cannot be read.
     Unreadable,
+    /// The CXIDriver is being deleted and leaves its driver on the node.
+    Orphaning,
+    /// The CXIDriver lacks a setting, or a name does not fit; its condition `Blocked` says which.
+    NotConfigured,
     /// KMM is not installed or does not answer.
     KmmUnavailable,
     /// The admission policy that keeps node agents to their own nodes is not in force.

@@ -129,11 +129,11 @@ pub struct Services {
     pub total: i32,
     /// How many of them have something allocated.
     pub in_use: i32,
-    /// How many of them let in anybody; absent where the driver does not say, as in 12.0.
+    /// How many of them are enabled; absent where the driver does not say, as in 12.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<i32>,
-    /// The driver's default service. Enabled it lets every pod that has the NIC use its VNIs, so that these isolate nobody. Absent
-    /// where the driver does not say.
+    /// The driver's default service. While it is enabled, every pod that has the NIC can use its VNIs, so these VNIs
+    /// isolate no pods from each other. Absent where the driver does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<DefaultService>,
 }
@@ -143,7 +143,7 @@ pub struct Services {
 pub enum DefaultService {
     /// It lets in everybody.
     Enabled,
-    /// It lets in nobody.
+    /// No program can use it.
     Disabled,
 }
 
@@ -151,12 +151,12 @@ pub enum DefaultService {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryHandler {
-    /// Whether one is attached, whoever runs it.
+    /// Whether one is attached, no matter which program runs it.
     pub enabled: bool,
-    /// Who runs it; absent where nobody on the node looks after it.
+    /// Who runs it; absent where no program on the node looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<RetryHandlerPolicy>,
-    /// How it stands; absent where nobody on the node looks after it.
+    /// How it stands; absent where no program on the node looks after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<RetryHandlerState>,
     /// Since when it stands so.
@@ -183,7 +183,7 @@ pub struct RetryHandler {
 pub enum RetryHandlerPolicy {
     /// The operator's pod on the node.
     Daemonset,
-    /// Somebody else: the service manager of the node, usually.
+    /// A program of the host: its service manager, usually.
     Host,
 }
 
@@ -208,7 +208,7 @@ pub struct RetryHandlerStats {
     /// Packets that were tried again: `timeoutRetries` and `nackRetries`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_retries: Option<i64>,
-    /// Packets that nobody answered in time.
+    /// Packets without an answer in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_retries: Option<i64>,
     /// Packets that the other side could not take.

@@ -113,23 +113,23 @@ pub struct DevicePlugin {
     /// Pods per NIC when sharingMode is shared.
     #[schemars(extend("x-kubernetes-validations" = plugin_rules::shared_capacity()))]
     pub shared_capacity: i32,
-    /// Whether NICs are given by CDI, with the host's libfabric and libcxi; without it, as plain device nodes. A container
-    /// runtime that does not know CDI gives the device nodes either way.
+    /// Whether the device plugin gives NICs by CDI, together with the host's libfabric and libcxi. Otherwise it gives
+    /// plain device nodes. A container runtime without CDI gives the device nodes in both cases.
     pub cdi: bool,
     /// Files and directories of the host that every container with a NIC gets too. Each has its own place in the container.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "plugin_rules::extra_mounts")]
     pub extra_mounts: Vec<ExtraMount>,
-    /// Names of further device nodes in /dev that every container with a NIC gets, where the host has them: kdreg2 watches
-    /// registered memory for libfabric, xpmem shares memory between the processes of a job. The NICs themselves (cxi0 …) are given
-    /// without being named.
+    /// Names of further device nodes in /dev that every container with a NIC gets, where the host has them: kdreg2
+    /// watches registered memory for libfabric, xpmem shares memory between the processes of a job. Do not name the
+    /// NICs themselves (cxi0 …): containers get these anyway.
     #[schemars(schema_with = "plugin_rules::extra_devices")]
     pub extra_devices: Vec<String>,
     /// Which of the host's libraries containers with a NIC get.
     pub libraries: Libraries,
-    /// Where the kubelets of the selected nodes have their files, where that is not /var/lib/kubelet: k0s has them in
-    /// /var/lib/k0s/kubelet, MicroK8s in /var/snap/microk8s/common/var/lib/kubelet. The device plugin's pods do not start where
-    /// there is no such directory.
+    /// Directory of the kubelets of the selected nodes, if it is not /var/lib/kubelet: k0s uses /var/lib/k0s/kubelet,
+    /// MicroK8s /var/snap/microk8s/common/var/lib/kubelet. If a node has no such directory, the device plugin's pod
+    /// does not start there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "plugin_rules::kubelet_root")]
     pub kubelet_root: Option<String>,
@@ -143,14 +143,15 @@ pub struct DevicePlugin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Libraries {
-    /// Whether containers get them. Otherwise images bring what fits the driver.
+    /// Whether containers get the host's libraries. Otherwise each container image has to bring libraries that fit the
+    /// driver.
     pub inject: bool,
-    /// Directories of the host, below /usr or /opt, in which libfabric is looked for first; the first one that has it counts.
-    /// {version} in a path is the release of the driver that is loaded on the node. Then libfabric is looked for nowhere else, and
-    /// containers have it in /opt/cray/lib64.
+    /// Directories of the host, below /usr or /opt, in which the device plugin looks for libfabric first. The first one
+    /// that has it counts. {version} in a path stands for the release of the driver that is loaded on the node. With
+    /// {version} the device plugin looks nowhere else, and containers have libfabric in /opt/cray/lib64.
     #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,[:cntrl:]]+$') && !path.contains('..'))", "message": "ofiRoot must be directories below /usr or /opt, without '..', ':', ',' and control characters"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "ofiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
     pub ofi_root: Vec<String>,
-    /// The same for libcxi and libcxiutils, which with {version} containers have in /usr/lib64.
+    /// The same for libcxi and libcxiutils. With {version} containers have them in /usr/lib64.
     #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,[:cntrl:]]+$') && !path.contains('..'))", "message": "cxiRoot must be directories below /usr or /opt, without '..', ':', ',' and control characters"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "cxiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
     pub cxi_root: Vec<String>,
 }
@@ -187,13 +188,15 @@ pub enum SharingMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RetryHandler {
-    /// Whether one is run. Where it is taken away, it stays on a node until no pod there holds a NIC.
+    /// Whether the operator runs a retry handler. When you switch it off, it stays on a node until no pod there holds a
+    /// NIC.
     pub enabled: bool,
-    /// daemonset: one pod per node runs a retry handler for each NIC; one that the host runs is left alone. sidecar: in each
-    /// pod that asks for a NIC, in namespaces labelled slingshot.hpe.com/inject-sidecar=enabled. kernel, none: nothing is run.
+    /// daemonset: one pod per node runs a retry handler for each NIC, and leaves alone one that the host runs. sidecar:
+    /// each pod that asks for a NIC gets one, in namespaces labelled slingshot.hpe.com/inject-sidecar=enabled. kernel,
+    /// none: the operator runs none.
     pub mode: RetryHandlerMode,
-    /// Image that holds HPE's retry handler, `cxi_rh`, and its libraries. Without one nothing is run, which a condition
-    /// says: the operator cannot bring it.
+    /// Image that holds HPE's retry handler, `cxi_rh`, and its libraries: the operator cannot bring it. Without an
+    /// image the operator runs no retry handler, and a condition says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Settings of mode daemonset.
@@ -223,7 +226,7 @@ pub enum RetryHandlerMode {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetryHandlerDaemonSet {
-    /// Compute resources. Out of memory, a retry handler leaves its NIC in an unknown state: be generous.
+    /// Compute resources. A retry handler that runs out of memory leaves its NIC in an unknown state: be generous.
     #[schemars(schema_with = "limits::resources")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
@@ -246,8 +249,8 @@ pub struct RetryHandlerSidecar {
     pub resources: Option<ResourceRequirements>,
 }
 
-/// The metrics exporter. It runs on every node that the CXIDriver owns, also while the node is worked on: that no driver is
-/// loaded is a metric.
+/// The metrics exporter. It runs on every node that the CXIDriver owns, also during the node's upgrade: a missing
+/// driver is a metric too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MetricsExporter {
@@ -259,8 +262,9 @@ pub struct MetricsExporter {
     /// TCP port on which metrics are served.
     #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1 && self <= 65535", "message": "port must be from 1 to 65535"}]))]
     pub port: i32,
-    /// Telemetry counters that are served, as names in which * stands for any text and ? for one character, `default` for the
-    /// built-in list, and ! before what is left out; the last that fits a counter decides. Left out: the built-in list.
+    /// Telemetry counters that the exporter serves, as patterns of names: * stands for any text, ? for one character,
+    /// and `default` for the built-in list. A pattern after ! leaves counters out. The last pattern that fits a counter
+    /// decides. The built-in list when left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)), extend("x-kubernetes-validations" = [{"rule": "self.all(term, term.matches('^!?[a-z0-9_*?]+$'))", "message": "counters must be names with a-z, 0-9, _, * and ?, or `default`, with ! before what is left out"}]))]
     pub counters: Vec<String>,
@@ -277,7 +281,8 @@ pub struct MetricsExporter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsTls {
-    /// Secret of type kubernetes.io/tls in the operator's namespace. A renewed certificate is taken up without a restart.
+    /// Secret of type kubernetes.io/tls in the operator's namespace. The exporter takes up a renewed certificate
+    /// without a restart.
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,
 }

@@ -15,6 +15,7 @@ mod limits;
 pub mod names;
 pub mod node;
 pub mod node_report;
+pub mod outcome;
 pub mod plugin_rules;
 pub mod revision;
 pub mod source;
@@ -28,6 +29,7 @@ pub use driver_status::CXIDriverStatus;
 pub use duration::GoDuration;
 pub use node::{Advertise, CXINode, CXINodeSpec, CXINodeStatus, NodeRollout, Phase};
 pub use node_report::NodeReport;
+pub use outcome::Outcome;
 pub use revision::RevisionId;
 
 /// An instant, written as RFC 3339 in UTC with as many fractional digits as it has (so it survives a round trip exactly).

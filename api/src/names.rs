@@ -144,14 +144,14 @@ pub fn device_plugin_gate(driver: &str) -> String {
     format!("cxi.hpe.com/device-plugin.{driver}")
 }
 
-/// What the keys of [`services_gate`] begin with.
-pub const SERVICES_GATE_PREFIX: &str = "cxi.hpe.com/services.";
+/// What the keys of [`retry_handler_gate`] begin with.
+pub const RETRY_HANDLER_GATE_PREFIX: &str = "cxi.hpe.com/retry-handler.";
 
 /// Node label that opens the gate of what works on the device for as long as a driver is loaded, which is the retry handler;
-/// its value stands for the retry handler's image ([`services_value`]). It is closed when no pod holds a NIC, which may be later than the device
+/// its value stands for the retry handler's image ([`retry_handler_value`]). It is closed when no pod holds a NIC, which may be later than the device
 /// plugin's: pods that still run need their retry handler.
-pub fn services_gate(driver: &str) -> String {
-    format!("{SERVICES_GATE_PREFIX}{driver}")
+pub fn retry_handler_gate(driver: &str) -> String {
+    format!("{RETRY_HANDLER_GATE_PREFIX}{driver}")
 }
 
 /// Name of the device plugin's DaemonSet.
@@ -170,10 +170,10 @@ pub fn metrics_exporter_daemonset(driver: &str) -> String {
 }
 
 /// Label of a retry handler's pods: the value of the gate that they belong to.
-pub const SERVICES_LABEL: &str = "cxi.hpe.com/services";
+pub const RETRY_HANDLER_LABEL: &str = "cxi.hpe.com/retry-handler";
 
-/// Value of the label [`services_gate`] where `image` runs: ten hexadecimal digits.
-pub fn services_value(image: &str) -> String {
+/// Value of the label [`retry_handler_gate`] where `image` runs: ten hexadecimal digits.
+pub fn retry_handler_value(image: &str) -> String {
     format!("{:x}", Sha256::digest(image.as_bytes()))[..10].to_owned()
 }
 

@@ -12,6 +12,7 @@ use crate::{
     Timestamp,
     blocker::{self, Blocker},
     node_report::NodeReport,
+    outcome::Outcome,
     revision::RevisionId,
 };
 
@@ -146,7 +147,7 @@ pub struct NodeRollout {
     pub host_revision: Option<RevisionId>,
     /// Images of the retry handler by the revision that they ran with last on this node, newest last, at most three.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub services: Vec<Served>,
+    pub retry_handlers: Vec<Served>,
     /// Pods that this transaction set out to evict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evictions: Vec<EvictionRecord>,
@@ -185,7 +186,7 @@ pub enum Phase {
     Closing,
     /// Pods that hold a NIC are being evicted.
     Evicting,
-    /// Nobody holds a NIC; being proved.
+    /// No pod and no process seems to hold a NIC; the operator proves it.
     Quiesced,
     /// KMM takes the old driver out.
     Unloading,
@@ -195,7 +196,7 @@ pub enum Phase {
     Verifying,
     /// NICs are being offered again.
     Returning,
-    /// The new revision failed; the node is prepared for the way back.
+    /// The new revision failed; the operator prepares the node for the rollback.
     RollingBack,
     /// Out of service until an administrator or a new revision helps.
     Quarantined,
@@ -220,10 +221,10 @@ pub enum Cause {
     Revision,
     /// The new revision failed, or an administrator asked for the previous one.
     Rollback,
-    /// Labels on the node were changed by somebody else.
+    /// Another client changed labels on the node.
     Repair,
     /// Another retry handler is wanted; the driver stays loaded.
-    Services,
+    RetryHandler,
     /// The driver is taken off the node.
     Teardown,
 }
@@ -301,8 +302,8 @@ pub struct HistoryEntry {
     /// Revision that was to be loaded; absent for a teardown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<RevisionId>,
-    /// `Verified`, `GivenBack`, `RolledBack`, or what failed.
-    pub result: String,
+    /// `Verified`, `RolledBack`, `Unloaded`, `GivenBack`, `CalledOff`, or what failed.
+    pub result: Outcome,
     /// When it was admitted.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub started: Timestamp,

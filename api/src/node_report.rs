@@ -92,7 +92,7 @@ pub struct Nic {
     /// Whether it is a virtual function. Inside a virtual machine nothing tells the link of one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub virtual_function: bool,
-    /// How the NIC's retry handler ended although nobody asked it to, in one line; absent while none did.
+    /// How the NIC's retry handler ended unasked, in one line; absent while none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_handler_failed: Option<String>,
 }
@@ -113,7 +113,7 @@ pub enum Link {
 pub const DRIVER_MODULES: [&str; 2] = ["cxi_ss1", "cxi_user"];
 
 impl Nic {
-    /// Whether the link is up, as far as anything can tell: nobody ever learns it of a virtual function in a virtual machine.
+    /// Whether the link is up, as far as anything can tell: a virtual function in a virtual machine never shows it.
     pub fn is_linked(&self) -> bool {
         self.link == Link::Up || self.virtual_function && self.link == Link::Unknown
     }

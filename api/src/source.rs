@@ -21,8 +21,8 @@ use crate::layout::LayoutReference;
     validation = Rule::new("!has(self.repositorySHA256) || has(self.repository)").message("source.repositorySHA256 is the checksum of source.repository, which is not set")
 )]
 pub struct Source {
-    /// prebuilt: driver images exist in source.image, one per kernel. dkms: KMM builds them in the cluster and pushes them
-    /// to source.image. preinstalled: the host brings the driver, nothing is loaded or unloaded.
+    /// prebuilt: driver images exist in source.image, one per kernel. dkms: KMM builds them in the cluster and pushes
+    /// them to source.image. preinstalled: the host brings the driver, and the operator loads and unloads nothing.
     #[serde(rename = "type", default)]
     pub kind: SourceType,
     /// Repository of the driver images without tag. The image of a kernel is `<image>:<version>-<kernel>`, where `<kernel>`
@@ -38,28 +38,28 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self.matches('^[^\\s]*$')").message("source.repository must be the http or https URL of a source archive (.tar.gz or .zip), without spaces"))]
     pub repository: Option<String>,
-    /// SHA-256 of the archive in source.repository, as sha256sum prints it; another archive is not built.
+    /// SHA-256 of the archive in source.repository, as sha256sum prints it. KMM builds no archive with another sum.
     #[serde(rename = "repositorySHA256", default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')").message("source.repositorySHA256 must be 64 hexadecimal digits, as sha256sum prints them"))]
     pub repository_sha256: Option<String>,
     /// dkms: the repositories of a Slingshot host software release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dkms: Option<Dkms>,
-    /// prebuilt: base URL of compiled modules, `<url>/<version>/<kernel>/*.ko`. KMM packs them into images in source.image
-    /// that do not exist yet. A SHA256SUMS beside the modules lists and protects them; without it the five modules of the
-    /// stack are taken.
+    /// prebuilt: base URL of compiled modules, `<url>/<version>/<kernel>/*.ko`. If an image in source.image does not
+    /// exist yet, KMM makes it of these modules. A SHA256SUMS beside the modules lists and protects them. Without it
+    /// KMM takes the five modules of the stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self.matches('^https://[^\\s]+$')").message("source.prebuiltCache must be an https URL, below which <version>/<kernel>/ holds modules: what comes over http:// can be changed on its way, SHA256SUMS included"))]
     pub prebuilt_cache: Option<String>,
-    /// Image in which KMM builds, with the compiler of the nodes' distribution; that distribution's public image, told by
-    /// the kernel's name, when left out.
+    /// Image in which KMM builds, with the compiler of the nodes' distribution. When left out, the operator takes that
+    /// distribution's public image, which it tells by the kernel's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builder_image: Option<String>,
     /// Name of a Secret in the operator's namespace with which the driver images are pulled, and pushed by builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_secret: Option<String>,
-    /// Names of Secrets in the operator's namespace that builds get: netrc in them holds accounts of the servers that the
-    /// sources come from, ca.crt the authority to trust. Everything that a build runs can read them.
+    /// Names of Secrets in the operator's namespace that builds get. Their key netrc holds accounts of the servers that
+    /// the sources come from, ca.crt the authority to trust. Everything that a build runs can read them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 253)))]
     #[x_kube(

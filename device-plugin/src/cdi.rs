@@ -1,6 +1,6 @@
 //! Container Device Interface: a file on the node that tells a container runtime what belongs to a device's name.
 //!
-//! The runtime reads the file when it makes a container, so nothing of a device has to be known to whoever asks for it
+//! The runtime reads the file when it makes a container, so the client that asks for a device has to know nothing of it
 //! but the name. Facts: the specification and its reference library, tags.cncf.io/container-device-interface 1.1.0.
 
 mod check;

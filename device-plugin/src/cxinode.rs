@@ -30,11 +30,11 @@ struct Told {
 /// Watches the CXINode named `node` and publishes what it says to advertise, `None` until the API server answered; before that
 /// the release of the loaded driver, `None` while the CXINode says none.
 ///
-/// Only the two fields are read, so that a plugin goes on working with an operator whose other fields it does not know, and whatever
-/// else anybody wrote into the object. What to advertise stays as it is while the API server is away, and also when the field, or
-/// what it is in, cannot be read: where the operator took the offer away, a value that cannot be read must not bring it
-/// back, and where it did not, such a value must not take the node's NICs away. A plugin that never read a value offers
-/// nothing. Returns when the receiver of what to advertise is gone.
+/// Only the two fields are read, so that a plugin goes on working with an operator whose other fields it does not know,
+/// and whatever else other clients wrote into the object. What to advertise stays as it is while the API server is
+/// away, and also when the field, or what it is in, cannot be read: where the operator took the offer away, a value
+/// that cannot be read must not bring it back, and where it did not, such a value must not take the node's NICs away. A
+/// plugin that never read a value offers nothing. Returns when the receiver of what to advertise is gone.
 pub async fn run(
     client: kube::Client,
     node: String,
@@ -74,7 +74,7 @@ async fn follow(events: impl Stream<Item = watcher::Result<Event<Lenient<CXINode
                     }
                     Event::Apply(node) => told.apply(&node),
                     Event::InitDone if listed => {}
-                    // No CXINode: no CXIDriver owns this node, so nobody asks for restraint.
+                    // No CXINode: no CXIDriver owns this node, so no operator asks for restraint.
                     Event::InitDone | Event::Delete(_) => set(advertise, Advertise::All),
                 }
             }
@@ -132,7 +132,7 @@ fn member<'a>(mut value: &'a Value, names: &[&str]) -> Result<Option<&'a Value>,
 
 impl Told {
     fn apply(&self, node: &Lenient<CXINode>) {
-        // Whoever learns that NICs may be offered knows by then what goes with them.
+        // Set first: a reader that learns that NICs may be offered already knows what goes with them.
         self.apply_release(node);
         let value = match member(&node.data, &["status", "rollout", "advertise"]) {
             Ok(None) => return set(&self.advertise, Advertise::default()),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_asking_for_restraint_is_all() {
+    async fn without_a_cxinode_all_are_offered() {
         assert_eq!(after([Ok(Event::Init), Ok(Event::InitDone)]).await, Some(Advertise::All));
         for status in [json!(null), json!({}), json!({"rollout": {"driver": "d"}})] {
             assert_eq!(after(listed(node(&status))).await, Some(Advertise::All));

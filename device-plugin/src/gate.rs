@@ -16,10 +16,10 @@ pub const IN_USE_PERIOD: Duration = Duration::from_secs(1);
 
 /// The task that says what to advertise is gone.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody says any more what to advertise")]
+#[error("the task that says what to advertise has ended")]
 pub struct AdvertiseLost;
 
-/// Follows `advertise` until nobody listens to `gate` any more. Both are `None` until they are known.
+/// Follows `advertise` until the receivers of `gate` are dropped. Both are `None` until they are known.
 ///
 /// With [`Advertise::InUse`] the gate changes only on an answer of the kubelet: until the first one, and through any
 /// time in which there is none, it stays as it is. An error is not "nothing is allocated".

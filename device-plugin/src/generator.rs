@@ -206,7 +206,7 @@ impl Generator {
         let scan = scan(&self.root)?;
         let (nics, mut notes) = usable(&scan);
         let (provision, more) = self.sources.find();
-        // Without NICs nobody misses a library.
+        // Without NICs no container needs a library.
         notes.extend(more.into_iter().filter(|_| !nics.is_empty()));
         let dev = self.sources.dev_on_host();
         let subject = Subject { nics: &nics, dev: &dev, provision: &provision, env: &self.environment };

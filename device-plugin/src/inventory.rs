@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_virtual_function_whose_link_nobody_tells_is_offered() {
+    fn a_virtual_function_whose_link_is_not_known_is_offered() {
         let unreadable = AttributeError { kind: AttributeErrorKind::Empty, ..broken() };
         let of = |function, link, device_node| {
             OfferedNic::from(&Nic { function, link, device_node, ..nic(0, "0000:c1:00.0") }).health

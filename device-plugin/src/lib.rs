@@ -8,7 +8,7 @@
 //! host's libraries ───────────────────┴─► Provision
 //! ```
 //!
-//! Each arrow is a watch channel with one writer: whoever reads sees the latest value. [`plugin::run`] holds the tasks
+//! Each arrow is a watch channel with one writer: a reader sees the latest value. [`plugin::run`] holds the tasks
 //! together; the loss of one ends them all. Decisions are pure functions of [`inventory`], [`attachment`], [`offer`],
 //! [`allocate`], [`preferred`] and [`cdi::spec`].
 //!

@@ -67,7 +67,7 @@ pub enum PluginError {
     /// The node cannot be scanned.
     #[error(transparent)]
     Scanner(#[from] ScannerError),
-    /// Nobody says what to advertise.
+    /// The task that says what to advertise has ended.
     #[error(transparent)]
     Advertise(#[from] AdvertiseLost),
     /// The kubelet cannot be served.
@@ -79,13 +79,13 @@ pub enum PluginError {
     /// A task panicked.
     #[error("a task of the plugin was lost")]
     Lost(#[from] JoinError),
-    /// A task ended although nobody asked it to.
+    /// A task ended unasked.
     #[error("a task of the plugin ended before its time")]
     Ended,
 }
 
 /// Offers the node's NICs to the kubelet until `shutdown`, then withdraws them and returns. `advertise` is `None` as
-/// long as it is not known; `release`, that of the loaded driver, is known by then, or nobody knows it.
+/// long as it is not known; `release`, that of the loaded driver, is known by then, or is not known at all.
 ///
 /// # Errors
 /// When a task is lost or cannot go on; the plugin is withdrawn then too.

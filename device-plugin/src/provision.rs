@@ -215,8 +215,8 @@ pub async fn first(sources: &Sources) -> Result<(Arc<Provision>, Vec<Note>), Joi
     Ok((Arc::new(provision), notes))
 }
 
-/// Looks every [`LOOK_PERIOD`], and when `release` says another release of the driver, and publishes what changed, until nobody
-/// listens any more.
+/// Looks every [`LOOK_PERIOD`], and when `release` says another release of the driver, and publishes what changed,
+/// until the receivers are dropped.
 ///
 /// # Errors
 /// When a look panics.
@@ -246,7 +246,7 @@ pub async fn run(
     }
 }
 
-/// Waits for another release; for ever when nobody is there to say one, as without an API server.
+/// Waits for another release; for ever when the sender is gone, as without an API server.
 async fn another(release: &mut watch::Receiver<Option<Release>>) -> Option<Release> {
     if release.changed().await.is_err() {
         std::future::pending::<()>().await;

@@ -68,7 +68,7 @@ impl Publisher {
         Ok(Published { inventory, sharing, gate, provision, cdi })
     }
 
-    /// Publishes every change until nobody listens any more.
+    /// Publishes every change until the receivers are dropped.
     ///
     /// # Errors
     /// When a source is lost.

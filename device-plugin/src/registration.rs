@@ -132,7 +132,8 @@ async fn attempt(directory: &Path, endpoint: &str, resource: &ResourceName) -> R
     timeout(LIMIT, call).await.unwrap_or_else(|_| Err(Unreachable { reason: "no answer".into(), kind: None }))
 }
 
-/// Waits until no `ListAndWatch` stream has been open for [`ABANDONED`]. Never returns when nobody counts any more.
+/// Waits until no `ListAndWatch` stream has been open for [`ABANDONED`]. Never returns when the sender of the count is
+/// dropped.
 pub async fn abandoned(mut streams: watch::Receiver<usize>) {
     loop {
         let opened = timeout(ABANDONED, streams.wait_for(|open| *open > 0)).await.map(|open| open.is_ok());
@@ -190,7 +191,7 @@ mod tests {
         let _logging = tracing::subscriber::set_default(subscriber);
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join(KUBELET_SOCKET);
-        // As after a kubelet that was killed: the file is there, and nobody listens.
+        // As after a kubelet that was killed: the file is there, and no process listens.
         drop(UnixListener::bind(&socket).unwrap());
         let kubelet = async {
             sleep(MIN_DELAY * 5).await;

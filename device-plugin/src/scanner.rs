@@ -49,7 +49,7 @@ pub async fn first(root: &Root, expectation: Expectation) -> Result<Inventory, S
     Ok(inventory)
 }
 
-/// Scans every [`SCAN_PERIOD`] and publishes what changed, until nobody listens any more.
+/// Scans every [`SCAN_PERIOD`] and publishes what changed, until the receivers are dropped.
 ///
 /// # Errors
 /// When a scan panics.

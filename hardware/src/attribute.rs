@@ -245,7 +245,7 @@ mod tests {
         assert!(missing.to_string().ends_with("/link: no such attribute"), "{missing}");
     }
 
-    /// What a number is to somebody who reads it from the text.
+    /// The number that an independent reader reads from the text.
     fn independently(bytes: &[u8], digits: u32) -> Option<i128> {
         let text = std::str::from_utf8(bytes).ok()?.trim();
         i128::from_str_radix(if digits == 16 { text.strip_prefix("0x")? } else { text }, digits).ok()

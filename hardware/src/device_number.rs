@@ -1,8 +1,8 @@
 //! Which device a file is, by its device number.
 //!
-//! A file may be on a file system whose server hangs or lets nobody but its owner in. Asked only for what the kernel has in
-//! memory, and for nothing that a file system would have to ask for, the kernel answers at once (`AT_STATX_DONT_SYNC`, an
-//! empty mask), which is all that a device's number needs.
+//! A file may be on a file system whose server hangs or lets only its owner in. Asked only for what the kernel has in
+//! memory, and for nothing that a file system would have to ask for, the kernel answers at once (`AT_STATX_DONT_SYNC`,
+//! an empty mask), which is all that a device's number needs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     Device(Number),
     /// Something else.
     Other,
-    /// Nobody says: it is gone, or its file system keeps it to itself.
+    /// Not known: the file is gone, or its file system does not tell.
     Unknown,
 }
 

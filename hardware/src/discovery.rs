@@ -17,7 +17,7 @@ pub struct Scan {
     pub unidentified: Vec<Unidentified>,
 }
 
-/// A class device whose name or PCI address is not known, so that it cannot be offered to anybody.
+/// A class device whose name or PCI address is not known, so that it cannot be offered to any pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unidentified {
     /// The entry's name in the class directory, with invalid text replaced.
@@ -156,9 +156,9 @@ fn function(device: &Path, id: Option<PciId>) -> Result<Function, AttributeError
     }
 }
 
-/// The state of the port's link. The driver starts a port only with its physical function, and of a virtual one says that it
-/// is down, whatever the port does: the physical one is asked. Inside a virtual machine there is none, and the answer is
-/// that the attribute is missing: nobody knows.
+/// The state of the port's link. The driver starts a port only with its physical function, and of a virtual one says
+/// that it is down, whatever the port does: the physical one is asked. Inside a virtual machine there is none, and the
+/// answer is that the attribute is missing: the state is not known.
 fn link(device: &Path, function: &Result<Function, AttributeError>) -> Result<Link, AttributeError> {
     let owner = if *function == Ok(Function::Virtual) { device.join("physfn") } else { device.to_owned() };
     attribute::read(&owner.join("properties/link"), attribute::link)

@@ -64,7 +64,7 @@ impl FromStr for LoadedModule {
                 "Unloading" => ModuleState::Unloading,
                 _ => return None,
             };
-            // The kernel counts one below nothing from the moment at which nobody can use the module any more.
+            // The kernel counts one below nothing from the moment at which no user can take the module any more.
             let references = match state {
                 ModuleState::Unloading if references < 0 => 0,
                 _ => u32::try_from(references).ok()?,

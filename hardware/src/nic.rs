@@ -28,8 +28,8 @@ pub struct Nic {
 }
 
 impl Nic {
-    /// What is wrong with the state of the link, if it cannot be read; `None` also for a virtual function in a virtual machine, of
-    /// which nobody ever tells it.
+    /// What is wrong with the state of the link, if it cannot be read; `None` also for a virtual function in a virtual
+    /// machine, which never shows it.
     pub fn link_error(&self) -> Option<&AttributeError> {
         let untold = |error: &AttributeError| {
             self.function == Ok(Function::Virtual) && error.kind == AttributeErrorKind::Missing

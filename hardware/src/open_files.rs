@@ -1,10 +1,10 @@
 //! Who has a CXI device open, from `/proc/<pid>/fd`.
 //!
-//! Devices are recognised by device number: what has a device's name in any `/dev`, and everything in `/dev` itself. Where
-//! nobody says a number, a name in `/dev` itself counts. Files elsewhere are never touched, only their names are read: asking
-//! a file system whose server hangs can hang for ever, and not every one knows how to answer from memory. A process that has
-//! a device under a name elsewhere, or mapped without an open file, still counts: it is in the reference count of `cxi_user`,
-//! see [`crate::Stack::references_to_devices`].
+//! Devices are recognised by device number: what has a device's name in any `/dev`, and everything in `/dev` itself.
+//! Where the number is not known, a name in `/dev` itself counts. Files elsewhere are never touched, only their names
+//! are read: asking a file system whose server hangs can hang for ever, and not every one knows how to answer from
+//! memory. A process that has a device under a name elsewhere, or mapped without an open file, still counts: it is in
+//! the reference count of `cxi_user`, see [`crate::Stack::references_to_devices`].
 
 mod search;
 
@@ -21,7 +21,7 @@ use crate::{NicName, Root};
 pub struct OpenFile {
     /// Process id, as the root's `/proc` counts.
     pub pid: u32,
-    /// Its command name, empty when it could not be read. Whoever runs the process can choose it.
+    /// Its command name, empty when it could not be read. The user who runs the process can choose it.
     pub command: String,
     /// The device.
     pub device: NicName,
@@ -35,7 +35,7 @@ impl fmt::Display for OpenFile {
     }
 }
 
-/// It cannot be told who has devices open. That is not "nobody".
+/// It cannot be told who has devices open. That does not mean that the devices are free.
 #[derive(Debug, thiserror::Error)]
 #[error("look at the open files in {}", path.display())]
 pub struct OpenFilesError {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nobody_may_ask_about_is_no_device_and_hides_none() {
+    fn a_file_that_does_not_tell_its_number_is_no_device_and_hides_none() {
         let tree = Tree::new();
         symlink("/dev/null", tree.root().dev().join("cxi7")).unwrap();
         let elsewhere = tree.0.path().join("file");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_of_a_process_without_files_are_looked_at_when_somebody_is_missing() {
+    fn threads_of_a_process_without_files_are_looked_at_when_a_user_is_missing() {
         let tree = Tree::new();
         let pod = "/kubepods/pod0f6cb5d2-6b7d-4bd6-9c6c-6f1f1e1b2a3c/ab";
         let process = tree.process(20, "app", "/", &[]);

@@ -1,8 +1,8 @@
 //! The retry handler of a NIC: whether one is attached, what its supervisor says of it, and what it counts.
 //!
 //! `cxi_rh` is the half of the NIC's reliable transport that runs in user space; there is at most one per physical
-//! function, whoever runs it. That one is attached is told by the driver (`properties/pct_eq`). What it counts is a file
-//! system that it serves itself, so reading there can hang for ever: [`StatisticsReader`].
+//! function, no matter which program runs it. The driver tells that one is attached (`properties/pct_eq`). What it
+//! counts is a file system that it serves itself, so reading there can hang for ever: [`StatisticsReader`].
 
 mod expectation;
 mod reader;
@@ -21,7 +21,7 @@ pub use statistics::{Kind, STATISTICS, Statistics, kind};
 use crate::{AttributeError, Nic, NicName, Root, attribute, discovery, identity};
 
 /// Where the retry handler of `device` serves its statistics: `rh_stats_dir` of its configuration is `/run/cxi` unless
-/// somebody changed it.
+/// the site changed it.
 pub fn statistics_directory(root: &Root, device: NicName) -> PathBuf {
     root.run().join("cxi").join(device.to_string())
 }

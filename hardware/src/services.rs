@@ -1,8 +1,8 @@
 //! The CXI services of a NIC, as the driver shows them in debugfs.
 //!
-//! The driver has no other place where they can be read without opening `/dev/cxiN`: sysfs has only how many resource groups
-//! are left. An open device is a reference to `cxi_user`, just what keeps a driver from being unloaded and what a report
-//! counts as somebody who uses the NIC, so it is not opened for this.
+//! The driver has no other place where they can be read without opening `/dev/cxiN`: sysfs has only how many resource
+//! groups are left. An open device is a reference to `cxi_user`, just what keeps a driver from being unloaded and what
+//! a report counts as a user of the NIC, so it is not opened for this.
 //!
 //! An open file of debugfs is a reference too, to `cxi_ss1` (`full_proxy_open` of the kernel takes one for the file's owner),
 //! for as long as it is read: see [`Services::read`].
@@ -33,7 +33,7 @@ pub struct Services {
 pub struct Service {
     /// Its id; ids are used again.
     pub id: u32,
-    /// Whether it lets in anybody; `None` where the driver does not say, as in 12.0.
+    /// Whether programs can use it; `None` where the driver does not say, as in 12.0.
     pub enabled: Option<bool>,
     /// Whether anything is allocated from it.
     pub in_use: bool,
@@ -43,8 +43,8 @@ impl Services {
     /// Reads the services of `nic`. `Ok(None)` where they cannot be had: there is no such file (virtual functions, debugfs not
     /// mounted), or the kernel does not let this process see it. `None` when the NIC is gone by the end of reading.
     ///
-    /// While this runs `cxi_ss1` cannot be unloaded, and `modprobe -r cxi_user`, which takes it along, would leave it behind.
-    /// Whoever calls this must know that nobody unloads the driver meanwhile.
+    /// While this runs `cxi_ss1` cannot be unloaded, and `modprobe -r cxi_user`, which takes it along, would leave it
+    /// behind. The caller must know that the driver is not unloaded meanwhile.
     pub fn read(root: &Root, nic: &Nic) -> Option<Result<Option<Self>, AttributeError>> {
         let path = root.sys().join("kernel/debug/cxi").join(nic.name.to_string()).join("services");
         let services = match attribute::read_at_most(&path, MAX_SERVICES_BYTES, services) {

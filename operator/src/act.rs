@@ -49,7 +49,7 @@ const AT_ONCE: usize = 16;
 /// a thousand nodes.
 const FOR_ALL_AT_ONCE: usize = 4;
 
-/// No request takes longer; then nobody knows whether it was carried out, and the caches will tell.
+/// No request takes longer. After that it is not known whether the API server carried it out; the caches will tell.
 const REQUEST: Duration = Duration::from_secs(30);
 
 /// An action that has waited this long for its turn is planned again instead.
@@ -88,7 +88,7 @@ pub enum Error {
     /// An object that a look needs cannot be read.
     #[error("{0} cannot be read: {1}")]
     Unreadable(String, String),
-    /// No answer in time; nobody knows whether it was carried out.
+    /// No answer in time. The API server may have carried the request out.
     #[error("no answer within {} s", REQUEST.as_secs())]
     TimedOut,
     /// A bug; the message is in the log.
@@ -104,7 +104,7 @@ impl Error {
         Self::Stale(why.into())
     }
 
-    /// 404: it is gone. 409: somebody else wrote or created. 422: a `test` of the patch failed.
+    /// 404: it is gone. 409: another client wrote or created it. 422: a `test` of the patch failed.
     fn is_stale(&self) -> bool {
         match self {
             Self::Stale(_) => true,
@@ -285,7 +285,7 @@ impl Parts {
             Action::ForceDelete { driver, pod, grace, .. } => self.force_delete(driver, pod, *grace).await,
             Action::Look { node, resources, step } => self.look(node, resources, *step, seen).await,
             Action::SayUnreadable { driver, uid, message } => self.say_unreadable(driver, uid, message).await,
-            // Not a write to an object that anybody plans on.
+            // Not a write to an object that plans depend on.
             Action::Announce(_) => Ok(()),
         }
     }

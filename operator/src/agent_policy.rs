@@ -1,6 +1,6 @@
-//! The admission policy that keeps node agents to their own nodes. Where the installation cannot carry it, it is applied here, again and
-//! again, so that it comes back when somebody changes or deletes it. Under every installation it is looked for: no agent is started
-//! without it.
+//! The admission policy that keeps node agents to their own nodes. Where the installation cannot carry it, it is
+//! applied here, again and again, so that it comes back when another client changes or deletes it. Under every
+//! installation it is looked for: no agent is started without it.
 
 use std::{sync::Arc, time::Duration};
 

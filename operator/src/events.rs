@@ -52,9 +52,9 @@ impl Events {
         Self { client, instance, said: Arc::new(Mutex::new(Recent { when: HashMap::new(), swept: Instant::now() })) }
     }
 
-    /// Publishes an announcement on its Node, or on its CXIDriver when it is about no node, unless it was just published. A
-    /// warning about a node appears on both: whoever describes the CXIDriver sees what went wrong, not every step of every
-    /// node. An event that cannot be written is logged and lost: nothing depends on it.
+    /// Publishes an announcement on its Node, or on its CXIDriver when it is about no node, unless it was just
+    /// published. A warning about a node appears on both: `kubectl describe` of the CXIDriver shows what went wrong,
+    /// not every step of every node. An event that cannot be written is logged and lost: nothing depends on it.
     pub fn publish(&self, about: &Announcement, seen: &Arc<Snapshot>, tasks: &TaskTracker) {
         if !self.is_new(about, Instant::now()) {
             return;

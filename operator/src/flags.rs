@@ -67,7 +67,7 @@ pub struct Flags {
     /// The device plugin may take this long to offer the NICs again; then the node has failed
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     give_back_timeout: GoDuration,
-    /// Time between the two looks that must both find nobody on the device
+    /// Time between the two checks that must both find the device free
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     look_gap: GoDuration,
     /// How long a process outside Kubernetes may hold the device before the node is given back

@@ -25,7 +25,7 @@ struct Registered {
     last: Arc<AtomicU64>,
 }
 
-/// A sign of life that somebody gives.
+/// A sign of life of a task.
 #[derive(Clone)]
 pub struct Pulse {
     start: Instant,

@@ -16,7 +16,7 @@ use crate::{memory::Memory, observe::Caches, policy::RETRY_HANDLER};
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(15);
 
-/// Pause while nobody wants sidecars; nothing is asked of the API server.
+/// Pause while no CXIDriver wants sidecars. The operator asks nothing of the API server then.
 const IDLE: Duration = Duration::from_secs(1);
 
 const GROUP: &str = "admissionregistration.k8s.io";

@@ -1,7 +1,7 @@
-//! One operator works at a time: whoever holds the Lease. The others keep their caches warm.
+//! One operator works at a time: the one that holds the Lease. The others keep their caches warm.
 //!
-//! As in client-go, nobody compares clocks of two machines: a Lease has run out when it has not *changed* for its duration,
-//! by the clock of whoever watches it. Two may still work for a moment; every write is guarded for that.
+//! As in client-go, the clocks of two machines are never compared: a Lease has run out when it has not *changed* for
+//! its duration, by the watcher's own clock. Two may still work for a moment; every write is guarded for that.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::{act::record_parameters, flags::LeaseTimes};
 /// Why leadership ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The Lease could not be renewed in time, or somebody else has it.
+    /// The Lease could not be renewed in time, or another operator has it.
     #[error("lost the Lease: {0}")]
     Lost(String),
 }
@@ -30,11 +30,11 @@ pub enum Error {
 pub enum Step {
     /// There is none: create it.
     Create,
-    /// It is nobody's, or has run out: take it.
+    /// No operator has it, or it has run out: take it.
     Take,
     /// It is ours: renew it.
     Renew,
-    /// It is somebody else's.
+    /// Another operator has it.
     Wait,
 }
 
@@ -152,9 +152,9 @@ impl Candidate {
                 self.seen = Some((lease.spec, now));
                 Ok(true)
             }
-            // Somebody else wrote: look again.
+            // Another client wrote: look again.
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                debug!("the Lease was written by somebody else meanwhile");
+                debug!("another client wrote the Lease meanwhile");
                 Err(kube::Error::Api(status))
             }
             Err(error) => Err(error),

@@ -37,7 +37,7 @@ pub mod watch;
 pub async fn program() -> ExitCode {
     let flags = flags::Flags::parse();
     log::init(flags.log_format);
-    // kube's TLS has its provider built in; this one is for nobody else to choose another.
+    // kube's TLS has its provider built in; this call keeps every library from choosing another.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run::run(flags).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,9 +37,9 @@ pub struct Remembered {
     pub refused_modules: HashMap<RevisionId, String>,
     /// What [`crate::notices`] has said and is still so.
     pub told: Vec<Announcement>,
-    /// Whether agents are kept to their own nodes, as far as anybody has looked.
+    /// Whether agents are kept to their own nodes, as of the last look.
     pub agent_policy: AgentPolicy,
-    /// Whether the cluster puts retry handlers into pods, as far as anybody has looked.
+    /// Whether the cluster puts retry handlers into pods, as of the last look.
     pub injection: Injection,
 }
 
@@ -57,7 +57,7 @@ pub struct Refused {
 pub struct Applied {
     /// UID.
     pub uid: String,
-    /// metadata.generation; it changes when somebody edits the spec.
+    /// metadata.generation; it changes with every edit of the spec.
     pub generation: i64,
     /// Hash of what was applied.
     pub hash: String,
@@ -125,7 +125,7 @@ mod tests {
 
     fn look(second: i64) -> Look {
         let at = Timestamp::from_second(second).unwrap();
-        Look { step: at, at, allocatable: 0, plugin_pods: 0, service_pods: 0, holders: Vec::new(), report: None }
+        Look { step: at, at, allocatable: 0, plugin_pods: 0, retry_handler_pods: 0, holders: Vec::new(), report: None }
     }
 
     fn seconds(memory: &Remembered) -> Vec<i64> {

@@ -1,5 +1,5 @@
-//! Who may do what: the one table that the manifests are made from. No rule has a wildcard, none reads Secrets, nobody is
-//! cluster-admin; each says what it is for.
+//! Who may do what: the one table that the manifests are made from. No rule has a wildcard, none reads Secrets, no
+//! account is cluster-admin; each says what it is for.
 
 use std::collections::BTreeMap;
 
@@ -267,7 +267,7 @@ fn subject(account: &str) -> Subject {
 mod tests {
     use super::*;
 
-    /// What reads other people's secrets, or runs something as somebody else.
+    /// What reads other people's secrets, or runs something as another user.
     const FORBIDDEN: [&str; 7] = [
         "secrets",
         "serviceaccounts",
@@ -279,7 +279,7 @@ mod tests {
     ];
 
     #[test]
-    fn nobody_may_do_everything() {
+    fn no_account_may_do_everything() {
         let tables = [
             OPERATOR_CLUSTER,
             OPERATOR_NAMESPACED,

@@ -18,7 +18,7 @@ use cxi_api::{
     CXIDriverSpec, RevisionId,
     names::{
         DRIVER_LABEL, MANAGED_BY_LABEL, OPERATOR, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset,
-        metrics_exporter_daemonset, retry_handler_daemonset, services_value,
+        metrics_exporter_daemonset, retry_handler_daemonset, retry_handler_value,
     },
 };
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -44,7 +44,7 @@ pub const OPERANDS: [Role; 4] = [Role::Agent, Role::DevicePlugin, Role::RetryHan
 
 /// Which images of the retry handler have to have a DaemonSet: that of the spec, and those that nodes keep until they are
 /// drained or go back to.
-pub type Services = BTreeSet<String>;
+pub type RetryHandlers = BTreeSet<String>;
 
 /// A DaemonSet and how it should be; `None` when it should not exist.
 pub type WantedOperand = (String, Option<DaemonSet>);
@@ -55,16 +55,16 @@ pub fn operands(
     spec: &CXIDriverSpec,
     namespace: &str,
     images: &Images,
-    services: &Services,
+    handlers: &RetryHandlers,
 ) -> Vec<WantedOperand> {
     let mut wanted = vec![
         (agent_daemonset(driver), Some(agent::agent(driver, spec, namespace, images))),
         (device_plugin_daemonset(driver), device_plugin::device_plugin(driver, spec, namespace, images)),
         (metrics_exporter_daemonset(driver), exporter::exporter(driver, spec, namespace, images)),
     ];
-    wanted.extend(services.iter().map(|image| {
+    wanted.extend(handlers.iter().map(|image| {
         let daemonset = retry_handler::retry_handler(driver, spec, namespace, images, image);
-        (retry_handler_daemonset(driver, &services_value(image)), Some(daemonset))
+        (retry_handler_daemonset(driver, &retry_handler_value(image)), Some(daemonset))
     }));
     wanted
 }

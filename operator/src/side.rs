@@ -1,5 +1,5 @@
-//! Tasks beside the loop that never end by themselves. One that does leaves something undone that nobody would notice, so the process
-//! ends with it.
+//! Tasks beside the loop that never end by themselves. One that does leaves its work undone, and nothing would show it,
+//! so the process ends with it.
 
 use std::future::{Future, pending};
 

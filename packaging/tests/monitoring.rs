@@ -25,8 +25,8 @@ fn pods() -> Result<Vec<(String, PodTemplateSpec)>> {
     }))?;
     let images = Images { device_plugin: "registry.example/p:1".into(), agent: "registry.example/a:1".into() };
     let mut pods = vec![(NAMESPACE.to_owned(), operator::pod_template(&unpublished("1.2.3")?))];
-    let services = ["registry.example/cxi-rh:1".to_owned()].into();
-    for (name, daemonset) in operands("cassini", &spec, NAMESPACE, &images, &services) {
+    let handlers = ["registry.example/cxi-rh:1".to_owned()].into();
+    for (name, daemonset) in operands("cassini", &spec, NAMESPACE, &images, &handlers) {
         pods.push((name, daemonset.and_then(|d| d.spec).context("a DaemonSet")?.template));
     }
     ensure!(pods.len() == 5, "{pods:?}");

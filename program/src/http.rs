@@ -1,5 +1,5 @@
-//! The HTTP server of all programs that have one: health and metrics, for a kubelet and a Prometheus. Anybody in the cluster may be
-//! able to connect, and must not be able to fill the memory or to keep out those two.
+//! The HTTP server of all programs that have one: health and metrics, for a kubelet and a Prometheus. Any pod in the
+//! cluster may be able to connect, and must not be able to fill the memory or to keep out those two.
 
 mod places;
 

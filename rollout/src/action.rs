@@ -62,7 +62,7 @@ pub enum Action {
         /// CXIDriver.
         driver: String,
     },
-    /// Replace a CXIDriver's status: the ledger, counters and conditions. Fails when somebody else wrote meanwhile.
+    /// Replace a CXIDriver's status: the ledger, counters and conditions. Fails when another client wrote meanwhile.
     WriteDriverStatus {
         /// CXIDriver.
         driver: String,
@@ -116,7 +116,7 @@ pub enum Action {
         label: String,
         /// Its present value.
         value: String,
-        /// Nobody holds the device.
+        /// Proof that no pod and no process holds the device.
         proof: Quiesced,
     },
     /// Set a KMM version label: KMM loads the driver. Fails when anything of the Node changed since it was seen.

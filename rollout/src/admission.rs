@@ -14,31 +14,39 @@ use cxi_api::{
 use crate::{
     disruption::{self, Allowance},
     drift,
-    driver::{Member, Obstacle, Scope},
+    driver::{Member, Scope},
     installation, ledger,
+    obstacle::Obstacle,
     proof::lasting_holder,
-    settled, step,
+    request::Request,
+    step,
     world::{Image, ImageState, Node, PodProblem},
 };
 
 /// Why a node is not admitted: reason, object (kind, name) and a sentence.
 pub type Verdict = (Reason, (&'static str, String), String);
 
+/// Why no node of a CXIDriver may be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Another CXIDriver selects its nodes, or owns them.
+    Conflict,
+    /// It is being deleted, and its driver is left where it is.
+    Orphaning,
+}
+
 /// How many nodes may be in flight at once although the budget does not bound them (they have nothing to lose). KMM's client
 /// sends 20 requests a second (client-go's default, which KMM does not change) and needs about six for a node; with many
 /// more at once, loads would run into their time limit.
 const AT_ONCE: usize = 16;
 
-/// Value of the label [`UPGRADE_LABEL`] that leaves a node out of rollouts.
-const SKIP: &str = "skip";
-
-/// Enters into the ledger whoever may go, and says of the others why not. `closed`: nobody may.
+/// Enters into the ledger the nodes that may go, and says of the others why not. `closed`: why none may.
 pub fn admit<'a>(
     scope: &Scope<'a>,
     rollout: &mut Rollout,
     members: &[Member<'a>],
     obstacle: Option<&Obstacle>,
-    closed: bool,
+    closed: Option<Closed>,
 ) -> HashMap<&'a str, Verdict> {
     let mut verdicts = HashMap::new();
     let in_flight = ledger::names(rollout);
@@ -62,7 +70,7 @@ pub fn admit<'a>(
             foreign
         } else if !room.fits(member.node) {
             Some((Reason::Budget, ("", String::new()), ledger::FULL.to_owned()))
-        } else if repair && !closed {
+        } else if repair && closed.is_none() {
             // KMM has acted on labels that were changed by hand: to wait would not keep anything in service.
             None
         } else {
@@ -76,10 +84,10 @@ pub fn admit<'a>(
                 // Numbers change all the time; the record should not.
                 let message = match stake {
                     Stake::Service { .. } | Stake::Jobs => {
-                        "waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)"
+                        "the node waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)"
                     }
                     Stake::Nothing => {
-                        "waits until fewer nodes are in flight: KMM loads drivers on a few nodes at a time"
+                        "the node waits until fewer nodes are in flight: KMM loads drivers on a few nodes at a time"
                     }
                 };
                 full.then(|| (Reason::Budget, ("", String::new()), message.to_owned()))
@@ -118,7 +126,7 @@ fn order<'m, 'a>(scope: &Scope<'_>, in_flight: &HashSet<&str>, members: &'m [Mem
         .collect();
     candidates.sort_by_cached_key(|member| {
         let node = member.node;
-        let asked = matches!(member.seen.request, Some("now" | "retry" | "rollback"));
+        let asked = member.seen.request.is_some_and(Request::moves);
         let record = node.rollout();
         let at_stake = record.is_some_and(|record| stake(scope, member, record) != Stake::Nothing);
         let homeless = record.and_then(|record| record.revision.as_ref()).is_some_and(|revision| {
@@ -126,7 +134,7 @@ fn order<'m, 'a>(scope: &Scope<'_>, in_flight: &HashSet<&str>, members: &'m [Mem
             known.is_some_and(|known| !known.images.is_empty() && !known.images.contains_key(&node.kernel))
         });
         let own = scope.world.own_node.as_ref() == Some(&node.name);
-        // Nobody can hold these up, so they count before the budget is given to others.
+        // Nothing can hold these up, so they count before the budget is given to others.
         (!member.seen.repair, own, at_stake, !asked, !homeless, member.holders.len(), node.created, node.name.as_str())
     });
     candidates
@@ -139,36 +147,37 @@ fn blocked(
     member: &Member<'_>,
     record: &NodeRollout,
     obstacle: Option<&Obstacle>,
-    closed: bool,
+    closed: Option<Closed>,
     preflight: Option<&Verdict>,
     allowance: &Allowance<'_>,
 ) -> Option<Verdict> {
     let say = |reason: Reason, message: &str| Some((reason, ("", String::new()), message.to_owned()));
     let (driver, node) = (scope.driver, member.node);
     let request = member.seen.request;
-    let retry = request == Some("retry") && record.handled_request.as_deref() != Some("retry");
-    if closed {
-        return say(Reason::Conflict, "another CXIDriver is in the way, see the condition Conflict");
+    let retry = request.is_some_and(|request| request == Request::Retry && !request.is_handled(record));
+    match closed {
+        Some(Closed::Conflict) => {
+            return say(Reason::Conflict, "another CXIDriver is in the way, see the condition Conflict");
+        }
+        Some(Closed::Orphaning) => {
+            return say(Reason::Orphaning, "the CXIDriver is being deleted, and its driver stays loaded");
+        }
+        None => {}
     }
     if let Some(obstacle) = obstacle {
-        let reason = match obstacle.reason {
-            "KMMUnavailable" => Reason::KmmUnavailable,
-            "AgentPolicyMissing" => Reason::AgentPolicyMissing,
-            _ => Reason::ImageMissing,
-        };
-        return say(reason, &obstacle.message);
+        return say(obstacle.kind.reason(), &obstacle.message);
     }
-    if request == Some(SKIP) {
+    if request == Some(Request::Skip) {
         return say(Reason::Skip, "the node is labelled cxi.hpe.com/upgrade=skip");
     }
-    if let Some(unknown) = request.and_then(settled::unknown_request) {
+    if let Some(unknown) = request.and_then(Request::fault) {
         return say(Reason::UnknownRequest, &unknown);
     }
     if !node.ready {
         return say(Reason::NotReady, "the node is not Ready");
     }
     if node.cordoned {
-        return say(Reason::Cordoned, "the node is cordoned; uncordon it or leave it to its owner");
+        return say(Reason::Cordoned, "the node is cordoned: uncordon it, or leave it to its owner");
     }
     let failure = record.failure.as_ref().filter(|failure| failure.rollout == rollout.id);
     if let Some(failure) = failure.filter(|failure| member.wanted.as_ref() == Some(&failure.revision) && !retry) {
@@ -186,7 +195,9 @@ fn blocked(
     if let Some(halt) = rollout.halted.as_ref().filter(|_| !retry) {
         return say(Reason::Halted, &halt.message);
     }
-    if let Some(until) = record.retry_after.filter(|until| *until > scope.now && !retry && request != Some("now")) {
+    if let Some(until) =
+        record.retry_after.filter(|until| *until > scope.now && !retry && request != Some(Request::Now))
+    {
         let sooner = scope.wake.get().is_none_or(|wake| until < wake);
         if sooner {
             scope.wake.set(Some(until));
@@ -194,7 +205,9 @@ fn blocked(
         let cause = record.blocked_by.clone().filter(|blocker| blocker.reason != Reason::Budget);
         return Some(match cause {
             Some(blocker) => (blocker.reason, ("", blocker.name), again(&blocker.message, until)),
-            None => (Reason::BackOff, ("", String::new()), format!("is tried again after {until:.0}")),
+            None => {
+                (Reason::BackOff, ("", String::new()), format!("the operator tries the node again after {until:.0}"))
+            }
         });
     }
     if driver.spec.paused {
@@ -204,7 +217,7 @@ fn blocked(
         return say(Reason::Frozen, "updateStrategy.maxUnavailable is 0");
     }
     let replaces = record.revision.is_some() && member.wanted.is_some();
-    let asked = matches!(request, Some("now" | "retry" | "rollback"));
+    let asked = request.is_some_and(Request::moves);
     if driver.spec.update_strategy.kind == UpdateType::OnDelete && replaces && !asked {
         return say(
             Reason::OnDelete,
@@ -220,12 +233,12 @@ fn blocked(
     let Some(report) = node.report() else {
         return say(
             Reason::AgentSilent,
-            "the node agent has not reported in this boot: without it nothing can be proved",
+            "the node agent has not reported in this boot, and without a report the operator proves nothing: look at its pod",
         );
     };
     let holders = &member.holders;
     if let Some(holder) = lasting_holder(node, report, holders) {
-        let message = format!("{holder}; end it, then the node can be moved");
+        let message = format!("{holder}: end it, then the operator can move the node");
         return Some((Reason::HostHolder, ("Process", String::new()), message));
     }
     disruption::in_the_way(&driver.spec.update_strategy.drain, holders, allowance, scope.now)
@@ -233,7 +246,7 @@ fn blocked(
 
 /// What kept the node the last time, and when it is tried again.
 fn again(message: &str, until: Timestamp) -> String {
-    const WHEN: &str = "; the node is tried again after ";
+    const WHEN: &str = "; the operator tries the node again after ";
     let (message, _) = message.split_once(WHEN).unwrap_or((message, ""));
     format!("{message}{WHEN}{until:.0}, or at once with the label {UPGRADE_LABEL}=now")
 }
@@ -313,7 +326,7 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
                 "KMM's pod for {doing} image {reference} (kernel {kernel}) finds no node, see the condition PreflightPassed"
             )
         } else {
-            format!("KMM is {doing} image {reference} (kernel {kernel}); no node is touched before")
+            format!("KMM is {doing} image {reference} (kernel {kernel}); the operator touches no node before")
         })
     };
     match image.state {
@@ -358,7 +371,7 @@ fn reserve<'a>(scope: &Scope<'a>, in_flight: &HashSet<&str>, members: &[Member<'
 
 /// Whether an administrator took a node out of the rollout: whatever becomes of it does not hold up the others.
 pub fn is_skipped(member: &Member<'_>) -> bool {
-    member.seen.request == Some(SKIP)
+    member.seen.request == Some(Request::Skip)
 }
 
 /// Whether a node counts as unavailable: in flight, or not in service for whatever reason and not left out.

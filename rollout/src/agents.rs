@@ -2,8 +2,8 @@
 
 use crate::world::AgentPolicy;
 
-/// Reason and sentence of what keeps agents from being started; nothing where the policy is in force.
-pub fn unguarded(policy: AgentPolicy) -> Option<(&'static str, String)> {
+/// What keeps agents from being started, in words; nothing where the policy is in force.
+pub fn unguarded(policy: AgentPolicy) -> Option<&'static str> {
     let message = match policy {
         AgentPolicy::InForce => return None,
         AgentPolicy::Missing => {
@@ -12,9 +12,9 @@ pub fn unguarded(policy: AgentPolicy) -> Option<(&'static str, String)> {
              until then, those that run stay"
         }
         AgentPolicy::Unknown => {
-            "whether the ValidatingAdmissionPolicy cxi-agent is there is not known yet: if this stays, the operator's log says why; no \
-             operand is started or changed until then"
+            "the operator does not know yet whether the ValidatingAdmissionPolicy cxi-agent is there, and starts and changes no operand \
+             until it does: if this stays, the operator's log says why"
         }
     };
-    Some(("AgentPolicyMissing", message.to_owned()))
+    Some(message)
 }

@@ -16,7 +16,7 @@ use crate::{
     looks::Steps,
     prefetch::{self, Prefetch},
     proof::{NotQuiet, Quiesced, hidden_holder, host_holder, is_refused, kmm_at_work, serves, version_labels},
-    services, settled,
+    retry_handler, settled,
     step::{Ctx, Next},
     text,
     world::{Holder, Look},
@@ -34,7 +34,7 @@ const UNDECIDED: Duration = Duration::from_mins(1);
 /// What a closed node is given beyond the time limits of its pods, for the steps in between.
 const SLACK: Duration = Duration::from_mins(2);
 
-const AWAITS_SERVICES: &str = "waits until the retry handler has ended";
+const AWAITS_RETRY_HANDLER: &str = "the node waits until the retry handler has ended";
 
 /// Pods that a record names as evicted, at most.
 const NOTED: usize = 32;
@@ -45,7 +45,7 @@ pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     }
     let Some(report) = ctx.node.report() else {
-        let message = "the node agent does not report; is its DaemonSet running on the node?".to_owned();
+        let message = "the node agent does not report: look at its pod on the node".to_owned();
         if ctx.due(next.record.since, ctx.settings.prefetch) {
             next.give_back(ctx, Reason::AgentSilent, ("", ""), message);
         } else {
@@ -85,7 +85,7 @@ pub fn admitted(ctx: &Ctx<'_>, next: &mut Next) {
 
 fn leave_admitted(ctx: &Ctx<'_>, next: &mut Next) {
     let node = ctx.node;
-    if keeps_driver(ctx, next) && !services::differ(ctx.driver, node) {
+    if keeps_driver(ctx, next) && !retry_handler::differ(ctx.driver, node) {
         // Nothing to load or unload, and the retry handler stays: what the host runs is verified, in service.
         next.enter(ctx, Phase::Verifying);
         return;
@@ -111,7 +111,7 @@ fn keeps_driver(ctx: &Ctx<'_>, next: &Next) -> bool {
     let namespace = &ctx.world.namespace;
     let left = version_labels(ctx.node, namespace).next().is_none() && kmm_at_work(ctx.node, namespace).is_none();
     let by_host = settled::is_preinstalled(ctx) && left;
-    by_host || next.record.cause == Some(Cause::Services) && ctx.is_labelled(goal)
+    by_host || next.record.cause == Some(Cause::RetryHandler) && ctx.is_labelled(goal)
 }
 
 /// Waits for pods to end; the node offers only what is in use.
@@ -125,7 +125,7 @@ pub fn waiting(ctx: &Ctx<'_>, next: &mut Next) {
         return close(ctx, next);
     }
     let drain = &ctx.strategy().drain;
-    // Somebody may have changed the policy while the node waited; a node that was admitted with `Evict` does not come here.
+    // The policy may have changed while the node waited; a node that was admitted with `Evict` does not come here.
     let evicts = policy(ctx) == DrainPolicy::Evict;
     if evicts || ctx.due(next.record.since, drain.wait_timeout.0) {
         if policy(ctx) == DrainPolicy::WaitForCompletion {
@@ -166,17 +166,17 @@ pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
                 // In the same write, where these pods are known already.
                 note(ctx, next, &accepted(ctx));
             }
-            false if serves(ctx.node) => await_services(ctx, next, since),
+            false if serves(ctx.node) => await_retry_handler(ctx, next, since),
             false => next.enter(ctx, Phase::Quiesced),
         };
     }
     if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
-        let message = format!("{} is still offered although its device plugin was taken away", ctx.resource());
+        let message = format!("the kubelet still offers {} although its device plugin was taken away", ctx.resource());
         next.give_back(ctx, Reason::StillAdvertised, ("", ""), message);
     } else if ctx.pod(Role::DevicePlugin).is_none() && ctx.node.offered_of(ctx.driver) == 0 {
         look(ctx, next);
     } else if ctx.due(since, settled::SILENT) {
-        let message = format!("waits for the kubelet to withdraw {}", ctx.resource());
+        let message = format!("the node waits until the kubelet withdraws {}", ctx.resource());
         settled::explain(ctx, next, Reason::StillAdvertised, ("", ""), message);
     }
 }
@@ -200,7 +200,7 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
     let timed_out = past_limit && ends.is_none_or(|ends| ctx.due(ends, OVERSTAY));
     let force = drain.on_timeout == OnTimeout::Force;
     let movable = movable(ctx, &holders);
-    // Told to end, by whoever deleted it, and given more time than the node waits.
+    // Deleted already, with a longer grace period than the node waits.
     let too_long = |holder: &&&Holder| holder.ends.is_some_and(|ends| ends > later(ctx.now, longest));
     let may_go = |holder: &&&Holder| disruption::must_stay(drain, holder).is_none();
     let shortened: Vec<&&Holder> =
@@ -231,7 +231,7 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
 fn last_pod_gone(ctx: &Ctx<'_>, next: &mut Next) {
     let last = Steps::of(&next.record).looks(ctx.node).next_back();
     let since = last.map_or(ctx.now, |look| look.at);
-    await_services(ctx, next, since);
+    await_retry_handler(ctx, next, since);
 }
 
 /// Pods that may be evicted now: they have not been told to end, and nothing protects them.
@@ -277,7 +277,10 @@ pub fn deadline(ctx: &Ctx<'_>, next: &mut Next) {
     if let Some(closed) = closed.filter(|closed| ctx.due(*closed, closed_for(ctx))) {
         let (reason, message) = match ctx.node.rollout().and_then(|record| record.blocked_by.as_ref()) {
             Some(blocker) => (blocker.reason, blocker.message.clone()),
-            None => (Reason::PodsRunning, format!("closed since {closed:.0}, and the device is not proved to be free")),
+            None => (
+                Reason::PodsRunning,
+                format!("the node has been closed since {closed:.0}, and the device is not proved to be free"),
+            ),
         };
         on_timeout(ctx, next, reason, &message);
     }
@@ -304,7 +307,7 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
         next.enter(ctx, Phase::Evicting);
         return;
     }
-    let awaited = next.record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::ServicesRunning);
+    let awaited = next.record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::RetryHandlerRunning);
     if awaited && !serves(ctx.node) {
         // What was seen and reported while the retry handler ended says nothing.
         next.enter(ctx, Phase::Quiesced);
@@ -320,7 +323,7 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
         }
         Err(NotQuiet::Pods(_)) => next.enter(ctx, Phase::Evicting),
         Err(NotQuiet::Offered) => next.enter(ctx, Phase::Closing),
-        Err(NotQuiet::Services) => await_services(ctx, next, since),
+        Err(NotQuiet::RetryHandler) => await_retry_handler(ctx, next, since),
         Err(NotQuiet::Host(holder)) => host_held(ctx, next, &holder),
         Err(NotQuiet::Undecided(pods)) => await_kubelet(ctx, next, &pods),
         Err(NotQuiet::AgentSilent | NotQuiet::LookAgain(_)) => await_quiet(ctx, next),
@@ -331,7 +334,7 @@ pub fn quiesced(ctx: &Ctx<'_>, next: &mut Next) {
 fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, pods: &[Holder]) {
     let name = pods.first().map(Holder::full_name).unwrap_or_default();
     let pods: Vec<&Holder> = pods.iter().collect();
-    let message = format!("the kubelet has neither accepted nor refused {}; is it running?", describe(&pods));
+    let message = format!("the kubelet has neither accepted nor refused {}: see whether it runs", describe(&pods));
     let said = next.record.blocked_by.as_ref();
     let said = said.filter(|blocker| blocker.reason == Reason::PodsRunning && blocker.message == message);
     if said.is_some_and(|blocker| ctx.due(blocker.since, ctx.strategy().drain.evict_timeout.0)) {
@@ -346,7 +349,7 @@ fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, pods: &[Holder]) {
 }
 
 /// The retry handler ends once its gate is closed, and that is closed when a look shows that no pod needs it any more.
-fn await_services(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp) {
+fn await_retry_handler(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp) {
     if !is_free(ctx) {
         let closed: Vec<&Look> = Steps::of(&next.record).looks(ctx.node).filter(|look| look.is_closed()).collect();
         // Two looks see the same pod: the kubelet had time to refuse it.
@@ -358,17 +361,17 @@ fn await_services(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp) {
         };
     }
     if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
-        let message = "the retry handler did not end in time; look at its pod".to_owned();
-        next.give_back(ctx, Reason::ServicesRunning, ("", ""), message);
+        let message = "the retry handler did not end in time: look at its pod".to_owned();
+        next.give_back(ctx, Reason::RetryHandlerRunning, ("", ""), message);
     } else if next.record.phase == Phase::Quiesced || ctx.due(since, settled::SILENT) {
         // Elsewhere a word is only worth its write when it takes long.
-        settled::explain(ctx, next, Reason::ServicesRunning, ("", ""), AWAITS_SERVICES.to_owned());
+        settled::explain(ctx, next, Reason::RetryHandlerRunning, ("", ""), AWAITS_RETRY_HANDLER.to_owned());
     }
 }
 
-/// Somebody outside Kubernetes has the device: the node waits a little, then it is given back.
+/// A process outside Kubernetes has the device: the node waits a little, then it is given back.
 fn host_held(ctx: &Ctx<'_>, next: &mut Next, holder: &str) {
-    let message = format!("{holder}; end it, then the node is tried again");
+    let message = format!("{holder}: end it, then the operator tries the node again");
     if ctx.due(next.record.since, ctx.settings.host_holder) {
         next.give_back(ctx, Reason::HostHolder, ("Process", holder), message);
     } else {
@@ -388,7 +391,7 @@ fn await_quiet(ctx: &Ctx<'_>, next: &mut Next) {
         return host_held(ctx, next, &holder);
     }
     if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
-        let message = "the node agent did not say in time that the device is free".to_owned();
+        let message = "the node agent did not report in time that the device is free".to_owned();
         return next.give_back(ctx, Reason::AgentSilent, ("", ""), message);
     }
     match answered {
@@ -437,7 +440,7 @@ fn called_off(ctx: &Ctx<'_>, next: &mut Next) -> bool {
     }
     let cannot_return = next.record.cause == Some(Cause::Repair) || ctx.needs_repair(&next.record);
     if cannot_return && next.record.revision.is_some() {
-        // KMM has acted on labels that somebody changed; the only way is onward, to whatever is wanted now.
+        // KMM has acted on labels that another client changed; the only way is onward, to whatever is wanted now.
         if next.record.goal == ctx.wanted {
             return false;
         }
@@ -465,7 +468,7 @@ fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
     match ctx.strategy().drain.on_timeout {
         OnTimeout::Force if next.record.phase == Phase::Waiting => close(ctx, next),
         OnTimeout::GiveBack | OnTimeout::Force => {
-            next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}"));
+            next.give_back(ctx, reason, ("", ""), format!("the node was not empty in time: {message}"));
         }
         OnTimeout::Fail => {
             let earlier = next.record.failure.clone().filter(|_| next.record.cause == Some(Cause::Rollback));
@@ -473,10 +476,10 @@ fn on_timeout(ctx: &Ctx<'_>, next: &mut Next, reason: Reason, message: &str) {
                 revision,
                 rollout: ctx.rollout.id.clone(),
                 phase: next.record.phase,
-                message: text::cut(format!("in time not empty: {message}"), text::RECORD),
+                message: text::cut(format!("the node was not empty in time: {message}"), text::RECORD),
                 at: ctx.now,
             });
-            next.give_back(ctx, reason, ("", ""), format!("in time not empty: {message}"));
+            next.give_back(ctx, reason, ("", ""), format!("the node was not empty in time: {message}"));
             next.record.failure = earlier.or(failure);
         }
     }
@@ -530,10 +533,10 @@ fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Obstacle {
     if let Some(holder) = stuck {
         let pod = holder.full_name();
         let message =
-            format!("pod {pod} does not end although its grace period is over; look at its finalizers and its node");
+            format!("pod {pod} does not end although its grace period is over: look at its finalizers and its node");
         return (Reason::StuckTerminating, ("Pod", pod), message);
     }
-    (Reason::PodsRunning, ("Pod", holders[0].full_name()), format!("waits for {}", describe(holders)))
+    (Reason::PodsRunning, ("Pod", holders[0].full_name()), format!("the node waits for {}", describe(holders)))
 }
 
 fn describe(holders: &[&Holder]) -> String {

@@ -89,7 +89,7 @@ impl<'a> Allowance<'a> {
             if let Some(Cover { first, second: Some(second) }) = self.budgets.asked(holder) {
                 let pod = holder.full_name();
                 let message = format!(
-                    "pod {pod} is covered by the PodDisruptionBudgets {} and {}; the Eviction API refuses such pods",
+                    "the PodDisruptionBudgets {} and {} both cover pod {pod}, and the Eviction API refuses such pods: change one",
                     all[first].name, all[second].name
                 );
                 return Some((Reason::MultipleDisruptionBudgets, ("Pod", pod), message));
@@ -130,7 +130,7 @@ fn why_not(budget: &DisruptionBudget, name: &str, left: i32, needed: i32) -> Str
              minAvailable, raise maxUnavailable, or run more pods; pods without a controller count only where minAvailable is a \
              number"
         ),
-        None => format!("PodDisruptionBudget {name} allows {left} evictions now, the node needs {needed}"),
+        None => format!("PodDisruptionBudget {name} allows {left} evictions now, and the node needs {needed}"),
     }
 }
 
@@ -144,12 +144,14 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>,
         // Only of a pod that is in the way: there may be 40,000.
         let name = || holder.full_name();
         if holder.is_static {
-            let message = format!("static pod {} cannot be evicted; take its manifest off the node", name());
+            let message = format!("static pod {} cannot be evicted: take its manifest off the node", name());
             return Some((Reason::StaticPodHolder, ("Pod", name()), message));
         }
         if let Some((_, controller)) = holder.controller.as_ref().filter(|(kind, _)| kind == "DaemonSet") {
-            let message =
-                format!("pod {} belongs to DaemonSet {controller}, which would start it again at once", name());
+            let message = format!(
+                "pod {} belongs to DaemonSet {controller}, which would start it again at once: keep the DaemonSet off the node",
+                name()
+            );
             return Some((Reason::DaemonSetHolder, ("DaemonSet", controller.clone()), message));
         }
         if holder.unreadable {
@@ -172,8 +174,8 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>,
         }
         if !forces && holder.ends.is_some_and(|ends| ends > longest) {
             let message = format!(
-                "pod {} was told to end and given longer than drain.maxGracePeriod: delete it again with a shorter grace \
-                 period, or raise the limit",
+                "pod {} is being deleted with a grace period longer than drain.maxGracePeriod: delete it again with a \
+                 shorter one, or raise the limit",
                 name()
             );
             return Some((Reason::LongGracePeriod, ("Pod", name()), message));
@@ -194,8 +196,8 @@ pub fn must_stay(drain: &Drain, holder: &Holder) -> Option<Obstacle> {
 
 fn unreadable(name: &str) -> Obstacle {
     let message = format!(
-        "pod {name} cannot be read, so it is not evicted: correct the pod or end it, the log of the operator says what is wrong \
-         with it"
+        "the operator cannot read pod {name}, so it does not evict it: correct the pod or end it. The operator's log says what \
+         is wrong with it"
     );
     (Reason::Unreadable, ("Pod", name.to_owned()), message)
 }

@@ -1,9 +1,9 @@
-//! What somebody else changed: labels by which KMM loads that do not fit what was verified on the node. KMM has acted on
-//! them already; all that is left is to put the node right in order.
+//! What other clients changed: labels by which KMM loads that do not fit what was verified on the node. KMM has acted
+//! on them already; all that is left is to put the node right in order.
 
 use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId, kmm::NodeModule, names::module_name};
 
-use crate::{proof::version_labels, services, view::View, world::Node};
+use crate::{proof::version_labels, retry_handler, view::View, world::Node};
 
 /// Whether KMM's version labels do not fit the record: the one of the node's revision is gone, or others are there. A
 /// revision without a Module (the host brings the driver) has no label.
@@ -36,15 +36,15 @@ pub fn rests(record: &NodeRollout) -> bool {
     record.phase.is_settled() || (record.phase == Phase::Verifying && closed) || offered_again
 }
 
-/// Whether what KMM says it has loaded is not what the kernel has: somebody took modules out or put others in, and KMM does
-/// not look again. [`crate::returning`] has said so, after it waited for a while.
+/// Whether what KMM says it has loaded is not what the kernel has: modules were taken out or put in by hand, and KMM
+/// does not look again. [`crate::returning`] has said so, after it waited for a while.
 fn is_lost(world: &View<'_>, record: &NodeRollout) -> bool {
     let by_kmm = record.goal.as_ref().is_some_and(|goal| world.revision(&record.driver, goal).is_some());
     by_kmm && record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::WrongDriver)
 }
 
-/// Whether a resting node has to be moved: it is not on the revision that is wanted, its retry handler is another one, or
-/// somebody changed its labels or its modules.
+/// Whether a resting node has to be moved: it is not on the revision that is wanted, its retry handler is another one,
+/// or its labels or its modules were changed by hand.
 pub fn needs_transaction(world: &View<'_>, node: &Node, record: &NodeRollout, wanted: Option<&RevisionId>) -> bool {
     if !rests(record) {
         return false;
@@ -56,7 +56,7 @@ pub fn needs_transaction(world: &View<'_>, node: &Node, record: &NodeRollout, wa
     match wanted {
         None => record.revision.is_some() || labelled || record.phase == Phase::Quarantined,
         wanted => {
-            let outdated = || services::are_outdated(world, node, record);
+            let outdated = || retry_handler::are_outdated(world, node, record);
             record.revision.as_ref() != wanted || needs_repair(world, node, record) || outdated()
         }
     }

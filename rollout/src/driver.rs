@@ -10,15 +10,19 @@ use cxi_api::{
     NodeRollout, Reason, RevisionId, Timestamp,
     driver::SourceType,
     driver_status::{InFlight, Rollout},
-    names::{KMM_MAX_NAME, Role, module_name},
+    names::Role,
 };
 
 use crate::{
     action::{Action, NodeChange},
-    admission, agents, drift, gates, installation, ledger,
+    admission::{self, Closed},
+    agents, drift, gates, installation, ledger,
+    obstacle::Obstacle,
     ownership::{Ownership, selects},
     proof::version_labels,
-    reload, revisions,
+    reload,
+    request::Request,
+    revisions,
     selection::{self, Collapse},
     settings::Settings,
     settled, status,
@@ -36,18 +40,11 @@ pub struct Scope<'a> {
     /// Label that opens a node to the device plugin.
     pub plugin_gate: String,
     /// Label that opens a node to the retry handler.
-    pub services_gate: String,
+    pub retry_handler_gate: String,
     pub ownership: &'a Ownership<'a>,
     pub settings: &'a Settings,
     pub now: Timestamp,
     pub wake: &'a Cell<Option<Timestamp>>,
-}
-
-/// What is in the way of the driver as a whole: one word and a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
-    pub reason: &'static str,
-    pub message: String,
 }
 
 /// Nodes of a driver with what this plan makes of their records.
@@ -66,11 +63,11 @@ pub struct Member<'a> {
 /// What is asked of a node's labels again and again: a node of a large cluster is not at hand a second time.
 pub struct Seen<'a> {
     /// What the administrator asks of the node.
-    pub request: Option<&'a str>,
+    pub request: Option<Request<'a>>,
     /// Value of the gate of the device plugin.
     pub plugin: Option<&'a str>,
     /// Value of the gate of the retry handler.
-    pub services: Option<&'a str>,
+    pub retry_handler: Option<&'a str>,
     /// Whether it has a version label of KMM's.
     pub labelled: bool,
     /// See [`drift::needs_repair`], by the record as it is stored.
@@ -89,9 +86,9 @@ impl<'a> Member<'a> {
         let label = |key: &str| node.labels.get(key).map(String::as_str);
         let stored = node.rollout();
         let seen = Seen {
-            request: label(cxi_api::names::UPGRADE_LABEL),
+            request: Request::of(node),
             plugin: label(&scope.plugin_gate),
-            services: label(&scope.services_gate),
+            retry_handler: label(&scope.retry_handler_gate),
             labelled: version_labels(node, &scope.world.namespace).next().is_some(),
             repair: stored.is_some_and(|record| drift::needs_repair(scope.world, node, record)),
             moves: stored.is_some_and(|record| drift::needs_transaction(scope.world, node, record, wanted.as_ref())),
@@ -122,50 +119,6 @@ impl<'a> Scope<'a> {
     pub fn is_preinstalled(&self) -> bool {
         self.driver.spec.source.kind == SourceType::Preinstalled
     }
-
-    /// What is in the way of the driver as a whole.
-    pub fn obstacle(&self) -> Option<Obstacle> {
-        if self.driver.deleting {
-            // What the spec lacks does not keep the operator from taking down what is loaded.
-            let message = "KMM is not installed or does not answer: no driver is unloaded until then".to_owned();
-            let missing = !self.world.kmm_present && !self.is_preinstalled();
-            return missing.then_some(Obstacle { reason: "KMMUnavailable", message });
-        }
-        let source = &self.driver.spec.source;
-        let needs_kmm = !self.is_preinstalled();
-        let no_image = source.image.as_deref().unwrap_or_default().is_empty() && source.kernel_mappings.is_empty();
-        let length = self.world.namespace.len() + module_name(&self.target).len();
-        let (reason, message) = if !self.driver.deleting
-            && let Some(unguarded) = agents::unguarded(self.world.agent_policy)
-        {
-            unguarded
-        } else if needs_kmm && no_image {
-            let message = "source.image is not set: name the repository of the driver images, \
-                           or use source.type preinstalled if the hosts bring the driver";
-            ("ImageRepositoryRequired", message.to_owned())
-        } else if source.kind == SourceType::Dkms && source.kernel_mappings.is_empty() && !source.has_sources() {
-            let message = "source.type is dkms and nothing says what to build: set source.repository (http or https URL of a \
-                           source archive), source.dkms.layout (a release's trees) or source.dkms.tag (one tag of HPE's repositories), or use \
-                           source.type prebuilt if the driver images exist";
-            ("DriverSourceRequired", message.to_owned())
-        } else if needs_kmm && !self.world.kmm_present {
-            let message = "KMM is not installed or does not answer: install Kernel Module Management 2.5 or newer; \
-                           no node is changed until then";
-            ("KMMUnavailable", message.to_owned())
-        } else if needs_kmm && length > KMM_MAX_NAME {
-            let message = format!(
-                "the operator's namespace {:?} is too long: KMM allows {KMM_MAX_NAME} characters for the names of namespace \
-                 and Module together",
-                self.world.namespace
-            );
-            ("NamespaceTooLong", message)
-        } else if self.driver.spec.update_strategy.budget(1).is_none() {
-            ("InvalidMaxUnavailable", "updateStrategy.maxUnavailable is neither a number nor a percentage".to_owned())
-        } else {
-            return None;
-        };
-        Some(Obstacle { reason, message })
-    }
 }
 
 /// Plans one driver.
@@ -182,7 +135,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
         return vec![status::claim(scope)];
     }
     let conflict = ownership.conflicts.get(&driver.name);
-    let obstacle = scope.obstacle();
+    let obstacle = Obstacle::of(scope);
     let target = scope.target.clone();
     let going_on = !driver.deleting && conflict.is_none() && obstacle.is_none();
     if going_on {
@@ -243,7 +196,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     {
         actions.push(reload::warn(&driver.name, "RolloutHalted", halt.message.clone()));
     }
-    let closed = conflict.is_some() || orphaning;
+    let closed = if conflict.is_some() { Some(Closed::Conflict) } else { orphaning.then_some(Closed::Orphaning) };
     let verdicts = admission::admit(scope, &mut rollout, &members, obstacle.as_ref(), closed);
     for (member, step) in members.iter_mut().zip(steps) {
         let Some(step) = step else { continue };
@@ -300,7 +253,7 @@ fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId, collapse: Option<
     if !selects(driver, node) {
         return collapse.and_then(|collapse| collapse.stays_on(node));
     }
-    let asked_back = node.labels.get(cxi_api::names::UPGRADE_LABEL).is_some_and(|request| request == "rollback");
+    let asked_back = Request::of(node) == Some(Request::Rollback);
     let previous = || {
         let record = node.rollout()?;
         let good = |revision: &&RevisionId| {
@@ -316,7 +269,7 @@ fn wanted(scope: &Scope<'_>, node: &Node, target: &RevisionId, collapse: Option<
     Some(if asked_back { previous().unwrap_or_else(|| target.clone()) } else { target.clone() })
 }
 
-/// Takes nodes that nobody owns.
+/// Takes nodes that no CXIDriver owns.
 fn claim(scope: &Scope<'_>) -> Vec<Action> {
     let mine = scope.ownership.claims.iter().filter(|(_, driver)| **driver == scope.driver.name);
     mine.filter_map(|(node, _)| scope.world.nodes.get(node))
@@ -385,8 +338,8 @@ fn part_with(scope: &Scope<'_>, members: &[Member<'_>], orphaned: bool, actions:
     actions.extend(released.into_values());
 }
 
-/// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record. Where somebody took
-/// KMM's label away by hand, pods may still be at work: they keep what is there for them.
+/// Lets nodes go whose driver was unloaded in order: their label, then (when it is gone) their record. Where an
+/// administrator took KMM's label away by hand, pods may still be at work: they keep what is there for them.
 fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action> {
     let in_flight = scope.driver.status.rollout.as_ref().map(ledger::names).unwrap_or_default();
     let gone = members.iter().filter(|member| {
@@ -415,7 +368,7 @@ fn release(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action
         let wanted = gates::Wanted {
             owner: Some(false),
             gate: Some(None),
-            services: Some(None),
+            retry_handler: Some(None),
             version: Some(None),
             taint: Some(false),
         };
@@ -437,7 +390,7 @@ fn let_go(scope: &Scope<'_>) -> Vec<Action> {
         let wanted = gates::Wanted {
             owner: (!loaded).then_some(false),
             gate: Some(None),
-            services: Some(None),
+            retry_handler: Some(None),
             version: (!loaded).then_some(None),
             taint: Some(false),
         };

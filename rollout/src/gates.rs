@@ -6,13 +6,13 @@
 use cxi_api::{
     NodeRollout, Phase, RevisionId,
     names::{
-        DRIVER_LABEL, DRIVER_VERSION_LABEL, UPGRADE_PENDING_TAINT, device_plugin_gate, label_value, services_gate,
+        DRIVER_LABEL, DRIVER_VERSION_LABEL, UPGRADE_PENDING_TAINT, device_plugin_gate, label_value, retry_handler_gate,
     },
 };
 
 use crate::{
     action::NodeChange,
-    services,
+    retry_handler,
     view::View,
     world::{Driver, Node, Taint},
 };
@@ -25,7 +25,7 @@ pub struct Wanted {
     /// Revision whose device plugin may run, or no device plugin.
     pub gate: Option<Option<RevisionId>>,
     /// Revision with which a retry handler may run, or none.
-    pub services: Option<Option<RevisionId>>,
+    pub retry_handler: Option<Option<RevisionId>>,
     /// Revision whose driver release the version label names.
     pub version: Option<Option<RevisionId>>,
     /// The taint that steers new jobs away.
@@ -38,7 +38,7 @@ pub struct Operands {
     /// Whether the device plugin is wanted.
     pub plugin: bool,
     /// Whether the retry handler is wanted.
-    pub services: bool,
+    pub retry_handler: bool,
     /// What is known of pods that hold the device.
     pub pods: Pods,
 }
@@ -60,7 +60,7 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
     let open = |revision: &Option<RevisionId>| Some(revision.clone().filter(|_| operands.plugin));
     let away = (operands.pods != Pods::Possible).then_some(None);
     let serving = |revision: &Option<RevisionId>| match revision {
-        Some(revision) if operands.services => Some(Some(revision.clone())),
+        Some(revision) if operands.retry_handler => Some(Some(revision.clone())),
         // What was offered in the last boot, or a moment ago, may have been given to a pod that is in no cache yet.
         None if rollout.phase == Phase::Admitted || rollout.phase == Phase::Waiting => {
             (operands.pods == Pods::Excluded).then_some(None)
@@ -71,12 +71,12 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
     let released = rollout.target_revision.is_none() && rollout.revision.is_none();
     match rollout.phase {
         Phase::Pending if released => {
-            Wanted { owner: None, gate: Some(None), services: away, version: Some(None), taint: Some(false) }
+            Wanted { owner: None, gate: Some(None), retry_handler: away, version: Some(None), taint: Some(false) }
         }
         Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting | Phase::Returning => Wanted {
             owner: Some(true),
             gate: open(&rollout.revision),
-            services: serving(&rollout.revision),
+            retry_handler: serving(&rollout.revision),
             version: Some(rollout.revision.clone()),
             taint: Some(behind),
         },
@@ -85,10 +85,10 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
             Wanted { owner: Some(true), ..Wanted::default() }
         }
         Phase::Closing | Phase::Evicting | Phase::Quiesced | Phase::RollingBack => {
-            Wanted { services: (operands.pods == Pods::Excluded).then_some(None), ..closed() }
+            Wanted { retry_handler: (operands.pods == Pods::Excluded).then_some(None), ..closed() }
         }
         // That no pod can need a retry handler was proved before.
-        Phase::Unloading | Phase::Loading => Wanted { services: away, ..closed() },
+        Phase::Unloading | Phase::Loading => Wanted { retry_handler: away, ..closed() },
         // These may have offered NICs a moment ago.
         Phase::Verifying | Phase::Quarantined => closed(),
     }
@@ -96,7 +96,7 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
 
 /// What every closed node carries.
 fn closed() -> Wanted {
-    Wanted { owner: Some(true), gate: Some(None), services: None, version: Some(None), taint: None }
+    Wanted { owner: Some(true), gate: Some(None), retry_handler: None, version: Some(None), taint: None }
 }
 
 /// The changes that make `node` carry what is wanted; empty when it does.
@@ -110,11 +110,13 @@ pub fn changes(view: &View<'_>, driver: &Driver, node: &Node, wanted: &Wanted) -
     if let Some(gate) = &wanted.gate {
         set(&mut changes, node, &device_plugin_gate(&driver.name), gate.as_ref().map(RevisionId::as_str));
     }
-    if let Some(services) = &wanted.services {
+    if let Some(wanted) = &wanted.retry_handler {
         let record = node.rollout();
-        let value =
-            services.as_ref().zip(record).and_then(|(id, record)| services::gate_value(view, driver, node, record, id));
-        set(&mut changes, node, &services_gate(&driver.name), value.as_deref());
+        let value = wanted
+            .as_ref()
+            .zip(record)
+            .and_then(|(id, record)| retry_handler::gate_value(view, driver, node, record, id));
+        set(&mut changes, node, &retry_handler_gate(&driver.name), value.as_deref());
     }
     if let Some(revision) = &wanted.version {
         let version = revision.as_ref().and_then(|revision| version_of(view, &driver.name, revision)).map(label_value);

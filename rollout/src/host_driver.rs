@@ -34,7 +34,7 @@ pub fn load(ctx: &Ctx<'_>, next: &mut Next) -> Option<(Reason, String, String)> 
         }
         PodState::Running { .. } => return None,
         PodState::Succeeded { .. } => {
-            let trouble = "modprobe ended well on the host, but no module of the driver is loaded".to_owned();
+            let trouble = "modprobe succeeded on the host, but no module of the driver is loaded".to_owned();
             (Reason::HostDriverMissing, trouble)
         }
         PodState::Failed { message } => {

@@ -24,7 +24,7 @@ const MOST: usize = 40 * 1024;
 const ENTRY: usize = 90;
 
 /// What a node waits for when the ledger is full.
-pub const FULL: &str = "waits until fewer nodes are in flight: the ledger in the CXIDriver's status is full";
+pub const FULL: &str = "the node waits until fewer nodes are in flight: the ledger in the CXIDriver's status is full";
 
 /// Failed nodes that are named, at most.
 const NAMED: usize = 16;
@@ -84,8 +84,8 @@ pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) 
         let names = text::some(rollout.failed.iter().map(|failed| failed.node.as_str()));
         let why = rollout.failed.first().map(|failed| failed.message.as_str()).unwrap_or_default();
         let message = format!(
-            "nothing new is admitted. Remove the cause, then annotate the CXIDriver with {}={} or change spec.version. The driver \
-             failed on {names}: {why}",
+            "the operator admits no more nodes. Remove the cause, then annotate the CXIDriver with {}={} or change spec.version. The \
+             driver failed on {names}: {why}",
             cxi_api::names::RESUME_ANNOTATION,
             rollout.id,
         );

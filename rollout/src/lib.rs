@@ -4,11 +4,11 @@
 //! Where to find what:
 //! - [`world`]: what the engine is told. [`action`]: what it may ask for.
 //! - [`proof`]: the two facts without which no driver is unloaded or loaded. [`looks`]: what counts as evidence for them.
-//! - `driver`: one CXIDriver as a whole; `ledger`, `admission`, `disruption`: who may go next; `revisions`: the Modules.
+//! - `driver`: one CXIDriver as a whole; `obstacle`: what is in its way; `ledger`, `admission`, `disruption`: who may go next; `revisions`: the Modules.
 //! - `step`: one node; its phases are in `settled`, `closing`, `reload` and `returning`, in the order of an upgrade;
 //!   `prefetch` is the pod that brings the image's manifest.
-//! - `clock`: times of a leader whose clock was ahead. `drift`: what somebody else changed. `services`: which retry handler goes with which driver.
-//! - `view`: what is looked up again and again. `text`: how long a message may be.
+//! - `clock`: times of a leader whose clock was ahead. `drift`: what other clients changed. `retry_handler`: which one goes with which driver.
+//! - `request`: what an administrator asks of a node. `view`: what is looked up again and again. `text`: how long a message may be.
 //! - `gates`: labels and taint of a node; `ownership`: whose a node is; `selection`: many that are not selected any more; `installation`: whose a CXIDriver is; `status`: what an administrator reads.
 #![forbid(unsafe_code)]
 
@@ -26,16 +26,18 @@ mod installation;
 mod kernel_log;
 mod ledger;
 pub mod looks;
+mod obstacle;
 mod operands;
 mod ownership;
 mod prefetch;
 pub mod proof;
 mod reload;
+mod request;
+mod retry_handler;
 mod returning;
 mod revisions;
 mod selection;
 pub mod selector;
-mod services;
 mod settings;
 mod settled;
 mod status;
@@ -65,7 +67,7 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
             driver,
             target: RevisionId::of(&driver.name, &driver.spec),
             plugin_gate: names::device_plugin_gate(&driver.name),
-            services_gate: names::services_gate(&driver.name),
+            retry_handler_gate: names::retry_handler_gate(&driver.name),
             ownership: &ownership,
             settings,
             now,

@@ -3,7 +3,7 @@
 use cxi_api::{
     Phase,
     driver::RetryHandlerMode,
-    names::{Role, services_value},
+    names::{Role, retry_handler_value},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     world::{Injection, Node, PodState},
 };
 
-/// While more agents than this are silent, nobody is helped by the names of some: most of them are about to start.
+/// While more agents than this are silent, the names of some do not help: most of them are about to start.
 const FEW: usize = 20;
 
 /// Puts the conditions of the operands that are wanted, or that are not gone yet.
@@ -45,11 +45,11 @@ fn updated(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) 
     };
     let outdated = &scope.driver.pods_outdated;
     if outdated.is_empty() {
-        set.put(TYPE, true, "AllUpdated", "every node runs the present operands");
+        set.put(TYPE, true, "AllUpdated", "every node runs the present template of its operands");
         return;
     }
     let counts: Vec<String> = outdated.iter().map(|(role, nodes)| format!("{} on {nodes}", name(*role))).collect();
-    let mut message = format!("nodes that do not run the present template yet: {}", counts.join(", "));
+    let mut message = format!("these nodes do not run the present template yet: {}", counts.join(", "));
     let down = members.iter().filter(|member| !member.node.ready).map(|member| member.node.name.as_str());
     let down: Vec<&str> = down.collect();
     if !down.is_empty() {
@@ -79,16 +79,16 @@ fn agent(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
 fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
     const TYPE: &str = "RetryHandlerReady";
     let wanted = &scope.driver.spec.retry_handler;
-    let left = members.iter().filter(|member| member.seen.services.is_some()).count();
+    let left = members.iter().filter(|member| member.seen.retry_handler.is_some()).count();
     if wanted.runs_on_nodes() {
         let serves = |member: &&Member<'_>| {
-            member.seen.services.is_some() && should_serve(scope, member) && wanted.selects(&member.node.labels)
+            member.seen.retry_handler.is_some() && should_serve(scope, member) && wanted.selects(&member.node.labels)
         };
         let expected = members.iter().filter(serves);
         let (ready, mut pods) = gated(scope, Role::RetryHandler, "retry handler", expected);
-        let value = wanted.image_on_nodes().map(|image| services_value(image));
+        let value = wanted.image_on_nodes().map(|image| retry_handler_value(image));
         let outdated = |member: &&Member<'_>| {
-            value.is_some() && member.seen.services.is_some_and(|runs| Some(runs) != value.as_deref())
+            value.is_some() && member.seen.retry_handler.is_some_and(|runs| Some(runs) != value.as_deref())
         };
         let outdated: Vec<&str> = members.iter().filter(outdated).map(|member| member.node.name.as_str()).collect();
         if !outdated.is_empty() {
@@ -104,7 +104,7 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
     } else if wanted.runs_in_pods() {
         let (ready, reason, message) = match scope.driver.injection {
             Injection::InForce => {
-                (true, "Injected", "new pods that ask for a NIC get one, where their namespace asks for it")
+                (true, "Injected", "new pods that ask for a NIC get a retry handler, where their namespace asks for it")
             }
             Injection::NotServed => (
                 false,
@@ -117,7 +117,9 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
                 "PolicyNotInstalled",
                 "the MutatingAdmissionPolicy that adds the sidecar is not installed: apply deploy/policy/retry-handler.yaml",
             ),
-            Injection::Unknown => (false, "NotSeenYet", "whether the cluster adds the sidecar is not known yet"),
+            Injection::Unknown => {
+                (false, "NotSeenYet", "the operator does not know yet whether the cluster adds the sidecar")
+            }
         };
         set.put(TYPE, ready, reason, message);
     } else if wanted.lacks_image() {
@@ -125,7 +127,8 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
                        hosts run it themselves or none is wanted, set retryHandler.mode to none";
         set.put(TYPE, false, "ImageRequired", message);
     } else if wanted.enabled && wanted.mode == RetryHandlerMode::Kernel {
-        let message = "nothing is run: CXIDevices say in status.retryHandler.enabled whether a NIC has a retry handler";
+        let message = "the operator runs no retry handler in this mode: CXIDevices say in status.retryHandler.enabled whether a NIC \
+                       has one";
         set.put_as(TYPE, "Unknown", "LeftToTheHost", message);
     }
 }

@@ -76,7 +76,7 @@ fn conflict(result: &mut Ownership<'_>, driver: &Driver, why: String) {
     result.conflicts.entry(driver.name.clone()).or_insert(why);
 }
 
-/// Records of nodes that belong to nobody, and records that an earlier Node of the same name left behind.
+/// Records of nodes that belong to no CXIDriver, and records that an earlier Node of the same name left behind.
 pub fn strays(world: &World, ownership: &Ownership<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     for node in world.nodes.values() {

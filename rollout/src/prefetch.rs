@@ -37,8 +37,8 @@ pub fn retry(ctx: &Ctx<'_>, next: &mut Next) {
     }
 }
 
-/// Says why the pod has not run, and after the time limit gives the node back. Nothing is wrong with the image as far as anybody
-/// knows: the pause before the next try does not grow, as it does for an image that is missing.
+/// Says why the pod has not run, and after the time limit gives the node back. Nothing is known to be wrong with the
+/// image: the pause before the next try does not grow, as it does for an image that is missing.
 pub fn not_run(ctx: &Ctx<'_>, next: &mut Next, why: String) {
     if ctx.due(next.record.since, ctx.settings.prefetch) {
         next.give_back(ctx, Reason::PodNotRun, ("", ""), why);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use cxi_api::{
     NodeReport, NodeRollout, Timestamp,
-    names::{KMM_VERSION_PREFIX, KMM_WORKER_PREFIX, Role, SERVICES_GATE_PREFIX},
+    names::{KMM_VERSION_PREFIX, KMM_WORKER_PREFIX, RETRY_HANDLER_GATE_PREFIX, Role},
     node_report::OpenFile,
 };
 
@@ -45,7 +45,7 @@ pub enum NotQuiet {
     /// The resource is still offered, or the plugin still there.
     Offered,
     /// The retry handler runs, or may be started at any time.
-    Services,
+    RetryHandler,
     /// The agent has not answered this phase yet.
     AgentSilent,
     /// Not enough looks yet; the next one makes sense at this time.
@@ -81,7 +81,7 @@ impl Quiesced {
         }
         // What the retry handler has open is no obstacle of its own: it ends when its gate is closed.
         if serves(node) {
-            return Err(NotQuiet::Services);
+            return Err(NotQuiet::RetryHandler);
         }
         if let Some(last) = looks.last() {
             check(node, last, steps)?;
@@ -116,8 +116,8 @@ impl Quiesced {
 /// the node closed, and what is bound to a closed node afterwards is refused.
 fn check(node: &Node, look: &Look, steps: Steps) -> Result<(), NotQuiet> {
     check_pods(look)?;
-    if look.service_pods > 0 {
-        return Err(NotQuiet::Services);
+    if look.retry_handler_pods > 0 {
+        return Err(NotQuiet::RetryHandler);
     }
     let Some(report) = look.report.as_ref().filter(|report| steps.answered_by(report)) else {
         return Err(NotQuiet::AgentSilent);
@@ -145,7 +145,7 @@ pub fn is_refused(node: &Node, record: &NodeRollout, holder: &Holder) -> bool {
 
 /// Whether the retry handler runs on a node, or its gate is open.
 pub fn serves(node: &Node) -> bool {
-    node.labels_below(SERVICES_GATE_PREFIX).next().is_some()
+    node.labels_below(RETRY_HANDLER_GATE_PREFIX).next().is_some()
         || node.pods.iter().any(|pod| pod.role == Role::RetryHandler)
 }
 
@@ -154,16 +154,20 @@ pub fn serves(node: &Node) -> bool {
 pub fn hidden_holder(node: &Node, report: &NodeReport) -> Option<String> {
     let users = report.modules.iter().find(|module| module.name == "cxi_user" && module.refcount > 0);
     let module = users.filter(|_| report.acknowledged.is_none())?;
-    let nobody =
-        || format!("the device is in use ({} references to cxi_user) by what no process shows", module.refcount);
-    Some(host_holder(node, report).unwrap_or_else(nobody))
+    let unseen = || {
+        format!(
+            "the device is in use ({} references to cxi_user), and the node agent finds no process that has it open",
+            module.refcount
+        )
+    };
+    Some(host_holder(node, report).unwrap_or_else(unseen))
 }
 
 /// Open files of the device but those of the retry handler that runs on the node: it ends when its gate is closed.
 pub fn open_files<'a>(node: &Node, report: &'a NodeReport) -> impl Iterator<Item = &'a OpenFile> {
     let serving = |file: &OpenFile| {
-        let services = node.pods.iter().filter(|pod| pod.role == Role::RetryHandler);
-        services.map(|pod| &pod.uid).any(|uid| file.pod_uid.as_ref() == Some(uid))
+        let handlers = node.pods.iter().filter(|pod| pod.role == Role::RetryHandler);
+        handlers.map(|pod| &pod.uid).any(|uid| file.pod_uid.as_ref() == Some(uid))
     };
     report.open_files.iter().filter(move |file| !serving(file))
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cxi_api::{
-    Phase, Reason, RevisionId,
+    Outcome, Phase, Reason, RevisionId,
     names::{Role, kmm_version_label, kmm_version_ready_label, module_name},
     node::Cause,
 };
@@ -49,9 +49,9 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
             closing::look(ctx, next);
             stuck(ctx, next, Reason::HostHolder, &holder);
         }
-        Err(NotQuiet::Services) => {
+        Err(NotQuiet::RetryHandler) => {
             closing::look(ctx, next);
-            stuck(ctx, next, Reason::ServicesRunning, "the retry handler has not ended");
+            stuck(ctx, next, Reason::RetryHandlerRunning, "the retry handler has not ended");
         }
         // Pods came while the NICs were offered; they are evicted as before any unload.
         Err(NotQuiet::Pods(_) | NotQuiet::Offered) => next.enter(ctx, Phase::Closing),
@@ -59,7 +59,7 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
         Err(NotQuiet::Undecided(pods)) => {
             closing::look(ctx, next);
             let name = pods.first().map(Holder::full_name).unwrap_or_default();
-            let message = format!("the kubelet has neither accepted nor refused pod {name}; is it running?");
+            let message = format!("the kubelet has neither accepted nor refused pod {name}: see whether it runs");
             settled::explain(ctx, next, Reason::PodsRunning, ("Pod", &name), message);
         }
         Err(NotQuiet::AgentSilent) => {
@@ -71,7 +71,7 @@ pub fn rolling_back(ctx: &Ctx<'_>, next: &mut Next) {
                 next.quarantine(ctx, &hidden);
             } else {
                 // It goes on by itself when the agent is back.
-                let message = "the node agent has not reported since the driver failed; look at its pod".to_owned();
+                let message = "the node agent has not reported since the driver failed: look at its pod".to_owned();
                 settled::explain(ctx, next, Reason::AgentSilent, ("", ""), message);
             }
         }
@@ -150,7 +150,7 @@ fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
             } else if failed_before {
                 next.enter(ctx, Phase::RollingBack);
             } else {
-                let message = "it could not be proved in time that the device is free; is the node agent running?";
+                let message = "it could not be proved in time that the device is free: look at the node agent's pod";
                 next.take_back_for(ctx, Reason::AgentSilent, ("", ""), message.to_owned());
             }
         }
@@ -163,14 +163,14 @@ fn remove_label(ctx: &Ctx<'_>, next: &mut Next, label: &str, value: &str) {
             };
             stuck_under_way(ctx, next, &holder);
         }
-        Err(NotQuiet::Pods(_) | NotQuiet::Host(_) | NotQuiet::Offered | NotQuiet::Services) => {
+        Err(NotQuiet::Pods(_) | NotQuiet::Host(_) | NotQuiet::Offered | NotQuiet::RetryHandler) => {
             next.enter(ctx, if failed_before { Phase::RollingBack } else { Phase::Closing });
         }
     }
 }
 
 fn stuck_under_way(ctx: &Ctx<'_>, next: &mut Next, holder: &str) {
-    let message = format!("KMM does not get the driver out: {holder}; it goes on when the holder leaves");
+    let message = format!("KMM cannot unload the driver: {holder}. KMM goes on when the holder ends");
     if ctx.due_on_node(next.record.since, ctx.settings.unload) {
         next.fail(ctx, format!("the driver was not unloaded in time: {message}"));
     } else {
@@ -186,7 +186,7 @@ fn unloaded(ctx: &Ctx<'_>, next: &mut Next) {
         next.record.target_revision.clone_from(&ctx.wanted);
     }
     if next.record.goal.is_none() {
-        next.remember(ctx, None, "Unloaded".into());
+        next.remember(ctx, None, Outcome::Unloaded);
         next.record.cause = None;
         next.record.from = None;
         next.record.revision = None;
@@ -276,7 +276,7 @@ fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, S
     match obstacle {
         _ if !ctx.node.ready => (Some(Reason::NotReady), String::new(), "the node is not Ready".into()),
         StillLoaded::KmmBusy(_) if image_missing => {
-            let message = "KMM cannot pull the old image, which it needs to unload; push it again".to_owned();
+            let message = "KMM cannot pull the old image, which it needs to unload: push the image again".to_owned();
             (Some(Reason::OldImageMissing), String::new(), message)
         }
         StillLoaded::KmmBusy(doing) => match trouble {
@@ -284,7 +284,7 @@ fn why_still_loaded(ctx: &Ctx<'_>, obstacle: &StillLoaded) -> (Option<Reason>, S
                 let holder = ctx.node.report().and_then(|report| host_holder(ctx.node, report));
                 let who = holder.map_or_else(String::new, |holder| format!(": {holder}"));
                 let message =
-                    format!("KMM does not get the driver out{who} ({trouble}); it goes on when the holder leaves");
+                    format!("KMM cannot unload the driver{who} ({trouble}). KMM goes on when the holder ends");
                 (Some(Reason::UnloadStuck), HOLDER.into(), message)
             }
             // Between two tries of KMM's worker nothing is better.
@@ -336,7 +336,7 @@ pub fn loading(ctx: &Ctx<'_>, next: &mut Next) {
     match labels.as_slice() {
         [] => set_label(ctx, next, &goal, label),
         [(key, value)] if **key == label && value.as_str() == goal.as_str() => await_load(ctx, next, &goal),
-        // Somebody else's label: everything goes, then the right one comes.
+        // Another client's label: everything goes, then the right one comes.
         _ => {
             next.record.cause = next.record.cause.or(Some(Cause::Repair));
             next.record.evidence_since = None;
@@ -346,9 +346,9 @@ pub fn loading(ctx: &Ctx<'_>, next: &mut Next) {
     }
 }
 
-/// What is to be loaded has no Module: the host brings it, or somebody else wants something else by now.
+/// What is to be loaded has no Module: the host brings it, or the spec has changed meanwhile.
 fn without_module(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) {
-    let message = format!("waits for the Module of revision {goal}");
+    let message = format!("the node waits for the Module of revision {goal}");
     if ctx.is_of_host(&next.record, goal) {
         next.enter(ctx, Phase::Verifying);
     } else if ctx.is_overtaken(&next.record) {

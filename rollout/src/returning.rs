@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use cxi_api::{
-    Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, names::device_plugin_gate, node::Cause,
+    Advertise, NodeReport, NodeRollout, Outcome, Phase, Reason, RevisionId, names::device_plugin_gate, node::Cause,
     node_report::MAX_NICS,
 };
 
@@ -13,7 +13,7 @@ use crate::{
     prefetch::{self, Prefetch},
     proof::{CXI_MODULES, kmm_at_work},
     reload::kmm_has_loaded,
-    services, settled,
+    retry_handler, settled,
     step::{Ctx, Next},
 };
 
@@ -36,7 +36,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
         return;
     };
     if !ctx.is_labelled(&goal) {
-        // Somebody removed or added a version label.
+        // Another client removed or added a version label.
         if in_transaction {
             next.record.evidence_since = None;
             next.enter(ctx, Phase::Quiesced);
@@ -51,7 +51,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let (mut reason, mut message) = match verify(ctx, next, &goal) {
         Verdict::Good => {
-            services::remember(ctx.world, ctx.driver, ctx.node, &mut next.record, &goal);
+            retry_handler::remember(ctx.world, ctx.driver, ctx.node, &mut next.record, &goal);
             if ctx.revision(&goal).is_none() {
                 next.record.host_revision = Some(goal.clone());
             }
@@ -74,7 +74,7 @@ pub fn verifying(ctx: &Ctx<'_>, next: &mut Next) {
     let late = ctx.due_on_node(next.record.since, limit);
     // A pod that the kubelet did not run says nothing of the driver.
     if late && in_transaction && reason != Reason::PodNotRun {
-        return next.fail(ctx, format!("not healthy in time: {message}"));
+        return next.fail(ctx, format!("the driver was not healthy in time: {message}"));
     }
     if late && next.record.advertise == Advertise::All {
         // A node that was found running and cannot be verified is not offered any longer.
@@ -122,7 +122,7 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
         match prefetch::manifest(ctx, next) {
             Prefetch::Done(expected) => prefetch::remember(&mut next.record, expected),
             Prefetch::Running => {
-                return Verdict::NotYet(Reason::Loading, "waits for the manifest of the driver image".into());
+                return Verdict::NotYet(Reason::Loading, "the node waits for the manifest of the driver image".into());
             }
             Prefetch::NotRun(why) => {
                 prefetch::retry(ctx, next);
@@ -135,7 +135,7 @@ fn verify(ctx: &Ctx<'_>, next: &mut Next, goal: &RevisionId) -> Verdict {
         }
     }
     let Some(report) = ctx.node.report().filter(|report| Steps::present(&next.record).answered_by(report)) else {
-        return Verdict::NotYet(Reason::AgentSilent, "waits for a report of the node agent".into());
+        return Verdict::NotYet(Reason::AgentSilent, "the node waits for a report of the node agent".into());
     };
     match check_modules(ctx, &next.record, report, goal, by_kmm) {
         Verdict::Good => check_links(ctx, &next.record, report),
@@ -181,7 +181,7 @@ fn check_modules(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport, goal:
     let another = record.from.as_ref().is_some_and(|from| from != goal);
     let replaced = another && record.cause == Some(Cause::Revision) && ctx.wanted.as_ref() == Some(goal);
     if replaced && before.is_some_and(|before| *before == loaded) {
-        return Verdict::Wrong("the loaded modules are still those from before: the new driver is not in".into());
+        return Verdict::Wrong("the loaded modules are still those from before: the new driver is not loaded".into());
     }
     Verdict::Good
 }
@@ -236,7 +236,7 @@ pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let new_driver = next.record.cause.is_some();
     if ctx.due_on_node(next.record.since, ctx.settings.give_back) {
-        let message = format!("{} of {expected} {} are offered on the node", ctx.allocatable(), ctx.resource());
+        let message = format!("the node offers {} of {expected} {}", ctx.allocatable(), ctx.resource());
         // Where the device plugin is not the one that the CXIDriver describes yet, the driver is not to blame.
         if new_driver && next.record.from.is_some() && ctx.driver.plugin_current {
             next.record.revision = None;
@@ -250,8 +250,8 @@ pub fn returning(ctx: &Ctx<'_>, next: &mut Next) {
 fn finish(ctx: &Ctx<'_>, next: &mut Next, revision: &RevisionId) {
     let record = &mut next.record;
     let result = match record.cause {
-        Some(Cause::Rollback) => Some("RolledBack"),
-        Some(_) => Some("Verified"),
+        Some(Cause::Rollback) => Some(Outcome::RolledBack),
+        Some(_) => Some(Outcome::Verified),
         // Given back (said already), or verified again after a reboot.
         None => None,
     };
@@ -262,9 +262,9 @@ fn finish(ctx: &Ctx<'_>, next: &mut Next, revision: &RevisionId) {
     record.from = None;
     record.evictions.clear();
     if let Some(result) = result {
-        next.remember(ctx, Some(revision.clone()), result.into());
         let message = format!("revision {revision} is verified and in service");
-        next.announcements.push(ctx.announce(false, result, message));
+        next.announcements.push(ctx.announce(false, &result.to_string(), message));
+        next.remember(ctx, Some(revision.clone()), result);
     }
     let up_to_date = next.record.target_revision.as_ref() == Some(revision);
     next.enter(ctx, if up_to_date { Phase::UpToDate } else { Phase::Pending });

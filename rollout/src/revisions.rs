@@ -28,7 +28,7 @@ pub fn create(scope: &Scope<'_>, target: &RevisionId) -> Option<Action> {
 /// Revisions that worked on a node, the present one first, then the last, each with the time at which it was verified.
 pub fn worked(record: &NodeRollout) -> impl Iterator<Item = (&RevisionId, Timestamp)> {
     let present = record.revision.iter().map(|revision| (revision, record.since));
-    let well = |entry: &&HistoryEntry| matches!(entry.result.as_str(), "Verified" | "RolledBack");
+    let well = |entry: &&HistoryEntry| entry.result.is_good();
     let earlier = record.history.iter().rev().filter(well);
     present.chain(earlier.filter_map(|entry| Some((entry.revision.as_ref()?, entry.at))))
 }

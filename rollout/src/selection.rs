@@ -49,7 +49,7 @@ impl<'a> Collapse<'a> {
     pub fn message(&self) -> String {
         let (many, some) = (text::about(self.nodes.len()), text::some(self.nodes.iter().copied()));
         format!(
-            "{many} nodes stopped to match spec.nodeSelector ({some}), more than the {} that may leave at the same time. Their \
+            "{many} nodes no longer match spec.nodeSelector ({some}), more than the {} that may leave at the same time. Their \
              agents still see NICs, so nothing is unloaded. Put the labels or the selector right; if the nodes are to leave, \
              annotate the CXIDriver with {MAX_UNSELECTED_ANNOTATION}=N, where N is how many may leave at the same time",
             self.limit

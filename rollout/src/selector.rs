@@ -20,7 +20,7 @@ pub enum Protection {
     No,
     /// It is.
     Yes,
-    /// Nobody knows whom the selector means, so it protects every pod. Why it cannot be understood.
+    /// It is not known which pods the selector means, so it protects every pod. Why it cannot be understood.
     NotUnderstood(String),
 }
 
@@ -29,7 +29,7 @@ pub enum Protection {
 pub enum Coverage<'a> {
     /// No pod: it has no selector.
     Nothing,
-    /// Every pod, because nobody knows which. Why its selector cannot be understood.
+    /// Every pod, because it is not known which are meant. Why its selector cannot be understood.
     Everything(String),
     /// The pods that the selector matches.
     Matching(Understood<'a>),

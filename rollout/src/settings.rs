@@ -13,7 +13,7 @@ pub struct Settings {
     pub load: Duration,
     /// The device plugin may take this long to offer the NICs again; then the node has failed.
     pub give_back: Duration,
-    /// Time between the two looks that must both find nobody on the device.
+    /// Time between the two checks that must both find the device free.
     pub look_gap: Duration,
     /// How long a process outside Kubernetes may hold the device before the node is given back.
     pub host_holder: Duration,

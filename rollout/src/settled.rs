@@ -1,13 +1,14 @@
-//! Nodes that rest: in service on the wanted revision, waiting for admission, or out of service. They are kept as they should
-//! be, and what somebody else changed on them is noticed.
+//! Nodes that rest: in service on the wanted revision, waiting for admission, or out of service. They are kept as they
+//! should be, and what other clients changed on them is noticed.
 
 use std::time::Duration;
 
-use cxi_api::{Advertise, Blocker, NodeRollout, Phase, Reason, RevisionId, names::UPGRADE_LABEL, node::Cause};
+use cxi_api::{Advertise, Blocker, NodeRollout, Phase, Reason, RevisionId, node::Cause};
 
 use crate::{
     proof::version_labels,
-    services,
+    request::Request,
+    retry_handler,
     step::{Ctx, Next},
     text,
 };
@@ -17,8 +18,8 @@ pub const SILENT: Duration = Duration::from_secs(30);
 
 /// Steps a node that rests.
 pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
-    // Before a transaction begins: it would take what was verified in an earlier boot for verified in this one. And a node that
-    // rests offers what it has: otherwise somebody edited its record in the middle of a transaction.
+    // Before a transaction begins: it would take what was verified in an earlier boot for verified in this one. And a
+    // node that rests offers what it has: otherwise its record was edited in the middle of a transaction.
     if next.record.revision.is_some() && (evidence_gone(ctx, &next.record) || next.record.advertise != Advertise::All) {
         let revision = next.record.revision.take();
         return reverify(ctx, next, revision);
@@ -28,7 +29,8 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
     }
     let wanted = ctx.wanted.clone();
     if next.record.revision.is_some() {
-        let up_to_date = next.record.revision == wanted && !services::are_outdated(ctx.world, ctx.node, &next.record);
+        let up_to_date =
+            next.record.revision == wanted && !retry_handler::are_outdated(ctx.world, ctx.node, &next.record);
         let phase = if up_to_date { Phase::UpToDate } else { Phase::Pending };
         if next.record.phase != phase {
             next.enter(ctx, phase);
@@ -38,21 +40,21 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
             next.record.last_error = None;
         }
     } else if next.record.phase == Phase::UpToDate {
-        // Somebody wrote that; on nothing nobody is up to date.
+        // Written by hand: without a driver no node is up to date.
         next.enter(ctx, Phase::Pending);
     } else if next.record.phase == Phase::Pending
         && let Some(revision) = labelled_revision(ctx).filter(|revision| ctx.revision(revision).is_some())
     {
-        // A transaction was taken back before the driver was, but nobody knows any more whether it runs.
+        // A transaction was taken back before the driver was, and it is not known any more whether the driver runs.
         return reverify(ctx, next, Some(revision));
     }
     if next.record.phase == Phase::UpToDate {
         // The revision to go back to would be wanted instead.
-        if request(ctx) == Some("rollback") && next.record.revision.as_ref() == ctx.target() {
+        if Request::of(ctx.node) == Some(Request::Rollback) && next.record.revision.as_ref() == ctx.target() {
             let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no earlier revision that worked here is left; \
                            remove the label, then set spec.version to the release that you want";
             explain(ctx, next, Reason::NoRollback, ("", ""), message.to_owned());
-        } else if let Some(unknown) = request(ctx).and_then(unknown_request) {
+        } else if let Some(unknown) = Request::of(ctx.node).and_then(Request::fault) {
             explain(ctx, next, Reason::UnknownRequest, ("", ""), unknown);
         } else {
             next.unblock();
@@ -93,11 +95,12 @@ fn begin(ctx: &Ctx<'_>, next: &mut Next, attempt: i32) {
     record.retry_after = None;
     record.evictions.clear();
     record.snapshot = None;
-    let asked_back = request(ctx) == Some("rollback");
+    let request = Request::of(ctx.node);
+    let asked_back = request == Some(Request::Rollback);
     record.cause = Some(match &record.goal {
         None => Cause::Teardown,
         Some(_) if ctx.needs_repair(record) => Cause::Repair,
-        Some(_) if same_driver => Cause::Services,
+        Some(_) if same_driver => Cause::RetryHandler,
         Some(_) if asked_back => Cause::Rollback,
         Some(_) => Cause::Revision,
     });
@@ -105,11 +108,13 @@ fn begin(ctx: &Ctx<'_>, next: &mut Next, attempt: i32) {
         // The failure that counts is one of this transaction.
         record.failure = None;
     }
-    record.handled_request = request(ctx).map(str::to_owned);
+    record.handled_request = request.map(|request| request.to_string());
     let doing = match &record.goal {
-        None => "moving to no driver".to_owned(),
-        Some(_) if record.cause == Some(Cause::Services) => "its retry handler is replaced".to_owned(),
-        Some(goal) => format!("moving to revision {goal}"),
+        None => "the operator takes the driver off the node".to_owned(),
+        Some(_) if record.cause == Some(Cause::RetryHandler) => {
+            "the operator replaces the node's retry handler".to_owned()
+        }
+        Some(goal) => format!("the operator moves the node to revision {goal}"),
     };
     next.enter(ctx, Phase::Admitted);
     next.announcements.push(ctx.announce(false, "Admitted", doing));
@@ -143,25 +148,9 @@ pub fn is_preinstalled(ctx: &Ctx<'_>) -> bool {
     ctx.driver.spec.source.kind == cxi_api::driver::SourceType::Preinstalled
 }
 
-/// What the administrator asks of this node.
-pub fn request<'a>(ctx: &Ctx<'a>) -> Option<&'a str> {
-    ctx.node.labels.get(UPGRADE_LABEL).map(String::as_str)
-}
-
-/// What is wrong with a request, if it means nothing.
-pub fn unknown_request(request: &str) -> Option<String> {
-    const KNOWN: [&str; 4] = ["skip", "now", "retry", "rollback"];
-    (!KNOWN.contains(&request)).then(|| {
-        format!(
-            "label {UPGRADE_LABEL} of the node is {request:?}, which means nothing: set it to one of {}, or remove it",
-            KNOWN.join(", ")
-        )
-    })
-}
-
 /// A request that was taken away may be made again.
 fn note_request(ctx: &Ctx<'_>, record: &mut NodeRollout) {
-    if request(ctx).is_none() {
+    if Request::of(ctx.node).is_none() {
         record.handled_request = None;
     }
 }

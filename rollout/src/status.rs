@@ -1,13 +1,17 @@
 //! What an administrator reads in a CXIDriver: counters as recounts of the records, conditions, one word for the state.
 
-use cxi_api::{CXIDriverStatus, NodeRollout, Phase, Reason, Timestamp, driver_status::Rollout, node::HistoryEntry};
+use cxi_api::{
+    CXIDriverStatus, NodeRollout, Outcome, Phase, Reason, Timestamp, driver_status::Rollout, node::HistoryEntry,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     action::Action,
     admission::{self, is_in_service},
-    driver::{Member, Obstacle, Scope},
-    ledger, operands, reload,
+    driver::{Member, Scope},
+    ledger,
+    obstacle::Obstacle,
+    operands, reload,
     selection::Collapse,
     text,
     world::{Driver, PodProblem},
@@ -136,8 +140,10 @@ impl Facts {
         let unreadable: Vec<(&str, &String)> =
             members.iter().filter_map(|m| Some((m.node.name.as_str(), m.node.unreadable.as_ref()?))).collect();
         if let Some((node, why)) = unreadable.first() {
-            let message =
-                text::cut(format!("{node}: {why}; nothing is changed on the node until it is corrected"), text::DRIVER);
+            let message = text::cut(
+                format!("{node}: {why}. The operator changes nothing on the node until you correct it"),
+                text::DRIVER,
+            );
             reasons.push((Reason::Unreadable, message, unreadable.len()));
         }
         for member in members {
@@ -167,7 +173,7 @@ impl Facts {
             top_blocker: used_up.map(|message| (Reason::Budget, message, 1)).or(reasons.into_iter().next()),
             preflight,
             conflict: in_the_way.conflict.cloned(),
-            obstacle: in_the_way.obstacle.map(|obstacle| (obstacle.reason.to_owned(), obstacle.message.clone())),
+            obstacle: in_the_way.obstacle.map(|obstacle| (obstacle.kind.as_str().to_owned(), obstacle.message.clone())),
             collapse: in_the_way.collapse.map(Collapse::message),
         }
     }
@@ -251,7 +257,7 @@ impl Facts {
             }
             (Some((reason, message)), _) => set.put("Blocked", true, reason, message),
             _ if self.collapse.is_some() => {
-                let message = "too many nodes stopped to match spec.nodeSelector, see the condition SelectorCollapsed";
+                let message = "too many nodes no longer match spec.nodeSelector, see the condition SelectorCollapsed";
                 set.put("Blocked", true, SELECTOR_COLLAPSED, message);
             }
             (None, Some((reason, message, times))) => {
@@ -269,7 +275,7 @@ impl Facts {
         }
         match &self.conflict {
             Some(why) => {
-                set.put("Conflict", true, "NodesOwnedByAnother", &format!("{why}; this CXIDriver changes nothing"));
+                set.put("Conflict", true, "NodesOwnedByAnother", &format!("{why}. This CXIDriver changes nothing"));
             }
             None => set.put("Conflict", false, "NoConflict", "no other CXIDriver selects these nodes"),
         }
@@ -350,7 +356,7 @@ impl Conditions<'_> {
 
 /// When the rollout is expected to end: mean time of the nodes that are done, times what is left, by how many go at once.
 fn eta(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) -> Option<Timestamp> {
-    let verified = |entry: &&HistoryEntry| entry.result == "Verified" && entry.started >= rollout.started_at;
+    let verified = |entry: &&HistoryEntry| entry.result == Outcome::Verified && entry.started >= rollout.started_at;
     let times: Vec<f64> = members
         .iter()
         .filter_map(|member| member.record.as_deref())

@@ -4,7 +4,7 @@
 use std::{cell::Cell, time::Duration};
 
 use cxi_api::{
-    Advertise, Blocker, NodeRollout, Phase, Reason, RevisionId, Timestamp,
+    Advertise, Blocker, NodeRollout, Outcome, Phase, Reason, RevisionId, Timestamp,
     driver_status::{InFlight, Rollout},
     node::{Cause, Failure, HistoryEntry},
     strategy::UpdateStrategy,
@@ -14,7 +14,9 @@ use crate::{
     action::{Action, Announcement},
     clock, closing, drift, gates,
     proof::version_labels,
-    reload, returning, services,
+    reload,
+    request::Request,
+    retry_handler, returning,
     settings::Settings,
     settled, text,
     view::View,
@@ -128,7 +130,7 @@ impl<'a> Ctx<'a> {
         let spec = &self.driver.spec;
         gates::Operands {
             plugin: spec.device_plugin.enabled,
-            services: spec.retry_handler.runs_on_nodes(),
+            retry_handler: spec.retry_handler.runs_on_nodes(),
             pods: if closing::is_free(self) {
                 gates::Pods::Excluded
             } else if closing::is_idle(self) {
@@ -151,12 +153,13 @@ impl<'a> Ctx<'a> {
 
     /// Whether the present transaction's target has not changed and nothing calls it off.
     pub fn still_wanted(&self, record: &NodeRollout) -> bool {
-        let asked = record.handled_request.as_deref() == Some("retry");
-        let forward = matches!(record.cause, Some(Cause::Revision | Cause::Services));
+        let asked = Request::Retry.is_handled(record);
+        let forward = matches!(record.cause, Some(Cause::Revision | Cause::RetryHandler));
         let halted = self.rollout.halted.is_some() && forward && !asked;
-        // Somebody thought better of it before anything was taken away.
+        // The request was taken back before anything was taken away.
         let untouched = matches!(record.phase, Phase::Admitted | Phase::Waiting);
-        let idle = record.cause == Some(Cause::Services) && untouched && !services::differ(self.driver, self.node);
+        let idle =
+            record.cause == Some(Cause::RetryHandler) && untouched && !retry_handler::differ(self.driver, self.node);
         // A node that goes back from what is wanted does so until something else is wanted.
         let failed = record.failure.as_ref().filter(|_| record.cause == Some(Cause::Rollback));
         let goes_back = failed.is_some_and(|failure| {
@@ -165,8 +168,8 @@ impl<'a> Ctx<'a> {
         (record.goal == self.wanted || goes_back) && !halted && !idle
     }
 
-    /// Whether a transaction brings in what nobody wants any more, while what is wanted can be had. A rollback is not judged
-    /// by what is wanted.
+    /// Whether a transaction brings in what is no longer wanted, while what is wanted can be had. A rollback is not
+    /// judged by what is wanted.
     pub fn is_overtaken(&self, record: &NodeRollout) -> bool {
         let forward = record.cause != Some(Cause::Rollback);
         forward && record.goal != self.wanted && self.can_be_had(self.wanted.as_ref())
@@ -300,9 +303,9 @@ impl Next {
         self.record.blocked_by = None;
     }
 
-    /// Turns round on the way to what nobody wants any more: that is no failure, and nobody waits for its time limits.
+    /// Turns round on the way to what is no longer wanted. That is no failure, and its time limits are not waited for.
     pub fn turn_round(&mut self, ctx: &Ctx<'_>) {
-        self.remember(ctx, self.record.goal.clone(), "CalledOff".into());
+        self.remember(ctx, self.record.goal.clone(), Outcome::CalledOff);
         self.announcements.push(ctx.announce(false, "CalledOff", "another revision is wanted by now".into()));
         let phase = self.record.phase;
         self.record.revision = None;
@@ -332,7 +335,7 @@ impl Next {
                 at: ctx.now,
             });
         }
-        self.remember(ctx, failed, format!("Failed in {phase}: {message}"));
+        self.remember(ctx, failed, Outcome::Failed(format!("Failed in {phase}: {message}")));
         self.announcements.push(ctx.announce(true, "DriverFailed", format!("{phase} failed: {message}")));
         let back = self.record.from.clone().filter(|from| Some(from) != self.record.goal.as_ref());
         let may_roll_back = ctx.strategy().rollback_on_failure && phase != Phase::Unloading;
@@ -348,7 +351,7 @@ impl Next {
         }
     }
 
-    /// Out of service until somebody helps.
+    /// Out of service until an administrator helps.
     pub fn quarantine(&mut self, ctx: &Ctx<'_>, message: &str) {
         self.record.advertise = Advertise::None;
         self.record.revision = None;
@@ -372,7 +375,7 @@ impl Next {
     /// Takes the transaction back after the unload was decided and before KMM was told of it: the driver is loaded. It is verified
     /// again before the node is offered.
     pub fn take_back(&mut self, ctx: &Ctx<'_>) {
-        self.remember(ctx, self.record.goal.clone(), "GivenBack".into());
+        self.remember(ctx, self.record.goal.clone(), Outcome::GivenBack);
         self.record.goal = self.record.from.take().or_else(|| settled::labelled_revision(ctx));
         self.record.cause = None;
         self.record.evictions.clear();
@@ -393,7 +396,7 @@ impl Next {
     /// Takes the transaction back without a reason to wait: it is not wanted any more.
     pub fn cancel(&mut self, ctx: &Ctx<'_>) {
         let untouched = self.record.phase == Phase::Admitted;
-        self.remember(ctx, self.record.goal.clone(), "GivenBack".into());
+        self.remember(ctx, self.record.goal.clone(), Outcome::GivenBack);
         self.record.goal = None;
         self.record.from = None;
         self.record.cause = None;
@@ -408,9 +411,12 @@ impl Next {
     }
 
     /// Adds to the node's history.
-    pub fn remember(&mut self, ctx: &Ctx<'_>, revision: Option<RevisionId>, result: String) {
+    pub fn remember(&mut self, ctx: &Ctx<'_>, revision: Option<RevisionId>, result: Outcome) {
         let started = ctx.entry.map_or(self.record.since, |entry| entry.admitted_at);
-        let result = text::cut(result, text::RESULT);
+        let result = match result {
+            Outcome::Failed(words) => Outcome::Failed(text::cut(words, text::RESULT)),
+            other => other,
+        };
         self.record.history.push(HistoryEntry { revision, result, started, at: ctx.now });
         let surplus = self.record.history.len().saturating_sub(10);
         self.record.history.drain(..surplus);
@@ -429,20 +435,20 @@ pub fn out_of_service(why: &str) -> String {
 
 /// Pause before the next try: doubles with each try in a row that was taken back.
 pub fn back_off(settings: &Settings, record: &NodeRollout) -> Duration {
-    let row = record.history.iter().rev().take_while(|entry| entry.result == "GivenBack").count();
+    let row = record.history.iter().rev().take_while(|entry| entry.result == Outcome::GivenBack).count();
     let factor = 2u32.saturating_pow(u32::try_from(row).unwrap_or(u32::MAX).min(16));
     settings.back_off.saturating_mul(factor).min(settings.back_off_max)
 }
 
-/// A transaction without an entry in the ledger, or without a cause, is nobody's: somebody edited one of the two. Outside a
-/// transaction a node is only verified and given back.
+/// A transaction without an entry in the ledger, or without a cause, is not the operator's: one of the two was edited
+/// by hand. Outside a transaction a node is only verified and given back.
 fn is_orphaned(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
     let in_ledger = ctx.entry.is_some_and(|entry| entry.attempt == record.attempt);
     let outside = record.cause.is_none() && matches!(record.phase, Phase::Verifying | Phase::Returning);
     !(record.phase.is_settled() || outside || in_ledger && record.cause.is_some())
 }
 
-/// A resting record of a revision that nobody knows, while KMM has loaded one that is known: somebody edited it.
+/// A resting record of an unknown revision, while KMM has loaded one that is known: the record was edited by hand.
 fn is_fiction(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
     let known = |revision: &RevisionId| ctx.revision(revision).is_some();
     let written = record.revision.as_ref().is_some_and(|revision| !known(revision));
@@ -460,7 +466,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         None if host_driver && gate => (Phase::Verifying, ctx.wanted.clone(), Advertise::All),
         None => (Phase::Pending, None, Advertise::None),
     };
-    // Whoever wrote the record before: what a report answered then must not pass for an answer now.
+    // No matter who wrote the record before: what a report answered then must not pass for an answer now.
     let since = old.map_or(ctx.now, |old| clock::after(old.since, ctx.now));
     let old = old.filter(|old| old.driver == ctx.driver.name);
     NodeRollout {
@@ -482,7 +488,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         expected: old.and_then(|old| old.expected.clone()),
         previous: old.and_then(|old| old.previous.clone()),
         host_revision: old.and_then(|old| old.host_revision.clone()),
-        services: old.map(|old| old.services.clone()).unwrap_or_default(),
+        retry_handlers: old.map(|old| old.retry_handlers.clone()).unwrap_or_default(),
         evictions: Vec::new(),
         failure: old.and_then(|old| old.failure.clone()),
         retry_after: None,

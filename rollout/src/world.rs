@@ -1,5 +1,5 @@
-//! What the engine is told: the cluster as observed. Every list in here is complete: whoever builds a [`World`] must not
-//! build one while a list has not been read, because an error while looking is not an empty list.
+//! What the engine is told: the cluster as observed. Every list in here is complete: a [`World`] must not be
+//! built while a list has not been read, because an error while looking is not an empty list.
 
 use std::{collections::BTreeMap, ops::Bound, time::Duration};
 
@@ -35,7 +35,7 @@ pub struct World {
 /// the place of every node in a rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AgentPolicy {
-    /// Nobody has looked yet, or looking failed from the beginning.
+    /// The operator has not looked yet, or looking failed from the beginning.
     #[default]
     Unknown,
     /// The policy or its binding is not there, or refuses nothing.
@@ -107,7 +107,7 @@ pub struct Driver {
 /// Whether the cluster puts retry handlers into pods that ask for a NIC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Injection {
-    /// Nobody has looked yet.
+    /// The operator has not looked yet.
     #[default]
     Unknown,
     /// The cluster does not serve `MutatingAdmissionPolicies`.
@@ -384,7 +384,7 @@ pub struct Look {
     /// Device plugin pods on the node, in any state.
     pub plugin_pods: usize,
     /// Retry handler pods on the node, in any state.
-    pub service_pods: usize,
+    pub retry_handler_pods: usize,
     /// Pods that hold the resource.
     pub holders: Vec<Holder>,
     /// The agent's report.

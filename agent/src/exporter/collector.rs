@@ -122,7 +122,7 @@ impl Collector {
             for error in self.counters.add(&self.root, &nic, &labels, &mut own.0) {
                 own.1.add(Subject::Telemetry, &nic.name.to_string(), &error);
             }
-            // What was read of a device that has gone meanwhile, and what could not be, is nobody's.
+            // A device may have gone meanwhile. Its values and its errors then belong to no device.
             if is_present(&self.root, &nic) {
                 exposition.append(own.0);
                 problems.append(own.1);

@@ -18,7 +18,7 @@ pub enum Behaviour {
     Level,
 }
 
-/// Whether a family is exported unless somebody asks.
+/// Whether a family is exported by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exported {
     /// Yes, for this reason.
@@ -38,7 +38,7 @@ pub struct Family {
     pub behaviour: Behaviour,
     /// What it counts, and in what.
     pub help: &'static str,
-    /// Whether it is exported unless somebody asks.
+    /// Whether it is exported by default.
     pub exported: Exported,
 }
 

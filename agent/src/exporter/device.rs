@@ -28,7 +28,7 @@ const RESTART_WINDOWS: [(&str, u64); 2] = [("1h", 3600), ("10h", 36_000)];
 pub struct Node<'a> {
     /// Where it is read.
     pub root: &'a Root,
-    /// Its boot; `None` where that is not known, so that nobody's word about a retry handler can be believed.
+    /// Its boot; `None` where that is not known, and then no record of a retry handler can be trusted.
     pub boot: Option<&'a Boot>,
     /// What is expected of retry handlers.
     pub retry_handler: Expectation,
@@ -161,7 +161,7 @@ impl Samples<'_> {
             None => None,
         };
         if nic.function == Ok(Function::Physical) {
-            // None where none is to be is nothing to tell: 0 would be an alert that nobody can end.
+            // Where no retry handler is expected and none runs there is no sample: 0 would be an alert without a cure.
             let told = |attached: bool| attached || record.is_some() || node.retry_handler == Expectation::Attached;
             let running = attached.as_ref().map(|attached| Some(*attached).filter(|attached| told(*attached)));
             self.add(&RETRY_HANDLER_RUNNING, running);

@@ -17,7 +17,7 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Nobody says.
+    /// The source does not say.
     Unknown,
 }
 

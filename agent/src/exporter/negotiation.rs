@@ -2,9 +2,9 @@
 
 use crate::exporter::exposition::Format;
 
-/// The format that `accept` likes best; the Prometheus text format for whoever says nothing of either, as curl does.
+/// The format that `accept` likes best; the Prometheus text format for a client that names neither, as curl does.
 ///
-/// Nobody is refused: a scraper that asks for something else is better served with text than with an error, which is
+/// No client is refused: a scraper that asks for something else is better served with text than with an error, which is
 /// what the client libraries of Prometheus do as well.
 pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Format {
     let (mut open_metrics, mut text) = (0, 0);

@@ -142,7 +142,7 @@ fn the_document_has_every_counter_and_why() {
     }
 }
 
-/// What the operator sets and nobody reads is a setting that is silently lost.
+/// A variable that the operator sets and no program reads would be lost without a word.
 #[test]
 fn every_variable_that_the_operator_sets_is_read() {
     let text = DAEMON_SET.splitn(3, "---\n").nth(2).unwrap();

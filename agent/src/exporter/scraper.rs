@@ -23,7 +23,7 @@ pub struct Scraper {
     limit: Duration,
 }
 
-/// What was read of the node, in the formats that somebody wanted.
+/// What was read of the node, in the formats that clients asked for.
 struct Reading {
     at: Instant,
     exposition: Exposition,
@@ -32,8 +32,8 @@ struct Reading {
 }
 
 impl Scraper {
-    /// Reads by `collector`, and not again until the last reading is older than `max_age`: whoever may connect could
-    /// otherwise keep the node reading its hardware without pause.
+    /// Reads by `collector`, and not again until the last reading is older than `max_age`: any client that can
+    /// connect could otherwise keep the node reading its hardware without pause.
     pub fn new(collector: Collector, max_age: Duration) -> Self {
         Self {
             collector: Arc::new(Mutex::new(collector)),

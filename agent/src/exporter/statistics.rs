@@ -25,7 +25,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the next round reads; `None` when nobody asked since the last began.
+    /// What the next round reads; `None` when no scrape asked since the last began.
     wanted: Option<Vec<NicName>>,
     /// Rounds asked for, begun and done.
     asked: u64,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_longer_than_asked_for() {
+    fn no_scrape_waits_longer_than_asked_for() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::default().with_run(directory.path());
         let statistics = statistics_directory(&root, NicName::new(0));

@@ -43,7 +43,7 @@ struct Counter {
 }
 
 impl Counter {
-    /// Of a counter that is not known nobody says whether it only grows, so its metric says that too.
+    /// No document says whether an unknown counter only grows, so its metric has the type `unknown`.
     fn new(file: String) -> Self {
         let (stem, kind, help, label) = if let Some(Known { family, member }) = known(&file) {
             let kind = match family.behaviour {

@@ -14,15 +14,15 @@ use crate::report::seen::SeenNic;
 
 /// The report of `look`, which was begun when `known` was known of the CXINode.
 ///
-/// It acknowledges nothing when the devices are in use by somebody whom the look did not find, or when it did not look for
-/// them: its list of open files is then no answer to any phase.
+/// It acknowledges nothing when the devices have a user that the look did not find, or when the look did not search for
+/// users. Its list of open files is then no answer to any phase.
 pub(super) fn report(look: &Look, known: &Known, observed_at: Timestamp, sequence: i64) -> NodeReport {
     bounds::report(NodeReport {
         kernel: look.boot.kernel.clone(),
         boot_id: look.boot.boot_id.clone(),
         observed_at,
         sequence,
-        acknowledged: known.since.filter(|_| look.open_files.is_some() && !look.misses_somebody()),
+        acknowledged: known.since.filter(|_| look.open_files.is_some() && !look.misses_a_user()),
         modules: look.stack.modules.iter().map(module).collect(),
         driver_version: driver_version(look, known),
         open_files: holders::named(look.open_files.as_deref().unwrap_or_default()).map(open_file).collect(),
@@ -90,7 +90,7 @@ fn retry_handler_failed(nic: &SeenNic) -> Option<String> {
     let record = nic.retry_handler.record.as_ref().filter(|record| record.state == State::Failed)?;
     let first_line = || record.message.as_deref().and_then(|message| message.lines().next()).map(str::to_owned);
     let how = record.exit.map(|exit| format!("it ended {exit}")).or_else(first_line);
-    Some(how.unwrap_or_else(|| "nobody knows how".to_owned()))
+    Some(how.unwrap_or_else(|| "the reason is not known".to_owned()))
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_is_not_found_is_not_nobody() {
+    fn a_holder_that_is_not_found_is_still_a_holder() {
         let mut look = look(&[("cxi_user", None)]);
         let known = Known { since: Some(Timestamp::UNIX_EPOCH), ..Known::default() };
         let acknowledged = |look: &Look| report(look, &known, Timestamp::UNIX_EPOCH, 1).acknowledged;
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(acknowledged(&look), None);
         look.stack.modules[0].module.references = 0;
         look.open_files = None;
-        assert_eq!(acknowledged(&look), None, "nobody was looked for");
+        assert_eq!(acknowledged(&look), None, "the look did not search");
     }
 
     #[test]
@@ -160,12 +160,13 @@ mod tests {
             super::nic(&nic).retry_handler_failed
         };
         let signal = serde_json::json!({ "signal": 11 });
-        let said = failed("Failed", signal, Some("it ended by signal 11 and nobody here had asked it to\nlast line"));
+        let said =
+            failed("Failed", signal, Some("it ended by signal 11 and this supervisor had not asked it to\nlast line"));
         assert_eq!(said.as_deref(), Some("it ended by signal 11"));
         let null = serde_json::Value::Null;
         let said = failed("Failed", null.clone(), Some("its supervisor was killed\nmore"));
         assert_eq!(said.as_deref(), Some("its supervisor was killed"));
-        assert_eq!(failed("Failed", null.clone(), None).as_deref(), Some("nobody knows how"));
+        assert_eq!(failed("Failed", null.clone(), None).as_deref(), Some("the reason is not known"));
         for state in ["Starting", "Running", "Stopping", "Host"] {
             assert_eq!(failed(state, null.clone(), Some("told")), None, "{state}");
         }

@@ -1,8 +1,8 @@
 //! Firmware versions of NICs, without ever waiting long for a NIC that is being flashed.
 //!
-//! The driver holds a lock for as long as a flash takes, which is minutes, and whoever reads a version then waits for it in the
-//! kernel. So each reading is a thread of its own, a look waits only for a moment, a NIC whose thread has not come back gets no
-//! second one, and what was read last is told meanwhile.
+//! The driver holds a lock for as long as a flash takes, which is minutes, and a program that reads a version then
+//! waits for it in the kernel. So each reading is a thread of its own, a look waits only for a moment, a NIC whose
+//! thread has not come back gets no second one, and what was read last is told meanwhile.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,7 @@ use cxi_hardware::{AttributeError, AttributeErrorKind, Firmware, Nic, NicName, P
 
 use crate::report::seen::SeenNic;
 
-/// How long what was read is believed: it changes only when somebody flashes the NIC.
+/// How long what was read is believed: it changes only when an administrator flashes the NIC.
 const PERIOD: Duration = Duration::from_mins(1);
 
 /// How long the next NIC waits for one.
@@ -120,7 +120,7 @@ fn start(nic: &Nic, asked: Instant, read: impl Fn(&Nic) -> Option<Firmware> + Se
     let (sender, answer) = sync_channel(1);
     let of = nic.clone();
     let started = thread::Builder::new().name(format!("firmware-{}", nic.name)).spawn(move || {
-        // Nobody may be waiting any more.
+        // The look may have stopped waiting.
         let _ = sender.send(read(&of));
     });
     started.ok().map(|_| Reading { asked, answer })
@@ -198,7 +198,7 @@ mod tests {
         for seconds in 61..119 {
             assert_eq!(lab.look(seconds), ["1", "2"]);
         }
-        assert!(began.elapsed() < Duration::from_secs(5), "nobody waits for it again");
+        assert!(began.elapsed() < Duration::from_secs(5), "the look does not wait for it again");
         assert_eq!(*lab.readings.lock().unwrap(), 4, "no second thread");
         drop(flashing);
         while lab.look(119) != ["2", "2"] {

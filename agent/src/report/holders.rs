@@ -1,15 +1,16 @@
 //! Which open files a report names, and when another list of them is worth a report. Pure.
 //!
-//! A job has a process for each core, and all of them have the same devices open. A list of all would be long, written with
-//! every heartbeat, and at some length nothing that the API server keeps; whoever decides by it needs to know which pods and
-//! which processes outside Kubernetes have a device.
+//! A job has a process for each core, and all of them have the same devices open. A list of all would be long, written
+//! with every heartbeat, and at some length too large for the API server. The operator needs only to know which pods
+//! and which processes outside Kubernetes have a device.
 
 use std::collections::BTreeSet;
 
 use cxi_api::NodeReport;
 use cxi_hardware::OpenFile;
 
-/// Files of processes outside Kubernetes that are named at most. Whoever ends these is told of the next.
+/// Files of processes outside Kubernetes that are named at most. When these have ended, the next report names the next
+/// ones.
 const OUTSIDE_KUBERNETES: usize = 32;
 
 /// Of `files`, which are in the order of process ids: one for each pod and device, and the first of those outside Kubernetes.

@@ -61,7 +61,7 @@ struct Inventory {
     listing: BTreeSet<String>,
 }
 
-/// Hands on every event of this node's `CXIDevices` until nobody listens any more.
+/// Hands on every event of this node's `CXIDevices` until the receiver is dropped.
 pub(super) async fn follow(
     api: Api<Lenient<CXIDevice>>,
     node: String,
@@ -69,7 +69,7 @@ pub(super) async fn follow(
 ) {
     let config = watcher::Config::default().labels(&format!("{NODE_LABEL}={}", node_label_value(&node)));
     let following = events::run(api, config, "CXIDevices", |event| {
-        // Nobody listens: this ends too.
+        // The receiver is gone: this task ends too.
         let _ = events.send(event);
     });
     tokio::select! {
@@ -107,8 +107,8 @@ pub(super) async fn run(
                 }
             }
         }
-        // A failed step is repeated with the next look; looks come every moment. So is one that others undid, and not at once:
-        // somebody else may go on undoing it.
+        // A failed step is repeated with the next look; looks come every moment. So is one that others undid, and not
+        // at once: they may go on undoing it.
         loop {
             tokio::select! {
                 changed = looks.changed() => match changed {
@@ -151,8 +151,8 @@ impl Inventory {
         false
     }
 
-    /// What this process wrote it knows better than an event that is older, or is of that write. A later event tells of what
-    /// somebody else wrote, which is compared with what should be there.
+    /// What this process wrote it knows better than an event that is older, or is of that write. A later event tells of
+    /// what another client wrote, which is compared with what should be there.
     fn insert(&mut self, object: Lenient<CXIDevice>) {
         let Some(stored) = Stored::read(&object) else { return };
         let name = object.metadata.name.unwrap_or_default();

@@ -178,7 +178,7 @@ fn is_of_the_stack(words: &str) -> bool {
     })
 }
 
-/// The end of the kernel's log. It is not taken out, and whoever else reads it reads it whole.
+/// The end of the kernel's log. Reading takes nothing out: other readers still see all of it.
 #[expect(unsafe_code, reason = "no library has this call; /dev/kmsg is no file that a container may open")]
 fn end_of_the_log() -> io::Result<String> {
     /// `SYSLOG_ACTION_READ_ALL`, the last messages that fit (syslog(2)).

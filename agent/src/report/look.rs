@@ -24,7 +24,7 @@ pub struct Look {
     pub boot: Boot,
     /// Loaded modules.
     pub stack: Stack,
-    /// Who has a device open; `None` when nobody asks for that.
+    /// Who has a device open; `None` when the view does not ask for that.
     pub open_files: Option<Vec<OpenFile>>,
     /// NICs by PCI address.
     pub nics: BTreeMap<PciAddress, SeenNic>,
@@ -119,9 +119,9 @@ impl Look {
         Ok(look)
     }
 
-    /// Whether somebody uses the devices whom this look did not find: a mapping without an open file, a process in a
-    /// part of the system that cannot be seen. Then its list of open files is no proof that nobody has one.
-    pub fn misses_somebody(&self) -> bool {
+    /// Whether the devices have a user that this look did not find: a mapping without an open file, or a process in a
+    /// part of the system that cannot be seen. Then its list of open files does not prove that the devices are free.
+    pub fn misses_a_user(&self) -> bool {
         self.open_files.as_ref().is_some_and(Vec::is_empty) && self.stack.references_to_devices() > 0
     }
 }

@@ -39,8 +39,8 @@ pub(super) struct Looker {
 }
 
 impl Looker {
-    /// Looks with `look`, which is told what is known, until nobody listens any more or nobody says any more what is known of
-    /// the CXINode.
+    /// Looks with `look`, which is told what is known, until the receiver of looks or the sender of what is known of
+    /// the CXINode is dropped.
     pub(super) async fn run(mut self, mut look: impl FnMut(&NodeView) -> Result<Look, LookError> + Send + 'static) {
         let mut said = Said::default();
         loop {
@@ -74,7 +74,7 @@ impl Looker {
     }
 }
 
-/// Waits until the CXINode asks something else than `asked`; false when nobody will tell any more.
+/// Waits until the CXINode asks something else than `asked`; false when the sender is dropped.
 async fn another_question(view: &mut watch::Receiver<NodeView>, asked: &NodeView) -> bool {
     let asked = asked.question();
     view.wait_for(|view| view.question() != asked).await.is_ok()
@@ -106,13 +106,13 @@ impl Said {
         if std::mem::take(&mut self.failing) {
             info!("the node can be looked at again");
         }
-        let misses = look.misses_somebody();
+        let misses = look.misses_a_user();
         if misses && !self.misses {
             let references = look.stack.references_to_devices();
             warn!(
                 references,
                 "the devices are in use and no process is found that has one open: is this the host's /proc? \
-                 Reports are no proof that nobody has a device until this is over"
+                 Until this is over, reports do not prove that the devices are free"
             );
         }
         self.misses = misses;

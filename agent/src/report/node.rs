@@ -18,7 +18,7 @@ pub(super) enum NodeView {
     /// The API server did not say yet.
     #[default]
     Unknown,
-    /// There is none: nobody asks for reports.
+    /// There is none: no CXIDriver asks for reports.
     Absent,
     /// There is one.
     Present(Known),
@@ -85,7 +85,7 @@ impl NodeView {
     }
 }
 
-/// Publishes what is known of the CXINode `node`; ends only when nobody listens any more. Only the fields needed are
+/// Publishes what is known of the CXINode `node`; ends only when the receiver is dropped. Only the fields needed are
 /// read, so that an agent goes on working with an operator whose other fields it does not know.
 pub(super) async fn follow(api: Api<Lenient<CXINode>>, node: String, view: watch::Sender<NodeView>) {
     let config = watcher::Config::default().fields(&format!("metadata.name={node}"));

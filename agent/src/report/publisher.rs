@@ -50,7 +50,7 @@ pub(super) async fn run(
         if let Some((taken, known)) = taken.as_deref().and_then(|taken| Some((taken, known(taken)?))) {
             let content = content::report(&taken.look, known, Timestamp::UNIX_EPOCH, 0);
             if is_due(written.as_ref(), &known.uid, &content, heartbeat) {
-                // Also after a failure: nobody knows whether that one arrived.
+                // Also after a failure: the write may have arrived all the same.
                 sequence = bounds::next(known.sequence, sequence);
                 let report = NodeReport { observed_at: taken.at, sequence, ..content.clone() };
                 match write(&api, &node, &known.uid, &report).await {

@@ -1,7 +1,8 @@
 //! When the processes of the node are searched for open devices.
 //!
-//! On a node with thousands of processes a search takes longer than the rest of a look, and most looks need none: while nobody
-//! has a device open, the driver has no reference to it, and each one that opens or closes it changes their number.
+//! On a node with thousands of processes a search takes longer than the rest of a look, and most looks need none: while
+//! no process has a device open, the driver has no reference to it, and each one that opens or closes it changes their
+//! number.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ impl Search {
         Self { oldest, last: None }
     }
 
-    /// Who has a device open, of which the driver counts `references`; `None` where nobody asks.
+    /// Who has a device open, of which the driver counts `references`; `None` where the view does not ask.
     ///
     /// # Errors
     /// When a search is due and fails.
@@ -61,11 +62,11 @@ impl Search {
 
     fn is_due(&self, view: &NodeView, references: u32, now: Instant) -> bool {
         let Some(last) = &self.last else { return true };
-        let nobody = references == 0 && last.found.is_empty();
+        let free = references == 0 && last.found.is_empty();
         view.rests_on_holders()
             || last.question != question(view)
             || last.references != references
-            || !nobody && now.duration_since(last.at) >= self.oldest
+            || !free && now.duration_since(last.at) >= self.oldest
     }
 }
 
@@ -102,22 +103,22 @@ mod tests {
         let job = after(2, std::slice::from_ref(&open));
         assert!(Search::new(OLDEST).is_due(&waiting, 0, began), "the first");
         assert!(!job.is_due(&waiting, 2, at(1)));
-        assert!(job.is_due(&waiting, 3, at(1)), "somebody opened one");
-        assert!(job.is_due(&waiting, 1, at(1)), "somebody closed one");
+        assert!(job.is_due(&waiting, 3, at(1)), "a process opened one");
+        assert!(job.is_due(&waiting, 1, at(1)), "a process closed one");
         assert!(job.is_due(&waiting, 2, at(20)), "one process for another");
         assert!(job.is_due(&view(Phase::Waiting, later), 2, at(1)), "a new question");
         assert!(job.is_due(&view(Phase::Evicting, since), 2, at(1)));
 
-        let nobody = after(0, &[]);
-        assert!(!nobody.is_due(&waiting, 0, at(1000)), "nobody has one without a reference");
-        assert!(nobody.is_due(&view(Phase::Quiesced, since), 0, at(1)), "but it is proved twice");
-        assert!(nobody.is_due(&view(Phase::Waiting, later), 0, at(1)));
+        let free = after(0, &[]);
+        assert!(!free.is_due(&waiting, 0, at(1000)), "no process has one open without a reference");
+        assert!(free.is_due(&view(Phase::Quiesced, since), 0, at(1)), "but it is proved twice");
+        assert!(free.is_due(&view(Phase::Waiting, later), 0, at(1)));
         assert!(after(0, &[open]).is_due(&waiting, 0, at(20)), "it was being closed");
-        assert!(after(1, &[]).is_due(&waiting, 1, at(20)), "somebody was not found");
+        assert!(after(1, &[]).is_due(&waiting, 1, at(20)), "a user was not found");
     }
 
     #[test]
-    fn nobody_who_asks_is_no_search_and_one_that_fails_no_answer() {
+    fn a_look_that_is_not_asked_does_not_search_and_a_search_that_fails_is_no_answer() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path(), directory.path()).with_proc(directory.path());
         let nowhere = root.clone().with_proc("/nowhere");

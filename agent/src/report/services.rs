@@ -1,4 +1,4 @@
-//! Services of NICs, which are read only while nobody unloads the driver.
+//! Services of NICs. They are read only while no unload of the driver can be under way.
 
 use std::time::Instant;
 

@@ -18,8 +18,8 @@ use cxi_program::log::{self, Format};
 /// Run one retry handler (`cxi_rh`) for each physical NIC of this node.
 ///
 /// SIGTERM and SIGINT ask each of them to end, and this ends when all have; nothing is ever killed. SIGHUP has each of
-/// them write its state to the log. One that ends unasked is not started again, see `restart`. A NIC that somebody else
-/// runs a retry handler for is left alone.
+/// them write its state to the log. One that ends unasked is not started again, see `restart`. A NIC for which
+/// another program runs a retry handler is left alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]

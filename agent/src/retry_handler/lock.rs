@@ -18,7 +18,7 @@ pub(super) struct Lock {
     _file: File,
 }
 
-/// Takes the lock of `directory`, which is made, and waits for whoever has it.
+/// Takes the lock of `directory`, which is made, and waits for the process that has it.
 ///
 /// # Errors
 /// When there can be no such lock.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! One retry handler per physical function. What ended unasked, or otherwise than in order when it was asked, is never
-//! started again: its NIC is in a state that nobody knows, and the vendor asks for a reboot.
+//! started again: its NIC is in an unknown state, and the vendor asks for a reboot.
 
 mod handler;
 

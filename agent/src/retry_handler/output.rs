@@ -1,6 +1,6 @@
 //! What retry handlers say, as log lines of ours.
 //!
-//! A retry handler must never wait for whoever reads its output: while it waits, no lost packet is sent again. So a
+//! A retry handler must never wait for the reader of its output: while it waits, no lost packet is sent again. So a
 //! thread per process does nothing but read, keeps the last lines for the report of a crash, and hands the others on
 //! only where there is room; one more thread writes the log.
 
@@ -66,7 +66,7 @@ impl Output {
         Ok(Self { lines, lost })
     }
 
-    /// A pipe that is read as long as anybody can write to it.
+    /// A pipe that is read as long as any process can write to it.
     ///
     /// # Errors
     /// When there is no pipe or no thread to be had.
@@ -78,7 +78,7 @@ impl Output {
         let output = self.clone();
         thread::Builder::new().name(format!("{device}-output")).spawn(move || {
             output.read(reader, device, address, &lines);
-            // Nobody may be waiting for the end.
+            // The receiver may have stopped waiting for the end.
             let _ = ended.send(());
         })?;
         Ok((writer, tail))

@@ -27,9 +27,9 @@ pub struct Subject<'a> {
     pub dev: &'a Path,
     /// What every container with a NIC gets.
     pub provision: &'a Provision,
-    /// Environment of every container with a NIC, `NAME=value`. A variable set here cannot be overridden by whoever
-    /// starts the container, and cannot be different for each NIC: of several devices in one container the last wins.
-    /// So nothing that names NICs belongs here.
+    /// Environment of every container with a NIC, `NAME=value`. The client that starts the container cannot override a
+    /// variable set here, and a variable cannot be different for each NIC: of several devices in one container the last
+    /// wins. So nothing that names NICs belongs here.
     pub env: &'a [String],
 }
 
@@ -154,7 +154,7 @@ mod tests {
         let node = &spec.devices[0].container_edits.device_nodes[0];
         assert_eq!((node.path.as_str(), node.host_path.as_deref()), ("/dev/cxi0", Some("/tmp/x/dev/cxi0")));
         let names: Vec<_> = spec.devices.iter().map(|device| device.name.as_str()).collect();
-        assert_eq!(names, ["0000:21:00.0", "cxi0", ALL], "nobody asks the plugin for numbers");
+        assert_eq!(names, ["0000:21:00.0", "cxi0", ALL], "no client asks the plugin for numbers");
         assert_eq!(kubelet_name(nics[0].0), "device-plugin.cxi.hpe.com/nic=0000:21:00.0");
     }
 

@@ -151,7 +151,7 @@ impl Destination {
                 Ok(()) => {
                     fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed("open to all", path))?;
                 }
-                // By somebody else at the same moment.
+                // Another process made it at the same moment.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failed("create", path)(error)),
             }

@@ -20,7 +20,7 @@ static dev_t region;
 static struct class *user_class;
 static DEFINE_IDA(minors);
 
-/* Refusing to be unloaded although nobody has a device open: a reference of its own. */
+/* Refusing to be unloaded although no process has a device open: a reference of its own. */
 static bool hold;
 
 static int set_hold(const char *text, const struct kernel_param *kp)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use cxi_api::{Timestamp, node::HistoryEntry};
+use cxi_api::{Outcome, Timestamp, node::HistoryEntry};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{
@@ -187,7 +187,7 @@ async fn against_ideal(
     size: usize,
     budget: &IntOrString,
 ) -> Result<f64> {
-    let mine = |entry: &&HistoryEntry| entry.started >= started && entry.result == "Verified";
+    let mine = |entry: &&HistoryEntry| entry.started >= started && entry.result == Outcome::Verified;
     let nodes = harness.cxi_nodes().await?;
     let times: Vec<f64> = nodes
         .iter()

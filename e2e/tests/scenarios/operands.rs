@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use cxi_api::{
     CXIDriverSpec,
     driver::RetryHandlerMode,
-    names::{ORPHAN_ANNOTATION, retry_handler_daemonset, services_value},
+    names::{ORPHAN_ANNOTATION, retry_handler_daemonset, retry_handler_value},
 };
 use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
@@ -200,7 +200,7 @@ async fn exists(harness: &Harness, name: &str) -> Result<bool> {
 
 /// The DaemonSet of [`RETRY_HANDLER_IMAGE`].
 fn retry() -> String {
-    retry_handler_daemonset("cxi", &services_value(RETRY_HANDLER_IMAGE))
+    retry_handler_daemonset("cxi", &retry_handler_value(RETRY_HANDLER_IMAGE))
 }
 
 /// Pods of a role by node: UID, image, and whether it is ready.

@@ -33,7 +33,7 @@ pub async fn a_node_without_a_millicore_left_is_upgraded(cluster: &mut Cluster) 
     let after = cluster.job_runs().await?;
     ensure!(after.uid != full.uid, "the pod was not evicted");
     let status = cluster.scenario.harness.cxi_node(&node).await?.and_then(|node| node.status?.rollout);
-    let last = status.and_then(|rollout| rollout.history.last().map(|entry| entry.result.clone()));
+    let last = status.and_then(|rollout| rollout.history.last().map(|entry| entry.result.to_string()));
     ensure!(last.as_deref() == Some("Verified"), "the last transaction ended with {last:?}");
     ensure!(self::left(cluster, &node).await? == 0, "the job has not its CPU back");
     cluster.say("it runs the second release, and the job has its CPU back");

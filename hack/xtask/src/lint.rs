@@ -8,9 +8,10 @@ use crate::{
     compile::Suite,
     deny,
     steps::{Steps, cargo},
+    words,
 };
 
-/// Checks formatting, clippy and dependencies
+/// Checks formatting, words, clippy and dependencies
 ///
 /// Dependencies are checked by cargo-deny, which is installed into the cache when missing.
 #[derive(Debug, Args)]
@@ -35,9 +36,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 const HINT: &str = "`cargo xtask lint --fix` applies what clippy can do itself";
 
-/// Formatting and clippy.
+/// Formatting, words and clippy.
 pub fn source(steps: &mut Steps) -> Result<()> {
     steps.run("formatting", &mut cargo(&["fmt", "--all", "--check"]), "run `cargo fmt --all`")?;
+    words::check(steps)?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
     steps.run("clippy", &mut cargo(&clippy), HINT)?;
     let mut suites = cargo(&["clippy", "--workspace", "--locked"]);

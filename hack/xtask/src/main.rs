@@ -18,6 +18,7 @@ mod rights;
 mod steps;
 mod test;
 mod tools;
+mod words;
 
 use std::process::ExitCode;
 

@@ -114,7 +114,7 @@ impl<'a> Search<'a> {
         match Kind::of(path) {
             Kind::Device(number) => self.numbers.get(&number).copied().or(named),
             Kind::Other => None,
-            // Anybody can have a file of that name elsewhere.
+            // Any user can have a file of that name elsewhere.
             Kind::Unknown => named.filter(|_| in_dev),
         }
     }

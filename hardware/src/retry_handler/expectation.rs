@@ -6,8 +6,9 @@ pub enum Expectation {
     /// Nothing: they come and go with pods, or the driver needs none.
     #[default]
     Ignore,
-    /// One that was attached stays attached. Whoever judges has to remember that, from its own beginning on: a NIC whose retry
-    /// handler ended counts as healthy again when the program starts anew. For one that remembers nothing it is like `ignore`.
+    /// One that was attached stays attached. The program that judges has to remember that, from its own start on: a NIC
+    /// whose retry handler ended counts as healthy again when the program starts anew. For one that remembers nothing
+    /// it is like `ignore`.
     Stay,
     /// One is attached to every physical NIC. This is read each time, so that no start of a program makes a NIC healthy.
     Attached,

@@ -1,7 +1,7 @@
 //! Reads statistics of retry handlers without ever waiting for one that hangs.
 //!
-//! A read from a file system in user space takes as long as its server likes, and the kernel lets nobody abort one that
-//! the server has begun. So each reading is a thread of its own, whoever asked waits only for a while, and a device
+//! A read from a file system in user space takes as long as its server likes, and the kernel aborts no read that
+//! the server has begun. So each reading is a thread of its own, the caller waits only for a while, and a device
 //! whose thread has not come back gets no second one.
 
 use std::collections::BTreeMap;
@@ -101,7 +101,7 @@ impl StatisticsReader {
         let (sender, answer) = sync_channel(1);
         let what = directory.clone();
         let started = thread::Builder::new().name(format!("statistics-{device}")).spawn(move || {
-            // Nobody may be waiting any more.
+            // The caller may have stopped waiting.
             let _ = sender.send(read(what));
         });
         match started {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_hangs_keeps_nobody_and_answers_again_when_it_recovers() {
+    fn one_that_hangs_keeps_no_caller_and_answers_again_when_it_recovers() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new("/nowhere", "/nowhere").with_run(directory.path());
         let devices = [0, 1, 2].map(NicName::new);
@@ -146,7 +146,7 @@ mod tests {
         assert!(matches!(hung, Err(StatisticsError::Hung { .. })), "{hung:?}");
         assert_eq!(fine.unwrap().values, BTreeMap::from([("nacks", 1)]));
         assert!(matches!(absent, Err(StatisticsError::Absent { .. })), "{absent:?}");
-        // Known to hang: nobody waits for it again.
+        // Known to hang: the caller does not wait for it again.
         let began = Instant::now();
         let [hung, fine, _] = read(&mut reader, Duration::from_mins(1));
         assert!(matches!(hung, Err(StatisticsError::Hung { .. })) && fine.is_ok());

@@ -29,7 +29,7 @@ pub struct Record {
     pub address: PciAddress,
     /// How the retry handler stands.
     pub state: State,
-    /// Its process, as the supervisor counts; `None` while there is none or it is somebody else's.
+    /// Its process, as the supervisor counts; `None` while there is none or it belongs to another program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     /// Since when it stands so.
@@ -56,9 +56,10 @@ pub enum State {
     Running,
     /// It was asked to end and has not yet.
     Stopping,
-    /// It ended although nobody asked it to, or not in order when it was asked to. The state of the NIC is unknown; nobody starts another unasked.
+    /// It ended unasked, or not in order when it was asked to. The state of the NIC is unknown. The supervisor starts
+    /// no other one.
     Failed,
-    /// Somebody else runs it: the host's service manager, usually.
+    /// Another program runs it: the host's service manager, usually.
     Host,
 }
 

@@ -37,7 +37,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Takes our finalizer off, unless the operands are still there: nobody would delete them afterwards.
+    /// Takes our finalizer off, unless the operands are still there: without it they would stay behind.
     pub(super) async fn remove_finalizer(&self, name: &str, seen: &Snapshot) -> Result<(), Error> {
         let (id, driver) = seen_driver(name, seen)?;
         if let Some(left) = operands_of(name, seen).next() {

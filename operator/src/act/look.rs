@@ -43,7 +43,7 @@ impl Parts {
             at,
             allocatable: content(&found)?.offers(&resources),
             plugin_pods: of_role(Role::DevicePlugin),
-            service_pods: of_role(Role::RetryHandler),
+            retry_handler_pods: of_role(Role::RetryHandler),
             holders: pods.items.iter().filter_map(|pod| holder(pod, &resources)).collect(),
             report: content(&record)?.report.as_deref().cloned(),
         };

@@ -96,7 +96,7 @@ impl Parts {
         let rollout = &stored.status.rollout;
         let same = serde_json::from_value::<NodeRollout>(rollout.clone()).is_ok_and(|stored| stored == *was);
         if !same {
-            return Err(Error::stale("the node's place in the rollout was written by somebody else"));
+            return Err(Error::stale("another client wrote the node's place in the rollout"));
         }
         let patch = Guarded::of(uid).test("/status/rollout", rollout).add("/status/rollout", now);
         patch.send_status(&self.records(), node).await

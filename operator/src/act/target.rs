@@ -20,7 +20,7 @@ pub enum Target {
     Node(String),
     /// The one-shot pod of ours for a node, or a pod of ours by name.
     OwnPod(String),
-    /// Somebody's pod, by UID.
+    /// A user's pod, by UID.
     Pod(String),
     /// Nothing: a look at a node.
     Look(String),

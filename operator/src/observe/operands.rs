@@ -9,7 +9,7 @@ use cxi_api::{
     CXIDriverSpec,
     names::{
         DRIVER_LABEL, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset, device_plugin_gate,
-        metrics_exporter_daemonset, retry_handler_daemonset, services_gate, services_value,
+        metrics_exporter_daemonset, retry_handler_daemonset, retry_handler_gate, retry_handler_value,
     },
 };
 use k8s_openapi::api::apps::v1;
@@ -21,7 +21,7 @@ use crate::{
         Snapshot,
         seen::{self, DaemonSet, Object},
     },
-    render::{HASH_ANNOTATION, Images, OPERANDS, Services, WantedOperand, operands, tolerate},
+    render::{HASH_ANNOTATION, Images, OPERANDS, RetryHandlers, WantedOperand, operands, tolerate},
 };
 
 /// Of operands whose pods are not looked at one by one, what the DaemonSet says of them: `numberReady` counts nodes that should have a pod and have a ready one.
@@ -64,8 +64,8 @@ pub fn wanted_operands(
     images: &Images,
     namespace: &str,
 ) -> Vec<WantedOperand> {
-    let mut wanted = operands(driver, spec, namespace, images, &services(driver, spec, seen));
-    let gate = services_gate(driver);
+    let mut wanted = operands(driver, spec, namespace, images, &retry_handlers(driver, spec, seen));
+    let gate = retry_handler_gate(driver);
     let open: BTreeSet<_> = seen.nodes.iter().filter_map(|node| node.readable()?.labels.get(&gate)).collect();
     let stays: BTreeSet<_> = open.into_iter().map(|value| retry_handler_daemonset(driver, value)).collect();
     for (_, operand) in &mut wanted {
@@ -103,9 +103,9 @@ fn needs_unknown(seen: &Snapshot) -> bool {
         || seen.records.iter().any(|record| record.readable().is_none_or(unknown))
 }
 
-/// See [`Services`]. A node on its way may go back to what it came from.
-fn services(driver: &str, spec: &CXIDriverSpec, seen: &Snapshot) -> Services {
-    let gate = services_gate(driver);
+/// See [`RetryHandlers`]. A node on its way may go back to what it came from.
+fn retry_handlers(driver: &str, spec: &CXIDriverSpec, seen: &Snapshot) -> RetryHandlers {
+    let gate = retry_handler_gate(driver);
     let labels: HashMap<&str, _> =
         seen.nodes.iter().filter_map(|node| Some((node.id.name(), &node.readable()?.labels))).collect();
     let places = seen.records.iter().filter_map(|record| {
@@ -114,8 +114,8 @@ fn services(driver: &str, spec: &CXIDriverSpec, seen: &Snapshot) -> Services {
     });
     let kept = places.flat_map(|(open, place)| {
         let on_its_way = place.cause.is_some() && spec.retry_handler.runs_on_nodes();
-        let images = place.services.iter().map(|served| &served.image);
-        images.filter(move |image| on_its_way || open == Some(services_value(image).as_str())).cloned()
+        let images = place.retry_handlers.iter().map(|served| &served.image);
+        images.filter(move |image| on_its_way || open == Some(retry_handler_value(image).as_str())).cloned()
     });
     kept.chain(spec.retry_handler.image_on_nodes().cloned()).collect()
 }
@@ -199,20 +199,20 @@ mod tests {
 
     /// A node with its gate open for one image, whose record knows images by revision.
     fn seen(open: &str, on_its_way: bool, images: &[&str]) -> Snapshot {
-        let gate = services_gate("cassini");
-        let node = json!({ "metadata": { "name": "n1", "labels": { gate: services_value(open) } } });
+        let gate = retry_handler_gate("cassini");
+        let node = json!({ "metadata": { "name": "n1", "labels": { gate: retry_handler_value(open) } } });
         let served = |(number, image): (usize, &&str)| json!({ "revision": format!("{number:08x}"), "image": image });
-        let services: Vec<_> = images.iter().enumerate().map(served).collect();
+        let handlers: Vec<_> = images.iter().enumerate().map(served).collect();
         let cause = on_its_way.then_some("Revision");
         let rollout = json!({
-            "driver": "cassini", "phase": "UpToDate", "since": "2026-01-01T00:00:00Z", "cause": cause, "services": services,
+            "driver": "cassini", "phase": "UpToDate", "since": "2026-01-01T00:00:00Z", "cause": cause, "retryHandlers": handlers,
         });
         let record = json!({ "metadata": { "name": "n1" }, "spec": {}, "status": { "rollout": rollout } });
         Snapshot { nodes: vec![given(&node)], records: vec![given(&record)], ..Snapshot::default() }
     }
 
     fn images(spec: &CXIDriverSpec, seen: &Snapshot) -> Vec<String> {
-        services("cassini", spec, seen).into_iter().collect()
+        retry_handlers("cassini", spec, seen).into_iter().collect()
     }
 
     #[test]
@@ -278,21 +278,21 @@ mod tests {
     }
 
     #[test]
-    fn what_no_node_needs_any_more_goes_and_what_one_runs_stays_although_nobody_knows_its_image() {
+    fn what_no_node_needs_any_more_goes_and_what_one_runs_stays_although_its_image_is_not_known() {
         let mut spec = CXIDriverSpec::new("13.1.0");
         spec.retry_handler.image = Some("new".into());
         let rendered = |image: &str| {
-            let services = [image.to_owned()].into();
-            let all = operands("cassini", &spec, "ns", &Images::default(), &services);
+            let handlers = [image.to_owned()].into();
+            let all = operands("cassini", &spec, "ns", &Images::default(), &handlers);
             given(&serde_json::to_value(all.into_iter().last().unwrap().1.unwrap()).unwrap())
         };
         let mut seen = seen("forgotten", false, &[]);
         seen.daemonsets = vec![rendered("forgotten"), rendered("old"), rendered("new")];
         let wanted = wanted_operands("cassini", &spec, &seen, &Images::default(), "ns");
-        let name = |image: &str| retry_handler_daemonset("cassini", &services_value(image));
+        let name = |image: &str| retry_handler_daemonset("cassini", &retry_handler_value(image));
         let gone: Vec<_> = wanted.iter().filter(|(_, wanted)| wanted.is_none()).map(|(name, _)| name.clone()).collect();
         assert_eq!(gone, [name("old")]);
-        assert!(!wanted.iter().any(|(known, _)| *known == name("forgotten")), "nobody touches it");
+        assert!(!wanted.iter().any(|(known, _)| *known == name("forgotten")), "it is left as it is");
         assert_eq!(operands_of("another", &seen).count(), 0);
     }
 }

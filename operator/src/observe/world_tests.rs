@@ -170,7 +170,7 @@ fn operands_are_current_once_applied_and_unchanged() {
     let mut memory = Remembered::default();
     assert!(!current(&seen, &memory), "none exists");
     seen.daemonsets = stored(1);
-    assert!(!current(&seen, &memory), "nobody knows whether they were changed");
+    assert!(!current(&seen, &memory), "it is not known whether they were changed");
     for ((name, operand), found) in operands.iter().zip(&seen.daemonsets) {
         assert!(!current(&seen, &memory), "{name} may have been changed");
         memory.applied.insert(name.clone(), crate::observe::applied(found, operand));
@@ -182,7 +182,7 @@ fn operands_are_current_once_applied_and_unchanged() {
     others.remove(1);
     assert!(current(&Snapshot { daemonsets: others, ..without_plugin }, &memory));
     seen.daemonsets[0] = stored(2).remove(0);
-    assert!(!current(&seen, &memory), "somebody changed one");
+    assert!(!current(&seen, &memory), "another client changed one");
 }
 
 /// What the API server would have to say for a field that counts not to be readable.
@@ -339,8 +339,8 @@ fn a_report_that_cannot_be_read_is_none_and_the_node_goes_on() {
 fn no_retry_handler_goes_while_it_is_not_known_what_a_node_needs() {
     let mut seen = Snapshot { drivers: vec![driver()], nodes: vec![node("n1", "u1")], ..Snapshot::default() };
     let spec = &driver().readable().unwrap().spec.clone();
-    let services = ["registry.example/cxi-rh:0".to_owned()].into();
-    let all = crate::render::operands("cassini", spec, "cxi-operator", &Images::default(), &services);
+    let handlers = ["registry.example/cxi-rh:0".to_owned()].into();
+    let all = crate::render::operands("cassini", spec, "cxi-operator", &Images::default(), &handlers);
     let (name, earlier) = all.into_iter().last().unwrap();
     let mut value = serde_json::to_value(earlier.unwrap()).unwrap();
     value["metadata"]["uid"] = json!("e");

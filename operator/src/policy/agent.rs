@@ -1,5 +1,6 @@
-//! What a node agent may write: its own node's part and nothing else. RBAC says which kinds; it knows no nodes. This admission
-//! policy does: whoever takes over a node has that node's agent, and must not be able to speak for another.
+//! What a node agent may write: its own node's part and nothing else. RBAC says which kinds; it knows no nodes. This
+//! admission policy does: an attacker who takes over a node has that node's agent, and must not be able to speak for
+//! another.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +26,9 @@ pub const AGENT: &str = "cxi-agent";
 /// `ServiceAccountTokenPodNodeInfo`).
 const NODE_CLAIM: &str = "authentication.kubernetes.io/node-name";
 
-/// The policy. It holds for accounts of the agents' name in any namespace: an installation into another one, by whatever tool,
-/// needs no change of an expression, which nobody would miss. An account of that name elsewhere only gets less by it.
+/// The policy. It holds for accounts of the agents' name in any namespace: an installation into another one, by
+/// whatever tool, needs no change of an expression, which is easily forgotten. An account of that name elsewhere only
+/// gets less by it.
 pub fn agent() -> ValidatingAdmissionPolicy {
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Fail".to_owned()),
@@ -84,8 +86,8 @@ fn variables() -> Vec<Variable> {
     table.map(variable).to_vec()
 }
 
-/// What must hold, and what is said when it does not. The name alone says whose a CXIDevice is, so that an agent can put right
-/// whatever somebody did to the rest; the label is what other agents find theirs by.
+/// What must hold, and what is said when it does not. The name alone says whose a CXIDevice is, so that an agent can
+/// put right whatever other clients did to the rest; the label is what other agents find theirs by.
 fn validations() -> Vec<Validation> {
     let owned_by_the_node = format!(
         "!variables.isDevice || object == null || object.metadata.?ownerReferences.orValue([]).all(owner, \

@@ -18,10 +18,10 @@ use crate::render::{
     security::{READ_KERNEL_LOG, sees_open_files},
 };
 
-/// What the agent reads of the host. `/proc` is the host's because the proof that nobody has a device open is made of the open
-/// files of every process. It comes as a directory and not with the host's process ids (`hostPID`): like this the agent sees
-/// all processes and has no number to send a signal to. That is against mistakes. It is no wall: whoever may see open files
-/// comes to the host's own files by `/proc/<pid>/root`, as root.
+/// What the agent reads of the host. `/proc` is the host's because the proof that the devices are free is made of the
+/// open files of every process. It comes as a directory and not with the host's process ids (`hostPID`): like this the
+/// agent sees all processes and has no number to send a signal to. That is against mistakes. It is no wall: an attacker
+/// who may see open files comes to the host's own files by `/proc/<pid>/root`, as root.
 const HOST: [HostDirectory; 4] = [
     HostDirectory::read("sys", "/sys", "/host/sys"),
     HostDirectory::read("dev", "/dev", "/host/dev"),

@@ -36,7 +36,7 @@ pub struct HostDirectory {
     pub read_only: bool,
     /// What happens when the host has none, as Kubernetes spells it: nothing is looked at when empty, and the runtime makes one.
     pub type_: &'static str,
-    /// Who sees what is mounted below it later, as Kubernetes spells it; nobody when empty.
+    /// Who sees what is mounted below it later, as Kubernetes spells it; no container when empty.
     pub propagation: Option<&'static str>,
     /// Whether `read_only` holds for the directory only, and not for what is mounted below it.
     pub shallow: bool,
@@ -99,8 +99,8 @@ pub struct Operand<'a> {
     pub pod: PodSpec,
 }
 
-/// The DaemonSet. It has no owner: whoever deletes a CXIDriver in the foreground would take the operands off all nodes before
-/// their drivers are unloaded in order. The rollout deletes it.
+/// The DaemonSet. It has no owner: with one, a foreground deletion of a CXIDriver would take the operands off all nodes
+/// before their drivers are unloaded in order. The rollout deletes it.
 ///
 /// Its metadata must never carry KMM's label `kmm.node.kubernetes.io/module.name`: KMM deletes DaemonSets that do.
 pub fn daemonset(operand: Operand<'_>, namespace: &str) -> DaemonSet {

@@ -33,7 +33,7 @@ const HOST: [HostDirectory; 3] = [
     HostDirectory::read("retry-statistics", "/run/cxi", "/host/run/cxi").created().with_later_mounts(),
 ];
 
-/// The user of distroless images that run as nobody in particular.
+/// The user `nonroot` of distroless images.
 const NONROOT: i64 = 65532;
 
 /// Where the exporter finds its certificate.

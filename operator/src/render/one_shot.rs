@@ -20,8 +20,8 @@ use crate::render::{
     short_hash,
 };
 
-/// User of pods that need no rights: `nobody`.
-const NOBODY: i64 = 65534;
+/// User of pods that need no rights: the overflow user of Linux, which owns no files.
+const UNPRIVILEGED: i64 = 65534;
 
 /// What a prefetch pod is for.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,7 @@ pub struct Cleanup<'a> {
     pub modules: &'a [String],
 }
 
-/// Where the clean-up sees the host's processes, for it must not remove a module whose device somebody has open.
+/// Where the clean-up sees the host's processes, for it must not remove a module whose device a process has open.
 const PROCESSES: [HostDirectory; 1] = [HostDirectory::read("proc", "/proc", "/host/proc")];
 
 /// A pod that takes out what a failed load left in the kernel.
@@ -158,7 +158,7 @@ fn unprivileged(name: &str, image: &str, script: &str) -> Container {
             // What it writes goes to the file of its last words, which the kubelet mounts.
             read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
-            run_as_user: Some(NOBODY),
+            run_as_user: Some(UNPRIVILEGED),
             seccomp_profile: Some(seccomp()),
             ..SecurityContext::default()
         }),

@@ -1,10 +1,10 @@
-//! The retry handler's DaemonSet. Its pods run exactly on the nodes whose services gate is open, and are replaced only when that
+//! The retry handler's DaemonSet. Its pods run exactly on the nodes whose gate for it is open, and are replaced only when that
 //! gate closes and opens: a retry handler that goes from under a job takes the job's lost packets with it.
 
 use cxi_api::{
     CXIDriverSpec,
     driver::RetryHandler,
-    names::{Role, SERVICES_LABEL, retry_handler_daemonset, services_gate, services_value},
+    names::{RETRY_HANDLER_LABEL, Role, retry_handler_daemonset, retry_handler_gate, retry_handler_value},
 };
 use k8s_openapi::{
     api::{
@@ -34,18 +34,18 @@ const HOST: [HostDirectory; 2] = [
 /// Where the supervisor is put beside the image's `cxi_rh`.
 const SUPERVISOR: &str = "/supervisor/cxi-agent";
 
-/// How long `cxi_rh` may take to end. Ended by force it leaves its NIC in an unknown state, which only a reboot mends (HPE,
-/// `cxi_rh` `main.c`); it normally takes less than a second.
+/// How long `cxi_rh` may take to end. Ended by force it leaves its NIC in an unknown state, which only a reboot ends
+/// (HPE, `cxi_rh` `main.c`); it normally takes less than a second.
 const GRACE_SECONDS: i64 = 3600;
 
-/// The DaemonSet that runs `image`, one of [`super::Services`].
+/// The DaemonSet that runs `image`, one of [`super::RetryHandlers`].
 pub fn retry_handler(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images, image: &str) -> DaemonSet {
-    let value = services_value(image);
+    let value = retry_handler_value(image);
     let operand = Operand {
         driver,
         role: Role::RetryHandler,
         name: retry_handler_daemonset(driver, &value),
-        instance: Some((SERVICES_LABEL, value.clone())),
+        instance: Some((RETRY_HANDLER_LABEL, value.clone())),
         annotations: [].into(),
         pod_annotations: [].into(),
         on_delete: true,
@@ -84,7 +84,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images, image: &str, value: 
     mounts.push(VolumeMount { read_only: Some(true), ..shared.clone() });
     let tolerations = if settings.tolerations.is_empty() { &spec.tolerations } else { &settings.tolerations };
     PodSpec {
-        affinity: Some(gate_with(services_gate(driver), value)),
+        affinity: Some(gate_with(retry_handler_gate(driver), value)),
         automount_service_account_token: Some(false),
         init_containers: Some(vec![install(&agent, shared)]),
         containers: vec![Container {
@@ -146,9 +146,9 @@ fn install(agent: &str, shared: VolumeMount) -> Container {
     }
 }
 
-/// As much memory as is asked for is also the limit: nobody else's need can take it away. That the kernel takes others first
-/// when a node has none left is the doing of the pod's priority, `system-node-critical`. CPU has no limit: all the `cxi_rh` of a
-/// node share it, and would be held back just when many packets are lost.
+/// The limit of memory is what is asked for, so that other pods' needs cannot take it away. That the kernel takes
+/// others first when a node has none left is the doing of the pod's priority, `system-node-critical`. CPU has no limit:
+/// all the `cxi_rh` of a node share it, and would be held back just when many packets are lost.
 fn resources() -> ResourceRequirements {
     let limit = ("memory".to_owned(), Quantity("128Mi".to_owned()));
     ResourceRequirements { limits: Some([limit].into()), ..requests("100m", "128Mi") }

@@ -128,8 +128,8 @@ fn kmm_asks_for_the_image_that_the_mirror_list_names() {
 }
 
 fn rendered(spec: &CXIDriverSpec) -> BTreeMap<String, DaemonSet> {
-    let services = spec.retry_handler.image.iter().filter(|_| spec.retry_handler.runs_on_nodes()).cloned().collect();
-    let operands = operands("cassini", spec, "cxi-operator", &images(), &services);
+    let handlers = spec.retry_handler.image.iter().filter(|_| spec.retry_handler.runs_on_nodes()).cloned().collect();
+    let operands = operands("cassini", spec, "cxi-operator", &images(), &handlers);
     let mut wanted = BTreeMap::new();
     for (name, operand) in operands {
         let Some(operand) = operand else { continue };

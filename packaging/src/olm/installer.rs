@@ -11,8 +11,8 @@ use crate::yaml::{Error, value};
 /// The account.
 const INSTALLER: &str = "cxi-operator-installer";
 
-/// Account, rights and who has them. It may make and change what is in the package, and nothing else; and because nobody grants
-/// what he may not do himself, it may do what the operator and its operands may.
+/// Account, rights and who has them. It may make and change what is in the package, and nothing else; and because
+/// Kubernetes lets an account grant only rights that it has itself, it has the rights of the operator and its operands.
 ///
 /// # Errors
 /// When an object cannot be written.

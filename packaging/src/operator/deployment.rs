@@ -105,7 +105,8 @@ fn container(images: &Lock) -> Container {
         readiness_probe: Some(probe("/readyz", 5)),
         resources: Some(ResourceRequirements {
             requests: Some(quantities([("cpu", "50m"), ("memory", "64Mi")])),
-            // No limit on CPU: an operator that is slowed down in the middle of a node's turn helps nobody.
+            // No limit on CPU: an operator that is slowed down in the middle of a node's turn keeps that node out of
+            // service longer.
             limits: Some(quantities([("memory", "1Gi")])),
             ..ResourceRequirements::default()
         }),

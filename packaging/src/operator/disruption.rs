@@ -7,7 +7,7 @@ use k8s_openapi::{
 
 use super::{label_selector, metadata};
 
-/// At most one operator pod is evicted at a time. Pods that are not ready may always be evicted: they hold up nobody's drain.
+/// At most one operator pod is evicted at a time. Pods that are not ready may always be evicted: they hold up no drain.
 pub fn disruption_budget() -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: metadata(),

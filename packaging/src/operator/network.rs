@@ -43,7 +43,7 @@ pub fn network_policy() -> NetworkPolicy {
     }
 }
 
-/// The metrics exporter is asked for metrics, on the port that a CXIDriver says, and talks to nobody.
+/// The metrics exporter answers on the port that a CXIDriver says, and opens no connections.
 pub fn exporter_network_policy() -> NetworkPolicy {
     let role = [(ROLE_LABEL.to_owned(), Role::MetricsExporter.as_str().to_owned())];
     let mut metadata = metadata();

@@ -1,5 +1,5 @@
-//! Who may stay connected. There are so many places, so many of them for one address, and some for the node alone. A newcomer that
-//! finds none gets that of a connection that waits: nobody keeps out the others by being there.
+//! Who may stay connected. There are so many places, so many of them for one address, and some for the node alone. A
+//! newcomer that finds none gets that of a connection that waits: an idle client cannot keep out the others.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ pub struct Visit {
 }
 
 impl Places {
-    /// A place for a connection from there; `None` when there is none and nobody who has one waits.
+    /// A place for a connection from there; `None` when there is none and no connection that has one waits.
     pub fn admit(&self, from: IpAddr, of_node: bool) -> Option<Visit> {
         // Where one socket serves both, an IPv4 address comes in the form of IPv6.
         let from = from.to_canonical();
@@ -103,7 +103,7 @@ impl Visit {
         self.waits(Some(Instant::now()));
     }
 
-    /// Comes back when somebody else has the place.
+    /// Returns when another connection has the place.
     pub async fn replaced(&self) {
         self.leave.cancelled().await;
     }

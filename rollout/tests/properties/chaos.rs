@@ -100,7 +100,7 @@ fn happen(sim: &mut Sim, event: Event) {
         Event::RetryHandler(number) => {
             sim.edit(|spec| spec.retry_handler.image = Some(format!("registry/cxi-rh:{number}")));
         }
-        Event::Services(wanted) => {
+        Event::RunRetryHandler(wanted) => {
             let mode = if wanted { RetryHandlerMode::Daemonset } else { RetryHandlerMode::None };
             sim.edit(|spec| spec.retry_handler.mode = mode);
         }

@@ -10,7 +10,7 @@ pub enum Event {
     /// It asks for another retry handler.
     RetryHandler(u8),
     /// It asks for the retry handler to run, or not to.
-    Services(bool),
+    RunRetryHandler(bool),
     /// It asks for the device plugin, or for none.
     Plugin(bool),
     /// It leaves the driver to the hosts, or to KMM. The hosts may bring one and load it when they boot.
@@ -118,7 +118,7 @@ impl Arbitrary for Event {
         prop_oneof![
             4 => version().prop_map(Self::Upgrade),
             2 => version().prop_map(Self::RetryHandler),
-            1 => any::<bool>().prop_map(Self::Services),
+            1 => any::<bool>().prop_map(Self::RunRetryHandler),
             1 => any::<bool>().prop_map(Self::Plugin),
             2 => any::<(bool, bool)>().prop_map(|(preinstalled, hosts_have_it)| Self::Source { preinstalled, hosts_have_it }),
             1 => any::<bool>().prop_map(Self::Rollback),

@@ -191,7 +191,7 @@ fn place(on: &RevisionId) -> NodeRollout {
         expected: None,
         previous: None,
         host_revision: None,
-        services: Vec::new(),
+        retry_handlers: Vec::new(),
         evictions: Vec::new(),
         failure: None,
         retry_after: None,

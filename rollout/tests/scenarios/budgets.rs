@@ -163,7 +163,7 @@ fn a_budget_that_allows_nothing_just_now_does_not_say_never() {
     sim.project_holders();
     upgrade(&mut sim, "13.1.0");
     sim.settle();
-    assert!(message(&sim, "n1").contains("allows 0 evictions now, the node needs 1"), "{}", message(&sim, "n1"));
+    assert!(message(&sim, "n1").contains("allows 0 evictions now, and the node needs 1"), "{}", message(&sim, "n1"));
 }
 
 #[rstest]

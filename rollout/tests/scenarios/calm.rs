@@ -1,6 +1,6 @@
 //! When nothing goes wrong.
 
-use cxi_api::{Phase, names::UPGRADE_PENDING_TAINT};
+use cxi_api::{Outcome, Phase, names::UPGRADE_PENDING_TAINT};
 use cxi_rollout::Action;
 use rstest::rstest;
 
@@ -61,7 +61,7 @@ fn a_finished_node_has_its_story() {
     upgrade(&mut sim, "13.1.0");
     sim.settle();
     let record = sim.node("n1").rollout().unwrap();
-    assert_eq!(record.history.iter().map(|entry| entry.result.as_str()).collect::<Vec<_>>(), ["Verified", "Verified"]);
+    assert_eq!(record.history.iter().map(|entry| &entry.result).collect::<Vec<_>>(), [&Outcome::Verified; 2]);
     assert_eq!((record.phase, record.attempt), (Phase::UpToDate, 2));
 }
 

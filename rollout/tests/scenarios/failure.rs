@@ -50,7 +50,7 @@ fn a_failed_node_goes_back_and_the_rollout_halts(#[case] fault: Fault) {
         sim.events.iter().filter(|event| event.warning).map(|event| event.reason.as_str()).collect();
     assert!(events.contains(&"RolloutHalted") && events.contains(&"DriverFailed"), "{events:?}");
     let story: Vec<String> =
-        sim.node("n1").rollout().unwrap().history.iter().map(|entry| entry.result.clone()).collect();
+        sim.node("n1").rollout().unwrap().history.iter().map(|entry| entry.result.to_string()).collect();
     assert!(story.last().is_some_and(|last| last == "RolledBack"), "{story:?}");
 
     *sim.machine_mut("n1") = crate::sim::Machine { plugin_broken_with: None, ..sim.machines["n1"].clone() };

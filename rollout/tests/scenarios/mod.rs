@@ -15,8 +15,8 @@ mod one_shot;
 mod pace;
 mod preinstalled;
 mod reboots;
+mod retry_handler;
 mod revert;
-mod services;
 mod teardown;
 mod untidy;
 

@@ -18,7 +18,7 @@ fn retry_after(sim: &Sim) -> i64 {
 }
 
 fn history(sim: &Sim) -> Vec<String> {
-    sim.node("n1").rollout().unwrap().history.iter().map(|entry| entry.result.clone()).collect()
+    sim.node("n1").rollout().unwrap().history.iter().map(|entry| entry.result.to_string()).collect()
 }
 
 #[test]

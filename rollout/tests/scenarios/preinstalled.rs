@@ -109,7 +109,7 @@ fn another_retry_handler_comes_to_drained_nodes_and_another_version_beside_it_mo
     sim.settle();
     assert_eq!(sim.driver().status.updated, 2, "{}", sim.describe());
     assert_eq!(sim.writes.get("evictions"), Some(&1));
-    let value = cxi_api::names::services_value("registry/cxi-rh:13.1");
+    let value = cxi_api::names::retry_handler_value("registry/cxi-rh:13.1");
     assert!(["n1", "n2"].iter().all(|node| sim.machines[*node].serves.as_ref() == Some(&value)), "{}", sim.describe());
 }
 

@@ -227,7 +227,7 @@ impl Sim {
             at,
             allocatable: offered.sum(),
             plugin_pods: found.pods.iter().filter(|pod| pod.role == Role::DevicePlugin).count(),
-            service_pods: found.pods.iter().filter(|pod| pod.role == Role::RetryHandler).count(),
+            retry_handler_pods: found.pods.iter().filter(|pod| pod.role == Role::RetryHandler).count(),
             holders: found.holders.iter().filter(held).cloned().collect(),
             report: found.record.as_ref().and_then(|record| record.report.clone()),
         };

@@ -3,7 +3,7 @@
 use cxi_api::{
     Advertise,
     driver::SharingMode,
-    names::{DRIVER_LABEL, Role, device_plugin_gate, services_gate},
+    names::{DRIVER_LABEL, Role, device_plugin_gate, retry_handler_gate},
 };
 use cxi_rollout::world::{ImageTrouble, OwnPod, PodState};
 use serde_json::json;
@@ -22,7 +22,7 @@ impl Sim {
         }
         self.end_pods(name);
         self.gated_pods(name, Role::DevicePlugin, device_plugin_gate);
-        self.gated_pods(name, Role::RetryHandler, services_gate);
+        self.gated_pods(name, Role::RetryHandler, retry_handler_gate);
         self.one_shot_pods(name);
         self.offer(name);
     }
@@ -42,7 +42,7 @@ impl Sim {
     }
 
     fn end_pods(&mut self, name: &str) {
-        let stays = self.machines[name].services_stay;
+        let stays = self.machines[name].retry_handler_stays;
         self.node_mut(name).pods.retain(|pod| !pod.deleting || stays && pod.role == Role::RetryHandler);
     }
 
@@ -56,7 +56,7 @@ impl Sim {
             .collect();
         let serves = role == Role::RetryHandler;
         let machine = &self.machines[name];
-        let (ready, started) = (!(serves && machine.services_fail), machine.serves.clone());
+        let (ready, started) = (!(serves && machine.retry_handler_fails), machine.serves.clone());
         let labels = self.node(name).labels.clone();
         for pod in &mut self.node_mut(name).pods {
             if pod.role == role {

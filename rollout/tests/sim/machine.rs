@@ -65,9 +65,9 @@ pub struct Machine {
     /// With this release the device plugin leaves out one place.
     pub plugin_lame_with: Option<String>,
     /// Whether the retry handler does not end when it is told to.
-    pub services_stay: bool,
+    pub retry_handler_stays: bool,
     /// Whether the retry handler runs and attaches to no NIC.
-    pub services_fail: bool,
+    pub retry_handler_fails: bool,
     /// Value of the gate with which the retry handler was started: it stands for its image.
     pub serves: Option<String>,
     /// Release that the host loads at boot.
@@ -120,8 +120,8 @@ impl Default for Machine {
             plugin_broken_with: None,
             plugin_lame_with: None,
             plugin_away: false,
-            services_stay: false,
-            services_fail: false,
+            retry_handler_stays: false,
+            retry_handler_fails: false,
             serves: None,
             host_driver: None,
             advertise: cxi_api::Advertise::All,
@@ -212,17 +212,17 @@ impl Sim {
             command: process.command.clone(),
             pod_uid: None,
         });
-        let services = self.api.nodes[node]
+        let handlers = self.api.nodes[node]
             .pods
             .iter()
             .filter(|pod| pod.role == Role::RetryHandler && matches!(pod.state, PodState::Running { .. }));
-        let of_services = services.map(|pod| OpenFile {
+        let of_handlers = handlers.map(|pod| OpenFile {
             device: "cxi0".into(),
             pid: 5000,
             command: "cxi_rh".into(),
             pod_uid: Some(pod.uid.clone()),
         });
-        of_pods.chain(of_services).chain(of_host).collect()
+        of_pods.chain(of_handlers).chain(of_host).collect()
     }
 
     /// The agent: reads what phase its node is in, looks, and in the next tick writes what it saw.

@@ -218,7 +218,7 @@ pub const FAMILIES: &[Family] = &[
         "rmu_ptl_invld_vni_cntr",
         None,
         "Packets dropped because their VNI is not enabled here",
-        "Somebody sends into a network that is not theirs, or a job's VNI is not set up on all nodes",
+        "A program sends into a network that is not its own, or a job's VNI is not set up on all nodes",
     ),
     counts(
         "rmu_ptl_invld_dfa_cntr",
@@ -307,7 +307,7 @@ pub const FAMILIES: &[Family] = &[
         "Misses of the address translation cache when writing events",
         "Small pages or too many queues",
     ),
-    // Known, and left to whoever studies one application.
+    // Known, and useful only to those who study one application.
     on_request(
         "hni_tx_ok",
         SIZE,

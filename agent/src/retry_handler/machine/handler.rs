@@ -77,7 +77,7 @@ impl Standing {
     fn ended(exit: Option<Exit>, asked: Asked, said: &[String]) -> Self {
         let how = exit.map_or_else(|| "in a way that got lost".to_owned(), |exit| exit.to_string());
         let why = match asked {
-            Asked::No | Asked::Soon => "and nobody here had asked it to",
+            Asked::No | Asked::Soon => "and this supervisor had not asked it to",
             Asked::Yes => "when it was asked to, which is not in order",
         };
         let mut message = format!("it ended {how} {why}; {REMEDY}");

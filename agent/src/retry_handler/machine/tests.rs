@@ -99,7 +99,7 @@ fn tidy_up() -> Action {
     Action::TidyUp(NicName::new(0))
 }
 
-const UNASKED: &str = "and nobody here had asked it to";
+const UNASKED: &str = "and this supervisor had not asked it to";
 const ASKED: &str = "when it was asked to, which is not in order";
 
 #[test]
@@ -216,7 +216,7 @@ fn an_end_that_was_asked_for_and_is_not_in_order_is_a_failure() {
         let mut node = Node::running(9);
         node.step(Event::End);
         node.may_be_asked(9);
-        // Also where somebody else's is attached by now.
+        // Also where another program's is attached by now.
         assert_eq!(node.ended(9, exit, true), []);
         assert!(node.machine.has_ended());
         assert_eq!(node.state(), format!("Failed it ended {said} {ASKED}"));
@@ -238,7 +238,7 @@ fn an_end_that_was_asked_for_and_is_not_in_order_is_a_failure() {
 }
 
 #[test]
-fn an_end_before_it_could_be_asked_is_as_if_nobody_wanted_it() {
+fn an_end_before_it_could_be_asked_is_as_if_it_was_not_wanted() {
     for (exit, attached, state) in [
         (Exit::Signal(11), false, format!("Failed it ended by signal 11 {UNASKED}")),
         (Exit::Code(0), false, format!("Failed it ended with status 0 {UNASKED}")),
@@ -370,7 +370,7 @@ fn what_a_killed_supervisor_left_is_no_reason_to_start_another() {
     let not_started = Record { state: State::Starting, pid: None, ..left.clone() };
     let host = Record { state: State::Host, pid: None, ..left.clone() };
     let killed = "Failed it was killed together with its supervisor";
-    let crashed = "Failed it ended with status 1 and nobody here had asked it to";
+    let crashed = "Failed it ended with status 1 and this supervisor had not asked it to";
     let garbage = || Err("no JSON".to_owned());
     for (inherited, attached, actions, state) in [
         (Ok(left.clone()), false, vec![], killed),

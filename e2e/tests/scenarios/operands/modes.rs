@@ -1,7 +1,7 @@
 //! The modes of the retry handler: whichever is chosen, nothing of another one is left.
 
 use anyhow::{Result, ensure};
-use cxi_api::{driver::RetryHandlerMode, names::services_gate};
+use cxi_api::{driver::RetryHandlerMode, names::retry_handler_gate};
 use cxi_e2e::{
     harness::{Harness, HarnessOptions},
     oracle::Oracle,
@@ -63,7 +63,7 @@ impl Seen {
         Ok(Self {
             daemonset: exists(harness, &retry()).await?,
             pod: pods(harness, "retry-handler").await?.values().any(|(_, _, ready)| *ready),
-            gate: harness.node(NODE).await?.labels().contains_key(&services_gate("cxi")),
+            gate: harness.node(NODE).await?.labels().contains_key(&retry_handler_gate("cxi")),
             injected: is_injected(harness).await?,
             images: status.sidecar.is_some(),
             condition: condition(harness, "RetryHandlerReady").await?,

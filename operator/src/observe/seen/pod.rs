@@ -1,4 +1,4 @@
-//! A pod of anybody, as far as it may hold a device.
+//! Any pod of the cluster, as far as it may hold a device.
 
 use std::collections::BTreeMap;
 

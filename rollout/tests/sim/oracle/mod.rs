@@ -110,7 +110,7 @@ impl Sim {
         let looks = self.oracle.looks.entry(node.to_owned()).or_default();
         // What the kubelet has not accepted has no NIC, and gets none on a closed node.
         let held = look.holders.iter().any(|holder| holder.started);
-        if !held && look.allocatable == 0 && look.plugin_pods == 0 && look.service_pods == 0 {
+        if !held && look.allocatable == 0 && look.plugin_pods == 0 && look.retry_handler_pods == 0 {
             looks.push(now);
         } else {
             looks.clear();

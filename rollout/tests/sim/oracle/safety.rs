@@ -3,7 +3,7 @@
 
 use cxi_api::{
     NodeRollout, Phase, RevisionId,
-    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, Role, UPGRADE_PENDING_TAINT, device_plugin_gate, services_gate},
+    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, Role, UPGRADE_PENDING_TAINT, device_plugin_gate, retry_handler_gate},
     strategy::{DrainPolicy, OnTimeout},
 };
 use cxi_rollout::{
@@ -111,7 +111,7 @@ impl Sim {
 
     /// I3 and I10: the gate carries what is loaded, and only our fields change.
     pub(super) fn check_patch(&mut self, name: &str, changes: &[NodeChange], seen: &Seen) {
-        let gate = |driver: &Driver| [device_plugin_gate(&driver.name), services_gate(&driver.name)];
+        let gate = |driver: &Driver| [device_plugin_gate(&driver.name), retry_handler_gate(&driver.name)];
         let gates: Vec<String> = self.api.drivers.iter().flat_map(gate).collect();
         for change in changes {
             let ours = match change {
@@ -136,17 +136,17 @@ impl Sim {
             let stays = matches!(change, NodeChange::SetLabel { value, .. } if value == was);
             if !stays
                 && *key
-                    == services_gate(
+                    == retry_handler_gate(
                         &seen.nodes[name].rollout().map(|record| record.driver.clone()).unwrap_or_default(),
                     )
             {
-                self.check_services(name, seen);
+                self.check_retry_handler(name, seen);
             }
         }
     }
 
     /// Pods that hold a NIC keep their retry handler.
-    fn check_services(&mut self, name: &str, seen: &Seen) {
+    fn check_retry_handler(&mut self, name: &str, seen: &Seen) {
         // Where no retry handler is wanted any more, a pod that was accepted a moment ago is one that came too late for it.
         let unwanted = seen.drivers.iter().all(|driver| !driver.spec.retry_handler.runs_on_nodes());
         let known = |uid: &str| !unwanted || seen.nodes[name].holders.iter().any(|holder| holder.uid == uid);

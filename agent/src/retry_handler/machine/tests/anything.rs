@@ -9,7 +9,7 @@ use super::*;
 /// A node as it really is.
 #[derive(Clone, Debug, Default)]
 struct World {
-    /// NICs that are there: instance, whether somebody else's handler is attached.
+    /// NICs that are there: instance, whether another program's handler is attached.
     nics: BTreeMap<u8, (u64, bool)>,
     /// Processes that the machine started and that live: NIC, instance it was started for, whether asked to end.
     processes: BTreeMap<u32, (u8, u64, bool)>,
@@ -52,7 +52,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 impl World {
-    /// Attached by a process of ours or by somebody else.
+    /// Attached by a process of ours or by another program.
     fn attached(&self, number: u8) -> bool {
         let Some((instance, host)) = self.nics.get(&number) else { return false };
         *host || self.processes.values().any(|(nic, of, _)| (nic, of) == (&number, instance))
@@ -190,7 +190,7 @@ proptest! {
                 prop_assert_eq!(record.address, address);
             }
             for (pid, (nic, ..)) in &world.processes {
-                prop_assert_eq!(node.machine.records()[&address(*nic)].pid, Some(*pid), "a process nobody knows of");
+                prop_assert_eq!(node.machine.records()[&address(*nic)].pid, Some(*pid), "a process without a record");
             }
             prop_assert_eq!(node.machine.has_ended(), ending && world.processes.is_empty());
         }
@@ -208,7 +208,7 @@ proptest! {
         }
         if looked && !ending {
             for number in world.nics.keys() {
-                prop_assert!(node.machine.records().contains_key(&address(*number)), "a NIC nobody cares for");
+                prop_assert!(node.machine.records().contains_key(&address(*number)), "a NIC without a record");
             }
         }
     }

@@ -3,7 +3,7 @@
 use cxi_api::{
     Phase, Reason,
     driver::RetryHandlerMode,
-    names::{Role, services_gate, services_value},
+    names::{Role, retry_handler_gate, retry_handler_value},
 };
 
 use super::{condition, evicting, message, reason, upgrade};
@@ -43,7 +43,7 @@ fn a_pod_that_is_being_evicted_keeps_it() {
     sim.start(Workload { stubborn: true, grace: seconds(60), ..Workload::job("slow").on("n1") });
     upgrade(&mut sim, "13.1.0");
     sim.until_phase("n1", Phase::Evicting);
-    assert!(serves(&sim, "n1") && sim.node("n1").labels.contains_key(&services_gate("cxi")));
+    assert!(serves(&sim, "n1") && sim.node("n1").labels.contains_key(&retry_handler_gate("cxi")));
     sim.settle();
     sim.assert_all_up_to_date();
 }
@@ -51,12 +51,12 @@ fn a_pod_that_is_being_evicted_keeps_it() {
 #[test]
 fn one_that_does_not_end_is_named_and_the_node_given_back() {
     let mut sim = Sim::installed(1, spec("13.0.0"));
-    sim.machine_mut("n1").services_stay = true;
+    sim.machine_mut("n1").retry_handler_stays = true;
     upgrade(&mut sim, "13.1.0");
-    sim.until("it is waited for", |sim| reason(sim, "n1") == Some(Reason::ServicesRunning));
+    sim.until("it is waited for", |sim| reason(sim, "n1") == Some(Reason::RetryHandlerRunning));
     sim.until("it is given back", |sim| message(sim, "n1").contains("did not end in time"));
     assert_eq!(sim.machines["n1"].loaded.as_deref(), Some("13.0.0"));
-    sim.machine_mut("n1").services_stay = false;
+    sim.machine_mut("n1").retry_handler_stays = false;
     sim.settle();
     sim.assert_all_up_to_date();
     sim.assert_runs("n1", "13.1.0");
@@ -98,7 +98,7 @@ fn false_stays_false() {
 const ANOTHER: &str = "registry/cxi-rh:13.1";
 
 fn runs(sim: &Sim, node: &str, image: &str) -> bool {
-    serves(sim, node) && sim.machines[node].serves == Some(services_value(image))
+    serves(sim, node) && sim.machines[node].serves == Some(retry_handler_value(image))
 }
 
 fn pod(sim: &Sim, node: &str) -> Option<String> {
@@ -166,7 +166,7 @@ fn a_node_that_goes_back_to_a_driver_gets_its_retry_handler_back() {
 #[test]
 fn a_retry_handler_that_fails_makes_its_condition_false_even_if_nothing_is_offered() {
     let mut sim = Sim::installed(2, spec("13.0.0"));
-    sim.machine_mut("n1").services_fail = true;
+    sim.machine_mut("n1").retry_handler_fails = true;
     sim.machine_mut("n1").plugin_broken_with = Some("13.0.0".into());
     sim.settle();
     assert_eq!(ready(&sim), Some(says("False", "PodsNotReady")));
@@ -177,7 +177,7 @@ fn a_retry_handler_that_fails_makes_its_condition_false_even_if_nothing_is_offer
     sim.node_mut("n2").cordoned = true;
     sim.settle();
     assert_eq!(ready(&sim), Some(says("False", "PodsNotReady")));
-    sim.machine_mut("n1").services_fail = false;
+    sim.machine_mut("n1").retry_handler_fails = false;
     sim.settle();
     assert_eq!(ready(&sim), Some(says("True", "PodsReady")));
 }

@@ -3,7 +3,7 @@
 
 use cxi_api::{
     NodeRollout, RevisionId,
-    names::{services_gate, services_value},
+    names::{retry_handler_gate, retry_handler_value},
     node::Served,
 };
 
@@ -24,15 +24,20 @@ pub fn image_with<'a>(
     revision: &RevisionId,
 ) -> Option<&'a String> {
     let wanted = driver.spec.retry_handler.image_on_nodes()?;
-    let last = record.services.iter().find(|served| served.revision == *revision).map(|served| &served.image);
+    let last = record.retry_handlers.iter().find(|served| served.revision == *revision).map(|served| &served.image);
     let described = view.target(&driver.name).is_some_and(|(_, target)| target == revision);
     Some(last.filter(|_| !described).unwrap_or(wanted))
 }
 
 /// Whether another image than the one that the CXIDriver names runs on a node.
 pub fn differ(driver: &Driver, node: &Node) -> bool {
-    let runs = node.labels.get(&services_gate(&driver.name));
-    driver.spec.retry_handler.image_on_nodes().zip(runs).is_some_and(|(wanted, runs)| services_value(wanted) != *runs)
+    let runs = node.labels.get(&retry_handler_gate(&driver.name));
+    driver
+        .spec
+        .retry_handler
+        .image_on_nodes()
+        .zip(runs)
+        .is_some_and(|(wanted, runs)| retry_handler_value(wanted) != *runs)
 }
 
 /// Whether a node on the revision that the spec describes runs another image than the spec names.
@@ -45,14 +50,14 @@ pub fn are_outdated(view: &View<'_>, node: &Node, record: &NodeRollout) -> bool 
 pub fn remember(view: &View<'_>, driver: &Driver, node: &Node, record: &mut NodeRollout, revision: &RevisionId) {
     let Some(image) = image_with(view, driver, record, revision).cloned() else { return };
     // What runs already stays what it is.
-    let open = node.labels.get(&services_gate(&driver.name));
-    if open.is_some_and(|runs| *runs != services_value(&image)) {
+    let open = node.labels.get(&retry_handler_gate(&driver.name));
+    if open.is_some_and(|runs| *runs != retry_handler_value(&image)) {
         return;
     }
-    record.services.retain(|served| served.revision != *revision);
-    record.services.push(Served { revision: revision.clone(), image });
-    let surplus = record.services.len().saturating_sub(KEPT);
-    record.services.drain(..surplus);
+    record.retry_handlers.retain(|served| served.revision != *revision);
+    record.retry_handlers.push(Served { revision: revision.clone(), image });
+    let surplus = record.retry_handlers.len().saturating_sub(KEPT);
+    record.retry_handlers.drain(..surplus);
 }
 
 /// Value of the gate's label on a node that is to serve with `revision`. A gate that is open stays as it is: another value would
@@ -64,6 +69,6 @@ pub fn gate_value(
     record: &NodeRollout,
     revision: &RevisionId,
 ) -> Option<String> {
-    let open = node.labels.get(&services_gate(&driver.name));
-    open.cloned().or_else(|| image_with(view, driver, record, revision).map(|image| services_value(image)))
+    let open = node.labels.get(&retry_handler_gate(&driver.name));
+    open.cloned().or_else(|| image_with(view, driver, record, revision).map(|image| retry_handler_value(image)))
 }
