@@ -41,6 +41,7 @@ pub use crate::source::{
     validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name must have at most 40 characters: it becomes part of node label keys")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = crate::source::sources()))]
 pub struct CXIDriverSpec {
     /// Driver release to run, such as 13.1.0. Editing it starts an ordered upgrade.
     #[schemars(length(max = 63))]
@@ -53,7 +54,7 @@ pub struct CXIDriverSpec {
 
     /// Labels of the nodes to run the driver on.
     #[serde(default = "default_node_selector")]
-    #[schemars(schema_with = "limits::labels")]
+    #[schemars(schema_with = "limits::node_selector")]
     pub node_selector: BTreeMap<String, String>,
 
     /// Tolerations of the operator's pods on those nodes. Everything is tolerated when left out.
@@ -107,6 +108,7 @@ pub struct DevicePlugin {
     pub resource_name: String,
     /// Image of the device plugin; the operator's own when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "limits::image")]
     pub image: Option<String>,
     /// shared: several pods share a NIC. exclusive: one pod per NIC.
     pub sharing_mode: SharingMode,
@@ -198,6 +200,7 @@ pub struct RetryHandler {
     /// Image that holds HPE's retry handler, `cxi_rh`, and its libraries: the operator cannot bring it. Without an
     /// image the operator runs no retry handler, and a condition says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "limits::image")]
     pub image: Option<String>,
     /// Settings of mode daemonset.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,6 +261,7 @@ pub struct MetricsExporter {
     pub enabled: bool,
     /// Its image; that of the node agent when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "limits::image")]
     pub image: Option<String>,
     /// TCP port on which metrics are served.
     #[schemars(extend("x-kubernetes-validations" = [{"rule": "self >= 1 && self <= 65535", "message": "port must be from 1 to 65535"}]))]
@@ -284,6 +288,7 @@ pub struct MetricsTls {
     /// Secret of type kubernetes.io/tls in the operator's namespace. The exporter takes up a renewed certificate
     /// without a restart.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("!format.dns1123Subdomain().validate(self).hasValue()").message("secretName must be the name of a Secret: lower-case letters, digits, '-' and '.'"))]
     pub secret_name: String,
 }
 
@@ -292,6 +297,7 @@ pub struct MetricsTls {
 pub struct Agent {
     /// Image of the node agent, also of the clean-up pods; the operator's own when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "limits::image")]
     pub image: Option<String>,
     /// Compute resources of the node agent's pods.
     #[schemars(schema_with = "limits::resources")]

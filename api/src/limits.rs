@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 /// A label's key has at most a domain of 253 characters, a slash and a name of 63.
 const LABEL_KEY: usize = 253 + 1 + 63;
 
+/// How the labels begin that the operator sets on nodes.
+const OPERATOR_LABELS: &str = "cxi.hpe.com/";
+
 /// A label's value.
 const LABEL_VALUE: usize = 63;
 
@@ -47,6 +50,114 @@ pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
                 "values must be label values: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends"),
         ],
     })
+}
+
+/// Labels of the nodes that a CXIDriver selects: at least one, and none that the operator sets itself.
+pub(crate) fn node_selector(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = labels(generator);
+    let more = [
+        rule("size(self) > 0", "nodeSelector needs at least one label; kubernetes.io/os: linux selects all nodes"),
+        rule(
+            &format!("self.all(key, !key.startsWith('{OPERATOR_LABELS}'))"),
+            &format!(
+                "nodeSelector must not name labels that begin with {OPERATOR_LABELS}: the operator sets them on nodes that are selected \
+                 already; name a label that the nodes have from elsewhere"
+            ),
+        ),
+    ];
+    if let Some(rules) = schema.pointer_mut("/x-kubernetes-validations").and_then(Value::as_array_mut) {
+        rules.extend(more);
+    }
+    schema
+}
+
+/// An image, with or without a tag and a digest.
+pub(crate) fn image(generator: &mut SchemaGenerator) -> Schema {
+    let cel = format!("self == '' || self.matches('^{}({})?({})?$')", repository(""), tag(""), DIGEST);
+    optional_text(
+        generator,
+        LONGEST_IMAGE,
+        &cel,
+        &format!("must be an image such as registry.example.com/hpe/image:1.0, {GRAMMAR}"),
+    )
+}
+
+/// The repository of driver images. That it has no tag is another rule.
+pub(crate) fn image_repository(generator: &mut SchemaGenerator) -> Schema {
+    let cel = format!("self == '' || self.matches('^{}(:[^/]*|@.*)?$')", repository(""));
+    let mut schema = optional_text(
+        generator,
+        LONGEST_IMAGE,
+        &cel,
+        &format!("source.image must be a repository such as registry.example.com/hpe/cxi-driver, {GRAMMAR}"),
+    );
+    let untagged = rule(
+        "self == '' || !self.matches('.*(:[^/]*|@.*)$') || self.contains('://')",
+        "source.image must be a repository without tag or digest; the tag is made from version and kernel",
+    );
+    if let Some(rules) = schema.pointer_mut("/x-kubernetes-validations").and_then(Value::as_array_mut) {
+        rules.push(untagged);
+    }
+    schema
+}
+
+/// The rules of a kernel mapping's image, which may have variables of KMM anywhere but in the registry's name.
+pub(crate) fn mapped_image() -> Value {
+    let cel = format!("self.matches('^{}({})?(@.*)?$')", repository(VARIABLE), tag(VARIABLE));
+    json!([
+        rule(
+            &cel,
+            &format!(
+                "image of a kernel mapping must be an image such as registry.example.com/hpe/cxi-driver:1.0, {GRAMMAR}"
+            )
+        ),
+        rule("self.matches('.*(:[^/]+|@.+)$')", "image of a kernel mapping must have a tag or a digest"),
+    ])
+}
+
+/// The name of a Secret in the operator's namespace.
+pub(crate) fn secret(generator: &mut SchemaGenerator) -> Schema {
+    optional_text(
+        generator,
+        253,
+        "self == '' || !format.dns1123Subdomain().validate(self).hasValue()",
+        "must be the name of a Secret: lower-case letters, digits, '-' and '.', with a letter or digit at both ends",
+    )
+}
+
+fn optional_text(generator: &mut SchemaGenerator, longest: usize, cel: &str, message: &str) -> Schema {
+    let mut schema = Option::<String>::json_schema(generator);
+    merge(&mut schema, "", json!({ "maxLength": longest, "x-kubernetes-validations": [rule(cel, message)] }));
+    schema
+}
+
+/// The longest image: a name of 255 characters, a tag of 128, a digest.
+const LONGEST_IMAGE: usize = 512;
+
+/// What the grammar of an image asks for and people get wrong.
+const GRAMMAR: &str = "without https:// and with the repository in lower case";
+
+/// A variable of KMM in an image.
+const VARIABLE: &str = "[$][{][^{}]+[}]";
+
+/// The digest of an image, by the grammar of references (`github.com/distribution/reference`).
+const DIGEST: &str = "@[A-Za-z][A-Za-z0-9]*([-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}";
+
+/// A regular expression for a repository by the same grammar, in whose path `variable` may stand too.
+fn repository(variable: &str) -> String {
+    let domain = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?";
+    let word = if variable.is_empty() { "[a-z0-9]+".to_owned() } else { format!("([a-z0-9]|{variable})+") };
+    let part = format!("{word}(([.]|_|__|-+){word})*");
+    format!("(({domain}([.]{domain})*|\\\\[[a-fA-F0-9:]+\\\\])(:[0-9]+)?/)?{part}(/{part})*")
+}
+
+/// The same for a tag.
+fn tag(variable: &str) -> String {
+    if variable.is_empty() {
+        ":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}".to_owned()
+    } else {
+        format!(":([A-Za-z0-9_]|{variable})([A-Za-z0-9_.-]|{variable})*")
+    }
 }
 
 /// A selector that a program understands whole.
@@ -137,5 +248,163 @@ pub(crate) fn merge(schema: &mut Schema, pointer: &str, more: Value) {
     };
     if let (Some(place), Value::Object(more)) = (place, more) {
         place.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cel::{Context, Program};
+    use serde_json::{Value, json};
+
+    use crate::crds::crds;
+
+    /// The rules at a place of the spec of a `CXIDriver`, as they are installed, each with its message.
+    fn rules(pointer: &str) -> Vec<(String, String)> {
+        let crd = crds().into_iter().find(|crd| crd.spec.names.kind == "CXIDriver").unwrap();
+        let crd = serde_json::to_value(crd).unwrap();
+        let spec = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
+        let rules = &spec.pointer(pointer).unwrap_or_else(|| panic!("{pointer}"))["x-kubernetes-validations"];
+        let text = |rule: &Value, name: &str| rule[name].as_str().unwrap().to_owned();
+        rules.as_array().unwrap().iter().map(|rule| (text(rule, "rule"), text(rule, "message"))).collect()
+    }
+
+    /// What the API server says of a value; functions that only it has are left out.
+    fn refusals(pointer: &str, value: &Value) -> Vec<String> {
+        let broken = |(rule, _): &(String, String)| {
+            let mut context = Context::default();
+            context.add_variable("self", value).unwrap();
+            let rule = rule.replace("(oldSelf.hasValue() &&", "(false &&").replace("oldSelf.value()", "self");
+            let said = Program::compile(&rule).unwrap_or_else(|error| panic!("{rule}: {error}")).execute(&context);
+            said.unwrap_or_else(|error| panic!("{rule} of {value}: {error}")) == false.into()
+        };
+        rules(pointer)
+            .into_iter()
+            .filter(|(rule, _)| !rule.contains("format."))
+            .filter(broken)
+            .map(|(_, message)| message)
+            .collect()
+    }
+
+    fn refused(pointer: &str, value: impl Into<Value>, says: &str) {
+        let value = value.into();
+        let said = refusals(pointer, &value);
+        assert!(matches!(&said[..], [one] if one.contains(says)), "{pointer} {value}: {said:#?}");
+    }
+
+    fn accepted(pointer: &str, value: impl Into<Value>) {
+        let value = value.into();
+        assert_eq!(refusals(pointer, &value), Vec::<String>::new(), "{pointer} {value}");
+    }
+
+    #[test]
+    fn a_selector_has_a_label_that_is_not_the_operators() {
+        let at = "/properties/nodeSelector";
+        accepted(at, json!({"kubernetes.io/os": "linux"}));
+        accepted(at, json!({"beta.cxi.hpe.com/nic": "true"}));
+        refused(at, json!({}), "needs at least one label; kubernetes.io/os: linux selects all nodes");
+        refused(at, json!({"a": "b", "cxi.hpe.com/driver": "x"}), "begin with cxi.hpe.com/");
+        // A retry handler may be wherever the driver is.
+        accepted("/properties/retryHandler/properties/daemonset/properties/nodeSelector", json!({}));
+    }
+
+    #[test]
+    fn images_are_those_that_a_registry_can_have() {
+        let image = |part: &str| format!("/properties/{part}/properties/image");
+        let builder = "/properties/source/properties/builderImage".to_owned();
+        let mut places = ["retryHandler", "devicePlugin", "metricsExporter", "agent"].map(image).to_vec();
+        places.push(builder);
+        for place in &places {
+            for good in [
+                "",
+                "a",
+                "r/x:1",
+                "registry.example:5000/hpe/cxi_rh:v1.0_a",
+                "[fd00::1]:5000/x",
+                "Registry.example/x__y--z.a:latest",
+            ] {
+                accepted(place, good);
+            }
+            accepted(place, format!("registry.example/x:1@sha256:{}", "0".repeat(64)));
+            for bad in [
+                "https://registry.example/x",
+                "registry.example/HPE/x",
+                "r/x:",
+                "r/x y",
+                "r//x",
+                "r/x/",
+                "r/x@sha256:00",
+                "r/x:a:b",
+            ] {
+                refused(place, bad, "without https:// and with the repository in lower case");
+            }
+        }
+    }
+
+    #[test]
+    fn the_repository_of_driver_images_says_its_own_rule() {
+        let at = "/properties/source/properties/image";
+        for good in ["", "r/x", "registry.example:5000/hpe/cxi-driver"] {
+            accepted(at, good);
+        }
+        for bad in ["https://registry.example/x", "https://registry.example:5000/x", "registry.example/HPE/x"] {
+            refused(at, bad, "without https:// and with the repository in lower case");
+        }
+        refused(at, "r/x:13.0.0", "without tag or digest");
+        refused(at, "r/x@sha256:00", "without tag or digest");
+        let mapped = "/properties/source/properties/kernelMappings/items/properties/image";
+        for good in ["r/x:1", "r/x:13-${KERNEL_FULL_VERSION}", "r/${KERNEL_VERSION}/x:1", "r/x@sha256:00"] {
+            accepted(mapped, good);
+        }
+        refused(mapped, "https://r/x:1", "without https://");
+        refused(mapped, "r/X:1", "in lower case");
+        refused(mapped, "r/x", "must have a tag or a digest");
+    }
+
+    #[test]
+    fn a_driver_that_is_built_has_sources() {
+        let spec = |source: Value| json!({ "source": source });
+        let repositories = |names: &[&str]| -> Value {
+            names.iter().map(|name| ((*name).to_owned(), json!({"url": "u", "ref": "r"}))).collect()
+        };
+        let all = ["cxiDriver", "sbl", "slDriver", "cassiniHeaders"];
+        for good in [
+            json!({"type": "preinstalled"}),
+            json!({"type": "prebuilt", "image": "r/x"}),
+            json!({"type": "dkms", "kernelMappings": [{"literal": "6.1", "image": "r/x:1"}]}),
+            json!({"type": "dkms", "repository": "https://example.com/driver.zip"}),
+            json!({"type": "dkms", "dkms": {"tag": "v1"}}),
+            json!({"type": "dkms", "dkms": {"layout": {"name": "stack"}}}),
+            json!({"type": "dkms", "dkms": {"repositories": repositories(&all)}}),
+        ] {
+            let source: crate::source::Source = serde_json::from_value(good.clone()).unwrap();
+            assert!(
+                source.kind != crate::source::SourceType::Dkms
+                    || source.has_sources()
+                    || !source.kernel_mappings.is_empty()
+            );
+            accepted("", spec(good));
+        }
+        for bad in [
+            json!({"type": "dkms"}),
+            json!({"type": "dkms", "image": "r/x", "dkms": {"platform": "cassini", "tag": ""}}),
+            json!({"type": "dkms", "repository": "registry.example/driver"}),
+            json!({"type": "dkms", "dkms": {"repositories": repositories(&all[1..])}}),
+        ] {
+            let source: crate::source::Source = serde_json::from_value(bad.clone()).unwrap();
+            assert!(!source.has_sources());
+            refused("", spec(bad), "nothing says what to build: set source.repository");
+        }
+    }
+
+    #[test]
+    fn names_of_secrets_are_names() {
+        let source = "/properties/source/properties";
+        for at in ["/imagePullSecret", "/sign/properties/keySecret", "/sign/properties/certSecret"] {
+            let rules = rules(&format!("{source}{at}"));
+            assert!(
+                rules.iter().any(|(rule, said)| rule.contains("dns1123Subdomain") && said.contains("name of a Secret")),
+                "{at}"
+            );
+        }
     }
 }

@@ -110,8 +110,16 @@ pub const PLACES: &[Rule<[String]>] = &[Rule {
 /// The kubelet's directory.
 pub const KUBELET_ROOT: &[Rule<str>] = &[
     Rule {
-        message: "must be an absolute path in its shortest form, other than /, such as /var/lib/k0s/kubelet",
+        message: "must be an absolute path other than /, such as /var/lib/k0s/kubelet: no trailing /, no //, . or ..",
         ..PATH[0]
+    },
+    Rule {
+        cel: "!self.matches('/device-plugins$') && !self.matches('^/(proc|sys|dev)(/|$)')",
+        holds: |path| {
+            let top = path.strip_prefix('/').and_then(|path| path.split('/').next());
+            !path.ends_with("/device-plugins") && !top.is_some_and(|top| ["proc", "sys", "dev"].contains(&top))
+        },
+        message: "must be the kubelet's --root-dir, such as /var/lib/k0s/kubelet: not its device-plugins directory, and nothing in /proc, /sys or /dev",
     },
     Rule {
         cel: "size(self) <= 48",
@@ -371,6 +379,8 @@ mod tests {
             "dev",
             "requests.",
             "kubernetes.io",
+            "/proc",
+            "/device-plugins",
             "x.kubernetes.io",
             "/opt",
         ];
@@ -463,6 +473,22 @@ mod tests {
             "devicePlugin.extraDevices must name each device once",
         ] {
             assert!(faults.contains(said), "{said} in\n{faults}");
+        }
+    }
+
+    #[test]
+    fn directories_of_the_kubelet() {
+        for root in ["/var/lib/kubelet", "/var/lib/k0s/kubelet", "/device-plugins/kubelet", "/devices", "/var/dev"] {
+            assert_eq!(broken(KUBELET_ROOT, root), None, "{root}");
+        }
+        for root in ["/var/lib/kubelet/device-plugins", "/device-plugins", "/proc", "/sys/fs", "/dev", "/dev/kubelet"] {
+            assert!(broken(KUBELET_ROOT, root).is_some_and(|said| said.contains("--root-dir")), "{root}");
+        }
+        for root in ["/var/lib/kubelet/", "/var//lib", "/var/./lib", "/var/../lib"] {
+            assert!(
+                broken(KUBELET_ROOT, root).is_some_and(|said| said.contains("no trailing /, no //, . or ..")),
+                "{root}"
+            );
         }
     }
 

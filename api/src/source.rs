@@ -7,7 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::layout::LayoutReference;
+use crate::{
+    layout::LayoutReference,
+    limits::{self, rule},
+};
 
 /// Where the driver comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -28,7 +31,7 @@ pub struct Source {
     /// Repository of the driver images without tag. The image of a kernel is `<image>:<version>-<kernel>`, where `<kernel>`
     /// is `uname -r` with `+` replaced by `_`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == '' || !self.matches('.*(:[^/]*|@.*)$')").message("source.image must be a repository without tag or digest; the tag is made from version and kernel"))]
+    #[schemars(schema_with = "limits::image_repository")]
     pub image: Option<String>,
     /// Images for particular kernels, tried in order before source.image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -54,9 +57,11 @@ pub struct Source {
     /// Image in which KMM builds, with the compiler of the nodes' distribution. When left out, the operator takes that
     /// distribution's public image, which it tells by the kernel's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "limits::image")]
     pub builder_image: Option<String>,
     /// Name of a Secret in the operator's namespace with which the driver images are pulled, and pushed by builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "limits::secret")]
     pub image_pull_secret: Option<String>,
     /// Names of Secrets in the operator's namespace that builds get. Their key netrc holds accounts of the servers that
     /// the sources come from, ca.crt the authority to trust. Everything that a build runs can read them.
@@ -88,6 +93,27 @@ static KERNELS: LazyLock<Value> = LazyLock::new(|| {
     })
 });
 
+/// What is said of a source of type dkms that has no sources, by the API server and in the condition of an object that was stored before.
+pub const SOURCES_REQUIRED: &str = "source.type is dkms and nothing says what to build: set source.repository (http or https URL of a \
+                                    source archive), source.dkms.layout (a release's trees) or source.dkms.tag (one tag of HPE's repositories), or use \
+                                    source.type prebuilt if the driver images exist";
+
+/// The rule of a spec: what the operator says by [`SOURCES_REQUIRED`]. It is not one of `source`, whose default has no sources, and
+/// defaults must be valid. A stored object without sources may be changed elsewhere.
+pub(crate) fn sources() -> Value {
+    let known = KNOWN_SOURCES.replace("self", "oldSelf.value()");
+    let mut rule = rule(&format!("{KNOWN_SOURCES} || (oldSelf.hasValue() && !({known}))"), SOURCES_REQUIRED);
+    rule["optionalOldSelf"] = true.into();
+    json!([rule])
+}
+
+/// [`Source::has_sources`] in CEL, of a spec; true also for what has its images from elsewhere.
+const KNOWN_SOURCES: &str = "(self.source.type != 'dkms' || (has(self.source.kernelMappings) && size(self.source.kernelMappings) > 0) \
+    || (has(self.source.repository) && (self.source.repository.startsWith('https://') || self.source.repository.startsWith('http://'))) \
+    || (has(self.source.dkms) && ((has(self.source.dkms.tag) && self.source.dkms.tag != '') || has(self.source.dkms.layout) \
+    || (has(self.source.dkms.repositories) && has(self.source.dkms.repositories.cxiDriver) && has(self.source.dkms.repositories.sbl) \
+    && has(self.source.dkms.repositories.slDriver) && has(self.source.dkms.repositories.cassiniHeaders)))))";
+
 /// With what modules are signed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -98,11 +124,11 @@ pub struct Sign {
     /// Name of a Secret in the operator's namespace with the private key, PEM, in `key`. It must not be one of
     /// source.buildSecrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(schema_with = "limits::secret")]
     pub key_secret: Option<String>,
     /// Name of a Secret in the operator's namespace with the certificate, DER, in `cert`. The nodes must trust it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(schema_with = "limits::secret")]
     pub cert_secret: Option<String>,
 }
 
@@ -135,8 +161,7 @@ pub struct KernelMapping {
     #[schemars(length(max = 512))]
     pub regexp: Option<String>,
     /// Image with tag or digest; may contain KMM's `${KERNEL_FULL_VERSION}`.
-    #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.matches('.*(:[^/]+|@.+)$')").message("image of a kernel mapping must have a tag or a digest"))]
+    #[schemars(length(min = 1, max = 512), extend("x-kubernetes-validations" = limits::mapped_image()))]
     pub image: String,
 }
 

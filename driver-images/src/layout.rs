@@ -67,6 +67,8 @@ pub enum Kind {
 pub enum Place {
     /// A directory or an archive on the build host, relative to the layout file.
     Path {
+        /// The field of the layout that names it: `directory` or `archive`.
+        field: &'static str,
         /// Its path.
         path: String,
         /// SHA-256 of an archive, in hexadecimal.

@@ -9,7 +9,7 @@ use cxi_hardware::AttributeError;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::report::look::{Look, LookError};
 use crate::report::node::NodeView;
@@ -83,6 +83,8 @@ async fn another_question(view: &mut watch::Receiver<NodeView>, asked: &NodeView
 /// What was logged, so that it is said once.
 #[derive(Debug, Default)]
 struct Said {
+    /// Whether a look ever succeeded, or failed twice in a row: at the start what it reads may not be there yet.
+    begun: bool,
     failing: bool,
     misses: bool,
     problems: BTreeSet<String>,
@@ -93,16 +95,20 @@ impl Said {
         let look = match result {
             Ok(look) => look,
             Err(error) => {
+                let error = cxi_program::log::chain(error);
+                if !self.begun {
+                    self.begun = true;
+                    debug!(error, "cannot look at the node yet");
+                    return;
+                }
                 if !self.failing {
-                    error!(
-                        error = cxi_program::log::chain(error),
-                        "cannot look at the node: nothing is reported until it works"
-                    );
+                    error!(error, "cannot look at the node: nothing is reported until it works");
                 }
                 self.failing = true;
                 return;
             }
         };
+        self.begun = true;
         if std::mem::take(&mut self.failing) {
             info!("the node can be looked at again");
         }
@@ -129,7 +135,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::mpsc;
 
-    use cxi_hardware::{Boot, Stack};
+    use cxi_hardware::{Boot, Root, Stack};
 
     use super::*;
     use crate::report::node::Known;
@@ -182,5 +188,44 @@ mod tests {
         assert!(began.try_recv().is_err());
         drop(looks);
         running.await.unwrap();
+    }
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_look_that_fails_at_the_start_is_an_error_only_when_the_next_one_fails_too() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let errors = || String::from_utf8(kept.0.lock().unwrap().clone()).unwrap().matches("ERROR").count();
+        let empty = tempfile::tempdir().unwrap();
+        let fails = || {
+            Err(LookError::Boot(
+                Boot::read(&Root::new(empty.path(), empty.path()).with_proc(empty.path())).unwrap_err(),
+            ))
+        };
+        let dispatch = cxi_program::log::dispatch(cxi_program::log::Format::Text, None, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, || {
+            let mut said = Said::default();
+            said.about(&fails());
+            assert_eq!(errors(), 0, "the files may not be there yet");
+            said.about(&fails());
+            said.about(&fails());
+            assert_eq!(errors(), 1, "said once");
+            said.about(&Ok(nothing()));
+            said.about(&fails());
+            assert_eq!(errors(), 2, "after a look that succeeded");
+        });
     }
 }

@@ -90,7 +90,9 @@ fn needs(position: usize, tree: &shape::Tree, names: &[String]) -> Result<BTreeS
 
 fn tree(position: usize, shape: shape::Tree) -> Result<Tree, Wrong> {
     let field = |name: &str| format!("trees[{position}].{name}");
-    let place = place(&shape).map_err(|(name, why)| (field(name), why))?;
+    let place = place(&shape).map_err(|(name, why)| {
+        if name.is_empty() { (format!("trees[{position}]"), why) } else { (field(name), why) }
+    })?;
     if let Some(directory) = &shape.inside {
         inside(directory, false).map_err(|why| (field("inside"), why))?;
     }
@@ -140,6 +142,9 @@ fn inside(path: &str, glob: bool) -> Result<(), String> {
     if path.split('/').any(|part| part == "..") {
         return Err(format!("{path} leads out of the tree by ..: give {what} inside the tree"));
     }
+    if let Some(why) = unknown_word(path) {
+        return Err(why);
+    }
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._/+@,=~-".contains(c) || (glob && "*?[]!".contains(c));
     match path.chars().find(|c| !allowed(*c)) {
         None => Ok(()),
@@ -153,9 +158,13 @@ fn inside(path: &str, glob: bool) -> Result<(), String> {
 type WrongPart = (&'static str, String);
 
 fn place(tree: &shape::Tree) -> Result<Place, WrongPart> {
-    let given = [tree.directory.is_some(), tree.archive.is_some(), tree.git.is_some()];
-    if given.iter().filter(|given| **given).count() != 1 {
-        return Err(("name", format!("tree {} needs one of directory, archive, and git with ref", tree.name)));
+    let places = [("directory", &tree.directory), ("archive", &tree.archive), ("git", &tree.git)];
+    let given: Vec<&str> = places.iter().filter(|(_, place)| place.is_some()).map(|(name, _)| *name).collect();
+    match given[..] {
+        [_] => {}
+        [] => return Err(("", format!("tree {} needs one of directory, archive, and git with ref", tree.name))),
+        [one, other] => return Err(("", format!("{one} and {other} are both set: keep one"))),
+        _ => return Err(("", format!("{} are all set: keep one", given.join(", ")))),
     }
     if let Some(sum) = tree.sha256.as_ref().filter(|sum| !is_hex(sum, 64)) {
         return Err(("sha256", format!("{sum:?} is not a SHA-256: 64 hexadecimal digits, as sha256sum prints them")));
@@ -168,9 +177,9 @@ fn place(tree: &shape::Tree) -> Result<Place, WrongPart> {
         return Err(("ref", "ref belongs to git, which is not there".to_owned()));
     }
     match (&tree.directory, &tree.archive, &tree.git) {
-        (Some(path), _, _) => Ok(Place::Path { path: plain("directory", path)?, sha256 }),
+        (Some(path), _, _) => Ok(Place::Path { field: "directory", path: plain("directory", path)?, sha256 }),
         (_, Some(archive), _) => match archive.split_once("://") {
-            None => Ok(Place::Path { path: plain("archive", archive)?, sha256 }),
+            None => Ok(Place::Path { field: "archive", path: plain("archive", archive)?, sha256 }),
             Some(("https", _)) => Ok(Place::Archive { url: plain("archive", archive)?, sha256 }),
             Some(("http", _)) if sha256.is_some() => Ok(Place::Archive { url: plain("archive", archive)?, sha256 }),
             Some(("http", _)) => {
@@ -180,7 +189,12 @@ fn place(tree: &shape::Tree) -> Result<Place, WrongPart> {
         },
         (_, _, Some(url)) => {
             let url = plain("git", url)?;
-            let reference = tree.reference.clone().unwrap_or_default();
+            let Some(reference) = tree.reference.clone() else {
+                return Err(("ref", "is missing: name a branch, a tag or a commit of git".to_owned()));
+            };
+            if let Some(why) = unknown_word(&reference) {
+                return Err(("ref", why));
+            }
             let word = reference.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && reference.chars().all(|c| c.is_ascii_alphanumeric() || "._/+-".contains(c));
             if !word {
@@ -194,12 +208,15 @@ fn place(tree: &shape::Tree) -> Result<Place, WrongPart> {
             }
             Ok(Place::Git { url, reference })
         }
-        (None, None, None) => Err(("name", "a tree needs a place".to_owned())),
+        (None, None, None) => Err(("", "a tree needs a place".to_owned())),
     }
 }
 
 /// A location without what would be something else for a shell, for git or for a Containerfile.
 fn plain(field: &'static str, text: &str) -> Result<String, WrongPart> {
+    if let Some(why) = unknown_word(text) {
+        return Err((field, why));
+    }
     let wrong = text.is_empty()
         || text.starts_with('-')
         || text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '<');
@@ -207,6 +224,24 @@ fn plain(field: &'static str, text: &str) -> Result<String, WrongPart> {
         return Err((field, format!("{text:?} is no place: give a path or a URL without spaces")));
     }
     Ok(text.to_owned())
+}
+
+/// What is said of a text with `{release}`, `$VERSION` or `${VERSION}`, which would stay in it.
+fn unknown_word(text: &str) -> Option<String> {
+    let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    let in_braces = text.match_indices('{').find_map(|(at, _)| {
+        let end = at + text[at..].find('}')?;
+        let begin = if text[..at].ends_with('$') { at - 1 } else { at };
+        is_word(&text[at + 1..end]).then(|| &text[begin..=end])
+    });
+    let bare = || {
+        text.match_indices('$').find_map(|(at, _)| {
+            let rest = &text[at + 1..];
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            (end > 0).then(|| &text[at..=at + end])
+        })
+    };
+    in_braces.or_else(bare).map(|word| format!("unknown {word}: only {{version}} is replaced"))
 }
 
 fn is_hex(text: &str, length: usize) -> bool {

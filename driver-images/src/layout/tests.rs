@@ -52,7 +52,7 @@ fn a_layout_becomes_a_containerfile() {
 
 #[rstest]
 #[case::no_yaml("trees: [", "trees", "unclosed bracket")]
-#[case::no_mapping("trees", "", "expected mapping")]
+#[case::no_mapping("trees", "", "a layout begins with \"trees:\"")]
 #[case::no_trees("trees: []", "trees", "there must be one to 32 trees")]
 #[case::unknown_field(
     "trees: [{name: a, kind: module, directory: a, copies: []}]",
@@ -90,8 +90,60 @@ fn a_layout_becomes_a_containerfile() {
     "trees[0].copy[0].tree",
     "there is no tree c"
 )]
-#[case::no_place("trees: [{name: a, kind: module}]", "trees[0].name", "needs one of directory, archive, and git")]
-#[case::two_places("trees: [{name: a, kind: module, directory: a, archive: b}]", "trees[0].name", "needs one of")]
+#[case::no_place("trees: [{name: a, kind: module}]", "trees[0]", "needs one of directory, archive, and git")]
+#[case::two_places(
+    "trees: [{name: a, kind: module, directory: a, archive: b}]",
+    "trees[0]",
+    "directory and archive are both set: keep one"
+)]
+#[case::three_places(
+    "trees: [{name: a, kind: module, directory: a, archive: b, git: c}]",
+    "trees[0]",
+    "directory, archive, git are all set: keep one"
+)]
+#[case::word_in_braces(
+    "trees: [{name: a, kind: module, directory: 'driver-{release}'}]",
+    "trees[0].directory",
+    "unknown {release}: only {version} is replaced"
+)]
+#[case::variable_of_a_shell(
+    "trees: [{name: a, kind: module, git: 'https://x/a', ref: shs-$VERSION}]",
+    "trees[0].ref",
+    "unknown $VERSION: only {version} is replaced"
+)]
+#[case::variable_in_braces(
+    "trees: [{name: a, kind: module, directory: a, copy: [{from: '${VERSION}/x', to: y}]}]",
+    "trees[0].copy[0].from",
+    "unknown ${VERSION}: only {version} is replaced"
+)]
+#[case::a_list("- name: a\n  kind: module", "", "a layout begins with \"trees:\"")]
+#[case::empty("", "", "the file is empty")]
+#[case::only_comments("# trees\n\n", "", "the file is empty")]
+#[case::word_for_a_list(
+    "needsFirmware: a\ntrees: [{name: a, kind: module, directory: a}]",
+    "needsFirmware",
+    "must be a list: [a]"
+)]
+#[case::word_for_the_order(
+    "trees: [{name: a, kind: module, directory: a, after: b}]",
+    "trees[0].after",
+    "must be a list: [b]"
+)]
+#[case::one_rule_for_a_list(
+    "trees: [{name: a, kind: module, directory: a, copy: {from: a, to: b}}]",
+    "trees[0].copy",
+    "must be a list: begin each of its parts with -"
+)]
+#[case::misspelt(
+    "trees: [{name: a, kind: module, directry: a}]",
+    "trees[0].directry",
+    "unknown field `directry`: did you mean `directory`?"
+)]
+#[case::misspelt_kind(
+    "trees: [{name: a, kind: header, directory: a}]",
+    "trees[0].kind",
+    "unknown variant `header`: did you mean `headers`?"
+)]
 #[case::to_above(
     "trees: [{name: a, kind: module, directory: a, copy: [{from: x, to: ../y}]}]",
     "trees[0].copy[0].to",
@@ -153,7 +205,7 @@ fn a_layout_becomes_a_containerfile() {
     "can be changed on its way: use https, or give sha256"
 )]
 #[case::ftp("trees: [{name: a, kind: module, archive: 'ftp://x/a.tar'}]", "trees[0].archive", "cannot be downloaded")]
-#[case::git_without_ref("trees: [{name: a, kind: module, git: 'https://x/a'}]", "trees[0].ref", "git needs one")]
+#[case::git_without_ref("trees: [{name: a, kind: module, git: 'https://x/a'}]", "trees[0].ref", "is missing")]
 #[case::ref_without_git(
     "trees: [{name: a, kind: module, directory: a, ref: v1}]",
     "trees[0].ref",

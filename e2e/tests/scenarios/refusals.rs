@@ -92,6 +92,17 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ),
         ("/source", json!({"buildSecrets": ["netrc", "netrc"]})),
         ("/source", json!({"buildSecrets": ["Net RC"]})),
+        ("/source", json!({"type": "dkms"})),
+        ("/source", json!({"type": "dkms", "image": "r/x", "repository": "registry.example/driver"})),
+        ("/source", json!({"type": "prebuilt", "image": "https://registry.example/cxi-driver"})),
+        ("/source", json!({"type": "prebuilt", "image": "registry.example/HPE/cxi-driver"})),
+        ("/source", json!({"type": "prebuilt", "image": "r/x", "imagePullSecret": "Pull Secret"})),
+        ("/source", json!({"type": "prebuilt", "image": "r/x", "builderImage": "https://r/builder"})),
+        ("/retryHandler", json!({"image": "https://registry.example/cxi-rh:1"})),
+        ("/devicePlugin/image", json!("registry.example/HPE/plugin:1")),
+        ("/metricsExporter/tls", json!({"secretName": "My Secret"})),
+        ("/nodeSelector", json!({})),
+        ("/nodeSelector", json!({"cxi.hpe.com/driver": "fabric"})),
         ("/nodeSelector", json!({"bad key!": "x"})),
         ("/nodeSelector", json!({"example.com/nic": "not a label"})),
         ("/tolerations", json!([{"key": "example.com/down", "operator": "exists"}])),
@@ -112,6 +123,8 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
         ("/devicePlugin/sharingMode", json!("both")),
         ("/devicePlugin/kubeletRoot", json!("var/lib/kubelet")),
         ("/devicePlugin/kubeletRoot", json!("/var/lib/kubelet/")),
+        ("/devicePlugin/kubeletRoot", json!("/var/lib/kubelet/device-plugins")),
+        ("/devicePlugin/kubeletRoot", json!("/proc/1/root")),
         ("/devicePlugin/kubeletRoot", json!(format!("/var/lib/{}", "a".repeat(40)))),
         ("/devicePlugin/extraDevices", json!(["../sda"])),
         ("/devicePlugin/extraDevices", json!(["kdreg2,xpmem"])),
@@ -175,7 +188,10 @@ fn refuses_nonsense(plane: &ControlPlane) -> Result<()> {
     }
     let long = "a".repeat(41);
     let refusal = plane
-        .kubectl_with_input(&["create", "--dry-run=server", "-f", "-"], &manifest(&long, &json!({"version": "1"})))
+        .kubectl_with_input(
+            &["create", "--dry-run=server", "-f", "-"],
+            &manifest(&long, &json!({"version": "1", "source": {"type": "preinstalled"}})),
+        )
         .err()
         .context("a long name was accepted")?;
     writeln!(said, "a name of 41 characters\n{}\n", reason(&format!("{refusal:#}")))?;
@@ -272,7 +288,7 @@ fn accepts_and_completes(plane: &ControlPlane) -> Result<()> {
             "dkms": {"repositories": {"sbl": {"url": "http://example.com/sbl", "ref": commit}}},
         }),
     ))?;
-    let least = accepts(json!({"version": "13.0.0"}))?;
+    let least = accepts(json!({"version": "13.0.0", "source": {"dkms": {"tag": "v1"}}}))?;
     insta::assert_json_snapshot!("defaults", least["spec"]);
 
     let earlier = include_str!("fixtures/earlier-operator.yaml");

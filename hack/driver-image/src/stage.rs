@@ -77,8 +77,40 @@ struct Tree {
     directory: String,
     /// Lines for `scripts/keep.sh`.
     firmware: String,
-    /// Which field of a layout it is.
+    /// Which part of a layout it is.
     field: Option<String>,
+    /// Which field of that part says where it is.
+    place: &'static str,
+}
+
+/// Why a tree cannot be brought.
+#[derive(Debug)]
+struct Fault {
+    /// The field of a layout's tree that is wrong; that which says where the tree is when left out.
+    field: Option<&'static str>,
+    error: Error,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self { field: None, error }
+    }
+}
+
+impl Fault {
+    fn of(field: &'static str, why: String) -> Self {
+        Self { field: Some(field), error: Error::Input(why) }
+    }
+
+    /// What is said of a tree.
+    fn of_tree(self, tree: &Tree) -> Error {
+        match (&tree.field, self.error) {
+            (Some(field), Error::Input(why)) => {
+                Error::Input(format!("{field}.{}: {why}", self.field.unwrap_or(tree.place)))
+            }
+            (_, error) => error,
+        }
+    }
 }
 
 /// Puts the context of a release's build together.
@@ -104,10 +136,7 @@ pub fn stage(inputs: &Inputs, version: &str) -> Result<Context> {
     let mut epoch = 0;
     for tree in &trees {
         let (digest, newest) =
-            bring(&tree.source, &sources.join(&tree.directory)).map_err(|error| match (&tree.field, error) {
-                (Some(field), Error::Input(why)) => Error::Input(format!("{field}: {why}")),
-                (_, error) => error,
-            })?;
+            bring(&tree.source, &sources.join(&tree.directory)).map_err(|fault| fault.of_tree(tree))?;
         epoch = epoch.max(newest);
         write(&root.join(DIGESTS).join(&tree.directory), &format!("{digest}\n"))?;
     }
@@ -139,7 +168,7 @@ pub fn stage(inputs: &Inputs, version: &str) -> Result<Context> {
         write(&sources.join("needs-firmware"), &(needs.join("\n") + "\n"))?;
     }
     if let Some(firmware) = &inputs.firmware {
-        let (_, newest) = bring(firmware, &root.join(FIRMWARE).join("new"))?;
+        let (_, newest) = bring(firmware, &root.join(FIRMWARE).join("new")).map_err(|fault| fault.error)?;
         epoch = epoch.max(newest);
         rename(&root.join(FIRMWARE).join("new"), root, FIRMWARE)?;
     }
@@ -157,6 +186,7 @@ fn listed(inputs: &Inputs) -> Vec<Tree> {
         directory: format!("{:02}-{}", number + 1, source.short_name()),
         firmware: String::new(),
         field: None,
+        place: "",
     };
     if inputs.sources.is_empty() { Vec::new() } else { all.enumerate().map(tree).collect() }
 }
@@ -171,13 +201,13 @@ fn rename(from: &Path, root: &Path, name: &str) -> Result<()> {
 }
 
 /// Brings a tree to `place`: its digest and its newest time.
-fn bring(source: &Source, place: &Path) -> Result<(String, u64)> {
+fn bring(source: &Source, place: &Path) -> Result<(String, u64), Fault> {
     let unpacked = match &source.location {
         Location::Path(path) if path.is_dir() => {
             if source.sha256.is_some() {
                 let why =
                     format!("{source} is a directory, which has no checksum: leave #sha256=… out, or give an archive");
-                return Err(Error::Input(why));
+                return Err(Fault::of("sha256", why));
             }
             tree::copy(&inside(source, path)?, place)?;
             // The copies are new; the times of the originals count.
@@ -185,10 +215,11 @@ fn bring(source: &Source, place: &Path) -> Result<(String, u64)> {
             return Ok((format!("tree:{}", tree::digest(place)?), newest));
         }
         Location::Path(path) if path.is_file() => unpack(source, path)?,
+        Location::Path(path) if !path.exists() => return Err(Error::Input(not_there(path)).into()),
         Location::Path(path) => {
             let why =
                 format!("there is no source at {}: give a directory, an archive, or an archive's URL", path.display());
-            return Err(Error::Input(why));
+            return Err(Error::Input(why).into());
         }
         Location::Url(url) => {
             let archive = download(url)?;
@@ -202,8 +233,26 @@ fn bring(source: &Source, place: &Path) -> Result<(String, u64)> {
     Ok((format!("sha256:{sum}"), newest))
 }
 
+/// How many names a message lists at most.
+const MAX_NAMES: usize = 12;
+
+/// What is said of a place that does not exist, with what there is beside it.
+fn not_there(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let near = path.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new("/"));
+    let entries = fs::read_dir(near).into_iter().flatten().filter_map(std::result::Result::ok);
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().escape_debug().collect()).collect();
+    names.sort();
+    let more = if names.len() > MAX_NAMES { " and more" } else { "" };
+    names.truncate(MAX_NAMES);
+    let place = if path.parent() == Some(near) { String::new() } else { format!("in {} ", near.display()) };
+    let there = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    format!("{} does not exist; {place}there are: {there}{more}", path.display())
+}
+
 /// The directory that is meant.
-fn inside(source: &Source, root: &Path) -> Result<PathBuf> {
+fn inside(source: &Source, root: &Path) -> Result<PathBuf, Fault> {
     let Some(directory) = &source.directory else { return Ok(root.to_owned()) };
     let path = root.join(directory);
     // A link of the tree may lead anywhere on this machine.
@@ -212,7 +261,7 @@ fn inside(source: &Source, root: &Path) -> Result<PathBuf> {
         Ok(path)
     } else {
         let why = "a directory inside is given relative to the tree's top";
-        Err(Error::Input(format!("{source} has no directory {directory}: {why}")))
+        Err(Fault::of("inside", format!("{source} has no directory {directory}: {why}")))
     }
 }
 
@@ -226,12 +275,15 @@ fn flattened(root: &Path) -> Result<PathBuf> {
     }
 }
 
-fn check_sum(source: &Source, archive: &Path) -> Result<String> {
+fn check_sum(source: &Source, archive: &Path) -> Result<String, Fault> {
     let sum = tree::file_digest(archive)?;
     match &source.sha256 {
-        Some(expected) if *expected != sum => Err(Error::Input(format!(
-            "{source} has SHA-256 {sum}, not {expected}: find out why it changed before you change the checksum"
-        ))),
+        Some(expected) if *expected != sum => {
+            let why = format!(
+                "{source} has SHA-256 {sum}, not {expected}: find out why it changed before you change the checksum"
+            );
+            Err(Fault::of("sha256", why))
+        }
         _ => Ok(sum),
     }
 }
@@ -250,7 +302,7 @@ fn download(url: &str) -> Result<tempfile::NamedTempFile> {
 }
 
 /// Unpacks an archive that has the right checksum: its directory, and its SHA-256.
-fn unpack(source: &Source, archive: &Path) -> Result<(tempfile::TempDir, String)> {
+fn unpack(source: &Source, archive: &Path) -> Result<(tempfile::TempDir, String), Fault> {
     let sum = check_sum(source, archive)?;
     let directory = tempfile::tempdir().attempt(|| "create a temporary directory".to_owned())?;
     let outcome = if source.is_zip() {
@@ -330,4 +382,47 @@ fn kernel(inputs: &Inputs, place: &Path) -> Result<()> {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).attempt(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Why a layout of one tree is not staged, with its directory as `DIR`.
+    fn refusal(tree: &str) -> String {
+        let work = tempfile::tempdir().unwrap();
+        for name in ["driver-13.0.0", "headers"] {
+            fs::create_dir(work.path().join(name)).unwrap();
+        }
+        fs::write(work.path().join("driver.tar.gz"), "no archive").unwrap();
+        let layout = work.path().join("stack.yaml");
+        fs::write(&layout, format!("trees: [{{name: driver, kind: module, {tree}}}]")).unwrap();
+        let error = stage(&Inputs { layout: Some(layout), ..Inputs::default() }, "13.0.0").unwrap_err();
+        error.to_string().replace(&work.path().display().to_string(), "DIR")
+    }
+
+    #[test]
+    fn a_tree_that_cannot_be_brought_names_the_field_of_the_layout() {
+        let there = "driver-13.0.0, driver.tar.gz, headers, stack.yaml";
+        assert_eq!(
+            refusal("directory: driver-12"),
+            format!("DIR/stack.yaml: trees[0].directory: DIR/driver-12 does not exist; there are: {there}")
+        );
+        assert_eq!(
+            refusal("archive: nowhere/driver.zip"),
+            format!(
+                "DIR/stack.yaml: trees[0].archive: DIR/nowhere/driver.zip does not exist; in DIR there are: {there}"
+            )
+        );
+        let sum = "0".repeat(64);
+        for (tree, field, says) in [
+            (format!("archive: driver.tar.gz, sha256: '{sum}'"), "sha256", "find out why it changed"),
+            ("archive: driver.tar.gz".to_owned(), "archive", "is not an archive that can be read"),
+            ("directory: driver-13.0.0, inside: src".to_owned(), "inside", "has no directory src"),
+        ] {
+            let why = refusal(&tree);
+            let begin = format!("DIR/stack.yaml: trees[0].{field}: ");
+            assert!(why.starts_with(&begin) && why.contains(says), "{why}");
+        }
+    }
 }

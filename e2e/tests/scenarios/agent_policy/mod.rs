@@ -158,7 +158,7 @@ async fn with_more_rights(agent: &Client) -> Result<()> {
     another["spec"] = json!({});
     Write::Apply(another).refused(agent, nothing_else).await?;
     let mut driver = cxi("CXIDriver", "d");
-    driver["spec"] = json!({ "version": "13.0.0" });
+    driver["spec"] = json!({ "version": "13.0.0", "source": { "type": "preinstalled" } });
     Write::Apply(driver).refused(agent, nothing_else).await?;
     Write::DeleteAll(cxi("CXIDevice", "")).refused(agent, "writes CXIDevices named n1-cxi<number> only").await
 }

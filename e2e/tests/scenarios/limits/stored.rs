@@ -21,16 +21,19 @@ const SOON: Duration = Duration::from_secs(20);
 fn spec() -> Value {
     json!({
         "version": "13.1.0",
-        "nodeSelector": {"bad key!": "not a label"},
+        "nodeSelector": {"bad key!": "not a label", "cxi.hpe.com/driver": "x"},
         "tolerations": [{"operator": "exists"}],
         "source": {
-            "image": "r/x",
-            "kernelMappings": [{"regexp": "(", "image": "r/x:1"}, {"literal": "", "image": "r/x:1"}],
+            "image": "https://r/X",
+            "kernelMappings": [{"regexp": "(", "image": "https://r/X:1"}, {"literal": "", "image": "r/x:1"}],
             "buildSecrets": ["key", "key", "Net RC"],
+            "imagePullSecret": "Pull Secret",
             "sign": {"keySecret": "key", "certSecret": "cert"},
         },
         "devicePlugin": {
             "resourceName": "kubernetes.io/cxi",
+            "image": "https://r/X:1",
+            "kubeletRoot": "/proc/device-plugins",
             "extraMounts": [{"hostPath": "/"}, {"hostPath": "/"}, {"hostPath": "/dev/cxi0"}],
             "extraDevices": ["cxi0", "cxi0"],
             "libraries": {"ofiRoot": ["/opt/a\u{1}"]},

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use super::inside;
+use super::{Fault, inside};
 use crate::{
     buildah::said,
     error::{Attempt, Error, Result},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Brings one commit of a repository to `place`: `git:` with its name, and its date in seconds since 1970.
-pub fn bring(source: &Source, url: &str, reference: &str, place: &Path) -> Result<(String, u64)> {
+pub fn bring(source: &Source, url: &str, reference: &str, place: &Path) -> Result<(String, u64), Fault> {
     let directory = tempfile::tempdir().attempt(|| "create a temporary directory".to_owned())?;
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");
@@ -83,9 +83,10 @@ mod tests {
         let (repository, _) = repository();
         let url = repository.path().display().to_string();
         let place = tempfile::tempdir().unwrap();
-        let error = bring(&source(&url, None), &url, "release/2", &place.path().join("tree")).unwrap_err().to_string();
+        let error =
+            bring(&source(&url, None), &url, "release/2", &place.path().join("tree")).unwrap_err().error.to_string();
         assert!(error.starts_with(&format!("release/2 cannot be fetched from {url} (")), "{error}");
-        let error = bring(&source(&url, Some("lib")), &url, "release/1", &place.path().join("tree")).unwrap_err();
+        let error = bring(&source(&url, Some("lib")), &url, "release/1", &place.path().join("tree")).unwrap_err().error;
         assert!(error.to_string().contains("has no directory lib"), "{error}");
     }
 }

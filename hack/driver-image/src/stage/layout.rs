@@ -33,7 +33,7 @@ pub fn trees(layout: &Layout, place: &Path) -> Vec<Tree> {
     let firmware = Plan::of(layout).firmware;
     let tree = |(number, (tree, firmware)): (usize, (&cxi_driver_images::layout::Tree, String))| {
         let (location, sha256) = match &tree.place {
-            Place::Path { path, sha256 } => (Location::Path(place.join(path)), sha256.clone()),
+            Place::Path { path, sha256, .. } => (Location::Path(place.join(path)), sha256.clone()),
             Place::Archive { url, sha256 } => (Location::Url(url.clone()), sha256.clone()),
             Place::Git { url, reference } => (Location::Git { url: url.clone(), reference: reference.clone() }, None),
         };
@@ -44,6 +44,11 @@ pub fn trees(layout: &Layout, place: &Path) -> Vec<Tree> {
             directory: tree.directory(number),
             firmware,
             field: Some(format!("{}: {}", layout.file, tree.field())),
+            place: match &tree.place {
+                Place::Path { field, .. } => field,
+                Place::Archive { .. } => "archive",
+                Place::Git { .. } => "git",
+            },
         }
     };
     layout.trees.iter().zip(firmware).enumerate().map(tree).collect()

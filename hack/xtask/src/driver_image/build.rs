@@ -2,7 +2,7 @@
 
 use std::{io::Read, path::PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use cxi_control_plane::Progress;
 use cxi_driver_image::{
@@ -78,7 +78,11 @@ impl Matrix {
         }
         kernels.sort();
         kernels.dedup();
-        ensure!(!kernels.is_empty(), "there is no kernel to build for");
+        if kernels.is_empty() {
+            // `list-kernels --missing` lists what has no image yet.
+            println!("the list of kernels is empty: every image exists already");
+            return Ok(());
+        }
         matrix::check(&self.driver_version, &kernels)?;
         let outcomes = matrix::run(&recipe, buildah, &self.driver_version, &kernels, self.jobs, &Progress::stderr());
         print!("{}", matrix::summary(&outcomes));

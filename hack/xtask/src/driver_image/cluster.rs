@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use cxi_driver_image::{
     cluster::{Kernel, Question, images, kernels, wanted},
-    kernels::line,
+    kernels::{NODES_RUN, line},
     push::Tls,
     registry,
 };
@@ -94,6 +94,6 @@ fn table(rows: &[Kernel]) -> String {
     let line = |row: &Kernel| {
         format!("{:width$}  {:>5}  {:9}  {:wide$}  {}\n", row.kernel, row.nodes, state(row), image(row), row.os)
     };
-    format!("{:width$}  NODES  STATE      {:wide$}  NODES RUN\n", "KERNEL", "IMAGE")
+    format!("{:width$}  NODES  STATE      {:wide$}  {NODES_RUN}\n", "KERNEL", "IMAGE")
         + &rows.iter().map(line).collect::<String>()
 }

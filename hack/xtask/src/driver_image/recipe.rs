@@ -23,7 +23,7 @@ pub struct Options {
     /// and installed by DKMS before the next one, which may need its symbols and headers. NAME is the DKMS package, needed
     /// only where the tree has a dkms.conf.in that does not say. SUM is the archive's SHA-256: anything else is refused.
     /// DIRECTORY is where in the tree dkms.conf is, when not at its top.
-    #[arg(long = "source", value_name = "SOURCE", required_unless_present = "layout")]
+    #[arg(long = "source", value_name = "SOURCE")]
     sources: Vec<Source>,
     /// A tree that only has headers, such as cassini-headers, written like --source; its include directory goes to
     /// /usr/include of the builder before anything is built
@@ -91,6 +91,11 @@ pub struct Options {
 
 impl Options {
     pub fn recipe(&self) -> Result<Recipe> {
+        if self.sources.is_empty() && self.layout.is_none() {
+            bail!(
+                "there is nothing to build: give --layout FILE, which lists the trees of a release, or at least one --source SOURCE"
+            );
+        }
         if self.image.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) {
             bail!("--image {} has a tag: give the repository alone, the tag is made of version and kernel", self.image);
         }
@@ -121,5 +126,27 @@ impl Options {
             offline: self.offline,
             logs,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn without_sources_both_ways_to_give_them_are_named() {
+        let options = Program::try_parse_from(["build"]).ok().unwrap().options;
+        let error = options.recipe().unwrap_err().to_string();
+        assert!(error.contains("--layout FILE") && error.contains("--source SOURCE"), "{error}");
+        for given in [["build", "--source", "tree"], ["build", "--layout", "stack.yaml"]] {
+            Program::try_parse_from(given).ok().unwrap().options.recipe().unwrap();
+        }
     }
 }
