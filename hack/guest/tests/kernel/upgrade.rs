@@ -96,15 +96,16 @@ fn what_the_device_plugin_tells_the_container_runtime_follows_the_driver() {
     assert!(generated.contains("0010:00:00.0") && generated.contains("/dev/cxi1"), "{generated}");
     // A link that goes down is seen, and the plugin holds no device: it never stands in the way of an unload.
     let firmware = "cxi_ss1 0010:00:01.0: Direct firmware load for cxi/serdes.bin failed with error -2";
-    node.guest.succeed(&format!("echo '<4>{firmware}' >/dev/kmsg; echo '<6>cxi_ss1: no warning' >/dev/kmsg")).unwrap();
+    node.guest.succeed(&format!("echo '<4>{firmware}' >/dev/kmsg")).unwrap();
     node.guest.succeed("echo 2 >/sys/module/cxi_ss1/parameters/link_down").unwrap();
     let report = node.report_when("sees the link", |report| {
         report.devices.iter().any(|nic| nic.link == cxi_api::node_report::Link::Down)
     });
     assert_eq!(report.devices[1].name, "cxi1");
-    // While it stays down, the report has what the kernel said.
-    let report = node.report_when("has the kernel's words", |report| !report.kernel_messages.is_empty());
-    assert_eq!(report.kernel_messages.last().map(String::as_str), Some(firmware), "{:?}", report.kernel_messages);
+    // While it stays down the agent reads the kernel's log. User space cannot speak for the kernel there.
+    std::thread::sleep(std::time::Duration::from_secs(15));
+    let report = node.report_when("is there", |_| true);
+    assert_eq!(report.kernel_messages, Vec::<String>::new(), "user space is quoted as the kernel");
     node.remove();
     wait(&mut node, &format!("! grep -q /dev/cxi {spec} 2>/dev/null"));
     node.install(B);
