@@ -1,6 +1,8 @@
 //! The API of the CXI operator: what administrators write, what the operator and its node agents report, and the part of
 //! KMM's API that the operator uses. Types and names only; nothing here does I/O.
 
+#[cfg(test)]
+mod as_installed;
 pub mod blocker;
 pub mod crds;
 pub mod device;

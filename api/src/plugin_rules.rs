@@ -285,52 +285,17 @@ fn twice(texts: &[String]) -> Option<&String> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::collections::HashMap;
     use std::fmt::Debug;
-    use std::rc::Rc;
 
-    use cel::{Context, Program};
     use proptest::prelude::*;
     use serde::Serialize;
 
     use super::*;
-
-    thread_local! {
-        /// Rules, each compiled once.
-        static PROGRAMS: RefCell<HashMap<String, Rc<Program>>> = RefCell::default();
-        /// The schema of devicePlugin as it is installed.
-        static SCHEMA: Value = {
-            let crd = crate::crds::crds().into_iter().find(|crd| crd.spec.names.kind == "CXIDriver").unwrap();
-            let pointer = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/devicePlugin";
-            serde_json::to_value(crd).unwrap().pointer(pointer).unwrap().clone()
-        };
-    }
-
-    fn compiled(cel: &str) -> Rc<Program> {
-        PROGRAMS.with_borrow_mut(|programs| {
-            let compile = || Rc::new(Program::compile(cel).unwrap_or_else(|error| panic!("{cel}: {error}")));
-            Rc::clone(programs.entry(cel.to_owned()).or_insert_with(compile))
-        })
-    }
-
-    /// What the API server says of `value`.
-    fn evaluated(cel: &str, value: &impl Serialize) -> bool {
-        let mut context = Context::default();
-        context.add_variable("self", value).unwrap();
-        let program = compiled(cel);
-        program.execute(&context).unwrap_or_else(|error| panic!("{cel}: {error}")) == true.into()
-    }
+    use crate::as_installed::{holds, schema};
 
     fn agree<T: ?Sized + Debug, V: Serialize + Borrowed<T>>(rules: &[Rule<T>], value: &V) {
         for rule in rules {
-            assert_eq!(
-                (rule.holds)(value.borrowed()),
-                evaluated(rule.cel, value),
-                "{:?}: {}",
-                value.borrowed(),
-                rule.cel
-            );
+            assert_eq!((rule.holds)(value.borrowed()), holds(rule.cel, value), "{:?}: {}", value.borrowed(), rule.cel);
         }
     }
 
@@ -423,7 +388,7 @@ mod tests {
             let faults = faults(&plugin);
             let value = serde_json::to_value(&plugin).unwrap();
             let mut refused = Vec::new();
-            SCHEMA.with(|schema| walk(schema, &value, &mut refused));
+            walk(&schema("/properties/devicePlugin"), &value, &mut refused);
             prop_assert_eq!(faults.is_empty(), refused.is_empty(), "{:?}\n{:?}", faults, refused);
         }
     }
@@ -436,7 +401,7 @@ mod tests {
     /// Adds the messages of all rules of a schema that are false.
     fn walk(schema: &Value, value: &Value, refusals: &mut Vec<String>) {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
-            if !evaluated(rule["rule"].as_str().unwrap(), value) {
+            if !holds(rule["rule"].as_str().unwrap(), value) {
                 refusals.push(rule["message"].as_str().unwrap().to_owned());
             }
         }

@@ -8,6 +8,7 @@ mod driver;
 pub mod evict;
 mod layout;
 mod ledger;
+mod listed;
 mod look;
 mod node;
 mod objects;

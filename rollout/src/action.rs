@@ -251,6 +251,14 @@ pub enum NodeChange {
     },
 }
 
+impl Action {
+    /// Says what is wrong with a CXIDriver as a whole.
+    pub fn warn(driver: &str, reason: &str, message: String) -> Self {
+        let (driver, reason) = (driver.to_owned(), reason.to_owned());
+        Self::Announce(Announcement { driver, node: None, warning: true, reason, message })
+    }
+}
+
 /// An Event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Announcement {

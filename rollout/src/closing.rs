@@ -13,6 +13,7 @@ use cxi_api::{
 use crate::{
     action::Action,
     disruption::{self, Allowance, Obstacle},
+    gates::Pods,
     looks::Steps,
     prefetch::{self, Prefetch},
     proof::{NotQuiet, Quiesced, hidden_holder, host_holder, is_refused, kmm_at_work, serves, version_labels},
@@ -164,7 +165,8 @@ pub fn closing(ctx: &Ctx<'_>, next: &mut Next) {
             true => {
                 next.enter(ctx, Phase::Evicting);
                 // In the same write, where these pods are known already.
-                note(ctx, next, &accepted(ctx));
+                let holders = accepted(ctx);
+                note(ctx, next, &holders, &movable(ctx, &holders));
             }
             false if serves(ctx.node) => await_retry_handler(ctx, next, since),
             false => next.enter(ctx, Phase::Quiesced),
@@ -211,7 +213,7 @@ pub fn evicting(ctx: &Ctx<'_>, next: &mut Next) {
         let (reason, _, message) = why_not_gone(ctx, &holders);
         return on_timeout(ctx, next, reason, &message);
     }
-    note(ctx, next, &holders);
+    note(ctx, next, &holders, &movable);
     for holder in shortened {
         next.effects.push(force_delete(ctx, holder, longest));
     }
@@ -242,12 +244,12 @@ fn movable<'h>(ctx: &Ctx<'_>, holders: &[&'h Holder]) -> Vec<&'h Holder> {
     holders.iter().filter(may_go).copied().collect()
 }
 
-/// Writes down which pods are evicted, and what the node waits for.
-fn note(ctx: &Ctx<'_>, next: &mut Next, holders: &[&Holder]) {
+/// Writes down which of the holders are evicted, and what the node waits for.
+fn note(ctx: &Ctx<'_>, next: &mut Next, holders: &[&Holder], movable: &[&Holder]) {
     if holders.is_empty() {
         return;
     }
-    for holder in movable(ctx, holders) {
+    for holder in movable {
         let known = next.record.evictions.iter().any(|record| record.uid == holder.uid);
         if !known && next.record.evictions.len() < NOTED {
             next.record.evictions.push(EvictionRecord {
@@ -350,7 +352,7 @@ fn await_kubelet(ctx: &Ctx<'_>, next: &mut Next, pods: &[Holder]) {
 
 /// The retry handler ends once its gate is closed, and that is closed when a look shows that no pod needs it any more.
 fn await_retry_handler(ctx: &Ctx<'_>, next: &mut Next, since: Timestamp) {
-    if !is_free(ctx) {
+    if pods(ctx) != Pods::Excluded {
         let closed: Vec<&Look> = Steps::of(&next.record).looks(ctx.node).filter(|look| look.is_closed()).collect();
         // Two looks see the same pod: the kubelet had time to refuse it.
         let both = |holder: &&Holder| closed.len() > 1 && closed.iter().all(|look| look.sees(&holder.uid));
@@ -499,18 +501,17 @@ pub fn accepted<'a>(ctx: &Ctx<'a>) -> Vec<&'a Holder> {
     holders(ctx).into_iter().filter(|holder| holder.started).collect()
 }
 
-/// Whether no pod that is seen on the node can have a NIC.
-pub fn is_idle(ctx: &Ctx<'_>) -> bool {
-    let refused = |holder: &&Holder| ctx.node.rollout().is_some_and(|record| is_refused(ctx.node, record, holder));
-    holders(ctx).iter().all(refused)
-}
-
-/// Whether the last look of this step proves it: it found the node closed, and no pod but those that the kubelet refuses.
-pub fn is_free(ctx: &Ctx<'_>) -> bool {
-    let Some(record) = ctx.node.rollout() else { return false };
+/// What is known of pods that may have a NIC. What excludes them is the last look of this step: it found the node closed, and no pod but
+/// those that the kubelet refuses.
+pub fn pods(ctx: &Ctx<'_>) -> Pods {
+    let Some(record) = ctx.node.rollout() else { return Pods::Possible };
     let refused = |holder: &Holder| is_refused(ctx.node, record, holder);
+    if !holders(ctx).into_iter().all(refused) {
+        return Pods::Possible;
+    }
     let last = Steps::of(record).looks(ctx.node).next_back();
-    last.is_some_and(|look| look.is_closed() && look.holders.iter().all(refused)) && is_idle(ctx)
+    let free = last.is_some_and(|look| look.is_closed() && look.holders.iter().all(refused));
+    if free { Pods::Excluded } else { Pods::Unseen }
 }
 
 fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Obstacle {

@@ -20,7 +20,6 @@ use crate::{
     obstacle::Obstacle,
     ownership::{Ownership, selects},
     proof::version_labels,
-    reload,
     request::Request,
     revisions,
     selection::{self, Collapse},
@@ -194,7 +193,7 @@ pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
     if let Some(halt) = &rollout.halted
         && known.halted.is_none()
     {
-        actions.push(reload::warn(&driver.name, "RolloutHalted", halt.message.clone()));
+        actions.push(Action::warn(&driver.name, "RolloutHalted", halt.message.clone()));
     }
     let closed = if conflict.is_some() { Some(Closed::Conflict) } else { orphaning.then_some(Closed::Orphaning) };
     let verdicts = admission::admit(scope, &mut rollout, &members, obstacle.as_ref(), closed);

@@ -59,12 +59,11 @@ pub enum Pods {
 pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
     let open = |revision: &Option<RevisionId>| Some(revision.clone().filter(|_| operands.plugin));
     let away = (operands.pods != Pods::Possible).then_some(None);
+    let away_from_closed = (operands.pods == Pods::Excluded).then_some(None);
     let serving = |revision: &Option<RevisionId>| match revision {
         Some(revision) if operands.retry_handler => Some(Some(revision.clone())),
         // What was offered in the last boot, or a moment ago, may have been given to a pod that is in no cache yet.
-        None if rollout.phase == Phase::Admitted || rollout.phase == Phase::Waiting => {
-            (operands.pods == Pods::Excluded).then_some(None)
-        }
+        None if matches!(rollout.phase, Phase::Admitted | Phase::Waiting) => away_from_closed.clone(),
         _ => away.clone(),
     };
     let behind = rollout.revision.is_some() && rollout.revision != rollout.target_revision;
@@ -85,7 +84,7 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
             Wanted { owner: Some(true), ..Wanted::default() }
         }
         Phase::Closing | Phase::Evicting | Phase::Quiesced | Phase::RollingBack => {
-            Wanted { retry_handler: (operands.pods == Pods::Excluded).then_some(None), ..closed() }
+            Wanted { retry_handler: away_from_closed, ..closed() }
         }
         // That no pod can need a retry handler was proved before.
         Phase::Unloading | Phase::Loading => Wanted { retry_handler: away, ..closed() },

@@ -4,6 +4,7 @@ use cxi_api::{
     Reason,
     driver::SourceType,
     names::{KMM_MAX_NAME, module_name},
+    source::SOURCES_REQUIRED,
 };
 
 use crate::{agents, driver::Scope};
@@ -95,10 +96,7 @@ fn of_kmm(scope: &Scope<'_>) -> Option<Obstacle> {
                        hosts bring the driver";
         Some(Obstacle::new(Kind::ImageRepositoryRequired, message))
     } else if source.kind == SourceType::Dkms && !mapped && !source.has_sources() {
-        let message = "source.type is dkms and nothing says what to build: set source.repository (http or https URL of a source \
-                       archive), source.dkms.layout (a release's trees) or source.dkms.tag (one tag of HPE's repositories), or use \
-                       source.type prebuilt if the driver images exist";
-        Some(Obstacle::new(Kind::DriverSourceRequired, message))
+        Some(Obstacle::new(Kind::DriverSourceRequired, SOURCES_REQUIRED))
     } else if !scope.world.kmm_present {
         let message = "KMM is not installed or does not answer: install Kernel Module Management 2.5 or newer; no node is changed \
                        until then";

@@ -10,7 +10,7 @@ use cxi_api::{
 };
 
 use crate::{
-    action::{Action, Announcement},
+    action::Action,
     closing,
     looks::Steps,
     proof::{NotQuiet, StillLoaded, Unloaded, hidden_holder, host_holder, version_labels},
@@ -427,10 +427,4 @@ pub fn kmm_has_loaded(ctx: &Ctx<'_>, revision: &RevisionId) -> bool {
 /// A reboot takes any driver out and starts the time limits again.
 fn rebooted(ctx: &Ctx<'_>, next: &mut Next) -> bool {
     next.begin_boot(ctx, next.record.phase)
-}
-
-/// Tells people what is wrong with a CXIDriver as a whole.
-pub fn warn(driver: &str, reason: &str, message: String) -> Action {
-    let (driver, reason) = (driver.to_owned(), reason.to_owned());
-    Action::Announce(Announcement { driver, node: None, warning: true, reason, message })
 }

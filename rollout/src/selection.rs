@@ -32,9 +32,7 @@ impl<'a> Collapse<'a> {
             return None;
         }
         let limit = driver.max_unselected.unwrap_or_else(budget);
-        let begun = |node: &&Node| {
-            !selects(driver, node) && node.rollout().is_some_and(|record| record.cause == Some(Cause::Teardown))
-        };
+        let begun = |node: &&Node| !selects(driver, node) && node.rollout().is_some_and(is_taken_down);
         let leaving = nodes.len() + scope.nodes().filter(begun).count();
         (leaving > limit).then_some(Self { nodes, limit })
     }
@@ -65,11 +63,15 @@ pub fn hold(collapse: Option<&Collapse<'_>>, members: &mut [Member<'_>]) {
     }
 }
 
+fn is_taken_down(record: &NodeRollout) -> bool {
+    record.cause == Some(Cause::Teardown)
+}
+
 /// Whether a node is about to lose its driver although it still has NICs.
 fn leaves(scope: &Scope<'_>, node: &Node) -> bool {
     let loses = |record: &NodeRollout| {
-        let begun = record.cause == Some(Cause::Teardown);
-        !begun && (record.revision.is_some() || record.target_revision.is_some() || record.goal.is_some())
+        !is_taken_down(record)
+            && (record.revision.is_some() || record.target_revision.is_some() || record.goal.is_some())
     };
     // While its driver is exchanged a node shows none.
     let exchanged = |record: &NodeRollout| {

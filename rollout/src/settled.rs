@@ -49,12 +49,13 @@ pub fn step(ctx: &Ctx<'_>, next: &mut Next) {
         return reverify(ctx, next, Some(revision));
     }
     if next.record.phase == Phase::UpToDate {
+        let request = Request::of(ctx.node);
         // The revision to go back to would be wanted instead.
-        if Request::of(ctx.node) == Some(Request::Rollback) && next.record.revision.as_ref() == ctx.target() {
+        if request == Some(Request::Rollback) && next.record.revision.as_ref() == ctx.target() {
             let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no earlier revision that worked here is left; \
                            remove the label, then set spec.version to the release that you want";
             explain(ctx, next, Reason::NoRollback, ("", ""), message.to_owned());
-        } else if let Some(unknown) = Request::of(ctx.node).and_then(Request::fault) {
+        } else if let Some(unknown) = request.and_then(Request::fault) {
             explain(ctx, next, Reason::UnknownRequest, ("", ""), unknown);
         } else {
             next.unblock();

@@ -11,7 +11,7 @@ use crate::{
     driver::{Member, Scope},
     ledger,
     obstacle::Obstacle,
-    operands, reload,
+    operands,
     selection::Collapse,
     text,
     world::{Driver, PodProblem},
@@ -23,7 +23,7 @@ pub const SELECTOR_COLLAPSED: &str = "SelectorCollapsed";
 /// Says once that nodes are held.
 pub fn begins_to_collapse(driver: &Driver, collapse: &Collapse<'_>) -> Option<Action> {
     let told = driver.status.conditions.iter().any(|known| known.type_ == SELECTOR_COLLAPSED);
-    (!told).then(|| reload::warn(&driver.name, SELECTOR_COLLAPSED, collapse.message()))
+    (!told).then(|| Action::warn(&driver.name, SELECTOR_COLLAPSED, collapse.message()))
 }
 
 /// What is in the way of a CXIDriver as a whole.

@@ -131,13 +131,7 @@ impl<'a> Ctx<'a> {
         gates::Operands {
             plugin: spec.device_plugin.enabled,
             retry_handler: spec.retry_handler.runs_on_nodes(),
-            pods: if closing::is_free(self) {
-                gates::Pods::Excluded
-            } else if closing::is_idle(self) {
-                gates::Pods::Unseen
-            } else {
-                gates::Pods::Possible
-            },
+            pods: closing::pods(self),
         }
     }
 

@@ -146,7 +146,7 @@ fn write_nic(root: &Path, nic: &Nic, retry_handler: bool) -> io::Result<()> {
     }
     fs::create_dir_all(root.join("sys/class/cxi"))?;
     symlink(format!("../../devices/{address}/cxi/{name}"), root.join("sys/class/cxi").join(name))?;
-    // Only root can make a device node; a link to one that nobody has open is as good.
+    // Only root can make a device node. A link to one that no process has open is as good.
     symlink("/dev/full", root.join("dev").join(name))
 }
 

@@ -41,5 +41,6 @@ pub use guest::{Guest, Output};
 pub use kernel::{Flavour, Kernel, Line};
 pub use machine::{Machine, qemu};
 pub use node::{Node, TESTED_KERNELS, TESTED_RELEASES, missing_packages, prepare, programs};
+pub use program::find;
 pub use tree::Tree;
 pub use uefi::{Signer, Uefi};

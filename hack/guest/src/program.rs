@@ -11,8 +11,9 @@ use crate::error::{Attempt, Error, Result};
 /// How much of a failed command's output its error repeats.
 const TAIL_LINES: usize = 30;
 
-/// Where `name` is: on PATH, or where administrators' programs are, which PATH often lacks.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
+/// Where the program `name` is: on PATH, or where administrators' programs are, which PATH often lacks. Of an absolute path: whether that
+/// file is there.
+pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(system).map(|directory| directory.join(name)).find(|file| file.is_file())

@@ -1,9 +1,9 @@
 //! What a task needs of the distribution: found out before anything else, and installed where that is possible.
 
 use std::{
-    env, fs,
+    fs,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -44,9 +44,11 @@ impl Need {
         match self {
             Self::Go if Go::is_out_of_reach() => vec!["python3", "python3-pip"],
             Self::Go => Vec::new(),
-            Self::Containers => {
-                CONTAINERS.iter().filter(|(name, _)| !is_there(name)).map(|(_, package)| *package).collect()
-            }
+            Self::Containers => CONTAINERS
+                .iter()
+                .filter(|(name, _)| cxi_guest::find(name).is_none())
+                .map(|(_, package)| *package)
+                .collect(),
             Self::Guests => cxi_guest::missing_packages(),
         }
     }
@@ -98,13 +100,6 @@ fn apt(arguments: &[&str]) -> Command {
     command
 }
 
-/// Whether a program is on PATH, or where administrators' programs are, which PATH often lacks; of a path, whether the file is there.
-fn is_there(name: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(system).any(|directory| directory.join(name).is_file())
-}
-
 /// The owner of a process's directory is its effective user.
 fn is_root() -> bool {
     fs::metadata(Path::new("/proc/self")).is_ok_and(|metadata| metadata.uid() == 0)
@@ -131,7 +126,7 @@ mod tests {
 
     #[test]
     fn programs_and_files_are_found() {
-        assert!(is_there("sh") && is_there("/etc/passwd"));
-        assert!(!is_there("no-such-program-here") && !is_there("/no/such/file"));
+        assert!(cxi_guest::find("sh").is_some() && cxi_guest::find("/etc/passwd").is_some());
+        assert!(cxi_guest::find("no-such-program-here").is_none() && cxi_guest::find("/no/such/file").is_none());
     }
 }

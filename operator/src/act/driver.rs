@@ -2,7 +2,6 @@
 
 use cxi_api::{CXIDriverStatus, names::TEARDOWN_FINALIZER};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::ListParams;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -96,20 +95,11 @@ impl Parts {
         Ok(())
     }
 
-    /// A CXIDriver as it is stored, whatever it says. Of the list it is asked for, because the operator has no right to get one.
+    /// A CXIDriver as it is stored, whatever it says.
     async fn stored_driver(&self, name: &str) -> Result<Stored, Error> {
         let path = <cxi_api::CXIDriver as kube::Resource>::url_path(&(), None);
-        let params = ListParams::default().fields(&format!("metadata.name={name}"));
-        let request = kube::core::Request::new(path).list(&params);
-        let text = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
-        let Page { items } = serde_json::from_str(&text)?;
-        items.into_iter().next().ok_or_else(|| Error::stale("the CXIDriver is gone"))
+        self.listed(path, name).await?.ok_or_else(|| Error::stale("the CXIDriver is gone"))
     }
-}
-
-#[derive(Deserialize)]
-struct Page {
-    items: Vec<Stored>,
 }
 
 /// The parts of a CXIDriver that are kept when it cannot be read.

@@ -5,27 +5,18 @@ use std::collections::BTreeMap;
 use cxi_api::layout::LayoutReference;
 use cxi_driver_images::Layout;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Resource, api::ListParams};
+use kube::Resource;
 use serde::Deserialize;
 
 use crate::act::{Error, Parts};
 
 impl Parts {
-    /// Reads a layout. It is asked for of the list, because the operator has no right to get a `ConfigMap`.
+    /// Reads a layout.
     pub(super) async fn layout(&self, reference: &LayoutReference, version: &str) -> Result<Layout, Error> {
         let namespace = &self.identity.namespace;
-        let path = ConfigMap::url_path(&(), Some(namespace));
-        let params = ListParams::default().fields(&format!("metadata.name={}", reference.name));
-        let request = kube::core::Request::new(path).list(&params).map_err(kube::Error::BuildRequest)?;
-        let text = self.client.request_text(request).await?;
-        let page: Page = serde_json::from_str(&text)?;
-        layout_in(page.items.into_iter().next(), reference, namespace, version).map_err(Error::Layout)
+        let found = self.listed(ConfigMap::url_path(&(), Some(namespace)), &reference.name).await?;
+        layout_in(found, reference, namespace, version).map_err(Error::Layout)
     }
-}
-
-#[derive(Deserialize)]
-struct Page {
-    items: Vec<Found>,
 }
 
 /// What counts of a `ConfigMap`.

@@ -44,10 +44,7 @@ impl Parts {
         let module = render::module(driver, spec, revision, &self.identity.namespace);
         let created = self.ours().create(&created_by_us(), &module).await;
         let created = created.map_err(|error| refusal("Module", module_name(revision), error));
-        self.memory.with(|memory| match &created {
-            Err(Error::Refused { why, .. }) => drop(memory.refused_modules.insert(revision.clone(), why.clone())),
-            _ => drop(memory.refused_modules.remove(revision)),
-        });
+        self.remember_refusal(revision, created.as_ref().err());
         self.caches.modules.wrote(created?);
         Ok(())
     }
@@ -63,20 +60,27 @@ impl Parts {
         let module = seen.module(&module_name(revision)).map(|module| &*module.id.uid);
         let module = module.ok_or_else(|| Error::stale("the Module is gone"))?;
         let layout = match spec.source.layout() {
-            Some(reference) => Some(self.layout(reference, &spec.version).await),
-            None => None,
+            Some(reference) => self.layout(reference, &spec.version).await.map(Some),
+            None => Ok(None),
         };
-        self.memory.with(|memory| match &layout {
-            Some(Err(Error::Layout(why))) => drop(memory.refused_modules.insert(revision.clone(), why.clone())),
-            _ => drop(memory.refused_modules.remove(revision)),
-        });
-        let layout = layout.transpose()?;
+        self.remember_refusal(revision, layout.as_ref().err());
+        let layout = layout?;
         let wanted = render::containerfile(driver, spec, revision, &self.identity.namespace, module, layout.as_ref());
         let wanted = wanted.ok_or_else(|| Error::stale("nothing is built any more"))?;
         let created = self.ours().create(&created_by_us(), &wanted).await;
         let created = created.map_err(|error| refusal("ConfigMap", module_name(revision), error))?;
         self.caches.containerfiles.wrote(created);
         Ok(())
+    }
+
+    /// Keeps why the Module of a revision, or what its images are built by, cannot be used, for those who ask why there is none.
+    fn remember_refusal(&self, revision: &RevisionId, error: Option<&Error>) {
+        self.memory.with(|memory| match error {
+            Some(Error::Refused { why, .. } | Error::Layout(why)) => {
+                memory.refused_modules.insert(revision.clone(), why.clone());
+            }
+            _ => drop(memory.refused_modules.remove(revision)),
+        });
     }
 
     /// Deletes the Module of a revision.
