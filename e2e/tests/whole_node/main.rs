@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod cluster;
+mod full;
 mod images;
 mod kubelet;
 mod node;
@@ -34,5 +35,5 @@ async fn story(cluster: &mut Cluster) -> Result<()> {
     trouble::a_machine_reboots_in_the_middle(cluster).await?;
     kubelet::a_restart_while_the_node_waits(cluster).await?;
     kubelet::a_restart_while_the_plugin_is_gone(cluster).await?;
-    Ok(())
+    full::a_node_without_a_millicore_left_is_upgraded(cluster).await
 }
