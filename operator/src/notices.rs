@@ -1,9 +1,10 @@
-//! What is said once when it begins to be so, and is no step of a rollout: retry handlers that ended unasked, images of a
-//! CXIDriver that cannot work, more ids of NICs than a kubelet takes, and CXIDrivers that another installation looks after.
+//! What is said once when it begins to be so, and is no step of a rollout: retry handlers that ended unasked, upgrade labels that
+//! mean nothing, images of a CXIDriver that cannot work, more ids of NICs than a kubelet takes, and CXIDrivers that another
+//! installation looks after.
 
 use std::collections::HashSet;
 
-use cxi_api::driver::SharingMode;
+use cxi_api::{Reason, driver::SharingMode};
 use cxi_rollout::{World, action::Announcement};
 
 use crate::render::{Images, images::replaced};
@@ -12,6 +13,7 @@ use crate::render::{Images, images::replaced};
 pub fn standing(world: &World, images: &Images) -> Vec<Announcement> {
     let mut all = failed(world);
     all.extend(reduced(world));
+    all.extend(unknown(world));
     all.extend(world.drivers.iter().filter_map(|driver| {
         Some(Announcement {
             driver: driver.name.clone(),
@@ -59,6 +61,19 @@ fn reduced(world: &World) -> Vec<Announcement> {
         })
     });
     reduced.collect()
+}
+
+/// A misspelt label does nothing: `blockedBy` says so where the node rests, and the event says so at once, whatever the node does.
+fn unknown(world: &World) -> impl Iterator<Item = Announcement> {
+    world.nodes.values().filter_map(|node| {
+        Some(Announcement {
+            driver: node.rollout()?.driver.clone(),
+            node: Some(node.name.clone()),
+            warning: true,
+            reason: Reason::UnknownRequest.to_string(),
+            message: cxi_rollout::unknown_request(node)?,
+        })
+    })
 }
 
 /// A NIC whose retry handler ended unasked is in an unknown state, which no step of a rollout would tell.

@@ -15,6 +15,11 @@ fn world(failed: &[Option<&str>]) -> World {
 
 /// The same where so many pods may share a NIC.
 fn shared(failed: &[Option<&str>], capacity: u32) -> World {
+    labelled(failed, capacity, &json!({}))
+}
+
+/// The same where the node has these labels.
+fn labelled(failed: &[Option<&str>], capacity: u32, labels: &serde_json::Value) -> World {
     let nics: Vec<_> = failed
         .iter()
         .enumerate()
@@ -34,7 +39,7 @@ fn shared(failed: &[Option<&str>], capacity: u32) -> World {
     });
     let rollout = json!({ "driver": "cassini", "phase": Phase::UpToDate, "since": "2026-01-01T00:00:00Z" });
     let object = json!({
-        "metadata": { "name": "n1", "uid": "u" }, "status": { "nodeInfo": { "bootID": "b", "kernelVersion": "k" } },
+        "metadata": { "name": "n1", "uid": "u", "labels": labels }, "status": { "nodeInfo": { "bootID": "b", "kernelVersion": "k" } },
     });
     let record = json!({
         "metadata": {
@@ -75,4 +80,24 @@ fn more_ids_than_a_kubelet_takes_are_said_with_what_it_takes() {
     assert_eq!(about.reason, "SharedCapacityReduced");
     assert!(about.message.contains("sharedCapacity 10000 is too much for nodes with 12 NICs"), "{}", about.message);
     assert!(about.message.ends_with("set sharedCapacity to 7598 or less"), "{}", about.message);
+}
+
+#[test]
+fn an_upgrade_label_that_means_nothing_is_said_on_the_node_and_its_driver_once() {
+    let mut told = Vec::new();
+    let mut say = |value: Option<&str>| {
+        let labels = value.map_or(json!({}), |value| json!({ "cxi.hpe.com/upgrade": value }));
+        news(standing(&labelled(&[None], 100, &labels), &Images::default()), &mut told)
+    };
+    assert_eq!(say(None), []);
+    assert_eq!(say(Some("rollback")), []);
+    let said = say(Some("rolback"));
+    let [about] = said.as_slice() else { panic!("{said:?}") };
+    // A warning about a node is published on the Node and on the CXIDriver, see `Events::publish`.
+    assert_eq!((about.driver.as_str(), about.node.as_deref(), about.warning), ("cassini", Some("n1"), true));
+    assert_eq!(about.reason, "UnknownRequest");
+    assert!(about.message.contains(r#"is "rolback", which means nothing: set it to one of skip, now,"#), "{about:?}");
+    assert_eq!(say(Some("rolback")), []);
+    assert_eq!(say(Some("Skip")).len(), 1);
+    assert_eq!(say(Some("skip")), []);
 }

@@ -121,6 +121,9 @@ impl Loop {
         let seen = Arc::new(self.caches.snapshot());
         self.forget(&seen);
         let world = observe::build(&seen, &self.memory.recall(), &self.identity);
+        if !cxi_rollout::has_limits(&world) {
+            self.clock.rests();
+        }
         let now = self.clock.now();
         let observed = began.elapsed();
         let mut planned = plan(&world, now, &self.settings);

@@ -51,9 +51,17 @@ use std::cell::Cell;
 pub use action::{Action, Plan};
 use cxi_api::{RevisionId, Timestamp, names};
 pub use installation::another as another_installation;
+pub use request::unknown as unknown_request;
 pub use settings::Settings;
 use view::View;
 pub use world::World;
+
+/// Whether a time limit of any node runs, the end of which is a failure or gives the node back.
+pub fn has_limits(world: &World) -> bool {
+    let mut ledgers = world.drivers.iter().filter_map(|driver| driver.status.rollout.as_ref());
+    let mut phases = world.nodes.values().filter_map(|node| Some(node.rollout()?.phase));
+    ledgers.any(|rollout| !rollout.in_flight.is_empty()) || phases.any(|phase| !phase.is_settled())
+}
 
 /// What to do now, and when to look again if nothing happens before.
 pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {

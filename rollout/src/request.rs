@@ -61,6 +61,11 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What is wrong with the label of a node, if its value means nothing.
+pub fn unknown(node: &Node) -> Option<String> {
+    Request::of(node)?.fault()
+}
+
 impl fmt::Display for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -335,18 +335,23 @@ fn check(source: &Source, place: &Path, field: Option<&str>) -> Result<()> {
         .filter(|entry| entry.file_name() == "dkms.conf" || entry.file_name() == "dkms.conf.in")
         .filter_map(|entry| Some(entry.path().parent()?.strip_prefix(place).ok()?.display().to_string()))
         .collect();
-    let help = match elsewhere.first() {
-        Some(directory) => format!("it lies in {directory}, so give {source}#dir={directory}"),
-        None => "give the tree that has one; a tree that only has headers is given with --headers".to_owned(),
-    };
-    if let Some(field) = field {
-        let help = match elsewhere.first() {
-            Some(directory) => format!("it lies in {directory}: set inside, or copy it with a rule"),
-            None => "copy it from where it is with a rule, or say kind headers or firmware".to_owned(),
-        };
-        return Err(Error::Input(format!("{field}: {source} has no dkms.conf at its top: {help}")));
-    }
-    Err(Error::Input(format!("{source} has no dkms.conf at its top: {help}")))
+    let inside = source.directory.as_deref();
+    let top = inside.map_or("at its top".to_owned(), |inside| format!("in {inside}"));
+    let lacks = format!("{source} has no dkms.conf {top}");
+    let found = elsewhere.first().map(|below| Path::new(inside.unwrap_or_default()).join(below).display().to_string());
+    Err(Error::Input(match (field, found) {
+        (Some(field), Some(found)) => {
+            format!("{field}.inside: {lacks}: set inside to {found}, or copy the file from there by a rule in copy")
+        }
+        (Some(field), None) => format!(
+            "{field}.kind: {lacks}, which a tree of kind module needs: copy it from where it is by a rule in copy, or set kind \
+             to headers or firmware"
+        ),
+        (None, Some(found)) => format!("{lacks}: it lies in {found}, so give {source}#dir={found}"),
+        (None, None) => {
+            format!("{lacks}: give the tree that has one; a tree that only has headers is given with --headers")
+        }
+    }))
 }
 
 /// Kernel headers that are given, and where else to look for them.
@@ -394,6 +399,8 @@ mod tests {
         for name in ["driver-13.0.0", "headers"] {
             fs::create_dir(work.path().join(name)).unwrap();
         }
+        fs::create_dir_all(work.path().join("headers/a/b")).unwrap();
+        fs::write(work.path().join("headers/a/b/dkms.conf"), "").unwrap();
         fs::write(work.path().join("driver.tar.gz"), "no archive").unwrap();
         let layout = work.path().join("stack.yaml");
         fs::write(&layout, format!("trees: [{{name: driver, kind: module, {tree}}}]")).unwrap();
@@ -424,5 +431,19 @@ mod tests {
             let begin = format!("DIR/stack.yaml: trees[0].{field}: ");
             assert!(why.starts_with(&begin) && why.contains(says), "{why}");
         }
+    }
+
+    #[test]
+    fn a_tree_without_dkms_conf_names_the_field_and_what_to_set() {
+        assert_eq!(
+            refusal("directory: headers, inside: a"),
+            "DIR/stack.yaml: trees[0].inside: DIR/headers has no dkms.conf in a: set inside to a/b, or copy the file from there by \
+             a rule in copy"
+        );
+        assert_eq!(
+            refusal("directory: driver-13.0.0"),
+            "DIR/stack.yaml: trees[0].kind: DIR/driver-13.0.0 has no dkms.conf at its top, which a tree of kind module needs: copy \
+             it from where it is by a rule in copy, or set kind to headers or firmware"
+        );
     }
 }
