@@ -68,7 +68,9 @@ pub enum Reason {
     HostHolder,
     /// The retry handler has the devices open and has not ended yet.
     RetryHandlerRunning,
-    /// An image of the new revision is not there (or not yet verified).
+    /// KMM has not yet verified an image of the new revision.
+    ImageUnverified,
+    /// An image of the new revision is not there.
     ImageMissing,
     /// A pod that the operator needs on the node has not run yet: the kubelet refused it or took it away, or its image could not be
     /// pulled in time. Another one is started after a pause.
@@ -111,8 +113,6 @@ pub enum Reason {
     NotAdvertised,
     /// The resource is still on the node although its plugin should be gone.
     StillAdvertised,
-    /// Labels of two revisions are on the node.
-    TwoRevisions,
     /// The host brings the driver and it is not loaded.
     HostDriverMissing,
 }

@@ -1,9 +1,10 @@
 //! The CustomResourceDefinitions, as they are installed.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
+use serde_json::Value;
 
 use crate::{CXIDevice, CXIDriver, CXINode, limits::bound_time};
 
@@ -17,6 +18,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
                 bound_time(place);
                 forbid_null(place);
             });
+            let spec = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec"));
+            spec.into_iter().for_each(say_defaults);
         }
     }
     crds
@@ -46,6 +49,36 @@ fn forbid_null(schema: &mut JSONSchemaProps) {
     }
 }
 
+/// Fields that are Kubernetes' own, with the help that Kubernetes gives for what is in them.
+const FOREIGN: [&str; 3] = ["resources", "tolerations", "protectedPods"];
+
+/// Ends the help of each optional field with its default, because `kubectl explain` shows no defaults. Where the default is what
+/// the operator does, and no value, the help says so itself.
+fn say_defaults(schema: &mut JSONSchemaProps) {
+    let required = schema.required.clone().unwrap_or_default();
+    for (name, property) in schema.properties.iter_mut().flatten() {
+        let help = property.description.get_or_insert_default();
+        if !required.contains(name) && !help.contains("Default: ") {
+            let default = match &property.default {
+                Some(_) if property.properties.is_some() => "those of its fields".to_owned(),
+                Some(JSON(Value::String(text))) => text.clone(),
+                Some(JSON(value)) => value.to_string(),
+                None if property.type_.as_deref() == Some("boolean") => "false".to_owned(),
+                None => "none".to_owned(),
+            };
+            let space = if help.is_empty() { "" } else { " " };
+            *help = format!("{help}{space}Default: {default}.");
+        }
+        if FOREIGN.contains(&name.as_str()) {
+            continue;
+        }
+        say_defaults(property);
+        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut property.items {
+            say_defaults(items);
+        }
+    }
+}
+
 fn unwrap_description(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
         let paragraphs: Vec<String> = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
@@ -70,5 +103,33 @@ mod tests {
                 stack.extend(value.as_array().into_iter().flatten());
             }
         }
+    }
+
+    #[test]
+    fn the_help_of_an_optional_field_ends_with_its_default() {
+        let driver = &crds()[0].spec.versions[0].schema;
+        let schema = serde_json::to_value(driver.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap();
+        let help = |path: &str| {
+            let of = |schema: &Value, field: &str| match field.strip_suffix("[]") {
+                Some(list) => schema["properties"][list]["items"].clone(),
+                None => schema["properties"][field].clone(),
+            };
+            path.split('.').fold(schema.clone(), |schema, field| of(&schema, field))["description"].to_string()
+        };
+        for (field, default) in [
+            ("spec.updateStrategy.drain.waitTimeout", "24h"),
+            ("spec.updateStrategy.maxFailed", "1"),
+            ("spec.updateStrategy", "those of its fields"),
+            ("spec.paused", "false"),
+            ("spec.devicePlugin.extraMounts[].writable", "false"),
+            ("spec.devicePlugin.extraDevices", r#"[\"kdreg2\",\"xpmem\"]"#),
+            ("spec.devicePlugin.kubeletRoot", "/var/lib/kubelet"),
+            ("spec.devicePlugin.image", "the operator's own"),
+            ("spec.source.image", "none"),
+        ] {
+            let help = help(field);
+            assert!(help.ends_with(&format!(" Default: {default}.\"")), "{field}: {help}");
+        }
+        assert!(!help("spec.version").contains("Default"));
     }
 }

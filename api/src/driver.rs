@@ -57,7 +57,7 @@ pub struct CXIDriverSpec {
     #[schemars(schema_with = "limits::node_selector")]
     pub node_selector: BTreeMap<String, String>,
 
-    /// Tolerations of the operator's pods on those nodes. Everything is tolerated when left out.
+    /// Tolerations of the operator's pods on those nodes. Default: everything is tolerated.
     #[serde(default = "tolerate_everything")]
     #[schemars(schema_with = "limits::tolerations")]
     pub tolerations: Vec<Toleration>,
@@ -106,7 +106,7 @@ pub struct DevicePlugin {
     /// Extended resource that pods request.
     #[schemars(schema_with = "plugin_rules::resource_name")]
     pub resource_name: String,
-    /// Image of the device plugin; the operator's own when left out.
+    /// Image of the device plugin. Default: the operator's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "limits::image")]
     pub image: Option<String>,
@@ -129,9 +129,9 @@ pub struct DevicePlugin {
     pub extra_devices: Vec<String>,
     /// Which of the host's libraries containers with a NIC get.
     pub libraries: Libraries,
-    /// Directory of the kubelets of the selected nodes, if it is not /var/lib/kubelet: k0s uses /var/lib/k0s/kubelet,
-    /// MicroK8s /var/snap/microk8s/common/var/lib/kubelet. If a node has no such directory, the device plugin's pod
-    /// does not start there.
+    /// Directory of the kubelets of the selected nodes, their `--root-dir`: k0s uses /var/lib/k0s/kubelet, MicroK8s
+    /// /var/snap/microk8s/common/var/lib/kubelet. If a node has no such directory, the device plugin's pod does not
+    /// start there. Default: /var/lib/kubelet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "plugin_rules::kubelet_root")]
     pub kubelet_root: Option<String>,
@@ -166,7 +166,7 @@ pub struct ExtraMount {
     /// Absolute path on the host.
     #[schemars(schema_with = "plugin_rules::host_path")]
     pub host_path: String,
-    /// Absolute path in the container; the same as on the host when left out.
+    /// Absolute path in the container. Default: that on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "plugin_rules::container_path")]
     pub container_path: Option<String>,
@@ -237,7 +237,7 @@ pub struct RetryHandlerDaemonSet {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "limits::labels")]
     pub node_selector: BTreeMap<String, String>,
-    /// Tolerations instead of those of spec.tolerations.
+    /// Tolerations instead of those of spec.tolerations. Default: spec.tolerations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "limits::tolerations")]
     pub tolerations: Vec<Toleration>,
@@ -259,7 +259,7 @@ pub struct RetryHandlerSidecar {
 pub struct MetricsExporter {
     /// Whether metrics are served.
     pub enabled: bool,
-    /// Its image; that of the node agent when left out.
+    /// Its image. Default: that of the node agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "limits::image")]
     pub image: Option<String>,
@@ -268,7 +268,7 @@ pub struct MetricsExporter {
     pub port: i32,
     /// Telemetry counters that the exporter serves, as patterns of names: * stands for any text, ? for one character,
     /// and `default` for the built-in list. A pattern after ! leaves counters out. The last pattern that fits a counter
-    /// decides. The built-in list when left out.
+    /// decides. Default: the built-in list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 128)), extend("x-kubernetes-validations" = [{"rule": "self.all(term, term.matches('^!?[a-z0-9_*?]+$'))", "message": "counters must be names with a-z, 0-9, _, * and ?, or `default`, with ! before what is left out"}]))]
     pub counters: Vec<String>,
@@ -295,7 +295,7 @@ pub struct MetricsTls {
 /// The node agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Agent {
-    /// Image of the node agent, also of the clean-up pods; the operator's own when left out.
+    /// Image of the node agent, also of the clean-up pods. Default: the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "limits::image")]
     pub image: Option<String>,

@@ -48,6 +48,12 @@ use crate::{
         description = "Revision last verified on the node"
     ),
     printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.rollout.version",
+        description = "Driver release of that revision"
+    ),
+    printcolumn(
         name = "Target",
         type_ = "string",
         json_path = ".status.rollout.targetRevision",
@@ -95,6 +101,9 @@ pub struct NodeRollout {
     /// Revision last verified on the node; absent before the first and after an unload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<RevisionId>,
+    /// Driver release of `revision`; absent where the host brings the driver, because nothing tells its release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Revision that the node should be on; absent when the driver is being taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_revision: Option<RevisionId>,

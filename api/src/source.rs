@@ -54,8 +54,8 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new(r"self.matches('^https://[^\\s]+$')").message("source.prebuiltCache must be an https URL, below which <version>/<kernel>/ holds modules: what comes over http:// can be changed on its way, SHA256SUMS included"))]
     pub prebuilt_cache: Option<String>,
-    /// Image in which KMM builds, with the compiler of the nodes' distribution. When left out, the operator takes that
-    /// distribution's public image, which it tells by the kernel's name.
+    /// Image in which KMM builds, with the compiler of the nodes' distribution. Default: that distribution's public
+    /// image, which the operator tells by the kernel's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "limits::image")]
     pub builder_image: Option<String>,
@@ -177,7 +177,7 @@ pub struct Dkms {
     /// Hardware platform of the stack.
     #[serde(default)]
     pub platform: Platform,
-    /// Where the four source trees are.
+    /// Where the four source trees are. Default: HPE's public repositories, at source.dkms.tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repositories: Option<DkmsRepositories>,
     /// The layout of a release: its trees, their order, and what is copied where before they are built. It wins over tag and
@@ -201,16 +201,16 @@ pub enum Platform {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DkmsRepositories {
-    /// The CXI driver.
+    /// The CXI driver. Default: HPE's public repository, at source.dkms.tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cxi_driver: Option<GitReference>,
-    /// The base link driver.
+    /// The base link driver. Default: HPE's public repository, at source.dkms.tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sbl: Option<GitReference>,
-    /// The link driver.
+    /// The link driver. Default: HPE's public repository, at source.dkms.tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sl_driver: Option<GitReference>,
-    /// The hardware headers.
+    /// The hardware headers. Default: HPE's public repository, at source.dkms.tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cassini_headers: Option<GitReference>,
 }

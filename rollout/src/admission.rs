@@ -40,6 +40,22 @@ pub enum Closed {
 /// more at once, loads would run into their time limit.
 const AT_ONCE: usize = 16;
 
+/// What was looked at before the pause between tries, and is not so any more when it comes to that.
+const BEFORE_THE_PAUSE: [Reason; 12] = [
+    Reason::Budget,
+    Reason::Conflict,
+    Reason::Orphaning,
+    Reason::AgentPolicyMissing,
+    Reason::KmmUnavailable,
+    Reason::NotConfigured,
+    Reason::Skip,
+    Reason::UnknownRequest,
+    Reason::NotReady,
+    Reason::Cordoned,
+    Reason::Failed,
+    Reason::Halted,
+];
+
 /// Enters into the ledger the nodes that may go, and says of the others why not. `closed`: why none may.
 pub fn admit<'a>(
     scope: &Scope<'a>,
@@ -202,7 +218,7 @@ fn blocked(
         if sooner {
             scope.wake.set(Some(until));
         }
-        let cause = record.blocked_by.clone().filter(|blocker| blocker.reason != Reason::Budget);
+        let cause = record.blocked_by.clone().filter(|blocker| !BEFORE_THE_PAUSE.contains(&blocker.reason));
         return Some(match cause {
             Some(blocker) => (blocker.reason, ("", blocker.name), again(&blocker.message, until)),
             None => {
@@ -293,7 +309,8 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
     if scope.is_preinstalled() && *wanted == scope.target {
         return None;
     }
-    let say = |message: String| Some((Reason::ImageMissing, ("Module", format!("cxi-{wanted}")), message));
+    let because = |reason, message: String| Some((reason, ("Module", format!("cxi-{wanted}")), message));
+    let say = |message| because(Reason::ImageMissing, message);
     // The same words while the Module is made, while KMM looks for an image and while it pulls it: a record is not rewritten for that.
     let waits = || format!("KMM has not verified an image of revision {wanted} for kernel {} yet", node.kernel);
     let refused = scope.driver.module_refused.as_ref().filter(|_| *wanted == scope.target);
@@ -304,10 +321,10 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
                  anything in spec.source, such as a parameter of a module, for another name"
             ));
         }
-        return say(match refused {
-            Some(why) => format!("the API server refuses Module cxi-{wanted}: {why}"),
-            None => waits(),
-        });
+        return match refused {
+            Some(why) => say(format!("the API server refuses Module cxi-{wanted}: {why}")),
+            None => because(Reason::ImageUnverified, waits()),
+        };
     };
     // An image that is there is needed no more.
     let exists = |image: &Image| image.state == ImageState::Exists;
@@ -316,24 +333,27 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
         return say(format!("no image of revision {wanted} can be built: {why}"));
     }
     let Some(image) = image else {
-        return say(waits());
+        return because(Reason::ImageUnverified, waits());
     };
     let unscheduled = matches!(image.problem, Some(PodProblem::Unscheduled(_)));
-    let doing = |doing: &str| {
+    let doing = |reason, doing: &str| {
         let (reference, kernel) = (&image.reference, &node.kernel);
-        say(if unscheduled {
-            format!(
-                "KMM's pod for {doing} image {reference} (kernel {kernel}) finds no node, see the condition PreflightPassed"
-            )
-        } else {
-            format!("KMM is {doing} image {reference} (kernel {kernel}); the operator touches no node before")
-        })
+        because(
+            reason,
+            if unscheduled {
+                format!(
+                    "KMM's pod for {doing} image {reference} (kernel {kernel}) finds no node, see the condition PreflightPassed"
+                )
+            } else {
+                format!("KMM is {doing} image {reference} (kernel {kernel}); the operator touches no node before")
+            },
+        )
     };
     match image.state {
         ImageState::Exists => None,
-        ImageState::Building => doing("building"),
-        ImageState::Signing => doing("signing"),
-        ImageState::Unknown if unscheduled => doing("pulling"),
+        ImageState::Building => doing(Reason::ImageMissing, "building"),
+        ImageState::Signing => doing(Reason::ImageMissing, "signing"),
+        ImageState::Unknown if unscheduled => doing(Reason::ImageUnverified, "pulling"),
         ImageState::Missing if scope.driver.spec.source.builds_for(&node.kernel) => say(format!(
             "the build of image {} (kernel {}) failed: KMM keeps the failed build, whose output ends with the reason; remove \
              the cause, then delete the build for KMM to start another",
@@ -349,13 +369,13 @@ pub fn image_of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<V
         }
         ImageState::Unknown => {
             let problem = image.problem.as_ref();
-            say(match problem {
-                Some(PodProblem::Pull(problem)) => format!(
+            match problem {
+                Some(PodProblem::Pull(problem)) => say(format!(
                     "image {} (kernel {}) cannot be pulled: {problem}; push it, or correct spec.version or spec.source",
                     image.reference, node.kernel
-                ),
-                _ => waits(),
-            })
+                )),
+                _ => because(Reason::ImageUnverified, waits()),
+            }
         }
     }
 }

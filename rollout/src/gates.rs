@@ -137,6 +137,12 @@ fn version_of<'a>(view: &View<'a>, driver: &str, revision: &RevisionId) -> Optio
     view.revision(driver, revision).map(|known| known.version.as_str())
 }
 
+/// The driver release of the revision that `now` names. Where its Module is gone, what was written down while it was there.
+pub fn release(view: &View<'_>, was: &NodeRollout, now: &NodeRollout) -> Option<String> {
+    let known = version_of(view, &now.driver, now.revision.as_ref()?).map(str::to_owned);
+    known.or_else(|| was.version.clone().filter(|_| was.revision == now.revision))
+}
+
 fn pending_taint() -> Taint {
     Taint { key: UPGRADE_PENDING_TAINT.into(), value: String::new(), effect: "PreferNoSchedule".into() }
 }

@@ -1,7 +1,8 @@
 //! What an administrator reads in a CXIDriver: counters as recounts of the records, conditions, one word for the state.
 
 use cxi_api::{
-    CXIDriverStatus, NodeRollout, Outcome, Phase, Reason, Timestamp, driver_status::Rollout, node::HistoryEntry,
+    CXIDriverStatus, NodeRollout, Outcome, Phase, Reason, Timestamp, driver_status::Rollout, names::UPGRADE_LABEL,
+    node::HistoryEntry,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -12,6 +13,7 @@ use crate::{
     ledger,
     obstacle::Obstacle,
     operands,
+    request::Request,
     selection::Collapse,
     text,
     world::{Driver, PodProblem},
@@ -112,10 +114,13 @@ struct Facts {
     blocked: i32,
     out_of_service: Option<String>,
     top_blocker: Option<(Reason, String, usize)>,
-    preflight: Option<String>,
+    preflight: Option<(&'static str, String)>,
     conflict: Option<String>,
     obstacle: Option<(String, String)>,
     collapse: Option<String>,
+    /// Nodes that an administrator has rolled back, and their names.
+    rolled_back: (i32, String),
+    deleting: bool,
 }
 
 impl Facts {
@@ -126,7 +131,10 @@ impl Facts {
             i32::try_from(matching.count()).unwrap_or(i32::MAX)
         };
         let wanted = |m: &Member<'_>| m.wanted.as_ref() == Some(&target);
-        let updated = count(&|m, r| wanted(m) && r.phase == Phase::UpToDate && r.revision == m.wanted);
+        // Of a driver that is taken down, what still runs as the spec describes it. A record is Pending from the first moment on.
+        let deleting = scope.driver.deleting;
+        let rests = |r: &NodeRollout| r.phase == Phase::UpToDate || deleting && r.phase == Phase::Pending;
+        let updated = count(&|m, r| (wanted(m) || deleting) && rests(r) && r.revision.as_ref() == Some(&target));
         let flying = ledger::names(rollout);
         let in_flight = |m: &Member<'_>| flying.contains(m.node.name.as_str());
         let really = |r: &NodeRollout| {
@@ -159,6 +167,11 @@ impl Facts {
         reasons.sort_by_key(|(_, _, times)| std::cmp::Reverse(*times));
         let quarantined = |m: &&Member<'_>| m.record.as_deref().is_some_and(|r| r.phase == Phase::Quarantined);
         let out_of_service = text::some(members.iter().filter(quarantined).map(|m| m.node.name.as_str()));
+        let went_back = |m: &&Member<'_>| {
+            let there = m.record.as_deref().is_some_and(|r| r.phase == Phase::UpToDate && r.revision == m.wanted);
+            m.seen.request == Some(Request::Rollback) && !wanted(m) && there
+        };
+        let went_back: Vec<&str> = members.iter().filter(went_back).map(|m| m.node.name.as_str()).collect();
         let preflight = members.iter().filter(|m| wanted(m)).find_map(|m| preflight(scope, m));
         Self {
             total: i32::try_from(members.len()).unwrap_or(i32::MAX),
@@ -175,11 +188,50 @@ impl Facts {
             conflict: in_the_way.conflict.cloned(),
             obstacle: in_the_way.obstacle.map(|obstacle| (obstacle.kind.as_str().to_owned(), obstacle.message.clone())),
             collapse: in_the_way.collapse.map(Collapse::message),
+            rolled_back: (i32::try_from(went_back.len()).unwrap_or(i32::MAX), text::some(went_back)),
+            deleting,
         }
     }
 
     fn done(&self) -> bool {
         self.updated == self.total && self.updating == 0
+    }
+
+    /// Whether all that is left to do are nodes that an administrator has rolled back.
+    fn is_rolled_back(&self) -> bool {
+        self.rolled_back.0 > 0 && self.updated + self.rolled_back.0 == self.total && self.updating == 0
+    }
+
+    /// Whether nodes move or will, the reason, and a sentence.
+    fn progress(&self) -> (bool, &'static str, String) {
+        let Self { updated, total, updating, .. } = self;
+        let (rolled_back, names) = &self.rolled_back;
+        if self.deleting {
+            let moves = *updating > 0 || self.blocked < *total;
+            let message = format!(
+                "the CXIDriver is being deleted: {total} nodes still belong to it, {updated} of them run its driver untouched, \
+                 {updating} are in flight"
+            );
+            return (moves, if moves { "TearingDown" } else { "Waiting" }, message);
+        }
+        let mut message = format!("{updated} of {total} nodes are on the wanted revision, {updating} in flight");
+        if *rolled_back > 0 {
+            message = format!(
+                "{message}. Rolled back by the label {UPGRADE_LABEL}=rollback: {names}. They stay there until you remove the label, \
+                 which moves them to the wanted revision"
+            );
+        }
+        let moves = *updating > 0 || !self.done() && self.blocked < total - updated - rolled_back;
+        let reason = if moves {
+            "RolloutInProgress"
+        } else if self.done() {
+            "RolloutComplete"
+        } else if self.is_rolled_back() {
+            "RolledBack"
+        } else {
+            "Waiting"
+        };
+        (moves, reason, message)
     }
 
     /// The most important thing in one word.
@@ -200,10 +252,14 @@ impl Facts {
             "Ready"
         } else if scope.driver.spec.paused {
             "Paused"
+        } else if scope.driver.spec.update_strategy.budget(1) == Some(0) {
+            "Frozen"
         } else if self.blocked > 0 {
             "Blocked"
         } else if self.failed > 0 {
             "Degraded"
+        } else if self.is_rolled_back() {
+            "RolledBack"
         } else {
             "Updating"
         }
@@ -221,21 +277,8 @@ impl Facts {
         let available = self.total > 0 && self.ready == self.total;
         let counts = format!("{} of {} nodes are verified and in service", self.ready, self.total);
         set.put("Available", available, if available { "AllNodesVerified" } else { "NodesMissing" }, &counts);
-        let progress =
-            format!("{} of {} nodes are on the wanted revision, {} in flight", self.updated, self.total, self.updating);
-        let progressing = self.updating > 0 || (!self.done() && self.blocked < self.total - self.updated);
-        set.put(
-            "Progressing",
-            progressing,
-            if progressing {
-                "RolloutInProgress"
-            } else if self.done() {
-                "RolloutComplete"
-            } else {
-                "Waiting"
-            },
-            &progress,
-        );
+        let (progressing, reason, progress) = self.progress();
+        set.put("Progressing", progressing, reason, &progress);
         let degraded = self.failed > 0 || self.out_of_service.is_some();
         let bad = match &self.out_of_service {
             None => format!("the driver failed on {} nodes", self.failed),
@@ -280,7 +323,7 @@ impl Facts {
             None => set.put("Conflict", false, "NoConflict", "no other CXIDriver selects these nodes"),
         }
         match &self.preflight {
-            Some(message) => set.put("PreflightPassed", false, "ImagesMissing", message),
+            Some((reason, message)) => set.put("PreflightPassed", false, reason, message),
             None if self.total == 0 => {
                 set.put_as("PreflightPassed", "Unknown", "NoNodes", "no node is selected, so no image was looked for");
             }
@@ -315,12 +358,13 @@ fn budget_used_up(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) 
 
 /// What is wrong with the image of the wanted revision for a member's kernel. Only here the scheduler's words are repeated: they change all
 /// the time, and the records of all nodes would with them.
-fn preflight(scope: &Scope<'_>, member: &Member<'_>) -> Option<String> {
-    let (_, _, message) = admission::image_of(scope, member.node, &scope.target)?;
+fn preflight(scope: &Scope<'_>, member: &Member<'_>) -> Option<(&'static str, String)> {
+    let (reason, _, message) = admission::image_of(scope, member.node, &scope.target)?;
     let image = scope.revision(&scope.target).and_then(|revision| revision.images.get(&member.node.kernel));
+    let reason = if reason == Reason::ImageUnverified { "ImagesUnverified" } else { "ImagesMissing" };
     match image.and_then(|image| image.problem.as_ref()) {
-        Some(PodProblem::Unscheduled(words)) => Some(format!("{message}: {words}")),
-        _ => Some(message),
+        Some(PodProblem::Unscheduled(words)) => Some((reason, format!("{message}: {words}"))),
+        _ => Some((reason, message)),
     }
 }
 

@@ -219,6 +219,7 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
     }
     closing::deadline(ctx, &mut next);
     not_ready(ctx, record, &mut next);
+    next.record.version = gates::release(ctx.world, record, &next.record);
     if next.record != *record {
         return Step { rollout: Some(next.record), effects: Vec::new(), announcements: next.announcements };
     }
@@ -466,6 +467,7 @@ fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
     NodeRollout {
         driver: ctx.driver.name.clone(),
         revision: None,
+        version: None,
         target_revision: ctx.wanted.clone(),
         goal,
         from: None,

@@ -98,7 +98,7 @@ fn validations() -> Vec<Validation> {
         (
             "variables.node != ''",
             "'this token names no node: a node agent must use the token of its own pod, and the API server must put the node \
-             into it (Kubernetes 1.30 or newer)'",
+             into it'",
         ),
         (
             "variables.isDevice || (variables.isNode && request.?subResource.orValue('') == 'status')",

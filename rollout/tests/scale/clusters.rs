@@ -175,6 +175,7 @@ fn place(on: &RevisionId) -> NodeRollout {
     NodeRollout {
         driver: DRIVER.into(),
         revision: Some(on.clone()),
+        version: None,
         target_revision: Some(on.clone()),
         goal: None,
         from: None,

@@ -18,6 +18,7 @@ mod reboots;
 mod retry_handler;
 mod revert;
 mod teardown;
+mod told;
 mod untidy;
 
 use cxi_api::{Phase, Reason, strategy::DrainPolicy};

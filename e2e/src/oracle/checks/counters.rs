@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cxi_api::{Advertise, CXIDriverStatus, NodeRollout, Phase, Timestamp};
+use cxi_api::{Advertise, CXIDriverStatus, NodeRollout, Phase, RevisionId, Timestamp};
 
 use crate::oracle::{
     facts::DriverFacts,
@@ -97,7 +97,10 @@ impl Counters {
 }
 
 fn count(world: &World, driver: &DriverFacts, status: &CXIDriverStatus, at: Timestamp, found: &mut Found) {
-    let target = status.target_revision.as_ref();
+    // What a driver that is taken down described last; the status names no target any more.
+    let described = driver.deleting.then(|| RevisionId::of(&driver.name, &driver.spec));
+    let target = status.target_revision.as_ref().or(described.as_ref());
+    let rests = |phase| phase == Phase::UpToDate || driver.deleting && phase == Phase::Pending;
     let all: Vec<&NodeRollout> = members(world, driver).map(|(_, rollout)| rollout).collect();
     let number = |matches: &dyn Fn(&NodeRollout) -> bool| {
         i32::try_from(all.iter().filter(|rollout| matches(rollout)).count()).unwrap_or(i32::MAX)
@@ -105,11 +108,7 @@ fn count(world: &World, driver: &DriverFacts, status: &CXIDriverStatus, at: Time
     let in_flight = status.rollout.as_ref().map_or(0, |rollout| rollout.in_flight.len());
     let counted = [
         ("total", status.total, number(&|_| true)),
-        (
-            "updated",
-            status.updated,
-            number(&|r| r.phase == Phase::UpToDate && target.is_some() && r.revision.as_ref() == target),
-        ),
+        ("updated", status.updated, number(&|r| rests(r.phase) && target.is_some() && r.revision.as_ref() == target)),
         ("updating", status.updating, i32::try_from(in_flight).unwrap_or(i32::MAX)),
         ("failed", status.failed, number(&|r| r.failure.as_ref().is_some_and(|f| Some(&f.revision) == target))),
     ];

@@ -29,7 +29,7 @@ async fn a_pull_pod_that_finds_no_node_is_shown_with_the_schedulers_words() -> R
     scenario
         .until("the node says that KMM's pod finds no node", || async {
             let blocker = scenario.record("n-01").await?.and_then(|record| record.blocked_by);
-            Ok(blocker.is_some_and(|b| b.reason == Reason::ImageMissing && b.message.contains("finds no node")))
+            Ok(blocker.is_some_and(|b| b.reason == Reason::ImageUnverified && b.message.contains("finds no node")))
         })
         .await?;
     scenario

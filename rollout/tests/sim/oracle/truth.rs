@@ -32,11 +32,12 @@ impl Sim {
             let updated = mine
                 .iter()
                 .filter_map(Node::rollout)
-                .filter(|r| r.phase == Phase::UpToDate && r.revision.as_ref() == Some(&target))
+                .filter(|r| r.phase == Phase::UpToDate || driver.deleting && r.phase == Phase::Pending)
+                .filter(|r| r.revision.as_ref() == Some(&target))
                 .count();
             let (total, updated) = (i32::try_from(mine.len()).unwrap(), i32::try_from(updated).unwrap());
             let status = &driver.status;
-            self.demand(driver.deleting || (status.total, status.updated) == (total, updated), "I12", || {
+            self.demand((status.total, status.updated) == (total, updated), "I12", || {
                 format!("{} says {}/{}, it is {updated}/{total}", driver.name, status.updated, status.total)
             });
             let flying = mine.iter().filter_map(Node::rollout).filter(|r| !r.phase.is_settled() && r.cause.is_some());
