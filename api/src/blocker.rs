@@ -14,19 +14,25 @@ use crate::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Blocker {
-    /// Kind of the object in the way (Pod, PodDisruptionBudget, CXIDriver, Process …); empty when there is none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub kind: String,
-    /// Name of that object, with its namespace where it has one.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
     /// The reason in one word.
     pub reason: Reason,
+    /// The object in the way; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectInTheWay>,
     /// The reason in a sentence that says what would help.
     pub message: String,
     /// Since when.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
+}
+
+/// An object that holds a node back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ObjectInTheWay {
+    /// Kind: Pod, PodDisruptionBudget, Module, Process and so on.
+    pub kind: String,
+    /// Name, with the namespace where the object has one.
+    pub name: String,
 }
 
 /// The reason in one word.
@@ -130,17 +136,15 @@ pub(crate) fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Read {
-        #[serde(default)]
-        kind: String,
-        #[serde(default)]
-        name: String,
         reason: String,
+        #[serde(default)]
+        object: Option<ObjectInTheWay>,
         message: String,
         since: Timestamp,
     }
-    let Some(Read { kind, name, reason, message, since }) = Option::<Read>::deserialize(deserializer)? else {
+    let Some(Read { reason, object, message, since }) = Option::<Read>::deserialize(deserializer)? else {
         return Ok(None);
     };
     let reason: Result<Reason, value::Error> = Reason::deserialize(reason.into_deserializer());
-    Ok(reason.ok().map(|reason| Blocker { kind, name, reason, message, since }))
+    Ok(reason.ok().map(|reason| Blocker { reason, object, message, since }))
 }

@@ -86,6 +86,14 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether it is a pod that a step of a node starts and waits for; the others belong to DaemonSets.
+    pub const fn is_one_shot(self) -> bool {
+        match self {
+            Self::Prefetch | Self::Cleanup | Self::HostDriver => true,
+            Self::DevicePlugin | Self::Agent | Self::MetricsExporter | Self::RetryHandler => false,
+        }
+    }
+
     /// The value of [`ROLE_LABEL`].
     pub fn as_str(self) -> &'static str {
         match self {

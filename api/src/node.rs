@@ -2,7 +2,7 @@
 
 #![allow(clippy::duplicated_attributes, reason = "each printer column repeats the word type_")]
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -13,7 +13,9 @@ use crate::{
     blocker::{self, Blocker},
     node_report::NodeReport,
     outcome::Outcome,
+    phase::Phase,
     revision::RevisionId,
+    transaction::{self, Check, Transaction, Wait, Why},
 };
 
 /// A CXINode has no settings; it exists while a CXIDriver owns the node.
@@ -107,15 +109,6 @@ pub struct NodeRollout {
     /// Revision that the node should be on; absent when the driver is being taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_revision: Option<RevisionId>,
-    /// Revision that the transaction in flight loads; absent when it only unloads, and outside a transaction.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub goal: Option<RevisionId>,
-    /// Revision that the node goes back to if `goal` fails; set while its driver is being replaced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<RevisionId>,
-    /// Why the transaction in flight exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Cause>,
     /// Phase.
     pub phase: Phase,
     /// When the phase began, by the operator's clock.
@@ -125,27 +118,28 @@ pub struct NodeRollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub evidence_since: Option<Timestamp>,
-    /// When the node was closed in this transaction, by the operator's clock: from then on it offers nothing. What happens between
-    /// that and the unload has one deadline together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    pub closed_at: Option<Timestamp>,
     /// Number of the last transaction on this node; 0 before the first.
     #[serde(default)]
     pub attempt: i32,
     /// What the device plugin of this node offers.
     #[serde(default)]
     pub advertise: Advertise,
-    /// What the node waits for.
+    /// The transaction under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<Transaction>,
+    /// The verification under way outside a transaction; absent while there is a transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+    /// What the node waits for, in words. The operator writes it for you and never reads it to decide.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "blocker::known")]
     pub blocked_by: Option<Blocker>,
+    /// What the node waits for, where a time limit depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "transaction::known")]
+    pub wait: Option<Wait>,
     /// Boot that this status speaks of: what was verified or begun in another boot counts for nothing.
     #[serde(rename = "bootID", default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
-    /// What the node had before it was closed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<Snapshot>,
-    /// What the image of `goal` says its modules are.
+    /// What the image of the transaction's goal, or of the node's revision, says its modules are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
     /// What the image of the revision before said: by it the agent names the driver that still runs, or runs again.
@@ -157,17 +151,13 @@ pub struct NodeRollout {
     /// Images of the retry handler by the revision that they ran with last on this node, newest last, at most three.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retry_handlers: Vec<Served>,
-    /// Pods that this transaction set out to evict.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub evictions: Vec<EvictionRecord>,
     /// The last failure of the driver on this node; kept until a revision other than the failed one is wanted or the node
     /// succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// Not before this time is the node tried again.
+    /// The pause before the next try.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    pub retry_after: Option<Timestamp>,
+    pub pause: Option<Pause>,
     /// Value of the node label `cxi.hpe.com/upgrade` that was last acted upon, so that a request counts once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled_request: Option<String>,
@@ -177,38 +167,6 @@ pub struct NodeRollout {
     /// What became of earlier transactions, newest last, at most ten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
-}
-
-/// Place of a node in a rollout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Phase {
-    /// Verified on the wanted revision and in service.
-    UpToDate,
-    /// Not on the wanted revision; waits for admission.
-    #[default]
-    Pending,
-    /// Admitted: the image is being pulled, nothing was taken away yet.
-    Admitted,
-    /// Waits for its pods to end; offers only the NICs in use.
-    Waiting,
-    /// The device plugin is being taken away.
-    Closing,
-    /// Pods that hold a NIC are being evicted.
-    Evicting,
-    /// No pod and no process seems to hold a NIC; the operator proves it.
-    Quiesced,
-    /// KMM takes the old driver out.
-    Unloading,
-    /// KMM puts the new driver in.
-    Loading,
-    /// Evidence from the node is awaited.
-    Verifying,
-    /// NICs are being offered again.
-    Returning,
-    /// The new revision failed; the operator prepares the node for the rollback.
-    RollingBack,
-    /// Out of service until an administrator or a new revision helps.
-    Quarantined,
 }
 
 /// What a node's device plugin offers.
@@ -221,21 +179,6 @@ pub enum Advertise {
     InUse,
     /// Nothing.
     None,
-}
-
-/// Why a node transaction exists. Budget, order, drain, gates and proofs are the same for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Cause {
-    /// The wanted revision is another one (first installation included).
-    Revision,
-    /// The new revision failed, or an administrator asked for the previous one.
-    Rollback,
-    /// Another client changed labels on the node.
-    Repair,
-    /// Another retry handler is wanted; the driver stays loaded.
-    RetryHandler,
-    /// The driver is taken off the node.
-    Teardown,
 }
 
 /// What a node had before it was closed.
@@ -289,6 +232,18 @@ pub struct EvictionRecord {
     pub uid: String,
 }
 
+/// A pause before a node is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// Not before this time is the node tried again.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub until: Timestamp,
+    /// What kept the node the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "blocker::known")]
+    pub because: Option<Blocker>,
+}
+
 /// A failure of the driver on a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
@@ -328,42 +283,36 @@ impl NodeRollout {
     pub fn evidence_from(&self) -> Timestamp {
         self.evidence_since.unwrap_or(self.since)
     }
-}
 
-// === impl Phase ===
-
-impl Phase {
-    /// Every phase, in order.
-    pub const ALL: [Self; 13] = [
-        Self::UpToDate,
-        Self::Pending,
-        Self::Admitted,
-        Self::Waiting,
-        Self::Closing,
-        Self::Evicting,
-        Self::Quiesced,
-        Self::Unloading,
-        Self::Loading,
-        Self::Verifying,
-        Self::Returning,
-        Self::RollingBack,
-        Self::Quarantined,
-    ];
-
-    /// Whether a transaction in this phase can be taken back without a driver reload.
-    pub fn is_cancellable(self) -> bool {
-        matches!(self, Self::Admitted | Self::Waiting | Self::Closing | Self::Evicting | Self::Quiesced)
+    /// Revision that the transaction or the verification under way brings the node to.
+    pub fn goal(&self) -> Option<&RevisionId> {
+        match (&self.transaction, &self.check) {
+            (Some(transaction), _) => transaction.goal.as_ref(),
+            (None, check) => check.as_ref().map(|check| &check.revision),
+        }
     }
 
-    /// Whether the node rests: no transaction is under way.
-    pub fn is_settled(self) -> bool {
-        matches!(self, Self::UpToDate | Self::Pending | Self::Quarantined)
+    /// Revision that the node goes back to if the transaction under way fails.
+    pub fn from(&self) -> Option<&RevisionId> {
+        self.transaction.as_ref()?.from.as_ref()
     }
-}
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+    /// Why the transaction under way exists.
+    pub fn why(&self) -> Option<Why> {
+        self.transaction.as_ref().map(|transaction| transaction.why)
+    }
+
+    /// What the node had before it was closed, in the transaction under way or in one that was taken back.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        match (&self.transaction, &self.check) {
+            (Some(transaction), _) => transaction.snapshot.as_ref(),
+            (None, check) => check.as_ref()?.snapshot.as_ref(),
+        }
+    }
+
+    /// Whether the transaction under way takes the driver off the node for good.
+    pub fn is_taken_down(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.goal.is_none())
     }
 }
 
@@ -376,7 +325,8 @@ mod tests {
 
     fn record() -> Value {
         json!({
-            "driver": "cxi", "phase": "Waiting", "since": "2026-01-01T00:00:00Z", "cause": "Revision", "advertise": "InUse",
+            "driver": "cxi", "phase": "Waiting", "since": "2026-01-01T00:00:00Z", "advertise": "InUse",
+            "transaction": {"why": "Wanted", "goal": "0123abcd"}, "wait": {"for": "Kubelet", "since": "2026-01-01T00:00:00Z"},
             "blockedBy": {"reason": "PodsRunning", "message": "m", "since": "2026-01-01T00:00:00Z"},
         })
     }
@@ -394,12 +344,14 @@ mod tests {
         assert_eq!((read.phase, read.blocked_by.is_none()), (Phase::Waiting, true));
         // As it is written again, the API server takes it: its list of reasons is closed.
         assert_eq!(serde_json::to_value(&read).unwrap().get("blockedBy"), None);
+        assert!(read.wait.is_some());
+        assert_eq!(with("/wait/for", "TheSun").unwrap().wait, None);
     }
 
     /// What they mean decides what is done with the node: such a record is not guessed at.
     #[rstest]
     #[case("/phase")]
-    #[case("/cause")]
+    #[case("/transaction/why")]
     #[case("/advertise")]
     #[case("/since")]
     #[case("/blockedBy/since")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cxi_api::{NodeRollout, Timestamp};
 
-use crate::{settings::Settings, step};
+use crate::{record, settings::Settings};
 
 /// How far ahead of the operator's clock a stored time may be. Clocks of a cluster's nodes agree better than this.
 const AHEAD: Duration = Duration::from_mins(1);
@@ -26,20 +26,22 @@ fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
 
 /// A record whose times are in the future, with its phase begun anew now; nothing when its times can be right. What is known of the
 /// node stays. Evidence for the step is looked for again, because the step has another name now.
-pub fn put_right(record: &NodeRollout, now: Timestamp, settings: &Settings) -> Option<NodeRollout> {
+pub fn put_right(stored: &NodeRollout, now: Timestamp, settings: &Settings) -> Option<NodeRollout> {
     let longest = settings.back_off_max.saturating_add(AHEAD);
-    let mut right = record.clone();
-    if is_ahead(record.since, now) || record.evidence_since.is_some_and(|since| is_ahead(since, now)) {
+    let mut right = stored.clone();
+    if is_ahead(stored.since, now) || stored.evidence_since.is_some_and(|since| is_ahead(since, now)) {
         right.since = now;
         right.evidence_since = None;
     }
-    right.closed_at = record.closed_at.map(|closed| if is_ahead(closed, now) { now } else { closed });
-    if let Some(blocker) = right.blocked_by.as_mut().filter(|blocker| is_ahead(blocker.since, now)) {
-        blocker.since = now;
+    let closed_at = right.transaction.as_mut().and_then(|transaction| transaction.closed_at.as_mut());
+    let said = right.blocked_by.as_mut().map(|blocker| &mut blocker.since);
+    let waited = right.wait.as_mut().map(|wait| &mut wait.since);
+    for time in [closed_at, said, waited].into_iter().flatten().filter(|time| is_ahead(**time, now)) {
+        *time = now;
     }
     let too_late = |until: &Timestamp| Duration::try_from(until.duration_since(now)).is_ok_and(|left| left > longest);
-    if record.retry_after.as_ref().is_some_and(too_late) {
-        right.retry_after = now.checked_add(step::back_off(settings, record)).ok();
+    if let Some(pause) = right.pause.as_mut().filter(|pause| too_late(&pause.until)) {
+        pause.until = now.checked_add(record::back_off(settings, stored)).unwrap_or(now);
     }
-    (right != *record).then_some(right)
+    (right != *stored).then_some(right)
 }

@@ -10,6 +10,7 @@ use cxi_api::{
 };
 
 use crate::{
+    decision::Blocked,
     selector::{self, Protection},
     world::{DisruptionBudget, Holder, PodHealth},
 };
@@ -34,9 +35,6 @@ pub struct Allowance<'a> {
     budgets: &'a Budgets<'a>,
     taken: HashMap<usize, i32>,
 }
-
-/// What is in the way: reason, object (kind, name) and a sentence.
-pub type Obstacle = (Reason, (&'static str, String), String);
 
 impl<'a> Budgets<'a> {
     /// Looks the budgets through once.
@@ -83,7 +81,7 @@ impl<'a> Allowance<'a> {
     }
 
     /// What is in the way of evicting all of these pods, if anything is.
-    pub fn obstacle(&self, holders: &[&Holder]) -> Option<Obstacle> {
+    pub fn obstacle(&self, holders: &[&Holder]) -> Option<Blocked> {
         let all = self.budgets.all;
         for holder in holders {
             if let Some(Cover { first, second: Some(second) }) = self.budgets.asked(holder) {
@@ -92,7 +90,7 @@ impl<'a> Allowance<'a> {
                     "the PodDisruptionBudgets {} and {} both cover pod {pod}, and the Eviction API refuses such pods: change one",
                     all[first].name, all[second].name
                 );
-                return Some((Reason::MultipleDisruptionBudgets, ("Pod", pod), message));
+                return Some(Blocked::new(Reason::MultipleDisruptionBudgets, message).on("Pod", pod));
             }
         }
         self.budgets.demand(holders).into_iter().find_map(|(place, needed)| {
@@ -102,7 +100,7 @@ impl<'a> Allowance<'a> {
             forbids.then(|| {
                 let name = format!("{}/{}", budget.namespace, budget.name);
                 let message = why_not(budget, &name, left, needed);
-                (Reason::DisruptionBudget, ("PodDisruptionBudget", name), message)
+                Blocked::new(Reason::DisruptionBudget, message).on("PodDisruptionBudget", name)
             })
         })
     }
@@ -136,7 +134,7 @@ fn why_not(budget: &DisruptionBudget, name: &str, left: i32, needed: i32) -> Str
 
 /// What makes it pointless to begin with emptying a node of these pods, if anything does. Where pods are deleted after the time limit
 /// (`onTimeout: Force`), a budget or a long grace period is a delay and no more.
-pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>, now: Timestamp) -> Option<Obstacle> {
+pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>, now: Timestamp) -> Option<Blocked> {
     let longest = now.checked_add(drain.max_grace_period.0).unwrap_or(Timestamp::MAX);
     let waits = drain.policy == DrainPolicy::WaitForCompletion;
     let forces = drain.on_timeout == OnTimeout::Force;
@@ -145,14 +143,14 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>,
         let name = || holder.full_name();
         if holder.is_static {
             let message = format!("static pod {} cannot be evicted: take its manifest off the node", name());
-            return Some((Reason::StaticPodHolder, ("Pod", name()), message));
+            return Some(Blocked::new(Reason::StaticPodHolder, message).on("Pod", name()));
         }
         if let Some((_, controller)) = holder.controller.as_ref().filter(|(kind, _)| kind == "DaemonSet") {
             let message = format!(
                 "pod {} belongs to DaemonSet {controller}, which would start it again at once: keep the DaemonSet off the node",
                 name()
             );
-            return Some((Reason::DaemonSetHolder, ("DaemonSet", controller.clone()), message));
+            return Some(Blocked::new(Reason::DaemonSetHolder, message).on("DaemonSet", controller));
         }
         if holder.unreadable {
             return Some(unreadable(&name()));
@@ -162,7 +160,7 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>,
         }
         if let Some(why) = why_protected(drain, holder) {
             let message = format!("pod {} is protected ({why}); the node waits until it has ended", name());
-            return Some((Reason::ProtectedPod, ("Pod", name()), message));
+            return Some(Blocked::new(Reason::ProtectedPod, message).on("Pod", name()));
         }
         if !forces && holder.ends.is_none() && holder.grace > drain.max_grace_period.0 {
             let message = format!(
@@ -170,7 +168,7 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>,
                 name(),
                 holder.grace.as_secs()
             );
-            return Some((Reason::LongGracePeriod, ("Pod", name()), message));
+            return Some(Blocked::new(Reason::LongGracePeriod, message).on("Pod", name()));
         }
         if !forces && holder.ends.is_some_and(|ends| ends > longest) {
             let message = format!(
@@ -178,28 +176,28 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>,
                  shorter one, or raise the limit",
                 name()
             );
-            return Some((Reason::LongGracePeriod, ("Pod", name()), message));
+            return Some(Blocked::new(Reason::LongGracePeriod, message).on("Pod", name()));
         }
     }
     if waits || forces { None } else { allowance.obstacle(holders) }
 }
 
 /// Why a pod must never be evicted, if so: it is protected, or nothing is known of it.
-pub fn must_stay(drain: &Drain, holder: &Holder) -> Option<Obstacle> {
+pub fn must_stay(drain: &Drain, holder: &Holder) -> Option<Blocked> {
     let name = holder.full_name();
     if holder.unreadable {
         return Some(unreadable(&name));
     }
     let why = why_protected(drain, holder)?;
-    Some((Reason::ProtectedPod, ("Pod", name.clone()), format!("pod {name} is protected ({why})")))
+    Some(Blocked::new(Reason::ProtectedPod, format!("pod {name} is protected ({why})")).on("Pod", name))
 }
 
-fn unreadable(name: &str) -> Obstacle {
+fn unreadable(name: &str) -> Blocked {
     let message = format!(
         "the operator cannot read pod {name}, so it does not evict it: correct the pod or end it. The operator's log says what \
          is wrong with it"
     );
-    (Reason::Unreadable, ("Pod", name.to_owned()), message)
+    Blocked::new(Reason::Unreadable, message).on("Pod", name)
 }
 
 /// By what a pod is protected, if it is.

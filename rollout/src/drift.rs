@@ -1,7 +1,7 @@
 //! What other clients changed: labels by which KMM loads that do not fit what was verified on the node. KMM has acted
 //! on them already; all that is left is to put the node right in order.
 
-use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId, kmm::NodeModule, names::module_name};
+use cxi_api::{Advertise, NodeRollout, Phase, RevisionId, kmm::NodeModule, names::module_name, transaction::WaitFor};
 
 use crate::{proof::version_labels, retry_handler, view::View, world::Node};
 
@@ -31,16 +31,16 @@ pub fn kmm_has_acted(node: &Node, record: &NodeRollout) -> bool {
 /// Whether a transaction may begin: none is under way. A closed node that is being verified outside a transaction (after a
 /// reboot, say) may never come to the end of it, so it need not.
 pub fn rests(record: &NodeRollout) -> bool {
-    let closed = record.cause.is_none() && record.advertise == Advertise::None;
-    let offered_again = record.cause.is_none() && record.phase == Phase::Returning;
+    let closed = record.transaction.is_none() && record.advertise == Advertise::None;
+    let offered_again = record.transaction.is_none() && record.phase == Phase::Returning;
     record.phase.is_settled() || (record.phase == Phase::Verifying && closed) || offered_again
 }
 
 /// Whether what KMM says it has loaded is not what the kernel has: modules were taken out or put in by hand, and KMM
-/// does not look again. [`crate::returning`] has said so, after it waited for a while.
+/// does not look again. The record says so after the node was verified for a while.
 fn is_lost(world: &View<'_>, record: &NodeRollout) -> bool {
-    let by_kmm = record.goal.as_ref().is_some_and(|goal| world.revision(&record.driver, goal).is_some());
-    by_kmm && record.blocked_by.as_ref().is_some_and(|blocker| blocker.reason == Reason::WrongDriver)
+    let by_kmm = record.goal().is_some_and(|goal| world.revision(&record.driver, goal).is_some());
+    by_kmm && record.wait.as_ref().is_some_and(|wait| wait.what == WaitFor::RightModules)
 }
 
 /// Whether a resting node has to be moved: it is not on the revision that is wanted, its retry handler is another one,
@@ -50,7 +50,7 @@ pub fn needs_transaction(world: &View<'_>, node: &Node, record: &NodeRollout, wa
         return false;
     }
     if matches!(record.phase, Phase::Verifying | Phase::Returning) {
-        return record.goal.as_ref() != wanted || is_lost(world, record);
+        return record.goal() != wanted || is_lost(world, record);
     }
     let labelled = version_labels(node, &world.namespace).next().is_some();
     match wanted {

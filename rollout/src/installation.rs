@@ -4,8 +4,8 @@
 use cxi_api::names::{INSTALLATION_ANNOTATION, KMM_VERSION_PREFIX};
 
 use crate::{
-    driver::Scope,
     ownership::selects,
+    scope::Scope,
     world::{Driver, Node, World},
 };
 

@@ -10,7 +10,7 @@ use cxi_api::{
 
 use crate::{
     drift,
-    driver::{Member, Scope},
+    scope::{Member, Scope},
     text,
     world::Node,
 };
@@ -125,9 +125,9 @@ impl Room {
         Self(MOST.saturating_sub(taken))
     }
 
-    /// Whether another node fits.
-    pub fn fits(&self, node: &Node) -> bool {
-        size(&node.name, &node.uid) <= self.0
+    /// Whether these nodes fit, too.
+    pub fn fits<'a>(&self, nodes: impl Iterator<Item = &'a Node>) -> bool {
+        nodes.map(|node| size(&node.name, &node.uid)).sum::<usize>() <= self.0
     }
 
     /// Another node is in flight.

@@ -16,12 +16,12 @@ pub mod action;
 mod admission;
 mod agents;
 mod clock;
-mod closing;
+mod context;
+mod decision;
 mod disruption;
 mod drift;
 mod driver;
 mod gates;
-mod host_driver;
 mod installation;
 mod kernel_log;
 mod ledger;
@@ -29,17 +29,18 @@ pub mod looks;
 mod obstacle;
 mod operands;
 mod ownership;
-mod prefetch;
+mod phases;
 pub mod proof;
-mod reload;
+mod rebuild;
+mod record;
+mod release;
 mod request;
 mod retry_handler;
-mod returning;
 mod revisions;
+mod scope;
 mod selection;
 pub mod selector;
 mod settings;
-mod settled;
 mod status;
 mod step;
 mod text;
@@ -70,7 +71,7 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
     let wake = Cell::new(None);
     let mut actions = Vec::new();
     for driver in &world.drivers {
-        actions.extend(driver::plan(&driver::Scope {
+        actions.extend(driver::plan(&scope::Scope {
             world: &view,
             driver,
             target: RevisionId::of(&driver.name, &driver.spec),

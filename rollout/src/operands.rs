@@ -7,8 +7,8 @@ use cxi_api::{
 };
 
 use crate::{
-    driver::{Member, Scope},
-    settled::SILENT,
+    phases::SILENT,
+    scope::{Member, Scope},
     status::Conditions,
     text::{about, some},
     world::{Injection, Node, PodState},

@@ -6,8 +6,8 @@ use cxi_api::{NodeRollout, RevisionId, Timestamp, names::module_name, node::Hist
 
 use crate::{
     action::Action,
-    driver::{Member, Scope},
     proof::version_labels,
+    scope::{Member, Scope},
     world::Revision,
 };
 
@@ -52,7 +52,7 @@ pub fn retire(scope: &Scope<'_>, target: &RevisionId, members: &[Member<'_>]) ->
         let listed = node.kmm_has.iter().chain(&node.kmm_wants).filter_map(|module| by_module.get(&module.name));
         used.extend(listed.map(|revision| revision.as_str()));
         let Some(record) = node.rollout() else { continue };
-        let named = [&record.revision, &record.target_revision, &record.goal, &record.from];
+        let named = [record.revision.as_ref(), record.target_revision.as_ref(), record.goal(), record.from()];
         used.extend(named.into_iter().flatten().map(RevisionId::as_str));
         for (revision, at) in worked(record) {
             let last = last_worked.entry(revision.as_str()).or_insert(at);

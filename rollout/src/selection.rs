@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use cxi_api::{NodeRollout, Phase, RevisionId, names::MAX_UNSELECTED_ANNOTATION, node::Cause};
+use cxi_api::{NodeRollout, RevisionId, names::MAX_UNSELECTED_ANNOTATION, phase::Stage};
 
 use crate::{
-    driver::{Member, Scope},
     ownership::selects,
+    scope::{Member, Scope},
     text,
     world::Node,
 };
@@ -32,7 +32,7 @@ impl<'a> Collapse<'a> {
             return None;
         }
         let limit = driver.max_unselected.unwrap_or_else(budget);
-        let begun = |node: &&Node| !selects(driver, node) && node.rollout().is_some_and(is_taken_down);
+        let begun = |node: &&Node| !selects(driver, node) && node.rollout().is_some_and(NodeRollout::is_taken_down);
         let leaving = nodes.len() + scope.nodes().filter(begun).count();
         (leaving > limit).then_some(Self { nodes, limit })
     }
@@ -40,7 +40,7 @@ impl<'a> Collapse<'a> {
     /// The revision that a node stays on, if it is held.
     pub fn stays_on(&self, node: &Node) -> Option<RevisionId> {
         let record = node.rollout().filter(|_| self.nodes.contains(node.name.as_str()))?;
-        [&record.revision, &record.goal, &record.target_revision].into_iter().flatten().next().cloned()
+        [record.revision.as_ref(), record.goal(), record.target_revision.as_ref()].into_iter().flatten().next().cloned()
     }
 
     /// What an administrator is told.
@@ -63,20 +63,14 @@ pub fn hold(collapse: Option<&Collapse<'_>>, members: &mut [Member<'_>]) {
     }
 }
 
-fn is_taken_down(record: &NodeRollout) -> bool {
-    record.cause == Some(Cause::Teardown)
-}
-
 /// Whether a node is about to lose its driver although it still has NICs.
 fn leaves(scope: &Scope<'_>, node: &Node) -> bool {
     let loses = |record: &NodeRollout| {
-        !is_taken_down(record)
-            && (record.revision.is_some() || record.target_revision.is_some() || record.goal.is_some())
+        !record.is_taken_down()
+            && (record.revision.is_some() || record.target_revision.is_some() || record.goal().is_some())
     };
     // While its driver is exchanged a node shows none.
-    let exchanged = |record: &NodeRollout| {
-        matches!(record.phase, Phase::Unloading | Phase::Loading | Phase::Verifying | Phase::RollingBack)
-    };
+    let exchanged = |record: &NodeRollout| record.phase.traits().stage == Stage::Exchanging;
     let has_nics =
         || node.report().is_some_and(|report| !report.devices.is_empty()) || node.rollout().is_some_and(exchanged);
     !selects(scope.driver, node) && node.rollout().is_some_and(loses) && has_nics()

@@ -9,11 +9,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::{
     action::Action,
     admission::{self, is_in_service},
-    driver::{Member, Scope},
-    ledger,
-    obstacle::Obstacle,
-    operands,
+    decision::Blocked,
+    driver::Standing,
+    ledger, operands,
     request::Request,
+    scope::{Member, Scope},
     selection::Collapse,
     text,
     world::{Driver, PodProblem},
@@ -26,16 +26,6 @@ pub const SELECTOR_COLLAPSED: &str = "SelectorCollapsed";
 pub fn begins_to_collapse(driver: &Driver, collapse: &Collapse<'_>) -> Option<Action> {
     let told = driver.status.conditions.iter().any(|known| known.type_ == SELECTOR_COLLAPSED);
     (!told).then(|| Action::warn(&driver.name, SELECTOR_COLLAPSED, collapse.message()))
-}
-
-/// What is in the way of a CXIDriver as a whole.
-pub struct InTheWay<'a> {
-    /// Another CXIDriver.
-    pub conflict: Option<&'a String>,
-    /// Something that it needs and that is not there.
-    pub obstacle: Option<&'a Obstacle>,
-    /// Too many nodes that are not selected any more.
-    pub collapse: Option<&'a Collapse<'a>>,
 }
 
 /// The status with this installation in it, and nothing else: what another one may be about to do is not known before.
@@ -56,11 +46,11 @@ fn resource_names(scope: &Scope<'_>) -> Vec<String> {
 }
 
 /// The status as it should be, if it is not.
-pub fn write(scope: &Scope<'_>, rollout: Rollout, members: &[Member<'_>], in_the_way: &InTheWay<'_>) -> Option<Action> {
+pub fn write(scope: &Scope<'_>, rollout: Rollout, members: &[Member<'_>], standing: &Standing<'_>) -> Option<Action> {
     let driver = scope.driver;
     let old = &driver.status;
     let target = scope.target.clone();
-    let facts = Facts::gather(scope, &rollout, members, in_the_way);
+    let facts = Facts::gather(scope, &rollout, members, standing);
     let everywhere = facts.total > 0 && facts.updated == facts.total;
     let current = if everywhere { Some(target.clone()) } else { old.current_revision.clone() };
     let version = if everywhere { Some(driver.spec.version.clone()) } else { old.version.clone() };
@@ -124,7 +114,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn gather(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>], in_the_way: &InTheWay<'_>) -> Self {
+    fn gather(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>], standing: &Standing<'_>) -> Self {
         let target = scope.target.clone();
         let count = |test: &dyn Fn(&Member<'_>, &NodeRollout) -> bool| {
             let matching = members.iter().filter(|m| m.record.as_deref().is_some_and(|record| test(m, record)));
@@ -185,9 +175,12 @@ impl Facts {
             out_of_service: Some(out_of_service).filter(|names| !names.is_empty()),
             top_blocker: used_up.map(|message| (Reason::Budget, message, 1)).or(reasons.into_iter().next()),
             preflight,
-            conflict: in_the_way.conflict.cloned(),
-            obstacle: in_the_way.obstacle.map(|obstacle| (obstacle.kind.as_str().to_owned(), obstacle.message.clone())),
-            collapse: in_the_way.collapse.map(Collapse::message),
+            conflict: standing.conflict.cloned(),
+            obstacle: standing
+                .obstacle
+                .as_ref()
+                .map(|obstacle| (obstacle.kind.as_str().to_owned(), obstacle.message.clone())),
+            collapse: standing.collapse.as_ref().map(Collapse::message),
             rolled_back: (i32::try_from(went_back.len()).unwrap_or(i32::MAX), text::some(went_back)),
             deleting,
         }
@@ -359,7 +352,7 @@ fn budget_used_up(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) 
 /// What is wrong with the image of the wanted revision for a member's kernel. Only here the scheduler's words are repeated: they change all
 /// the time, and the records of all nodes would with them.
 fn preflight(scope: &Scope<'_>, member: &Member<'_>) -> Option<(&'static str, String)> {
-    let (reason, _, message) = admission::image_of(scope, member.node, &scope.target)?;
+    let Blocked { reason, message, .. } = admission::image_of(scope, member.node, &scope.target)?;
     let image = scope.revision(&scope.target).and_then(|revision| revision.images.get(&member.node.kernel));
     let reason = if reason == Reason::ImageUnverified { "ImagesUnverified" } else { "ImagesMissing" };
     match image.and_then(|image| image.problem.as_ref()) {

@@ -262,7 +262,7 @@ fn a_back_off_of_a_clock_that_was_ahead_is_as_long_as_others() {
     sim.skew = 365 * 86_400;
     sim.machine_mut("n1").pull_fails = true;
     upgrade(&mut sim, "13.1.0");
-    sim.until("given back", |sim| sim.node("n1").rollout().is_some_and(|record| record.retry_after.is_some()));
+    sim.until("given back", |sim| sim.node("n1").rollout().is_some_and(|record| record.pause.is_some()));
     sim.skew = 0;
     sim.restart_operator();
     sim.machine_mut("n1").pull_fails = false;

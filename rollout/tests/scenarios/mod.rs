@@ -21,7 +21,7 @@ mod teardown;
 mod told;
 mod untidy;
 
-use cxi_api::{Phase, Reason, strategy::DrainPolicy};
+use cxi_api::{Blocker, Phase, Reason, strategy::DrainPolicy};
 
 use crate::sim::{Sim, build::spec};
 
@@ -49,7 +49,11 @@ fn reason(sim: &Sim, node: &str) -> Option<Reason> {
 /// What a node waits for, in words.
 fn message(sim: &Sim, node: &str) -> String {
     let blocker = sim.node(node).rollout().and_then(|record| record.blocked_by.clone());
-    blocker.map(|blocker| format!("{} {}", blocker.name, blocker.message)).unwrap_or_default()
+    let words = |blocker: Blocker| {
+        let object = blocker.object.map(|object| object.name).unwrap_or_default();
+        format!("{object} {}", blocker.message)
+    };
+    blocker.map(words).unwrap_or_default()
 }
 
 /// What a condition of the driver says.

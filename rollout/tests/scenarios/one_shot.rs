@@ -14,7 +14,7 @@ fn refuse(sim: &mut Sim, why: Option<&str>) {
 
 fn retry_after(sim: &Sim) -> i64 {
     let record = sim.node("n1").rollout().unwrap();
-    record.retry_after.map_or(0, |at| at.as_second() - sim.now.as_second())
+    record.pause.as_ref().map_or(0, |pause| pause.until.as_second() - sim.now.as_second())
 }
 
 fn history(sim: &Sim) -> Vec<String> {

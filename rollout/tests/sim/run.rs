@@ -53,10 +53,12 @@ impl Sim {
         match action {
             Action::WriteRollout { node, now, .. } => {
                 let why = now.blocked_by.as_ref().map(|b| format!("{}: {}", b.reason, b.message));
-                let (revision, goal) = (&now.revision, &now.goal);
+                let (revision, goal) = (&now.revision, now.goal());
                 eprintln!(
-                    "{at:>6} {node} -> {} adv={:?} rev={revision:?} goal={goal:?} cause={:?} {why:?}",
-                    now.phase, now.advertise, now.cause
+                    "{at:>6} {node} -> {} adv={:?} rev={revision:?} goal={goal:?} why={:?} {why:?}",
+                    now.phase,
+                    now.advertise,
+                    now.why()
                 );
             }
             Action::WriteDriverStatus { driver, status, .. } => {

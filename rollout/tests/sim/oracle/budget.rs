@@ -1,6 +1,6 @@
 //! I1 budget and I7 stop on failure: who enters the ledger.
 
-use cxi_api::{CXIDriverStatus, Phase, driver_status::Rollout, names::UPGRADE_LABEL, node::Cause};
+use cxi_api::{CXIDriverStatus, Phase, driver_status::Rollout, names::UPGRADE_LABEL};
 use cxi_rollout::world::{Driver, Node};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -59,7 +59,7 @@ impl Sim {
     fn check_unselected(&mut self, old: &Driver, mine: &[&Node], new: &[&Node], budget: usize) {
         let selected =
             |node: &Node| old.spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
-        let begun = |node: &Node| node.rollout().is_some_and(|record| record.cause == Some(Cause::Teardown));
+        let begun = |node: &Node| node.rollout().is_some_and(|record| record.is_taken_down());
         let nics = |node: &Node| node.report().is_some_and(|report| !report.devices.is_empty());
         let runs = |node: &Node| node.rollout().is_some_and(|record| record.revision.is_some());
         let leaving = mine.iter().filter(|node| !selected(node) && !begun(node) && nics(node) && runs(node)).count();

@@ -40,7 +40,8 @@ impl Sim {
             self.demand((status.total, status.updated) == (total, updated), "I12", || {
                 format!("{} says {}/{}, it is {updated}/{total}", driver.name, status.updated, status.total)
             });
-            let flying = mine.iter().filter_map(Node::rollout).filter(|r| !r.phase.is_settled() && r.cause.is_some());
+            let flying =
+                mine.iter().filter_map(Node::rollout).filter(|r| !r.phase.is_settled() && r.transaction.is_some());
             let flying = i32::try_from(flying.count()).unwrap();
             self.demand(status.updating == flying, "I12", || {
                 format!("{} says {} in flight, it is {flying}", driver.name, status.updating)

@@ -1,0 +1,96 @@
+//! How many more nodes may be taken out of service: `maxUnavailable`, PodDisruptionBudgets, what KMM can do at once, and the room in the
+//! ledger.
+
+use std::collections::HashSet;
+
+use cxi_api::{Reason, driver_status::Rollout};
+
+use super::{
+    Unit,
+    stake::{Stake, counts, is_skipped, stake},
+};
+use crate::{
+    decision::Blocked,
+    disruption::Allowance,
+    ledger,
+    scope::{Member, Scope},
+    world::Node,
+};
+
+/// How many nodes may be in flight at once although the budget does not bound them (they have nothing to lose). KMM's client
+/// sends 20 requests a second (client-go's default, which KMM does not change) and needs about six for a node; with many
+/// more at once, loads would run into their time limit.
+const NODES_AT_ONCE: usize = 16;
+
+/// What is left.
+pub struct Capacity<'a> {
+    /// Evictions that the PodDisruptionBudgets still allow.
+    pub allowance: Allowance<'a>,
+    budget: usize,
+    unavailable: usize,
+    room: ledger::Room,
+}
+
+impl<'a> Capacity<'a> {
+    /// What the nodes in flight and those out of service leave.
+    pub fn new(scope: &Scope<'a>, rollout: &Rollout, in_flight: &HashSet<&str>, members: &[Member<'_>]) -> Self {
+        let mut allowance = Allowance::new(&scope.world.budgets);
+        for member in members.iter().filter(|member| in_flight.contains(member.node.name.as_str())) {
+            allowance.take(&member.holders);
+        }
+        let counted = members.iter().filter(|member| !is_skipped(member)).count();
+        // A node that cannot be read and is not owned may be one of these.
+        let unknown = |node: &&Node| scope.is_hidden(node) && !scope.ownership.owner.contains_key(node.name.as_str());
+        Self {
+            allowance,
+            budget: scope.driver.spec.update_strategy.budget(counted).unwrap_or(0),
+            unavailable: members.iter().filter(|member| counts(scope, in_flight, member)).count()
+                + scope.world.nodes.values().filter(unknown).count(),
+            room: ledger::Room::left_by(rollout),
+        }
+    }
+
+    /// Why a unit does not fit, if it does not. One that is put right takes no place in service: only the ledger has to have room.
+    pub fn full(&self, scope: &Scope<'_>, rollout: &Rollout, unit: &Unit<'_, '_>, put_right: bool) -> Option<Blocked> {
+        let says = |message: &str| Some(Blocked::new(Reason::Budget, message));
+        if !self.room.fits(unit.members.iter().map(|(member, _)| member.node)) {
+            return says(ledger::FULL);
+        }
+        if put_right {
+            return None;
+        }
+        let in_flight = rollout.in_flight.len();
+        let stakes: Vec<Stake> = unit.members.iter().map(|(member, record)| stake(scope, member, record)).collect();
+        let (more, already) = stakes.iter().fold((0, 0), |(more, already), stake| match stake {
+            Stake::Service { counted: false } => (more + 1, already),
+            Stake::Service { counted: true } => (more, already + 1),
+            Stake::Jobs | Stake::Nothing => (more, already),
+        });
+        let size = stakes.len();
+        // Numbers change all the time; the record should not.
+        let unavailable = "the node waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)";
+        // Those that count already are back by themselves, unless they are moved.
+        let serving = more + already;
+        if serving > 0 && (self.unavailable - already) + serving > self.budget {
+            return says(unavailable);
+        }
+        if stakes.contains(&Stake::Jobs) && in_flight + size > self.budget {
+            return says(unavailable);
+        }
+        if in_flight + size > self.budget.max(NODES_AT_ONCE) {
+            return says("the node waits until fewer nodes are in flight: KMM loads drivers on a few nodes at a time");
+        }
+        None
+    }
+
+    /// A unit was admitted.
+    pub fn take(&mut self, scope: &Scope<'_>, unit: &Unit<'_, '_>) {
+        for (member, record) in &unit.members {
+            if stake(scope, member, record) == (Stake::Service { counted: false }) {
+                self.unavailable += 1;
+            }
+            self.allowance.take(&member.holders);
+            self.room.take(member.node);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The revision failed on this node.
+
+use cxi_api::{Phase, Reason, names::UPGRADE_LABEL};
+
+use crate::{admission::Candidate, decision::Blocked, record::out_of_service};
+
+pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
+    let record = candidate.record;
+    let failure = record.failure.as_ref().filter(|failure| failure.rollout == candidate.rollout.id)?;
+    if candidate.retries() || candidate.member.wanted.as_ref() != Some(&failure.revision) {
+        return None;
+    }
+    let message = if record.phase == Phase::Quarantined {
+        out_of_service(record.last_error.as_ref().unwrap_or(&failure.message))
+    } else {
+        format!(
+            "revision {} failed here ({}); label the node {UPGRADE_LABEL}=retry to try again",
+            failure.revision, failure.message
+        )
+    };
+    Some(Blocked::new(Reason::Failed, message))
+}

@@ -1,0 +1,10 @@
+//! The rollout stopped after too many failures.
+
+use cxi_api::Reason;
+
+use crate::{admission::Candidate, decision::Blocked};
+
+pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
+    let halt = candidate.rollout.halted.as_ref().filter(|_| !candidate.retries())?;
+    Some(Blocked::new(Reason::Halted, &halt.message))
+}

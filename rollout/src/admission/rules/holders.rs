@@ -1,0 +1,12 @@
+//! A process or a kernel module that no eviction ends holds the device.
+
+use cxi_api::Reason;
+
+use crate::{admission::Candidate, decision::Blocked, proof::lasting_holder};
+
+pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
+    let node = candidate.member.node;
+    let holder = lasting_holder(node, node.report()?, &candidate.member.holders)?;
+    let message = format!("{holder}: end it, then the operator can move the node");
+    Some(Blocked::new(Reason::HostHolder, message).on("Process", holder))
+}
