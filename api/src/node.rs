@@ -192,7 +192,7 @@ pub struct Snapshot {
     #[serde(default)]
     pub links_up: Vec<String>,
     /// Build-id by module name.
-    #[serde(default)]
+    #[serde(rename = "buildIDs", default)]
     pub build_ids: BTreeMap<String, String>,
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use cxi_api::{Phase, RevisionId, Timestamp};
+use cxi_api::{RevisionId, Timestamp};
 use cxi_rollout::{
     action::Announcement,
     looks,
@@ -61,11 +61,6 @@ pub struct Applied {
     pub generation: i64,
     /// Hash of what was applied.
     pub hash: String,
-}
-
-/// Phases in which looks are of use.
-pub fn looks_matter(phase: Phase) -> bool {
-    matches!(phase, Phase::Closing | Phase::Evicting | Phase::Quiesced | Phase::Unloading | Phase::RollingBack)
 }
 
 impl Memory {

@@ -22,7 +22,7 @@ use crate::{
     act::Actor,
     clock::Clock,
     health::{Health, Pulse},
-    memory::{Memory, looks_matter},
+    memory::Memory,
     metrics::Metrics,
     notices,
     observe::{self, Caches, Identity, Snapshot},
@@ -155,7 +155,7 @@ impl Loop {
             .iter()
             .filter_map(|record| {
                 let place = record.readable()?.place()?;
-                looks_matter(place.phase).then(|| (record.id.name().to_owned(), place.evidence_from()))
+                place.phase.traits().looks.then(|| (record.id.name().to_owned(), place.evidence_from()))
             })
             .collect();
         let pods: BTreeSet<String> = seen.holders.iter().map(|pod| pod.id.uid.to_string()).collect();

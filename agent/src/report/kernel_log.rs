@@ -110,9 +110,8 @@ impl Reader {
 
 /// Whether a driver should run and does not, or the link of a NIC is down.
 fn is_wrong(look: &Look, view: &NodeView) -> bool {
-    let loads =
-        |phase: Phase| matches!(phase, Phase::Loading | Phase::Verifying | Phase::RollingBack | Phase::Quarantined);
-    let should_run = matches!(view, NodeView::Present(known) if known.phase.is_some_and(loads));
+    let due = |phase: Phase| phase.traits().driver_is_due;
+    let should_run = matches!(view, NodeView::Present(known) if known.phase.is_some_and(due));
     let down =
         look.nics.values().any(|seen| seen.nic.function != Ok(Function::Virtual) && seen.nic.link != Ok(Link::Up));
     down || should_run && look.nics.is_empty()

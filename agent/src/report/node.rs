@@ -64,9 +64,7 @@ impl NodeView {
     /// operator has taken nothing away yet; before it unloads it waits for a report that answers a later phase.
     pub(super) fn may_unload(&self) -> bool {
         match self {
-            Self::Present(Known { phase: Some(phase), .. }) => {
-                !matches!(phase, Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting)
-            }
+            Self::Present(Known { phase: Some(phase), .. }) => phase.traits().may_unload,
             Self::Present(_) | Self::Unknown | Self::Absent => true,
         }
     }
@@ -75,10 +73,7 @@ impl NodeView {
     /// service again; in the phases before, in which jobs run for hours, and in the one in which nothing happens it does not.
     pub(super) fn rests_on_holders(&self) -> bool {
         match self {
-            Self::Present(Known { phase: Some(phase), .. }) => {
-                let resting = [Phase::UpToDate, Phase::Pending, Phase::Admitted, Phase::Waiting, Phase::Quarantined];
-                !resting.contains(phase)
-            }
+            Self::Present(Known { phase: Some(phase), .. }) => phase.is_on_the_node(),
             Self::Present(Known { phase: None, since, .. }) => since.is_some(),
             Self::Unknown | Self::Absent => false,
         }

@@ -113,7 +113,7 @@ fn retry_handlers(driver: &str, spec: &CXIDriverSpec, seen: &Snapshot) -> RetryH
         Some((labels.get(record.id.name())?.get(&gate), place))
     });
     let kept = places.flat_map(|(open, place)| {
-        let on_its_way = place.cause.is_some() && spec.retry_handler.runs_on_nodes();
+        let on_its_way = place.transaction.is_some() && spec.retry_handler.runs_on_nodes();
         let images = place.retry_handlers.iter().map(|served| &served.image);
         images.filter(move |image| on_its_way || open == Some(retry_handler_value(image).as_str())).cloned()
     });

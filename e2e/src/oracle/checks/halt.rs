@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cxi_api::{Timestamp, driver_status::Rollout, names::UPGRADE_LABEL, node::Cause};
+use cxi_api::{Timestamp, Why, driver_status::Rollout, names::UPGRADE_LABEL};
 
 use crate::oracle::{
     facts::DriverFacts,
@@ -76,8 +76,7 @@ impl Halt {
             };
             let record = world.cxi.get(&suspect.node).and_then(|cxi| cxi.rollout.as_ref());
             let asked = world.nodes.get(&suspect.node).is_some_and(|node| node.labels.contains_key(UPGRADE_LABEL));
-            let forward =
-                record.is_some_and(|record| record.cause == Some(Cause::Revision) && record.goal.as_ref() == Some(to));
+            let forward = record.is_some_and(|record| record.why() == Some(Why::Wanted) && record.goal() == Some(to));
             if forward && !asked {
                 let message = format!("{} was admitted although rollout {} halted", suspect.node, suspect.rollout);
                 found.tell(at, Invariant::StopOnFailure, message);
@@ -125,15 +124,14 @@ mod tests {
 
     #[test]
     fn nobody_goes_forward_after_the_halt() {
-        for (cause, violated) in [(Cause::Revision, true), (Cause::Repair, false)] {
+        for (why, violated) in [(Why::Wanted, true), (Why::Repair, false)] {
             let mut story = Story::begin(2);
             let status = ledger(&story, &["n1"], &["n1"], true);
             story.status(status);
             let status = ledger(&story, &["n1", "n2"], &["n1"], true);
             story.status(status);
             let mut rollout = story.rollout(Phase::Admitted);
-            rollout.cause = Some(cause);
-            rollout.goal = Some(story.new.clone());
+            rollout.transaction = Some(story.transaction(why));
             story.cxi("n2", rollout);
             story.pass(2);
             assert_eq!(story.violates(Invariant::StopOnFailure), violated);

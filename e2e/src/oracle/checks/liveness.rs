@@ -84,9 +84,8 @@ mod tests {
         story.tell(Event::Operator { runs: operated });
         let mut rollout = story.rollout(phase);
         rollout.blocked_by = explained.then(|| Blocker {
-            kind: String::new(),
-            name: String::new(),
             reason: Reason::Loading,
+            object: None,
             message: "KMM loads".into(),
             since: story.now,
         });

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cxi_api::Timestamp;
+use cxi_api::{Timestamp, node::EvictionRecord};
 
 use crate::{
     oracle::{
+        facts::CxiFacts,
         judge::{Check, Found, Invariant},
         world::{Change, World},
     },
@@ -53,7 +54,7 @@ impl Check for Once {
             }
             Change::Cxi { name, after: Some(after), .. } => {
                 let mut seen = BTreeSet::new();
-                for eviction in after.rollout.iter().flat_map(|rollout| &rollout.evictions) {
+                for eviction in evictions(after) {
                     if !seen.insert(&eviction.uid) {
                         let message =
                             format!("{name} records two evictions of {}/{}", eviction.namespace, eviction.name);
@@ -66,11 +67,17 @@ impl Check for Once {
     }
 }
 
+/// The pods that a node's transaction set out to evict.
+fn evictions(node: &CxiFacts) -> impl Iterator<Item = &EvictionRecord> {
+    let rollout = node.rollout.iter();
+    rollout.filter_map(|rollout| rollout.transaction.as_ref()).flat_map(|transaction| &transaction.evictions)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::oracle::{checks::story::Story, world::Event};
-    use cxi_api::{Phase, node::EvictionRecord};
+    use cxi_api::{Phase, Why};
     use jiff::ToSpan;
 
     #[test]
@@ -105,7 +112,9 @@ mod tests {
         let mut story = Story::begin(1);
         let record = EvictionRecord { namespace: "jobs".into(), name: "job".into(), uid: "u".into() };
         let mut rollout = story.rollout(Phase::Pending);
-        rollout.evictions = vec![record.clone(), record];
+        let mut transaction = story.transaction(Why::Wanted);
+        transaction.evictions = vec![record.clone(), record];
+        rollout.transaction = Some(transaction);
         story.cxi("n1", rollout);
         assert_eq!(story.violated(), [Invariant::Once]);
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use cxi_api::{
-    Advertise, CXIDriverSpec, CXIDriverStatus, NodeRollout, Phase, RevisionId, Timestamp,
+    Advertise, CXIDriverSpec, CXIDriverStatus, NodeRollout, Phase, RevisionId, Timestamp, Transaction, Why,
     names::{device_plugin_gate, kmm_version_label, module_name},
+    transaction::Work,
 };
 use jiff::ToSpan;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -130,6 +131,19 @@ impl Story {
             _ => Advertise::None,
         };
         rollout
+    }
+
+    /// A transaction to the new revision.
+    pub(crate) fn transaction(&self, why: Why) -> Transaction {
+        Transaction {
+            why,
+            goal: Some(self.new.clone()),
+            work: Work { driver: true, retry_handler: false },
+            from: None,
+            closed_at: None,
+            snapshot: None,
+            evictions: Vec::new(),
+        }
     }
 
     pub(crate) fn cxi(&mut self, name: &str, rollout: NodeRollout) {
