@@ -10,8 +10,8 @@ use std::{
 use cxi_api::{RevisionId, Timestamp};
 use cxi_rollout::{
     action::Announcement,
-    looks,
-    world::{AgentPolicy, Injection, Look, Refusal},
+    looks::Looks,
+    world::{AgentPolicy, Injection, Refusal},
 };
 
 /// See the module.
@@ -21,8 +21,8 @@ pub struct Memory(Mutex<Remembered>);
 /// What is remembered.
 #[derive(Clone, Default)]
 pub struct Remembered {
-    /// Looks by node, oldest first, at most [`looks::KEPT`]; with the time since when evidence counts.
-    pub looks: HashMap<String, (Timestamp, Vec<Look>)>,
+    /// Looks by node.
+    pub looks: Looks,
     /// How often the clock had been set when they were made.
     pub steps: u64,
     /// How often the API server's database had been put back to an earlier state when any of this was learned.
@@ -76,16 +76,6 @@ impl Memory {
 }
 
 impl Remembered {
-    /// Adds a look made for the evidence that counts from `since` on.
-    pub fn looked(&mut self, node: &str, since: Timestamp, look: Look) {
-        let (phase, looks) = self.looks.entry(node.to_owned()).or_insert_with(|| (since, Vec::new()));
-        if *phase != since {
-            *phase = since;
-            looks.clear();
-        }
-        looks::keep(looks, look);
-    }
-
     /// Forgets looks that were made before the clock was last set: they are not as far apart as it seems.
     pub fn clock_stepped(&mut self, steps: u64) {
         if std::mem::replace(&mut self.steps, steps) != steps {
@@ -108,7 +98,7 @@ impl Remembered {
     /// Forgets what is about nodes, phases and pods that are no more. `phases` has the nodes whose looks still matter with
     /// the time since when; `pods` the UIDs of all holders.
     pub fn forget(&mut self, phases: &HashMap<String, Timestamp>, pods: &BTreeSet<String>) {
-        self.looks.retain(|node, (since, _)| phases.get(node) == Some(since));
+        self.looks.retain(|node| phases.get(node).copied());
         self.refusals.retain(|uid, _| pods.contains(uid));
         self.evicted.retain(|uid| pods.contains(uid));
     }
@@ -116,6 +106,8 @@ impl Remembered {
 
 #[cfg(test)]
 mod tests {
+    use cxi_rollout::world::Look;
+
     use super::*;
 
     fn look(second: i64) -> Look {
@@ -124,7 +116,7 @@ mod tests {
     }
 
     fn seconds(memory: &Remembered) -> Vec<i64> {
-        memory.looks["n1"].1.iter().map(|look| look.at.as_second()).collect()
+        memory.looks.at("n1").iter().map(|look| look.at.as_second()).collect()
     }
 
     #[test]
@@ -132,12 +124,12 @@ mod tests {
         let mut memory = Remembered::default();
         let since = Timestamp::from_second(1).unwrap();
         memory.clock_stepped(0);
-        memory.looked("n1", since, look(10));
+        memory.looks.add("n1", since, look(10));
         memory.clock_stepped(0);
         assert_eq!(seconds(&memory), [10]);
         memory.clock_stepped(1);
         assert!(memory.looks.is_empty());
-        memory.looked("n1", since, look(300));
+        memory.looks.add("n1", since, look(300));
         memory.clock_stepped(1);
         assert_eq!(seconds(&memory), [300]);
     }
@@ -147,7 +139,7 @@ mod tests {
         let mut memory = Remembered::default();
         let since = Timestamp::from_second(1).unwrap();
         let learn = |memory: &mut Remembered| {
-            memory.looked("n1", since, look(10));
+            memory.looks.add("n1", since, look(10));
             memory.evicted.insert("pod".into());
             memory.applied.insert("agent".into(), Applied { uid: "u".into(), generation: 1, hash: String::new() });
         };
@@ -159,18 +151,5 @@ mod tests {
         learn(&mut memory);
         memory.database_put_back(1);
         assert!(memory.evicted.contains("pod") && memory.applied.contains_key("agent"));
-    }
-
-    #[test]
-    fn looks_of_another_phase_are_forgotten() {
-        let mut memory = Remembered::default();
-        let (one, two) = (Timestamp::from_second(1).unwrap(), Timestamp::from_second(2).unwrap());
-        memory.looked("n1", one, look(10));
-        memory.looked("n1", two, look(11));
-        assert_eq!(seconds(&memory), [11]);
-        memory.forget(&[("n1".into(), two)].into(), &BTreeSet::new());
-        assert_eq!(seconds(&memory), [11]);
-        memory.forget(&HashMap::new(), &BTreeSet::new());
-        assert!(memory.looks.is_empty());
     }
 }

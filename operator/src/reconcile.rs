@@ -10,7 +10,7 @@ use std::{
 };
 
 use cxi_api::Timestamp;
-use cxi_rollout::{Action, Settings, plan};
+use cxi_rollout::{Action, Settings, looks, plan};
 use tokio::{
     sync::Notify,
     time::{sleep, sleep_until},
@@ -155,7 +155,7 @@ impl Loop {
             .iter()
             .filter_map(|record| {
                 let place = record.readable()?.place()?;
-                place.phase.traits().looks.then(|| (record.id.name().to_owned(), place.evidence_from()))
+                Some((record.id.name().to_owned(), looks::count_from(place)?))
             })
             .collect();
         let pods: BTreeSet<String> = seen.holders.iter().map(|pod| pod.id.uid.to_string()).collect();

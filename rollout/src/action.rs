@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cxi_api::{CXIDriverStatus, NodeRollout, RevisionId, Timestamp};
+use cxi_api::{CXIDriverStatus, NodeRollout, RevisionId, Timestamp, names::RETRY_HANDLER_GATE_PREFIX};
 
 use crate::{
     proof::{Quiesced, Unloaded},
@@ -249,6 +249,18 @@ pub enum NodeChange {
         /// The taint.
         taint: Taint,
     },
+}
+
+impl NodeChange {
+    /// Whether the whole Node has to be as it was seen, and not only the value that is changed. What is absent has no value to compare.
+    /// And the gate of a retry handler may have been closed and opened again since with the same value: jobs that came then need it.
+    pub fn needs_unchanged_node(&self) -> bool {
+        match self {
+            Self::SetLabel { was: None, .. } | Self::AddTaint { .. } => true,
+            Self::SetLabel { key, .. } | Self::RemoveLabel { key, .. } => key.starts_with(RETRY_HANDLER_GATE_PREFIX),
+            Self::RemoveTaint { .. } => false,
+        }
+    }
 }
 
 impl Action {

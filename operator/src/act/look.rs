@@ -50,7 +50,7 @@ impl Parts {
         self.caches.records.wrote(record);
         self.caches.nodes.wrote(found);
         self.memory.with(|memory| {
-            memory.looked(node, since, look);
+            memory.looks.add(node, since, look);
             // This one, too, if it took place before the step.
             memory.clock_stepped(self.clock.steps());
         });

@@ -82,13 +82,11 @@ fn seen_node<'a>(name: &str, uid: &str, seen: &'a Snapshot) -> Result<(&'a Ident
     Ok((&object.id, content))
 }
 
-/// The patch for these changes. A `test` cannot say that something is absent; a patch that relies on that applies only to
-/// the very version of the Node that was seen.
+/// The patch for these changes. A `test` cannot say that something is absent, or that it has not come again; a patch that relies on that
+/// applies only to the very version of the Node that was seen.
 fn changed(id: &Identity, node: &Node, changes: &[NodeChange]) -> Result<Guarded, Error> {
-    let absent =
-        |change: &NodeChange| matches!(change, NodeChange::SetLabel { was: None, .. } | NodeChange::AddTaint { .. });
     let mut patch = Guarded::of(&id.uid);
-    if changes.iter().any(absent) {
+    if changes.iter().any(NodeChange::needs_unchanged_node) {
         patch = patch.unchanged(&id.version);
     }
     let labelled = changes.iter().any(|change| matches!(change, NodeChange::SetLabel { was: None, .. }));

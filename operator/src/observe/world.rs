@@ -44,10 +44,8 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
         node.kmm_wants = kmm::ours(&modules.wanted, &identity.namespace);
         node.kmm_has = kmm::ours(&modules.there, &identity.namespace);
     }
-    for (name, (_, looks)) in &memory.looks {
-        if let Some(node) = nodes.get_mut(name) {
-            node.looks.clone_from(looks);
-        }
+    for (name, node) in &mut nodes {
+        node.looks.extend_from_slice(memory.looks.at(name));
     }
     let mut drivers: Vec<Driver> = seen
         .drivers

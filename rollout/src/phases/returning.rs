@@ -10,11 +10,6 @@ use crate::{
 
 /// Decides about a node that is given back.
 pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
-    if record.transaction.is_none()
-        && let Some(begins) = settled::follow(ctx, record)
-    {
-        return begins;
-    }
     let same_boot = ctx.node.is_in_boot_of(record);
     let proved = record.revision.clone().filter(|revision| {
         same_boot
@@ -22,6 +17,12 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
             && ctx.node.report().is_none_or(|report| report.missing_modules().is_empty())
     });
     let Some(revision) = proved else { return verifying::anew(record) };
+    // A transaction that begins here takes the revision for verified.
+    if record.transaction.is_none()
+        && let Some(begins) = settled::follow(ctx, record)
+    {
+        return begins;
+    }
     record.advertise = Advertise::All;
     let expected = expected_allocatable(ctx);
     let gate = device_plugin_gate(&ctx.driver.name);

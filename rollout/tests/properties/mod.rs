@@ -181,3 +181,41 @@ fn a_teardown_that_halted_goes_on() {
     let events = [(9, Event::StopKmm), (3, Event::DeleteDriver { orphan: false }), (48, Event::Year(true))];
     chaos::run(1, 235_796_290_586_805_498, 2, &events);
 }
+
+/// What the dice found once: the write that closes the gate of a retry handler came late, when the gate had been opened again with the
+/// same value and jobs were back.
+#[test]
+fn a_late_write_takes_no_retry_handler_from_jobs_that_came_meanwhile() {
+    let events = [
+        (20, Event::ByName(5)),
+        (48, Event::Pause),
+        (44, Event::Silence(0)),
+        (10, Event::Upgrade(2)),
+        (39, Event::Upgrade(0)),
+        (23, Event::PullFails(5)),
+        (22, Event::Upgrade(2)),
+        (48, Event::Upgrade(1)),
+        (27, Event::Reboot { node: 1, kernel: 0 }),
+        (3, Event::NoRival),
+    ];
+    chaos::run(5, 11_526_594_294_971_672_710, 0, &events);
+}
+
+/// What the dice found once: a node that was being given back outside a transaction was admitted in the moment of a reboot.
+#[test]
+fn a_node_that_is_given_back_is_not_admitted_with_what_was_verified_before_a_reboot() {
+    let events = [
+        (27, Event::Upgrade(2)),
+        (55, Event::Reboot { node: 3, kernel: 0 }),
+        (58, Event::Job { node: 1, stubborn: true, runtime: 100 }),
+        (43, Event::Reveal(2)),
+        (37, Event::Blind(1)),
+        (44, Event::Restart),
+        (11, Event::Source { preinstalled: false, hosts_have_it: false }),
+        (3, Event::Year(false)),
+        (47, Event::Ask { node: 1, request: 1 }),
+        (25, Event::RunRetryHandler(true)),
+        (47, Event::WipeLedger),
+    ];
+    chaos::run(3, 13_639_572_369_584_259_387, 2, &events);
+}

@@ -39,7 +39,7 @@ impl Sim {
         self.hidden.remove(name);
         self.versions.remove(name);
         self.pods.retain(|pod| pod.node != name);
-        self.operator.looks.remove(name);
+        self.operator.looks.forget(name);
         self.project_holders();
     }
 

@@ -232,24 +232,12 @@ impl Sim {
             report: found.record.as_ref().and_then(|record| record.report.clone()),
         };
         self.oracle_look(node, &look);
-        self.remember(node, since, look);
+        self.operator.looks.add(node, since, look);
         Ok(())
     }
 
-    fn remember(&mut self, node: &str, since: Timestamp, look: Look) {
-        let (phase, looks) = self.operator.looks.entry(node.to_owned()).or_insert_with(|| (since, Vec::new()));
-        if *phase != since {
-            *phase = since;
-            looks.clear();
-        }
-        cxi_rollout::looks::keep(looks, look);
-    }
-
     fn patch(&mut self, node: &str, uid: &str, changes: &[NodeChange], seen: &Seen) -> Result<(), Refused> {
-        let relies_on_absence = changes
-            .iter()
-            .any(|change| matches!(change, NodeChange::SetLabel { was: None, .. } | NodeChange::AddTaint { .. }));
-        if relies_on_absence {
+        if changes.iter().any(NodeChange::needs_unchanged_node) {
             self.unchanged(node, seen)?;
         }
         let found = self.same_uid(node, uid)?;

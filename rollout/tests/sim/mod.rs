@@ -16,11 +16,12 @@ use std::{
     time::Duration,
 };
 
-use cxi_api::{NodeRollout, RevisionId, Timestamp};
+use cxi_api::{RevisionId, Timestamp};
 use cxi_rollout::{
     Settings, World,
     action::Announcement,
-    world::{ImageState, Look, Node, Record, Refusal},
+    looks::{self, Looks},
+    world::{ImageState, Node, Record, Refusal},
 };
 
 pub use jobs::{Budget, Kind, Pod, Workload};
@@ -116,7 +117,7 @@ impl std::ops::Deref for Seen {
 #[derive(Clone, Default)]
 pub struct Operator {
     /// Looks by node, with the phase that they belong to.
-    pub looks: BTreeMap<String, (Timestamp, Vec<Look>)>,
+    pub looks: Looks,
     /// Refused evictions by pod UID.
     pub refusals: BTreeMap<String, Refusal>,
 }
@@ -185,12 +186,9 @@ impl Sim {
         for node in world.nodes.values_mut() {
             node.holders.retain(|holder| holder.unreadable || holder.resources.iter().any(|name| named.contains(name)));
         }
+        self.operator.looks.retain(|name| looks::count_from(world.nodes.get(name)?.rollout()?));
         for (name, node) in &mut world.nodes {
-            let since = node.rollout().map(NodeRollout::evidence_from);
-            match self.operator.looks.get(name) {
-                Some((phase, looks)) if Some(*phase) == since => node.looks.clone_from(looks),
-                _ => drop(self.operator.looks.remove(name)),
-            }
+            node.looks.extend_from_slice(self.operator.looks.at(name));
             for holder in &mut node.holders {
                 holder.refused = self.operator.refusals.get(&holder.uid).cloned();
             }
