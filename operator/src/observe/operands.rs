@@ -203,9 +203,9 @@ mod tests {
         let node = json!({ "metadata": { "name": "n1", "labels": { gate: retry_handler_value(open) } } });
         let served = |(number, image): (usize, &&str)| json!({ "revision": format!("{number:08x}"), "image": image });
         let handlers: Vec<_> = images.iter().enumerate().map(served).collect();
-        let cause = on_its_way.then_some("Revision");
+        let transaction = on_its_way.then(|| json!({ "why": "Wanted" }));
         let rollout = json!({
-            "driver": "cassini", "phase": "UpToDate", "since": "2026-01-01T00:00:00Z", "cause": cause, "retryHandlers": handlers,
+            "driver": "cassini", "phase": "UpToDate", "since": "2026-01-01T00:00:00Z", "transaction": transaction, "retryHandlers": handlers,
         });
         let record = json!({ "metadata": { "name": "n1" }, "spec": {}, "status": { "rollout": rollout } });
         Snapshot { nodes: vec![given(&node)], records: vec![given(&record)], ..Snapshot::default() }
