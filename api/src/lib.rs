@@ -26,7 +26,7 @@ pub mod strategy;
 pub mod transaction;
 
 pub use blocker::{Blocker, ObjectInTheWay, Reason};
-pub use cxi_driver_images::manifest::{self, ImageManifest};
+pub use cxi_driver_image_format::manifest::{self, ImageManifest};
 pub use device::{CXIDevice, CXIDeviceStatus};
 pub use driver::{CXIDriver, CXIDriverSpec};
 pub use driver_status::CXIDriverStatus;

@@ -289,7 +289,7 @@ impl Source {
     /// Whether an image for this kernel is built in the cluster when it does not exist: where the image to build in is named, or the
     /// kernel's name tells for sure whose it is.
     pub fn builds_for(&self, kernel: &str) -> bool {
-        let told = || kernel.parse().is_ok_and(|kernel| cxi_driver_images::Base::of(&kernel).is_some());
+        let told = || kernel.parse().is_ok_and(|kernel| cxi_driver_image_format::Base::of(&kernel).is_some());
         self.builds() && (self.builder_image.is_some() || told())
     }
 

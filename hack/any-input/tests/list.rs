@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates that read what a node, its kubelet or a driver image has.
-const CRATES: [&str; 5] = ["hardware", "agent", "device-plugin", "api", "driver-images"];
+const CRATES: [&str; 5] = ["hardware", "agent", "device-plugin", "api", "driver-images/format"];
 
 /// Of those, the ones in which a type that can be read from text is the text of a node.
 const OF_NODES: [&str; 3] = ["hardware", "agent", "device-plugin"];

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use cxi_driver_image::buildah::Buildah;
+use cxi_driver_image_builder::buildah::Buildah;
 
 /// Builds driver images by DKMS, looks into them, and brings them into a registry
 ///

@@ -7,7 +7,7 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use cxi_driver_images::{ImageTag, KernelName};
+use cxi_driver_image_format::{ImageTag, KernelName};
 use cxi_images::{Digest, FILE, Lock};
 
 use crate::steps::root;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cxi_api::layout::LayoutReference;
-use cxi_driver_images::Layout;
+use cxi_driver_image_format::Layout;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Resource;
 use serde::Deserialize;

@@ -6,7 +6,7 @@ use cxi_api::{
     kmm::{BuildArg, DOCKERFILE_KEY, ModuleBuild, ModuleRegistryTls, ModuleSign},
     names::{REVISION_LABEL, module_name},
 };
-use cxi_driver_images::{
+use cxi_driver_image_format::{
     Layout,
     base::BASES,
     containerfile::{self, Remote},

@@ -5,7 +5,7 @@ use cxi_api::driver::{
     Dkms, DkmsRepositories, ExtraMount, GitReference, KernelMapping, Modprobe, RegistryTls, RetryHandler,
     RetryHandlerDaemonSet, RetryHandlerMode, Sign, SourceType,
 };
-use cxi_driver_images::ImageTag;
+use cxi_driver_image_format::ImageTag;
 
 fn spec() -> CXIDriverSpec {
     let mut spec = CXIDriverSpec::new("13.1.0+hotfix");

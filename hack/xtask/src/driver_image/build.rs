@@ -4,13 +4,13 @@ use std::{io::Read, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use cxi_control_plane::Progress;
-use cxi_driver_image::{
+use cxi_control_plane::{Progress, Step};
+use cxi_driver_image_builder::{
     buildah::Buildah,
     kernels::{Systems, parse},
     matrix,
 };
-use cxi_driver_images::KernelName;
+use cxi_driver_image_format::KernelName;
 
 use super::recipe::Options;
 
@@ -84,13 +84,40 @@ impl Matrix {
             return Ok(());
         }
         matrix::check(&self.driver_version, &kernels)?;
-        let outcomes = matrix::run(&recipe, buildah, &self.driver_version, &kernels, self.jobs, &Progress::stderr());
+        let outcomes =
+            matrix::run(&recipe, buildah, &self.driver_version, &kernels, self.jobs, &Shown(Progress::stderr()));
         print!("{}", matrix::summary(&outcomes));
         let failed = outcomes.iter().filter(|outcome| outcome.result.is_err()).count();
         if failed > 0 {
             bail!("{failed} of {} images could not be built; see above", outcomes.len());
         }
         Ok(())
+    }
+}
+
+/// Shows the builds of a matrix on standard error.
+struct Shown(Progress);
+
+impl matrix::Progress for Shown {
+    fn note(&self, line: &str) {
+        self.0.note(line);
+    }
+
+    fn begin(&self, what: &str) -> Box<dyn matrix::Step> {
+        Box::new(ShownStep(self.0.step(what)))
+    }
+}
+
+/// A build that [`Shown`] shows.
+struct ShownStep(Step);
+
+impl matrix::Step for ShownStep {
+    fn goes_on_with(&self, part: &str) {
+        self.0.goes_on_with(part);
+    }
+
+    fn done(self: Box<Self>) {
+        self.0.done();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use cxi_driver_image::{
+use cxi_driver_image_builder::{
     cluster::{Kernel, Question, images, kernels, wanted},
     kernels::{NODES_RUN, line},
     push::Tls,

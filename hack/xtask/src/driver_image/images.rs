@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use cxi_driver_image::{
+use cxi_driver_image_builder::{
     Error,
     buildah::{Buildah, Image},
     inspect, push, symvers, unpack,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use cxi_driver_image::{
+use cxi_driver_image_builder::{
     buildah::Buildah,
     storage::{KEPT, prune},
 };

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use cxi_control_plane::cache;
-use cxi_driver_image::{
+use cxi_driver_image_builder::{
     architecture::Architecture,
     build::{Inputs, Recipe},
     source::Source,
 };
-use cxi_driver_images::base::Distro;
+use cxi_driver_image_format::base::Distro;
 
 /// The repository that images are built into when nobody says otherwise.
 pub const REPOSITORY: &str = "localhost/cxi-driver";
