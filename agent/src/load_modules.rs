@@ -8,7 +8,9 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-use crate::module_name::ModuleName;
+use cxi_api::KernelModule;
+
+use crate::module_name;
 
 /// Where hosts have it (kmod; the second where `/sbin` is no link to `/usr/sbin`).
 const MODPROBE: [&str; 2] = ["/sbin/modprobe", "/usr/sbin/modprobe"];
@@ -20,8 +22,8 @@ pub struct Args {
     #[arg(long, value_name = "DIRECTORY", default_value = "/host")]
     root: PathBuf,
     /// Module to load, with what it depends on; may be given several times
-    #[arg(long = "module", value_name = "NAME", required = true)]
-    modules: Vec<ModuleName>,
+    #[arg(long = "module", value_name = "NAME", required = true, value_parser = module_name::parse)]
+    modules: Vec<KernelModule>,
 }
 
 impl Args {
@@ -72,7 +74,7 @@ pub enum Error {
 ///
 /// # Errors
 /// When the host's `modprobe` cannot be run, or fails.
-pub fn load_modules(root: &Path, modules: &[ModuleName]) -> Result<(), Error> {
+pub fn load_modules(root: &Path, modules: &[KernelModule]) -> Result<(), Error> {
     chroot(root)
         .and_then(|()| std::env::set_current_dir("/"))
         .map_err(|source| Error::Root { root: root.to_owned(), source })?;
@@ -80,7 +82,7 @@ pub fn load_modules(root: &Path, modules: &[ModuleName]) -> Result<(), Error> {
     run(program, modules)
 }
 
-fn run(program: &'static str, modules: &[ModuleName]) -> Result<(), Error> {
+fn run(program: &'static str, modules: &[KernelModule]) -> Result<(), Error> {
     let names: Vec<String> = modules.iter().map(ToString::to_string).collect();
     // --all: every argument is a module, none a parameter of the first.
     let output =
@@ -96,8 +98,8 @@ fn run(program: &'static str, modules: &[ModuleName]) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn names() -> Vec<ModuleName> {
-        vec!["cxi_user".parse().unwrap()]
+    fn names() -> Vec<KernelModule> {
+        vec![KernelModule::CxiUser]
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use cxi_api::KernelModule;
 use cxi_hardware::{LoadedModule, ModuleState, OpenFile};
-
-use crate::module_name::ModuleName;
 
 /// Something that stands in the way; each sentence names the module and who holds it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +15,7 @@ pub enum Obstacle {
     #[error("module {module} is used by module {holder}, which is not to be removed")]
     UsedByModule {
         /// The module to be removed.
-        module: ModuleName,
+        module: KernelModule,
         /// Its user.
         holder: String,
     },
@@ -24,7 +23,7 @@ pub enum Obstacle {
     #[error("module {module} is in use by something other than a module (reference count {count})")]
     Referenced {
         /// The module to be removed.
-        module: ModuleName,
+        module: KernelModule,
         /// References that no module accounts for.
         count: u32,
     },
@@ -32,16 +31,16 @@ pub enum Obstacle {
     #[error("module {module} is being {}", if *state == ModuleState::Loading { "loaded" } else { "unloaded" })]
     Changing {
         /// The module to be removed.
-        module: ModuleName,
+        module: KernelModule,
         /// What the kernel is doing.
         state: ModuleState,
     },
     /// It has no exit function, or did not survive its initialisation.
     #[error("module {0} cannot be unloaded by this kernel (permanent); only a reboot removes it")]
-    Permanent(ModuleName),
+    Permanent(KernelModule),
     /// Modules use each other in a circle, which the kernel does not allow.
     #[error("module {0} is part of a circle of modules that use each other")]
-    Circle(ModuleName),
+    Circle(KernelModule),
 }
 
 /// The modules of `wanted` that are loaded, users before what they use.
@@ -50,12 +49,12 @@ pub enum Obstacle {
 /// Everything that stands in the way. Nothing should be removed then: half a driver is no better than the leftovers.
 pub fn plan(
     loaded: &[LoadedModule],
-    wanted: &BTreeSet<ModuleName>,
+    wanted: &BTreeSet<KernelModule>,
     open: &[OpenFile],
-) -> Result<Vec<ModuleName>, Vec<Obstacle>> {
-    let mut rest: Vec<(ModuleName, &LoadedModule)> = wanted
+) -> Result<Vec<KernelModule>, Vec<Obstacle>> {
+    let mut rest: Vec<(KernelModule, &LoadedModule)> = wanted
         .iter()
-        .filter_map(|name| Some((*name, loaded.iter().find(|module| module.name == name.as_str())?)))
+        .filter_map(|name| Some((*name, loaded.iter().find(|module| module.name == name.name())?)))
         .collect();
     if rest.is_empty() {
         return Ok(Vec::new());
@@ -65,10 +64,10 @@ pub fn plan(
     if !obstacles.is_empty() {
         return Err(obstacles);
     }
-    let mut order: Vec<ModuleName> = Vec::new();
+    let mut order: Vec<KernelModule> = Vec::new();
     while !rest.is_empty() {
         let free = rest.iter().position(|(_, module)| {
-            module.holders.iter().all(|holder| order.iter().any(|removed| removed.as_str() == holder))
+            module.holders.iter().all(|holder| order.iter().any(|removed| removed.name() == holder))
         });
         match free {
             Some(index) => order.push(rest.remove(index).0),
@@ -78,7 +77,7 @@ pub fn plan(
     Ok(order)
 }
 
-fn obstacles_of(name: ModuleName, module: &LoadedModule, wanted: &BTreeSet<ModuleName>) -> Vec<Obstacle> {
+fn obstacles_of(name: KernelModule, module: &LoadedModule, wanted: &BTreeSet<KernelModule>) -> Vec<Obstacle> {
     let mut obstacles = Vec::new();
     if module.permanent {
         obstacles.push(Obstacle::Permanent(name));
@@ -86,7 +85,7 @@ fn obstacles_of(name: ModuleName, module: &LoadedModule, wanted: &BTreeSet<Modul
     if module.state != ModuleState::Live {
         obstacles.push(Obstacle::Changing { module: name, state: module.state });
     }
-    let foreign = module.holders.iter().filter(|holder| !wanted.iter().any(|wanted| wanted.as_str() == *holder));
+    let foreign = module.holders.iter().filter(|holder| !wanted.iter().any(|wanted| wanted.name() == *holder));
     obstacles.extend(foreign.map(|holder| Obstacle::UsedByModule { module: name, holder: holder.clone() }));
     let count = module.references_of_others();
     if count > 0 {
@@ -111,8 +110,8 @@ mod tests {
                          kfi_cxi 1 0 - Live 0x0\n\
                          ext4 1 3 - Live 0x0\n";
 
-    fn modules(names: &str) -> BTreeSet<ModuleName> {
-        names.split_whitespace().map(|name| name.parse().unwrap()).collect()
+    fn modules(names: &str) -> BTreeSet<KernelModule> {
+        names.split_whitespace().map(|name| crate::module_name::parse(name).unwrap()).collect()
     }
 
     fn order(loaded: &str, wanted: &str) -> String {

@@ -4,14 +4,16 @@
 //! looking at open files. It never forces: a module goes only when nothing uses it.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use cxi_api::KernelModule;
 use cxi_hardware::{LoadedModule, ModuleState, OpenFile, Root, modules, open_files_behind, references_to_devices};
 
-use crate::module_name::ModuleName;
+use crate::module_name;
 use crate::removal_plan::{Obstacle, plan};
 
 /// Remove kernel modules of the CXI stack that nothing uses, users before what they use.
@@ -21,8 +23,8 @@ use crate::removal_plan::{Obstacle, plan};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Module to remove; repeat for more.
-    #[arg(long = "module", value_name = "NAME", required = true)]
-    modules: Vec<ModuleName>,
+    #[arg(long = "module", value_name = "NAME", required = true, value_parser = module_name::parse)]
+    modules: Vec<KernelModule>,
 
     /// Where the host's /proc is.
     #[arg(long, default_value = "/proc")]
@@ -52,12 +54,12 @@ trait Kernel {
     fn holders(&self) -> anyhow::Result<Vec<OpenFile>>;
     /// The reference count of a loaded module by a second source, negative while it is being unloaded; `None` when it is
     /// gone.
-    fn references(&self, module: ModuleName) -> anyhow::Result<Option<i64>>;
+    fn references(&self, module: KernelModule) -> anyhow::Result<Option<i64>>;
     /// Unloads a module that nothing uses, else fails at once.
-    fn delete(&self, module: ModuleName) -> io::Result<()>;
+    fn delete(&self, module: KernelModule) -> io::Result<()>;
 }
 
-fn remove(kernel: &impl Kernel, wanted: &BTreeSet<ModuleName>, say: &mut impl FnMut(String)) -> anyhow::Result<()> {
+fn remove(kernel: &impl Kernel, wanted: &BTreeSet<KernelModule>, say: &mut impl FnMut(String)) -> anyhow::Result<()> {
     let order = plan(&kernel.loaded()?, wanted, &kernel.holders()?).map_err(|obstacles| refusal(&obstacles))?;
     for module in wanted.iter().filter(|module| !order.contains(module)) {
         say(format!("{module}: not loaded"));
@@ -87,7 +89,7 @@ fn remove(kernel: &impl Kernel, wanted: &BTreeSet<ModuleName>, say: &mut impl Fn
     }
     let loaded = kernel.loaded()?;
     let back: Vec<_> =
-        wanted.iter().filter(|module| loaded.iter().any(|loaded| loaded.name == module.as_str())).collect();
+        wanted.iter().filter(|module| loaded.iter().any(|loaded| loaded.name == module.name())).collect();
     if let Some(module) = back.first() {
         bail!("module {module} is loaded again: something else is loading modules");
     }
@@ -100,8 +102,8 @@ fn refusal(obstacles: &[Obstacle]) -> anyhow::Error {
 }
 
 /// What could not be removed, and who holds it by now as far as that can be told.
-fn explain(module: ModuleName, loaded: &anyhow::Result<Vec<LoadedModule>>) -> String {
-    let found = loaded.as_ref().ok().and_then(|loaded| loaded.iter().find(|loaded| loaded.name == module.as_str()));
+fn explain(module: KernelModule, loaded: &anyhow::Result<Vec<LoadedModule>>) -> String {
+    let found = loaded.as_ref().ok().and_then(|loaded| loaded.iter().find(|loaded| loaded.name == module.name()));
     match found {
         Some(found) if !found.holders.is_empty() => {
             format!("module {module} could not be removed (used by {})", found.holders.join(", "))
@@ -126,8 +128,8 @@ impl Kernel for Host {
         Ok(open_files_behind(&self.0, references)?)
     }
 
-    fn references(&self, module: ModuleName) -> anyhow::Result<Option<i64>> {
-        let path = self.0.sys().join("module").join(module.as_str()).join("refcnt");
+    fn references(&self, module: KernelModule) -> anyhow::Result<Option<i64>> {
+        let path = self.0.sys().join("module").join(module.name()).join("refcnt");
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let count = text.trim().parse();
@@ -138,10 +140,10 @@ impl Kernel for Host {
         }
     }
 
-    fn delete(&self, module: ModuleName) -> io::Result<()> {
+    fn delete(&self, module: KernelModule) -> io::Result<()> {
         // O_NONBLOCK: fail at once while it is in use. Without O_TRUNC, which would force.
         let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-        Ok(rustix::system::delete_module(module.as_c_str(), flags)?)
+        Ok(rustix::system::delete_module(CString::new(module.name())?.as_c_str(), flags)?)
     }
 }
 
@@ -161,7 +163,7 @@ mod tests {
         /// What the second source says, where it is not the same.
         count: Option<i64>,
         /// What happens at a deletion besides the deletion.
-        at_delete: fn(&Fake, ModuleName) -> io::Result<()>,
+        at_delete: fn(&Fake, KernelModule) -> io::Result<()>,
     }
 
     impl Fake {
@@ -175,13 +177,13 @@ mod tests {
             }
         }
 
-        fn remove(&self, wanted: &[ModuleName]) -> (anyhow::Result<()>, Vec<String>) {
+        fn remove(&self, wanted: &[KernelModule]) -> (anyhow::Result<()>, Vec<String>) {
             let mut said = Vec::new();
             let result = remove(self, &wanted.iter().copied().collect(), &mut |line| said.push(line));
             (result, said)
         }
 
-        fn refuses(&self, wanted: &[ModuleName]) -> String {
+        fn refuses(&self, wanted: &[KernelModule]) -> String {
             format!("{:#}", self.remove(wanted).0.unwrap_err())
         }
     }
@@ -195,19 +197,19 @@ mod tests {
             Ok(self.holders.borrow().clone())
         }
 
-        fn references(&self, module: ModuleName) -> anyhow::Result<Option<i64>> {
+        fn references(&self, module: KernelModule) -> anyhow::Result<Option<i64>> {
             let modules = self.modules.borrow();
-            let found = modules.iter().find(|loaded| loaded.name == module.as_str());
+            let found = modules.iter().find(|loaded| loaded.name == module.name());
             Ok(found.map(|loaded| self.count.unwrap_or(loaded.references.into())))
         }
 
-        fn delete(&self, module: ModuleName) -> io::Result<()> {
+        fn delete(&self, module: KernelModule) -> io::Result<()> {
             (self.at_delete)(self, module)?;
             let mut modules = self.modules.borrow_mut();
-            modules.retain(|loaded| loaded.name != module.as_str());
-            for other in modules.iter_mut().filter(|other| other.holders.iter().any(|name| name == module.as_str())) {
+            modules.retain(|loaded| loaded.name != module.name());
+            for other in modules.iter_mut().filter(|other| other.holders.iter().any(|name| name == module.name())) {
                 other.references -= 1;
-                other.holders.retain(|name| name != module.as_str());
+                other.holders.retain(|name| name != module.name());
             }
             self.deleted.borrow_mut().push(module.to_string());
             Ok(())
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn removes_all_in_order_and_says_so() {
         let kernel = Fake::new(STACK);
-        let (result, said) = kernel.remove(&ModuleName::ALL);
+        let (result, said) = kernel.remove(&module_name::MANAGED);
         result.unwrap();
         assert_eq!(*kernel.deleted.borrow(), ["cxi_user", "cxi_eth", "cxi_ss1", "cxi_sl"]);
         let expected = [
@@ -235,14 +237,14 @@ mod tests {
             "cxi_sl: removed",
         ];
         assert_eq!(said, expected);
-        kernel.remove(&ModuleName::ALL).0.expect("a second run has nothing to do");
+        kernel.remove(&module_name::MANAGED).0.expect("a second run has nothing to do");
     }
 
     #[test]
     fn removes_nothing_when_one_is_in_use() {
         let kernel = Fake::new(STACK);
         kernel.modules.borrow_mut()[3].references = 1;
-        let said = kernel.refuses(&ModuleName::ALL);
+        let said = kernel.refuses(&module_name::MANAGED);
         assert_eq!(
             said,
             "nothing more was removed: module cxi_user is in use by something other than a module (reference count 1)"
@@ -255,11 +257,11 @@ mod tests {
         let mut kernel = Fake::new(STACK);
         kernel.count = Some(-1);
         assert_eq!(
-            kernel.refuses(&[ModuleName::CxiUser]),
+            kernel.refuses(&[KernelModule::CxiUser]),
             "nothing more was removed: module cxi_user is being unloaded"
         );
         kernel.count = Some(2);
-        assert!(kernel.refuses(&[ModuleName::CxiUser]).ends_with("(reference count 2)"));
+        assert!(kernel.refuses(&[KernelModule::CxiUser]).ends_with("(reference count 2)"));
         assert!(kernel.deleted.borrow().is_empty());
     }
 
@@ -271,7 +273,7 @@ mod tests {
             kernel.holders.borrow_mut().push(holder);
             Ok(())
         };
-        assert!(kernel.refuses(&ModuleName::ALL).contains("process 9 (app) has /dev/cxi0 open"));
+        assert!(kernel.refuses(&module_name::MANAGED).contains("process 9 (app) has /dev/cxi0 open"));
         assert_eq!(kernel.deleted.borrow().len(), 1);
     }
 
@@ -282,7 +284,7 @@ mod tests {
             kernel.modules.borrow_mut()[0].references = 1;
             Err(io::ErrorKind::WouldBlock.into())
         };
-        let said = kernel.refuses(&[ModuleName::CxiUser]);
+        let said = kernel.refuses(&[KernelModule::CxiUser]);
         assert!(said.starts_with("module cxi_user could not be removed (reference count 1): "), "{said}");
     }
 
@@ -293,18 +295,18 @@ mod tests {
             kernel.modules.borrow_mut().clear();
             Err(io::ErrorKind::NotFound.into())
         };
-        let (result, said) = kernel.remove(&[ModuleName::CxiUser]);
+        let (result, said) = kernel.remove(&[KernelModule::CxiUser]);
         result.unwrap();
         assert_eq!(said, ["cxi_user: gone meanwhile"]);
 
         let mut kernel = Fake::new(STACK);
         kernel.at_delete = |kernel, module| {
-            if module == ModuleName::CxiSl {
+            if module == KernelModule::CxiSl {
                 kernel.modules.borrow_mut().push("cxi_eth 1 0 - Live 0x0".parse().unwrap());
             }
             Ok(())
         };
-        assert!(kernel.refuses(&ModuleName::ALL).contains("module cxi_eth is loaded again"));
+        assert!(kernel.refuses(&module_name::MANAGED).contains("module cxi_eth is loaded again"));
     }
 
     #[test]
@@ -319,11 +321,11 @@ mod tests {
         fs::write(path("sys/module/cxi_user/refcnt"), "3\n").unwrap();
         assert_eq!(host.loaded().unwrap().len(), 4);
         assert!(host.holders().unwrap().is_empty());
-        assert_eq!(host.references(ModuleName::CxiUser).unwrap(), Some(3));
-        assert_eq!(host.references(ModuleName::CxiSl).unwrap(), None);
+        assert_eq!(host.references(KernelModule::CxiUser).unwrap(), Some(3));
+        assert_eq!(host.references(KernelModule::CxiSl).unwrap(), None);
         fs::write(path("sys/module/cxi_user/refcnt"), "-1\n").unwrap();
-        assert_eq!(host.references(ModuleName::CxiUser).unwrap(), Some(-1));
+        assert_eq!(host.references(KernelModule::CxiUser).unwrap(), Some(-1));
         fs::write(path("sys/module/cxi_user/refcnt"), "many").unwrap();
-        assert!(host.references(ModuleName::CxiUser).is_err());
+        assert!(host.references(KernelModule::CxiUser).is_err());
     }
 }

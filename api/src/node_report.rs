@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{KernelModule, Timestamp};
 
 /// The most NICs that a report names, virtual functions included. Where there are so many, there may be more.
 pub const MAX_NICS: usize = 512;
@@ -110,7 +110,7 @@ pub enum Link {
 }
 
 /// What every loaded driver has at least: the NICs, and their devices for programs.
-pub const DRIVER_MODULES: [&str; 2] = ["cxi_ss1", "cxi_user"];
+const LEAST_DRIVER: [KernelModule; 2] = [KernelModule::NICS, KernelModule::CHARACTER_DEVICES];
 
 impl Nic {
     /// Whether the link is up, as far as anything can tell: a virtual function in a virtual machine never shows it.
@@ -120,10 +120,10 @@ impl Nic {
 }
 
 impl NodeReport {
-    /// Which of [`DRIVER_MODULES`] are not loaded: with none missing, a driver is there.
+    /// Which of the modules that bind the NICs and make their devices are not loaded: with none missing, a driver is there.
     pub fn missing_modules(&self) -> Vec<&'static str> {
         let loaded = |name: &&str| self.modules.iter().any(|module| module.name == **name);
-        DRIVER_MODULES.into_iter().filter(|name| !loaded(name)).collect()
+        KernelModule::names(LEAST_DRIVER).into_iter().filter(|name| !loaded(name)).collect()
     }
 
     /// Build-id by module name, of the modules that show one.

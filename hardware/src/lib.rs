@@ -40,5 +40,5 @@ pub use open_files::{OpenFile, OpenFilesError, open_files, open_files_behind};
 pub use pci::{PciAddress, PciAddressError, PciId};
 pub use root::Root;
 pub use services::{MAX_SERVICES_BYTES, Service, Services};
-pub use stack::{STACK, Stack, StackError, StackModule, references_to_devices};
+pub use stack::{Stack, StackError, StackModule, references_to_devices};
 pub use telemetry::{Telemetry, TelemetryDirectory};

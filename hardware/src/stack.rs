@@ -5,15 +5,10 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use cxi_api::KernelModule;
+
 use crate::modules::{self, LoadedModule};
 use crate::{AttributeError, AttributeErrorKind, Root, build_id};
-
-/// The kernel modules of the stack, by the names of `/sys/module`: link libraries, core driver, what is built on it, and
-/// what the packages of the stack bring besides.
-pub const STACK: [&str; 8] = ["cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user", "cxi_eth", "kfabric", "kfi_cxi", "kdreg2"];
-
-/// The module that makes the character devices; every open file of one holds a reference to it.
-const CHARACTER_DEVICES: &str = "cxi_user";
 
 /// How often a list that contradicts itself is read again, and how long after: a module that comes or goes is in one
 /// source and not yet in the other for less than this.
@@ -23,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The loaded modules of the stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stack {
-    /// In the order of [`STACK`].
+    /// In the order of [`KernelModule::ALL`].
     pub modules: Vec<StackModule>,
 }
 
@@ -75,7 +70,7 @@ impl Stack {
     fn read_once(root: &Root) -> Result<Self, StackError> {
         let mut listed = modules::read(root)?;
         let mut modules = Vec::new();
-        for name in STACK {
+        for name in KernelModule::names(KernelModule::ALL) {
             let directory = root.sys().join("module").join(name);
             let index = listed.iter().position(|module| module.name == name);
             // Directories without this file belong to what is built into the kernel.
@@ -101,7 +96,7 @@ impl Stack {
 
 /// [`Stack::references_to_devices`] by a list of modules.
 pub fn references_to_devices<'a>(modules: impl IntoIterator<Item = &'a LoadedModule>) -> u32 {
-    let user = modules.into_iter().find(|module| module.name == CHARACTER_DEVICES);
+    let user = modules.into_iter().find(|module| module.name == KernelModule::CHARACTER_DEVICES.name());
     user.map_or(0, LoadedModule::references_of_others)
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use cxi_api::{
-    NodeReport, NodeRollout, Timestamp,
+    KernelModule, NodeReport, NodeRollout, Timestamp,
     names::{KMM_VERSION_PREFIX, KMM_WORKER_PREFIX, RETRY_HANDLER_GATE_PREFIX, Role},
     node_report::OpenFile,
 };
@@ -16,9 +16,8 @@ use crate::{
     world::{Holder, Look, Node},
 };
 
-/// Kernel modules of the CXI stack, holders before what they hold. Source: module dependencies of the HPE driver, where
-/// `cxi_user` and `cxi_eth` use `cxi_ss1`, which uses `cxi_sl` and `cxi_sbl`.
-pub const CXI_MODULES: [&str; 5] = ["cxi_user", "cxi_eth", "cxi_ss1", "cxi_sl", "cxi_sbl"];
+/// Kernel modules of the driver, users before what they use.
+pub const CXI_MODULES: [&str; 5] = KernelModule::names(KernelModule::UNLOAD);
 
 /// The device is free: it is not offered any more, and two uncached looks, both after that, with reports that answer this very
 /// phase, found no pod, no process and no kernel module on it.
@@ -152,7 +151,10 @@ pub fn serves(node: &Node) -> bool {
 /// Who holds the device although the agent does not know of all who do, for which it leaves out `acknowledged`: a file that was
 /// handed on through a socket or is mapped after it was closed, say.
 pub fn hidden_holder(node: &Node, report: &NodeReport) -> Option<String> {
-    let users = report.modules.iter().find(|module| module.name == "cxi_user" && module.refcount > 0);
+    let users = report
+        .modules
+        .iter()
+        .find(|module| module.name == KernelModule::CHARACTER_DEVICES.name() && module.refcount > 0);
     let module = users.filter(|_| report.acknowledged.is_none())?;
     let unseen = || {
         format!(

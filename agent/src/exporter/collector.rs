@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use cxi_api::KernelModule;
 use cxi_hardware::retry_handler::Expectation;
-use cxi_hardware::{Boot, Function, ModuleState, Nic, PciAddress, Root, STACK, is_present, modules, scan};
+use cxi_hardware::{Boot, Function, ModuleState, Nic, PciAddress, Root, is_present, modules, scan};
 
 use crate::exporter::device;
 use crate::exporter::exposition::{Exposition, Labels};
@@ -79,7 +80,7 @@ impl Collector {
             Ok(listed) => listed,
             Err(error) => return problems.add(Subject::Modules, "", &error),
         };
-        for name in STACK {
+        for name in KernelModule::names(KernelModule::ALL) {
             let state = listed.iter().find(|module| module.name == name).map(|module| module.state);
             // Directories without this file belong to what is built into the kernel.
             match self.root.sys().join("module").join(name).join("initstate").try_exists() {

@@ -39,7 +39,7 @@ impl Tree {
 
     /// Makes these the loaded modules: name, references, holders. Each has a build-id of its own.
     pub fn load(&self, modules: &[(&str, u32, &str)]) {
-        for name in cxi_hardware::STACK {
+        for name in cxi_api::KernelModule::names(cxi_api::KernelModule::ALL) {
             let _ = fs::remove_dir_all(self.path("sys/module").join(name));
         }
         let mut list = String::new();

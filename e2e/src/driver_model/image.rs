@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cxi_api::manifest::{ImageManifest, ManifestModule};
 
-use super::stack::STACK;
+use super::STACK;
 
 /// What a set of modules was built from: everything that its build-ids depend on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

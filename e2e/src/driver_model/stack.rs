@@ -1,24 +1,17 @@
 //! The five kernel modules of the CXI stack and the rules by which they come and go.
 
-use super::image::{BuildOf, build_id};
+use cxi_api::KernelModule;
 
-/// The modules, in the order in which they load.
-pub const STACK: [&str; 5] = ["cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user", "cxi_eth"];
+use super::{
+    STACK,
+    image::{BuildOf, build_id},
+};
 
 /// The module that owns the character devices, and so is held by open files.
-const CHARACTER_DEVICES: &str = "cxi_user";
+const CHARACTER_DEVICES: &str = KernelModule::CHARACTER_DEVICES.name();
 
 /// The module that binds the NICs.
-const NIC_DRIVER: &str = "cxi_ss1";
-
-/// What each module needs.
-const NEEDS: [(&str, &[&str]); 5] = [
-    ("cxi_sbl", &[]),
-    ("cxi_sl", &["cxi_sbl"]),
-    ("cxi_ss1", &["cxi_sbl", "cxi_sl"]),
-    ("cxi_user", &["cxi_ss1"]),
-    ("cxi_eth", &["cxi_ss1"]),
-];
+const NIC_DRIVER: &str = KernelModule::NICS.name();
 
 /// A module in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +108,9 @@ impl DriverModel {
 
     /// Loaded modules that use `name`.
     pub fn users(&self, name: &str) -> Vec<&'static str> {
-        NEEDS.iter().filter(|(user, needs)| needs.contains(&name) && self.has(user)).map(|(user, _)| *user).collect()
+        let uses = |module: &KernelModule| module.needs().iter().any(|needed| needed.name() == name);
+        let users = KernelModule::DRIVER.into_iter().filter(uses).map(KernelModule::name);
+        users.filter(|user| self.has(user)).collect()
     }
 
     /// The reference count of a module as in `/proc/modules`.

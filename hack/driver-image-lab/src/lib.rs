@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use cxi_api::KernelModule;
 use cxi_control_plane::{Progress, cache};
 use cxi_driver_image_builder::{
     build::{Built, Inputs, Recipe},
@@ -36,7 +37,13 @@ const SOURCES: &str = "deb http://deb.debian.org/debian bookworm main\n\
 const TREES: [&str; 3] = ["cray-slingshot-base-link", "sl-driver", "cray-cxi-driver"];
 
 /// Modules that come out of them, sorted.
-pub const STACK: [&str; 5] = ["cxi_eth", "cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user"];
+pub const STACK: [&str; 5] = KernelModule::names([
+    KernelModule::CxiEth,
+    KernelModule::CxiSbl,
+    KernelModule::CxiSl,
+    KernelModule::CxiSs1,
+    KernelModule::CxiUser,
+]);
 
 /// Where such images are built.
 #[derive(Debug)]

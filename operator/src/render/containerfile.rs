@@ -1,7 +1,7 @@
 //! What KMM needs to build the images of a revision: the Containerfile in its `ConfigMap`, and how the Module refers to it.
 
 use cxi_api::{
-    CXIDriverSpec, RevisionId,
+    CXIDriverSpec, KernelModule, RevisionId,
     driver::{DkmsRepositories, GitReference, Platform, Source, SourceType},
     kmm::{BuildArg, DOCKERFILE_KEY, ModuleBuild, ModuleRegistryTls, ModuleSign},
     names::{REVISION_LABEL, module_name},
@@ -16,9 +16,6 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, LocalObjectReference},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-
-/// The modules of the stack, as their files are called; what is signed.
-const FILES: [&str; 5] = ["cxi-sbl", "cxi-sl", "cxi-ss1", "cxi-user", "cxi-eth"];
 
 /// A repository of the stack's public sources.
 struct Public {
@@ -177,7 +174,7 @@ pub fn sign(source: &Source) -> Option<ModuleSign> {
     Some(ModuleSign {
         key_secret: secret(&sign.key_secret)?,
         cert_secret: secret(&sign.cert_secret)?,
-        files_to_sign: FILES.iter().map(path).collect(),
+        files_to_sign: KernelModule::DRIVER.map(KernelModule::file_stem).iter().map(path).collect(),
         unsigned_image_registry_tls: tls(source),
     })
 }

@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use cxi_api::kmm::{ModprobeSpec, RawArgs};
+use cxi_api::{
+    KernelModule,
+    kmm::{ModprobeSpec, RawArgs},
+};
 
 /// Where KMM's worker unpacks the image; `modprobe` looks for `lib/modules/<kernel>` below it (KMM `cmd/worker`).
 const MODULES_ROOT: &str = "/tmp/opt";
@@ -18,14 +21,6 @@ const WORKER_CONFIG: &str = "/etc/kmm-worker/config.yaml";
 /// configuration, loading fails, instead of going on without parameters.
 const CONFIGURED: &str = "cxi-parameters";
 
-/// The two modules that pull in the other three as their dependencies.
-pub const LOAD: [&str; 2] = ["cxi-user", "cxi-eth"];
-
-/// All modules, users before what they use, and before all others the one that a job holds: `modprobe` removes them in this order and
-/// ends with the first that is in use, so that a refused unload takes nothing away. With `cxi-eth` first, a job that has `/dev/cxiN`
-/// open would keep the driver and lose the network interface of its NIC.
-const UNLOAD: [&str; 5] = ["cxi-user", "cxi-eth", "cxi-ss1", "cxi-sl", "cxi-sbl"];
-
 /// KMM's `modprobe` for the stack, with parameters by module as `name=value`.
 pub fn modprobe(parameters: &BTreeMap<String, Vec<String>>, firmware_path: Option<String>) -> ModprobeSpec {
     let options: Vec<String> = parameters
@@ -33,22 +28,22 @@ pub fn modprobe(parameters: &BTreeMap<String, Vec<String>>, firmware_path: Optio
         .filter(|(_, values)| !values.is_empty())
         .map(|(module, values)| format!("options {module} {}", values.join(" ")))
         .collect();
-    let unload = arguments(&["-r"], &UNLOAD);
+    let unload = arguments(&["-r"], &KernelModule::UNLOAD);
     if options.is_empty() {
-        let raw_args = Some(RawArgs { load: arguments(&["-a"], &LOAD), unload });
+        let raw_args = Some(RawArgs { load: arguments(&["-a"], &KernelModule::LOAD), unload });
         return ModprobeSpec { raw_args, firmware_path, ..ModprobeSpec::default() };
     }
-    let load = arguments(&["-C", WORKER_CONFIG, "-a", CONFIGURED], &LOAD);
+    let load = arguments(&["-C", WORKER_CONFIG, "-a", CONFIGURED], &KernelModule::LOAD);
     // YAML writes a text of several lines line by line, as it is.
-    let lines = format!("alias {CONFIGURED} {}\n{}", LOAD[0], options.join("\n"));
+    let lines = format!("alias {CONFIGURED} {}\n{}", KernelModule::LOAD[0].file_stem(), options.join("\n"));
     let raw_args = Some(RawArgs { load, unload });
     ModprobeSpec { raw_args, parameters: vec![lines], firmware_path, ..ModprobeSpec::default() }
 }
 
-/// KMM runs exactly `modprobe` with these.
-fn arguments(options: &[&str], modules: &[&str]) -> Vec<String> {
-    let all = ["-d", MODULES_ROOT].iter().chain(options).chain(modules);
-    all.map(|argument| (*argument).to_owned()).collect()
+/// KMM runs exactly `modprobe` with these. It removes modules in the order given and stops at the first that is in use.
+fn arguments(options: &[&str], modules: &[KernelModule]) -> Vec<String> {
+    let options = ["-d", MODULES_ROOT].into_iter().chain(options.iter().copied());
+    options.chain(modules.iter().map(|module| module.file_stem())).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

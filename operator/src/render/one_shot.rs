@@ -1,7 +1,7 @@
 //! Pods that do one thing on one node and end.
 
 use cxi_api::{
-    CXIDriverSpec, RevisionId,
+    CXIDriverSpec, KernelModule, RevisionId,
     manifest::MANIFEST_PATH,
     names::{REVISION_LABEL, Role},
 };
@@ -13,9 +13,7 @@ use k8s_openapi::{
 use crate::render::{
     Images,
     daemonset::{HostDirectory, mounts, volumes},
-    images,
-    modprobe::LOAD,
-    pod_labels,
+    images, pod_labels,
     security::{loads_modules, no_capabilities, seccomp, sees_open_files},
     short_hash,
 };
@@ -112,7 +110,10 @@ const HOST_FILES: [HostDirectory; 1] = [HostDirectory::read("host", "/", "/host"
 /// that stays may load modules.
 pub fn host_driver(wanted: &HostDriver<'_>, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Pod {
     let name = format!("cxi-host-driver-{}", short_hash(&[wanted.node_uid]));
-    let modules = LOAD.iter().flat_map(|module| ["--module".to_owned(), (*module).to_owned()]);
+    let modules = KernelModule::LOAD
+        .map(KernelModule::file_stem)
+        .into_iter()
+        .flat_map(|module| ["--module".to_owned(), module.to_owned()]);
     let container = Container {
         name: "modprobe".to_owned(),
         image: Some(images::agent(spec, images)),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use cxi_api::{
-    Advertise, CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, Phase, RevisionId, Timestamp,
+    Advertise, CXIDriverSpec, CXIDriverStatus, KernelModule, NodeReport, NodeRollout, Phase, RevisionId, Timestamp,
     driver::SourceType,
     kmm::NodeModule,
     names::{
@@ -200,7 +200,7 @@ fn place(on: &RevisionId) -> NodeRollout {
 }
 
 fn report(number: usize) -> Option<NodeReport> {
-    let modules = ["cxi_user", "cxi_eth", "cxi_ss1", "cxi_sl", "cxi_sbl"].map(|name| {
+    let modules = KernelModule::names(KernelModule::UNLOAD).map(|name| {
         let build_id = format!("{name}-0123456789abcdef0123456789abcdef01234567");
         serde_json::json!({ "name": name, "buildID": build_id, "refcount": 0 })
     });

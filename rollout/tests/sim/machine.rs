@@ -16,7 +16,7 @@ use cxi_rollout::world::PodState;
 use crate::sim::{Sim, kmm::KmmNode, seconds};
 
 /// The modules of the stack, what is used last.
-pub const STACK: [&str; 5] = ["cxi_user", "cxi_eth", "cxi_ss1", "cxi_sl", "cxi_sbl"];
+pub const STACK: [&str; 5] = cxi_api::KernelModule::names(cxi_api::KernelModule::UNLOAD);
 
 /// What is really so on a node.
 #[derive(Clone, Debug)]

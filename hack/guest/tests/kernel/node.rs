@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cxi_api::{CXIDriverSpec, CXINode, RevisionId, Timestamp, node_report::NodeReport};
+use cxi_api::{CXIDriverSpec, CXINode, KernelModule, RevisionId, Timestamp, node_report::NodeReport};
 use cxi_guest::{Guest, Kernel, Machine, Output};
 use kube::{
     Api,
@@ -22,7 +22,13 @@ use crate::{
 };
 
 /// All modules, sorted.
-pub const STACK: [&str; 5] = ["cxi_eth", "cxi_sbl", "cxi_sl", "cxi_ss1", "cxi_user"];
+pub const STACK: [&str; 5] = KernelModule::names([
+    KernelModule::CxiEth,
+    KernelModule::CxiSbl,
+    KernelModule::CxiSl,
+    KernelModule::CxiSs1,
+    KernelModule::CxiUser,
+]);
 
 /// Time for a report; in an emulated processor beside others a look takes its time.
 const SOON: Duration = Duration::from_mins(2);
