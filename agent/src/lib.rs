@@ -6,7 +6,6 @@ pub mod install;
 mod interval;
 pub mod load_modules;
 mod module_name;
-mod nic_health;
 mod node_root;
 mod removal_plan;
 pub mod remove_modules;

@@ -6,7 +6,6 @@ use cxi_hardware::PciAddress;
 
 use crate::cdi;
 use crate::device_id::DeviceId;
-use crate::inventory::Unhealthy;
 use crate::offer::{Gate, Published};
 use crate::proto::v1beta1::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
 use crate::provision::Bind;
@@ -95,7 +94,7 @@ pub fn allocate(published: &Published, ids: &[String]) -> Result<Allocation, All
             .filter(|id| published.sharing.has(*id))
             .ok_or_else(|| AllocateError::NotAnId(text.clone()))?;
         let nic = published.inventory.nics.get(&id.address).ok_or(AllocateError::NoSuchNic(id))?;
-        if nic.health == Err(Unhealthy::NoDeviceNode) {
+        if nic.has_no_device_node() {
             return Err(AllocateError::NoDeviceNode(id));
         }
         nics.insert(nic.name, id.address);
@@ -137,6 +136,8 @@ fn mount(bind: &Bind) -> Mount {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use cxi_hardware::health::{Defect, Health};
 
     use super::*;
     use crate::device_id::Sharing;
@@ -182,12 +183,12 @@ mod tests {
     #[test]
     fn gives_a_nic_whose_link_is_down_but_not_one_without_a_node() {
         let id = "0000:01:00.0-0";
-        for (reason, expected) in [
-            (Unhealthy::LinkDown, Ok(vec!["/dev/cxi0".to_owned()])),
-            (Unhealthy::NoDeviceNode, Err(AllocateError::NoDeviceNode(id.parse().unwrap()))),
+        for (defect, expected) in [
+            (Defect::LinkDown, Ok(vec!["/dev/cxi0".to_owned()])),
+            (Defect::NoDeviceNode, Err(AllocateError::NoDeviceNode(id.parse().unwrap()))),
         ] {
             let mut published = published(shared(10));
-            published.inventory.nics.get_mut(&A.parse().unwrap()).unwrap().health = Err(reason);
+            published.inventory.nics.get_mut(&A.parse().unwrap()).unwrap().health = Some(Health::Unusable(defect));
             assert_eq!(paths(&published, &[id]), expected);
         }
     }

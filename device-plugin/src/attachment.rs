@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use cxi_hardware::health::RetryHandler;
 use cxi_hardware::retry_handler::{Attachment, Expectation};
-use cxi_hardware::{AttributeError, AttributeErrorKind, Function, PciAddress, Root, Scan};
-
-use crate::inventory::{Inventory, Unhealthy};
+use cxi_hardware::{Function, PciAddress, Root, Scan};
 
 /// What the driver says about the physical functions of `scan`; virtual ones have no retry handler of their own.
 pub fn read(root: &Root, scan: &Scan) -> BTreeMap<PciAddress, Attachment> {
@@ -30,46 +29,36 @@ impl Attachments {
         Self { expectation, seen: BTreeMap::new() }
     }
 
-    /// Whether `attachments` are worth reading.
+    /// Whether attachments are worth reading.
     pub fn wanted(&self) -> bool {
         self.expectation != Expectation::Ignore
     }
 
-    /// Takes in what was read and makes NICs unhealthy that lack what is expected.
-    pub fn judge(&mut self, attachments: &BTreeMap<PciAddress, Attachment>, inventory: &mut Inventory) {
-        self.seen.retain(|address, _| attachments.contains_key(address));
-        for (address, attachment) in attachments {
-            let verdict = self.verdict(*address, attachment);
-            if let (Some(nic), Err(reason)) = (inventory.nics.get_mut(address), verdict)
-                && nic.health.is_ok()
-            {
-                nic.health = Err(reason);
-            }
-        }
+    /// Takes in what was read, and returns what the health of each NIC is judged by.
+    pub fn take_in<'a>(
+        &mut self,
+        read: &'a BTreeMap<PciAddress, Attachment>,
+    ) -> BTreeMap<PciAddress, RetryHandler<'a>> {
+        self.seen.retain(|address, _| read.contains_key(address));
+        read.iter().map(|(address, attachment)| (*address, self.retry_handler(*address, attachment))).collect()
     }
 
-    fn verdict(&mut self, address: PciAddress, attachment: &Attachment) -> Result<(), Unhealthy> {
-        let had_one = self.seen.get(&address) == Some(&attachment.instance);
-        match (&attachment.attached, self.expectation) {
-            (_, Expectation::Ignore) => Ok(()),
-            (Ok(true), _) => {
-                self.seen.insert(address, attachment.instance);
-                Ok(())
-            }
-            (Ok(false), _) if had_one => Err(Unhealthy::RetryHandlerEnded),
-            (Ok(false), Expectation::Attached) => Err(Unhealthy::NoRetryHandler),
-            (Ok(false), Expectation::Stay) => Ok(()),
-            // A driver that does not say has never said that one is attached.
-            (Err(AttributeError { kind: AttributeErrorKind::Missing, .. }), Expectation::Stay) if !had_one => Ok(()),
-            (Err(error), _) => Err(Unhealthy::Unknown(error.clone())),
+    fn retry_handler<'a>(&mut self, address: PciAddress, attachment: &'a Attachment) -> RetryHandler<'a> {
+        let Attachment { instance, attached } = attachment;
+        let had_one = self.seen.get(&address) == Some(instance);
+        if *attached == Ok(true) {
+            self.seen.insert(address, *instance);
         }
+        RetryHandler { attached, record: None, expected: self.expectation, had_one }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cxi_hardware::health::{Defect, Health, judge};
+    use cxi_hardware::{AttributeError, AttributeErrorKind, Link, Nic, NicName};
+
     use super::*;
-    use crate::offer::tests::inventory;
 
     const A: &str = "0000:01:00.0";
 
@@ -77,35 +66,51 @@ mod tests {
         AttributeError { path: "pct_eq".into(), kind }
     }
 
+    fn nic() -> Nic {
+        Nic {
+            name: NicName::new(0),
+            address: A.parse().unwrap(),
+            id: Err(broken(AttributeErrorKind::Missing)),
+            function: Ok(Function::Physical),
+            numa_node: Ok(None),
+            link: Ok(Link::Up),
+            netdev: Ok(None),
+            device_node: Ok(true),
+        }
+    }
+
     /// The health after each of these in turn: instance and what was read.
-    fn story(expectation: Expectation, readings: &[(u64, Result<bool, AttributeError>)]) -> Vec<Result<(), Unhealthy>> {
+    fn story(expectation: Expectation, readings: &[(u64, Result<bool, AttributeError>)]) -> Vec<Health> {
         let mut attachments = Attachments::new(expectation);
-        let address: PciAddress = A.parse().unwrap();
         let judged = readings.iter().map(|(instance, attached)| {
-            let mut inventory = inventory(&[(A, None)]);
-            let attachment = Attachment { instance: *instance, attached: attached.clone() };
-            attachments.judge(&[(address, attachment)].into(), &mut inventory);
-            inventory.nics.remove(&address).unwrap().health
+            let read = [(nic().address, Attachment { instance: *instance, attached: attached.clone() })].into();
+            judge(&nic(), attachments.take_in(&read).get(&nic().address).copied())
         });
         judged.collect()
     }
 
     #[test]
     fn one_that_was_there_has_to_stay() {
-        let ended = Err(Unhealthy::RetryHandlerEnded);
+        let ended = Health::Unusable(Defect::RetryHandlerEnded);
         let readings = [(1, Ok(false)), (1, Ok(true)), (1, Ok(false)), (1, Ok(false)), (1, Ok(true))];
-        assert_eq!(story(Expectation::Stay, &readings), [Ok(()), Ok(()), ended.clone(), ended.clone(), Ok(())]);
-        let none = Err(Unhealthy::NoRetryHandler);
-        assert_eq!(story(Expectation::Attached, &readings), [none, Ok(()), ended.clone(), ended, Ok(())]);
-        assert!(story(Expectation::Ignore, &readings).iter().all(Result::is_ok));
+        assert_eq!(
+            story(Expectation::Stay, &readings),
+            [Health::Usable, Health::Usable, ended.clone(), ended.clone(), Health::Usable]
+        );
+        let none = Health::Unusable(Defect::NoRetryHandler);
+        assert_eq!(
+            story(Expectation::Attached, &readings),
+            [none, Health::Usable, ended.clone(), ended, Health::Usable]
+        );
+        assert!(story(Expectation::Ignore, &readings).iter().all(Health::is_usable));
     }
 
     #[test]
     fn a_start_of_the_plugin_forgets_what_was_attached() {
         let crashed = [(1, Ok(true)), (1, Ok(false))];
-        let ended = Err(Unhealthy::RetryHandlerEnded);
+        let ended = Health::Unusable(Defect::RetryHandlerEnded);
         for (expectation, after_a_start) in
-            [(Expectation::Stay, Ok(())), (Expectation::Attached, Err(Unhealthy::NoRetryHandler))]
+            [(Expectation::Stay, Health::Usable), (Expectation::Attached, Health::Unusable(Defect::NoRetryHandler))]
         {
             assert_eq!(story(expectation, &crashed)[1], ended);
             assert_eq!(story(expectation, &crashed[1..]), [after_a_start]);
@@ -115,8 +120,8 @@ mod tests {
     #[test]
     fn a_driver_that_binds_again_begins_anew() {
         let readings = [(1, Ok(true)), (2, Ok(false)), (2, Ok(true)), (2, Ok(false))];
-        let ended = Err(Unhealthy::RetryHandlerEnded);
-        assert_eq!(story(Expectation::Stay, &readings), [Ok(()), Ok(()), Ok(()), ended]);
+        let ended = Health::Unusable(Defect::RetryHandlerEnded);
+        assert_eq!(story(Expectation::Stay, &readings), [Health::Usable, Health::Usable, Health::Usable, ended]);
     }
 
     #[test]
@@ -124,19 +129,20 @@ mod tests {
         let missing = broken(AttributeErrorKind::Missing);
         let empty = broken(AttributeErrorKind::Empty);
         let readings = [(1, Err(missing.clone())), (1, Err(empty.clone())), (1, Ok(true)), (1, Err(missing.clone()))];
-        let unknown = |error: &AttributeError| Err(Unhealthy::Unknown(error.clone()));
-        assert_eq!(story(Expectation::Stay, &readings), [Ok(()), unknown(&empty), Ok(()), unknown(&missing)]);
+        let unknown = |error: &AttributeError| Health::Unknown(error.clone());
+        assert_eq!(
+            story(Expectation::Stay, &readings),
+            [Health::Usable, unknown(&empty), Health::Usable, unknown(&missing)]
+        );
         assert_eq!(story(Expectation::Attached, &readings)[0], unknown(&missing));
     }
 
     #[test]
-    fn what_is_worse_stays() {
+    fn what_is_worse_is_said() {
         let mut attachments = Attachments::new(Expectation::Attached);
-        let mut inventory = inventory(&[(A, None)]);
-        let nic = inventory.nics.values_mut().next().unwrap();
-        nic.health = Err(Unhealthy::NoDeviceNode);
-        let attachment = Attachment { instance: 1, attached: Ok(false) };
-        attachments.judge(&[(A.parse().unwrap(), attachment)].into(), &mut inventory);
-        assert_eq!(inventory.nics.values().next().unwrap().health, Err(Unhealthy::NoDeviceNode));
+        let nic = Nic { device_node: Ok(false), ..nic() };
+        let read = [(nic.address, Attachment { instance: 1, attached: Ok(false) })].into();
+        let health = judge(&nic, attachments.take_in(&read).get(&nic.address).copied());
+        assert_eq!(health, Health::Unusable(Defect::NoDeviceNode));
     }
 }

@@ -218,19 +218,17 @@ impl Generator {
     }
 }
 
-/// NICs that a container can be given, and why not others. Of two that name one address the younger counts.
+/// NICs that a container can be given, and why not others.
 fn usable(scan: &Scan) -> (Vec<(PciAddress, NicName)>, BTreeSet<Note>) {
     let unidentified = scan.unidentified.iter();
     let mut notes: BTreeSet<_> = unidentified
         .map(|entry| format!("{} cannot be identified and is left out: {}", entry.name, entry.reason))
         .map(Note::Warning)
         .collect();
-    let mut nics = std::collections::BTreeMap::new();
-    for nic in &scan.nics {
+    let mut nics = Vec::new();
+    for (address, nic) in scan.by_address() {
         match &nic.device_node {
-            Ok(true) => {
-                nics.insert(nic.address, nic.name);
-            }
+            Ok(true) => nics.push((address, nic.name)),
             Ok(false) => {
                 let note = format!("{} has no device node in /dev and is left out: is cxi_user loaded?", nic.name);
                 notes.insert(Note::Warning(note));
@@ -240,7 +238,7 @@ fn usable(scan: &Scan) -> (Vec<(PciAddress, NicName)>, BTreeSet<Note>) {
             }
         }
     }
-    (nics.into_iter().collect(), notes)
+    (nics, notes)
 }
 
 async fn keep(

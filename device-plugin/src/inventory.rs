@@ -1,9 +1,9 @@
 //! The NICs of this node, as far as the kubelet needs to know them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use cxi_hardware::{AttributeError, Link, Nic, NicName, PciAddress, Scan};
+use cxi_hardware::health::{Defect, Health, RetryHandler, judge};
+use cxi_hardware::{Nic, NicName, PciAddress, Scan};
 
 /// NICs by PCI address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,45 +19,16 @@ pub struct OfferedNic {
     pub name: NicName,
     /// NUMA node, where one is known.
     pub numa_node: Option<u32>,
-    /// `Err` with the reason while no pod should get this NIC.
-    pub health: Result<(), Unhealthy>,
-}
-
-/// Why no pod should get a NIC.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unhealthy {
-    /// The physical link is not running.
-    LinkDown,
-    /// There is no device node, or something else is in its place.
-    NoDeviceNode,
-    /// Its retry handler was attached and is not any more.
-    RetryHandlerEnded,
-    /// No retry handler is attached, and one should be.
-    NoRetryHandler,
-    /// Something that decides about health could not be read.
-    Unknown(AttributeError),
-    /// The node could not be scanned, so that nothing is known about its NICs.
-    NotScanned,
-}
-
-impl fmt::Display for Unhealthy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LinkDown => f.write_str("link is down"),
-            Self::NoDeviceNode => f.write_str("there is no device node in /dev"),
-            Self::RetryHandlerEnded => f.write_str("its retry handler ended, and the state of the NIC is unknown"),
-            Self::NoRetryHandler => f.write_str("no retry handler is attached"),
-            Self::Unknown(error) => write!(f, "{error}"),
-            Self::NotScanned => f.write_str("sysfs could not be read"),
-        }
-    }
+    /// Whether pods can use it; `None` while the node cannot be scanned.
+    pub health: Option<Health>,
 }
 
 impl Inventory {
-    /// What `scan` says. Of two NICs that name one address the younger counts; the other is on its way out.
-    pub fn from_scan(scan: &Scan) -> Self {
-        let nics = scan.nics.iter().map(|nic| (nic.address, OfferedNic::from(nic)));
-        Self { nics: nics.collect() }
+    /// What `scan` says, and what is known of retry handlers.
+    pub fn from_scan(scan: &Scan, retry_handlers: &BTreeMap<PciAddress, RetryHandler<'_>>) -> Self {
+        let nics = scan.by_address().into_iter();
+        let offered = |(address, nic)| (address, OfferedNic::new(nic, retry_handlers.get(&address).copied()));
+        Self { nics: nics.map(offered).collect() }
     }
 
     /// The same NICs with nothing known about their health.
@@ -65,34 +36,42 @@ impl Inventory {
     pub fn not_scanned(&self) -> Self {
         let mut inventory = self.clone();
         for nic in inventory.nics.values_mut() {
-            nic.health = Err(Unhealthy::NotScanned);
+            nic.health = None;
         }
         inventory
     }
 }
 
-impl From<&Nic> for OfferedNic {
-    fn from(nic: &Nic) -> Self {
-        // The node first: without it there is nothing to hand out, whatever the link says.
-        let health = match (&nic.device_node, &nic.link, nic.link_error()) {
-            (Ok(false), _, _) => Err(Unhealthy::NoDeviceNode),
-            (Ok(true), Ok(Link::Down), _) => Err(Unhealthy::LinkDown),
-            (Err(error), _, _) | (_, _, Some(error)) => Err(Unhealthy::Unknown(error.clone())),
-            // Up, or nothing ever tells.
-            (Ok(true), _, None) => Ok(()),
-        };
+impl OfferedNic {
+    fn new(nic: &Nic, retry_handler: Option<RetryHandler<'_>>) -> Self {
+        let health = Some(judge(nic, retry_handler));
         Self { name: nic.name, numa_node: nic.numa_node.clone().ok().flatten(), health }
+    }
+
+    /// Whether pods can use it for sure.
+    pub fn is_usable(&self) -> bool {
+        self.health.as_ref().is_some_and(Health::is_usable)
+    }
+
+    /// Whether it has no device node, so that there is nothing to hand out.
+    pub fn has_no_device_node(&self) -> bool {
+        self.health == Some(Health::Unusable(Defect::NoDeviceNode))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use cxi_hardware::{AttributeErrorKind, Function, PciId};
+    use cxi_hardware::retry_handler::Expectation;
+    use cxi_hardware::{AttributeError, AttributeErrorKind, Function, Link, PciId};
 
     use super::*;
 
     fn broken() -> AttributeError {
         AttributeError { path: "/sys/x".into(), kind: AttributeErrorKind::Missing }
+    }
+
+    fn from_scan(nics: Vec<Nic>) -> Inventory {
+        Inventory::from_scan(&Scan { nics, unidentified: vec![] }, &BTreeMap::new())
     }
 
     fn nic(number: u32, address: &str) -> Nic {
@@ -109,53 +88,35 @@ mod tests {
     }
 
     #[test]
-    fn health_needs_a_running_link_and_a_device_node() {
-        let link = |link| Nic { link, ..nic(0, "0000:c1:00.0") };
-        let node = |device_node| Nic { device_node, link: Ok(Link::Down), ..nic(0, "0000:c1:00.0") };
-        for (nic, health) in [
-            (link(Ok(Link::Up)), Ok(())),
-            (link(Ok(Link::Down)), Err(Unhealthy::LinkDown)),
-            (link(Err(broken())), Err(Unhealthy::Unknown(broken()))),
-            (node(Ok(false)), Err(Unhealthy::NoDeviceNode)),
-            (node(Err(broken())), Err(Unhealthy::Unknown(broken()))),
-        ] {
-            assert_eq!(OfferedNic::from(&nic).health, health);
-        }
-    }
-
-    #[test]
-    fn a_virtual_function_whose_link_is_not_known_is_offered() {
-        let unreadable = AttributeError { kind: AttributeErrorKind::Empty, ..broken() };
-        let of = |function, link, device_node| {
-            OfferedNic::from(&Nic { function, link, device_node, ..nic(0, "0000:c1:00.0") }).health
-        };
-        let (physical, virtual_) = (Ok(Function::Physical), Ok(Function::Virtual));
-        assert_eq!(of(virtual_.clone(), Err(broken()), Ok(true)), Ok(()));
-        assert_eq!(of(virtual_.clone(), Err(broken()), Ok(false)), Err(Unhealthy::NoDeviceNode));
-        assert_eq!(of(virtual_.clone(), Ok(Link::Down), Ok(true)), Err(Unhealthy::LinkDown));
-        assert_eq!(of(virtual_, Err(unreadable.clone()), Ok(true)), Err(Unhealthy::Unknown(unreadable)));
-        assert_eq!(of(physical, Err(broken()), Ok(true)), Err(Unhealthy::Unknown(broken())));
-    }
-
-    #[test]
     fn an_unknown_numa_node_is_none() {
         for numa_node in [Ok(None), Err(broken())] {
-            assert_eq!(OfferedNic::from(&Nic { numa_node, ..nic(0, "0000:c1:00.0") }).numa_node, None);
+            assert_eq!(OfferedNic::new(&Nic { numa_node, ..nic(0, "0000:c1:00.0") }, None).numa_node, None);
         }
     }
 
     #[test]
     fn the_younger_of_two_devices_at_one_address_counts() {
-        let scan = Scan { nics: vec![nic(0, "0000:c1:00.0"), nic(2, "0000:c1:00.0")], unidentified: vec![] };
-        let names: Vec<_> = Inventory::from_scan(&scan).nics.into_values().map(|nic| nic.name).collect();
+        let inventory = from_scan(vec![nic(0, "0000:c1:00.0"), nic(2, "0000:c1:00.0")]);
+        let names: Vec<_> = inventory.nics.into_values().map(|nic| nic.name).collect();
         assert_eq!(names, [NicName::new(2)]);
     }
 
     #[test]
+    fn a_nic_without_its_retry_handler_is_not_usable() {
+        let scan = Scan { nics: vec![nic(0, "0000:c1:00.0"), nic(1, "0000:c2:00.0")], unidentified: vec![] };
+        let (expected, attached) = (Expectation::Attached, Ok(false));
+        let none = RetryHandler { attached: &attached, record: None, expected, had_one: false };
+        let inventory = Inventory::from_scan(&scan, &[("0000:c2:00.0".parse().unwrap(), none)].into());
+        let usable: Vec<_> = inventory.nics.values().map(OfferedNic::is_usable).collect();
+        assert_eq!(usable, [true, false]);
+    }
+
+    #[test]
     fn without_a_scan_nothing_is_healthy_and_nothing_is_forgotten() {
-        let scan = Scan { nics: vec![nic(0, "0000:c1:00.0")], unidentified: vec![] };
-        let inventory = Inventory::from_scan(&scan).not_scanned();
+        let scanned = from_scan(vec![nic(0, "0000:c1:00.0")]);
+        assert!(scanned.nics.values().all(OfferedNic::is_usable));
+        let inventory = scanned.not_scanned();
         assert_eq!(inventory.nics.len(), 1);
-        assert!(inventory.nics.values().all(|nic| nic.health == Err(Unhealthy::NotScanned)));
+        assert!(inventory.nics.values().all(|nic| nic.health.is_none() && !nic.is_usable()));
     }
 }

@@ -65,7 +65,7 @@ impl Published {
             self.sharing.ids(*address).map(move |id| (id, nic, topology.clone()))
         });
         ids.map(|(id, nic, topology)| {
-            let healthy = nic.health.is_ok() && self.gate.admits(id);
+            let healthy = nic.is_usable() && self.gate.admits(id);
             Device { id: id.to_string(), health: if healthy { HEALTHY } else { UNHEALTHY }.to_owned(), topology }
         })
         .collect()
@@ -81,14 +81,14 @@ pub(crate) mod tests {
     use std::num::NonZeroU32;
 
     use cxi_hardware::NicName;
+    use cxi_hardware::health::{Defect, Health};
 
     use super::*;
-    use crate::inventory::Unhealthy;
 
     /// NICs `(address, numa node)`, all healthy, named in this order.
     pub(crate) fn inventory(nics: &[(&str, Option<u32>)]) -> Inventory {
         let nics = nics.iter().zip(0..).map(|((address, numa_node), number)| {
-            let nic = OfferedNic { name: NicName::new(number), numa_node: *numa_node, health: Ok(()) };
+            let nic = OfferedNic { name: NicName::new(number), numa_node: *numa_node, health: Some(Health::Usable) };
             (address.parse().unwrap(), nic)
         });
         Inventory { nics: nics.collect() }
@@ -143,7 +143,7 @@ pub(crate) mod tests {
             let nics = (0..nics).map(|number| {
                 // The longest addresses, and the longest word for health.
                 let address = format!("{:08x}:{:02x}:{:02x}.{}", u32::MAX, number >> 8, number >> 3 & 31, number & 7);
-                let health = Err(Unhealthy::NotScanned);
+                let health = None;
                 (address.parse().unwrap(), OfferedNic { name: NicName::new(number), numa_node: Some(u32::MAX), health })
             });
             let inventory = Inventory { nics: nics.collect() };
@@ -162,7 +162,7 @@ pub(crate) mod tests {
     #[test]
     fn the_gate_and_the_hardware_both_have_to_agree() {
         let mut inventory = inventory(&[(A, Some(0)), (B, Some(1))]);
-        inventory.nics.get_mut(&B.parse().unwrap()).unwrap().health = Err(Unhealthy::LinkDown);
+        inventory.nics.get_mut(&B.parse().unwrap()).unwrap().health = Some(Health::Unusable(Defect::LinkDown));
         let in_use = BTreeSet::from([format!("{A}-1").parse().unwrap(), format!("{B}-0").parse().unwrap()]);
         for (gate, expected) in [
             (Gate::Open, vec![format!("{A}-0"), format!("{A}-1")]),

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::cdi::{self, Change, Destination, FileError, PLUGIN_KIND, SpecError, Subject};
 use crate::device_id::Sharing;
-use crate::inventory::{Inventory, Unhealthy};
+use crate::inventory::Inventory;
 use crate::offer::{Gate, Published};
 use crate::provision::Provision;
 
@@ -136,6 +136,6 @@ fn report_sharing(wanted: Sharing, published: &Published) {
 
 /// The NICs that a container can be given.
 fn with_nodes(inventory: &Inventory) -> Vec<(PciAddress, NicName)> {
-    let given = inventory.nics.iter().filter(|(_, nic)| nic.health != Err(Unhealthy::NoDeviceNode));
+    let given = inventory.nics.iter().filter(|(_, nic)| !nic.has_no_device_node());
     given.map(|(address, nic)| (*address, nic.name)).collect()
 }

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cxi_hardware::retry_handler::Attachment;
-use cxi_hardware::retry_handler::Expectation;
+use cxi_hardware::health::Health;
+use cxi_hardware::retry_handler::{Attachment, Expectation};
 use cxi_hardware::{PciAddress, Root, Scan, ScanError, scan};
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
@@ -104,9 +104,7 @@ struct Look {
 
 impl Look {
     fn inventory(&self, attachments: &mut Attachments) -> Inventory {
-        let mut inventory = Inventory::from_scan(&self.scan);
-        attachments.judge(&self.attachments, &mut inventory);
-        inventory
+        Inventory::from_scan(&self.scan, &attachments.take_in(&self.attachments))
     }
 }
 
@@ -137,9 +135,14 @@ fn report(before: &Inventory, after: &Inventory) {
             continue;
         }
         match (&nic.health, known) {
-            (Ok(()), None) => info!(%address, device = %nic.name, numa = nic.numa_node, "NIC found, healthy"),
-            (Ok(()), Some(_)) => info!(%address, device = %nic.name, "NIC is healthy"),
-            (Err(reason), _) => warn!(%address, device = %nic.name, %reason, "NIC is not healthy"),
+            (Some(Health::Usable), None) => {
+                info!(%address, device = %nic.name, numa = nic.numa_node, "NIC found, healthy")
+            }
+            (Some(Health::Usable), Some(_)) => info!(%address, device = %nic.name, "NIC is healthy"),
+            (Some(reason), _) => warn!(%address, device = %nic.name, %reason, "NIC is not healthy"),
+            (None, _) => {
+                warn!(%address, device = %nic.name, reason = "sysfs could not be read", "NIC is not healthy");
+            }
         }
     }
     for (address, nic) in before.nics.iter().filter(|(address, _)| !after.nics.contains_key(address)) {

@@ -1,5 +1,6 @@
 //! Finding the NICs of a node in `/sys/class/cxi`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,13 @@ pub struct Scan {
     pub nics: Vec<Nic>,
     /// Entries that are there and cannot be told apart from others.
     pub unidentified: Vec<Unidentified>,
+}
+
+impl Scan {
+    /// The NICs by address. Of two that name one address this is the younger; the other is on its way out.
+    pub fn by_address(&self) -> BTreeMap<PciAddress, &Nic> {
+        self.nics.iter().map(|nic| (nic.address, nic)).collect()
+    }
 }
 
 /// A class device whose name or PCI address is not known, so that it cannot be offered to any pod.

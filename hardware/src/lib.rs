@@ -16,6 +16,7 @@ mod device_node;
 mod device_number;
 mod discovery;
 mod error_counts;
+pub mod health;
 mod identity;
 mod link_speed;
 pub mod modules;

@@ -101,8 +101,7 @@ impl Collector {
         for entry in &scan.unidentified {
             problems.add(Subject::DeviceDiscovery, &entry.name, &entry.reason);
         }
-        // Of two NICs that name one address the later in the list is the younger; the other is on its way out.
-        let nics: BTreeMap<_, _> = scan.nics.into_iter().map(|nic| (nic.address, nic)).collect();
+        let nics = scan.by_address();
         exposition.add(&DEVICE_COUNT, node, nics.len() as u64);
         self.counters.retain(|address| nics.contains_key(&address));
         self.netdevs.retain(|address, _| nics.contains_key(address));
@@ -113,18 +112,18 @@ impl Collector {
         let asked = self.statistics.ask(physical.map(|nic| nic.name).collect());
         let mut read = Vec::new();
         for nic in nics.into_values() {
-            let labels = self.labels(node, &nic);
+            let labels = self.labels(node, nic);
             let mut own = (Exposition::default(), Problems::default());
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
             let node = device::Node { root: &self.root, boot: boot.as_ref(), retry_handler: self.retry_handler, now };
-            if device::add(node, &nic, &labels, &mut own.0, &mut own.1).is_none() {
+            if device::add(node, nic, &labels, &mut own.0, &mut own.1).is_none() {
                 continue;
             }
-            for error in self.counters.add(&self.root, &nic, &labels, &mut own.0) {
+            for error in self.counters.add(&self.root, nic, &labels, &mut own.0) {
                 own.1.add(Subject::Telemetry, &nic.name.to_string(), &error);
             }
             // A device may have gone meanwhile. Its values and its errors then belong to no device.
-            if is_present(&self.root, &nic) {
+            if is_present(&self.root, nic) {
                 exposition.append(own.0);
                 problems.append(own.1);
                 read.push((nic, labels));
@@ -135,7 +134,7 @@ impl Collector {
         let now = Instant::now();
         for (nic, labels) in read {
             if let Some(known) = known.get(&nic.name) {
-                device::add_statistics(known, &nic, &labels, now, exposition, problems);
+                device::add_statistics(known, nic, &labels, now, exposition, problems);
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use cxi_hardware::retry_handler::Expectation;
-use cxi_hardware::retry_handler::{Attachment, State, StatisticsError};
+use cxi_hardware::health::{Health, RetryHandler, judge};
+use cxi_hardware::retry_handler::{Attachment, Expectation, Record, State, StatisticsError};
 use cxi_hardware::{AttributeError, Boot, ErrorCounts, Function, Link, Nic, NicDetails, Root};
 
 use crate::exporter::exposition::{Exposition, Labels, Metric, Value};
@@ -15,7 +15,6 @@ use crate::exporter::metrics::{
 use crate::exporter::problems::{Problems, Subject};
 use crate::exporter::retry;
 use crate::exporter::statistics::Known;
-use crate::nic_health::{Health, RetryHandler, judge, record_of_now};
 
 /// Age at which statistics of a retry handler that hangs say nothing any more.
 const OLDEST_STATISTICS: Duration = Duration::from_mins(5);
@@ -152,7 +151,8 @@ impl Samples<'_> {
     /// Whether pods can use the NIC, and how its retry handler stands.
     fn health(&mut self, node: Node<'_>, nic: &Nic, attachment: &Attachment) {
         let Attachment { instance, attached } = attachment;
-        let record = match node.boot.map(|boot| record_of_now(node.root, boot, nic.address, || Some(*instance))) {
+        let record = match node.boot.map(|boot| Record::read_current(node.root, boot, nic.address, || Some(*instance)))
+        {
             Some(Ok(record)) => record,
             Some(Err(error)) => {
                 self.problem(Subject::RetryHandler, &error);
@@ -167,8 +167,13 @@ impl Samples<'_> {
             self.add(&RETRY_HANDLER_RUNNING, running);
             self.add(&RETRY_HANDLER_FAILED, Ok(record.as_ref().map(|record| record.state == State::Failed)));
         }
-        let retry_handler = RetryHandler { attached, record: record.as_ref(), expected: node.retry_handler };
-        match judge(nic, retry_handler) {
+        let retry_handler = RetryHandler {
+            attached,
+            record: record.as_ref(),
+            expected: node.retry_handler.without_memory(),
+            had_one: false,
+        };
+        match judge(nic, Some(retry_handler)) {
             Health::Usable => self.add(&HEALTH_STATUS, Ok(Some(true))),
             Health::Unusable(_) => self.add(&HEALTH_STATUS, Ok(Some(false))),
             Health::Unknown(error) => self.problem(Subject::Attribute, &error),

@@ -3,13 +3,13 @@
 use std::fmt::Display;
 
 use cxi_api::device::{CXIDeviceStatus, Function, Health, HealthStatus};
+use cxi_hardware::health::{self, RetryHandler, judge};
+use cxi_hardware::retry_handler::Expectation;
 
-use crate::nic_health::{self, RetryHandler, judge};
 use crate::report::bounds;
 use crate::report::content::{integer, link};
 use crate::report::seen::SeenNic;
 use crate::report::services;
-use cxi_hardware::retry_handler::Expectation;
 
 /// The status of `seen`, a NIC of `node` that runs `driver_version` and has the retry handler that is `expected`.
 pub(super) fn status(
@@ -53,11 +53,16 @@ fn known<T: Clone, E>(attribute: &Result<Option<T>, E>) -> Option<T> {
 /// Pods can use it, and what could not be read is said all the same.
 fn health(seen: &SeenNic, expected: Expectation) -> Health {
     let record = seen.retry_handler.record.as_ref();
-    let retry_handler = RetryHandler { attached: &seen.details.retry_handler, record, expected };
-    let (status, message) = match judge(&seen.nic, retry_handler) {
-        nic_health::Health::Unusable(reason) => (HealthStatus::Unhealthy, Some(reason)),
-        nic_health::Health::Unknown(error) => (HealthStatus::Unknown, Some(error.to_string())),
-        nic_health::Health::Usable => match list(seen.problems()) {
+    let retry_handler = RetryHandler {
+        attached: &seen.details.retry_handler,
+        record,
+        expected: expected.without_memory(),
+        had_one: false,
+    };
+    let (status, message) = match judge(&seen.nic, Some(retry_handler)) {
+        health::Health::Unusable(defect) => (HealthStatus::Unhealthy, Some(defect.to_string())),
+        health::Health::Unknown(error) => (HealthStatus::Unknown, Some(error.to_string())),
+        health::Health::Usable => match list(seen.problems()) {
             None => (HealthStatus::Healthy, None),
             problems => (HealthStatus::Degraded, problems),
         },

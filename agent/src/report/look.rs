@@ -99,16 +99,15 @@ impl Look {
             open_files,
             nics: BTreeMap::new(),
             unidentified: scan.unidentified.iter().map(|entry| entry.name.clone()).collect(),
-            problems: scan.unidentified.into_iter().map(|entry| entry.reason).collect(),
+            problems: scan.unidentified.iter().map(|entry| entry.reason.clone()).collect(),
             kernel_messages: Vec::new(),
         };
-        // Of two NICs that name one address the later in the list is the younger; the other is on its way out.
-        for nic in scan.nics {
-            let Some(details) = NicDetails::read(root, &nic) else { continue };
-            let services = services::read(&mut remembered.services, root, &nic, now, view.may_unload());
+        for (address, nic) in scan.by_address() {
+            let Some(details) = NicDetails::read(root, nic) else { continue };
+            let services = services::read(&mut remembered.services, root, nic, now, view.may_unload());
             let Some(services) = services else { continue };
             let (firmware, retry_handler) = (Firmware::default(), SeenRetryHandler::default());
-            look.nics.insert(nic.address, SeenNic { nic, details, firmware, services, retry_handler });
+            look.nics.insert(address, SeenNic { nic: nic.clone(), details, firmware, services, retry_handler });
         }
         remembered.firmware.look_at(root, &mut look.nics, now);
         remembered.services.keep(&look.nics);

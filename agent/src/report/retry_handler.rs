@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use cxi_api::device;
 use cxi_hardware::retry_handler::{
-    Attachment, Exit, State, Statistics, StatisticsError, StatisticsReader, statistics_directory,
+    Attachment, Exit, Record, State, Statistics, StatisticsError, StatisticsReader, statistics_directory,
 };
 use cxi_hardware::{AttributeError, AttributeErrorKind, Boot, NicName, PciAddress, Root};
 use jiff::Timestamp;
 
-use crate::nic_health::record_of_now;
 use crate::report::seen::{SeenNic, SeenRetryHandler};
 
 /// How old statistics may be. They change all the time, and each change would be a write to the API server: with 1,000
@@ -39,7 +38,7 @@ impl StatisticsCache {
     pub(super) fn look_at(&mut self, root: &Root, boot: &Boot, nics: &mut BTreeMap<PciAddress, SeenNic>, now: Instant) {
         for seen in nics.values_mut() {
             let instance = || Attachment::read(root, &seen.nic).map(|attachment| attachment.instance);
-            match record_of_now(root, boot, seen.nic.address, instance) {
+            match Record::read_current(root, boot, seen.nic.address, instance) {
                 Ok(record) => seen.retry_handler.record = record,
                 Err(error) => seen.retry_handler.problems.push(error),
             }

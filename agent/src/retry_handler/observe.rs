@@ -11,22 +11,21 @@ use crate::retry_handler::machine::{Seen, SeenNic};
 /// When the NICs cannot be listed, which is not "none".
 pub(super) fn see(root: &Root) -> Result<Seen, ScanError> {
     let scan = scan(root)?;
-    let mut seen =
-        Seen { unidentified: scan.unidentified.into_iter().map(|entry| entry.name).collect(), ..Seen::default() };
-    // Of two NICs that name one address the later in the list is the younger; the other is on its way out.
-    for nic in scan.nics {
+    let unidentified = scan.unidentified.iter().map(|entry| entry.name.clone()).collect();
+    let mut seen = Seen { unidentified, ..Seen::default() };
+    for (address, nic) in scan.by_address() {
         // `cxi_rh` refuses virtual functions: their physical function's serves them.
         if nic.function == Ok(Function::Virtual) {
             continue;
         }
-        let Some(attachment) = Attachment::read(root, &nic) else { continue };
+        let Some(attachment) = Attachment::read(root, nic) else { continue };
         let seen_nic = SeenNic {
             device: nic.name,
             instance: attachment.instance,
             attached: attachment.attached.map_err(|error| error.to_string()),
-            obstacle: obstacle(&nic),
+            obstacle: obstacle(nic),
         };
-        seen.nics.insert(nic.address, seen_nic);
+        seen.nics.insert(address, seen_nic);
     }
     Ok(seen)
 }

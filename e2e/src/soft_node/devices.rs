@@ -68,10 +68,10 @@ impl SoftNode {
     /// What a plugin finds on the node: in its files if it has any.
     fn look(&self, now: Duration) -> Inventory {
         let found = match &self.tree {
-            None => return Inventory::from_scan(&report::scan(&self.machine, now)),
+            None => return Inventory::from_scan(&report::scan(&self.machine, now), &BTreeMap::new()),
             Some(tree) => scan(&tree.root()),
         };
-        found.map_or_else(|_| self.inventory.not_scanned(), |found| Inventory::from_scan(&found))
+        found.map_or_else(|_| self.inventory.not_scanned(), |found| Inventory::from_scan(&found, &BTreeMap::new()))
     }
 
     fn plugins(&self, pods: &Pods, now: Duration) -> Vec<PluginPlan> {

@@ -13,3 +13,11 @@ pub enum Expectation {
     /// One is attached to every physical NIC. This is read each time, so that no start of a program makes a NIC healthy.
     Attached,
 }
+
+impl Expectation {
+    /// What a program can expect that does not remember what it saw before.
+    #[must_use]
+    pub fn without_memory(self) -> Self {
+        if self == Self::Stay { Self::Ignore } else { self }
+    }
+}

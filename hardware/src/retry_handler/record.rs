@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{AttributeError, AttributeErrorKind, NicName, PciAddress, Root, attribute};
+use crate::{AttributeError, AttributeErrorKind, Boot, NicName, PciAddress, Root, attribute};
 
 /// Longest state file that is read, in bytes; what the supervisor writes is far shorter.
 const MAX_BYTES: usize = 64 << 10;
@@ -126,6 +126,22 @@ impl Record {
             }
         }
         Ok(records)
+    }
+
+    /// What the supervisor says of the NIC at `address` as it is bound now, which is `instance`. What it said before another
+    /// boot, or of an earlier life of the device, is history.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_current(
+        root: &Root,
+        boot: &Boot,
+        address: PciAddress,
+        instance: impl FnOnce() -> Option<u64>,
+    ) -> Result<Option<Self>, AttributeError> {
+        let Some(record) = Self::read(root, address)? else { return Ok(None) };
+        let is_current = record.boot_id == boot.boot_id && Some(record.instance) == instance();
+        Ok(Some(record).filter(|_| is_current))
     }
 
     /// Why pods cannot use the NIC, as far as its retry handler is concerned: libfabric refuses a NIC without one
