@@ -12,9 +12,7 @@
 mod args;
 mod bounds;
 mod content;
-mod delay;
 mod device;
-mod events;
 mod firmware;
 mod holders;
 mod inventory;
@@ -64,6 +62,9 @@ pub struct Config {
     /// Where the kernel says what is wrong with the stack.
     pub kernel_log: KernelLog,
 }
+
+/// A request to the API server that takes longer has failed.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// The report cannot go on.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ use crate::pod_resources::PodName;
 use crate::provision::{Bind, Sources};
 use crate::resource_name::ResourceName;
 use cxi_hardware::retry_handler::Expectation;
-use cxi_program::log::Format;
+use cxi_node::log::Format;
 
 /// Offers the CXI NICs of this node to the kubelet.
 #[derive(Debug, Parser)]
@@ -114,7 +114,7 @@ impl Args {
     /// # Errors
     /// When the plugin cannot start or go on.
     pub async fn run(self) -> anyhow::Result<()> {
-        let shutdown = cxi_program::stop_signal().context("listen for signals")?;
+        let shutdown = cxi_node::stop_signal().context("listen for signals")?;
         let node = self.node_name.clone().filter(|_| !self.standalone);
         let config = self.into_config();
         config.sources.check()?;

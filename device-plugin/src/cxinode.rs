@@ -1,30 +1,21 @@
 //! Follows what this node's CXINode says: `status.rollout.advertise`, and `status.node.driverVersion`, the release that the node
 //! agent has recognised by its build-ids.
 
-use std::time::Duration;
-
 use cxi_api::lenient::Lenient;
 use cxi_api::{Advertise, CXINode};
-use futures::{Stream, StreamExt as _};
+use cxi_node::watch::{self, Sighting};
 use kube::api::Api;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher;
 use serde_json::Value;
-use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::sync::watch::Sender;
 use tracing::{info, warn};
 
 use crate::libraries::Release;
 
-/// Waiting time after a failed watch; doubled up to [`MAX_DELAY`] while it keeps failing.
-const MIN_DELAY: Duration = Duration::from_millis(200);
-
-/// The operator waits for this plugin to follow, so a node must not lag for long after an outage of the API server.
-const MAX_DELAY: Duration = Duration::from_secs(5);
-
 /// Where what the CXINode says goes.
 struct Told {
-    advertise: watch::Sender<Option<Advertise>>,
-    release: watch::Sender<Option<Release>>,
+    advertise: Sender<Option<Advertise>>,
+    release: Sender<Option<Release>>,
 }
 
 /// Watches the CXINode named `node` and publishes what it says to advertise, `None` until the API server answered; before that
@@ -38,58 +29,15 @@ struct Told {
 pub async fn run(
     client: kube::Client,
     node: String,
-    advertise: watch::Sender<Option<Advertise>>,
-    release: watch::Sender<Option<Release>>,
+    advertise: Sender<Option<Advertise>>,
+    release: Sender<Option<Release>>,
 ) {
     let told = Told { advertise, release };
     let api: Api<Lenient<CXINode>> = Api::all(client);
-    let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
-    let following = async {
-        loop {
-            follow(watcher(api.clone(), config.clone()), &told).await;
-        }
-    };
+    let following = watch::object(api, &node, "CXINode", |sighting| told.take_in(sighting));
     tokio::select! {
         () = following => {}
         () = told.advertise.closed() => {}
-    }
-}
-
-/// Follows one watch; returns when it has to be begun anew with a list.
-async fn follow(events: impl Stream<Item = watcher::Result<Event<Lenient<CXINode>>>>, told: &Told) {
-    let advertise = &told.advertise;
-    let mut events = std::pin::pin!(events);
-    let mut delay = MIN_DELAY;
-    // Whether the list under way had the object.
-    let mut listed = false;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                delay = MIN_DELAY;
-                match event {
-                    Event::Init => listed = false,
-                    Event::InitApply(node) => {
-                        listed = true;
-                        told.apply(&node);
-                    }
-                    Event::Apply(node) => told.apply(&node),
-                    Event::InitDone if listed => {}
-                    // No CXINode: no CXIDriver owns this node, so no operator asks for restraint.
-                    Event::InitDone | Event::Delete(_) => set(advertise, Advertise::All),
-                }
-            }
-            Err(error) => {
-                if advertise.borrow().is_none() && kind_is_unknown(&error) {
-                    set(advertise, Advertise::All);
-                }
-                warn!(error = %cxi_program::log::chain(&error), "watch the CXINode; what is advertised stays as it is");
-                sleep(delay).await;
-                delay = (delay * 2).min(MAX_DELAY);
-                if needs_list(&error) {
-                    return;
-                }
-            }
-        }
     }
 }
 
@@ -101,17 +49,6 @@ fn kind_is_unknown(error: &watcher::Error) -> bool {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.is_not_found()
     )
-}
-
-/// Whether only a list can tell what is there. The API server may refuse to go on from where the watch was: the watcher lists again
-/// when it is told so in a stream, and asks for the same for ever when the request itself is answered with 410. And after an event
-/// that cannot be read it goes on with the next, and what that one said is lost.
-fn needs_list(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
-        watcher::Error::WatchFailed(kube::Error::SerdeError(_)) => true,
-        _ => false,
-    }
 }
 
 /// What is at a place below `value`. That `null` is there, or nothing at all above it, is an answer; that something is above it that
@@ -131,6 +68,19 @@ fn member<'a>(mut value: &'a Value, names: &[&str]) -> Result<Option<&'a Value>,
 }
 
 impl Told {
+    fn take_in(&self, sighting: Sighting<'_, Lenient<CXINode>>) {
+        match sighting {
+            Sighting::Present(node) => self.apply(&node),
+            // No CXINode: no CXIDriver owns this node, so no operator asks for restraint.
+            Sighting::Absent => set(&self.advertise, Advertise::All),
+            Sighting::Failed(error) => {
+                if self.advertise.borrow().is_none() && kind_is_unknown(error) {
+                    set(&self.advertise, Advertise::All);
+                }
+            }
+        }
+    }
+
     fn apply(&self, node: &Lenient<CXINode>) {
         // Set first: a reader that learns that NICs may be offered already knows what goes with them.
         self.apply_release(node);
@@ -169,7 +119,7 @@ impl Told {
     }
 }
 
-fn set(advertise: &watch::Sender<Option<Advertise>>, wanted: Advertise) {
+fn set(advertise: &Sender<Option<Advertise>>, wanted: Advertise) {
     advertise.send_if_modified(|current| {
         let changed = *current != Some(wanted);
         if changed {
@@ -182,7 +132,10 @@ fn set(advertise: &watch::Sender<Option<Advertise>>, wanted: Advertise) {
 
 #[cfg(test)]
 mod tests {
+    use cxi_node::{BackOff, watch::OneObject};
+    use kube::runtime::watcher::Event;
     use serde_json::json;
+    use tokio::sync::watch::channel;
 
     use super::*;
 
@@ -207,8 +160,15 @@ mod tests {
     async fn known(
         events: impl IntoIterator<Item = watcher::Result<Event<Lenient<CXINode>>>>,
     ) -> (Option<Advertise>, Option<String>) {
-        let told = Told { advertise: watch::channel(None).0, release: watch::channel(None).0 };
-        follow(futures::stream::iter(events.into_iter().collect::<Vec<_>>()), &told).await;
+        let told = Told { advertise: channel(None).0, release: channel(None).0 };
+        let mut object = OneObject::default();
+        let mut on = |event: Result<Event<_>, &watcher::Error>| {
+            if let Some(sighting) = object.sighting(event) {
+                told.take_in(sighting);
+            }
+        };
+        let events = futures::stream::iter(events.into_iter().collect::<Vec<_>>());
+        watch::until_a_list_is_needed(events, "CXINode", &mut BackOff::of_api_calls(), &mut on).await;
         (*told.advertise.borrow(), told.release.borrow().as_ref().map(ToString::to_string))
     }
 

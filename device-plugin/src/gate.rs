@@ -50,7 +50,7 @@ pub async fn run(
                     }
                     Err(error) => {
                         if !silent {
-                            warn!(error = %cxi_program::log::chain(&error), "what is allocated is not known: the offer stays as it is");
+                            warn!(error = %cxi_node::log::chain(&error), "what is allocated is not known: the offer stays as it is");
                         }
                         silent = true;
                     }

@@ -17,7 +17,7 @@ use crate::access::{self, AccessError};
 use crate::cdi::{self, Change, Destination, FileError, Format, GENERATOR_KIND, Spec, SpecError, Subject};
 use crate::host_args::HostArgs;
 use crate::provision::{Note, Sources, TogetherError};
-use cxi_program::log::chain;
+use cxi_node::log::chain;
 
 pub use environment::{EnvironmentError, FileOfVariables};
 

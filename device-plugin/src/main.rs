@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use cxi_device_plugin::cli::Args;
-use cxi_program::log;
+use cxi_node::log;
 use tracing::error;
 
 #[tokio::main(worker_threads = 2)]

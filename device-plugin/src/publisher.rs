@@ -115,7 +115,7 @@ impl Publisher {
             Ok::<_, CdiError>(spec.is_some())
         });
         Ok(kept.await?.unwrap_or_else(|error| {
-            let error = cxi_program::log::chain(&error);
+            let error = cxi_node::log::chain(&error);
             error!(error, "no CDI file: containers are given devices and mounts in plain");
             false
         }))

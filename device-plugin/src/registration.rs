@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use cxi_node::BackOff;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tonic::Code;
@@ -19,8 +20,9 @@ use crate::service;
 /// While it handles the call, the kubelet connects back and waits up to ten seconds for that.
 const LIMIT: Duration = Duration::from_secs(15);
 
-const MIN_DELAY: Duration = Duration::from_millis(100);
-const MAX_DELAY: Duration = Duration::from_secs(2);
+/// Waiting time after a first attempt that failed, and the longest one.
+const SHORTEST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 /// Refusals in a row after which another attempt is pointless. The kubelet gives no code by which a refusal for good
 /// could be told from a failure to connect back.
@@ -56,7 +58,7 @@ impl Unreachable {
             kind = error.downcast_ref().map(io::Error::kind);
             cause = error.source();
         }
-        Self { reason: cxi_program::log::chain(error), kind }
+        Self { reason: cxi_node::log::chain(error), kind }
     }
 
     fn remedy(&self) -> &'static str {
@@ -78,7 +80,7 @@ impl Unreachable {
 /// # Errors
 /// When the kubelet refuses again and again.
 pub async fn register(directory: &Path, endpoint: &str, resource: &ResourceName) -> Result<(), RegistrationRefused> {
-    let (mut delay, mut refusals) = (MIN_DELAY, 0);
+    let (mut back_off, mut refusals) = (BackOff::new(SHORTEST_DELAY, LONGEST_DELAY), 0);
     let mut said = false;
     loop {
         match attempt(directory, endpoint, resource).await {
@@ -102,8 +104,7 @@ pub async fn register(directory: &Path, endpoint: &str, resource: &ResourceName)
                 }
             }
         }
-        sleep(delay).await;
-        delay = (delay * 2).min(MAX_DELAY);
+        sleep(back_off.next_delay()).await;
     }
 }
 
@@ -194,7 +195,7 @@ mod tests {
         // As after a kubelet that was killed: the file is there, and no process listens.
         drop(UnixListener::bind(&socket).unwrap());
         let kubelet = async {
-            sleep(MIN_DELAY * 5).await;
+            sleep(SHORTEST_DELAY * 5).await;
             std::fs::remove_file(&socket).unwrap();
             let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
             Server::builder().add_service(RegistrationServer::new(Kubelet)).serve_with_incoming(listener).await

@@ -86,7 +86,7 @@ pub async fn run(
             }
             Err(error) => {
                 if !failing {
-                    error!(error = %cxi_program::log::chain(&error), "every NIC counts as unhealthy until a scan succeeds");
+                    error!(error = %cxi_node::log::chain(&error), "every NIC counts as unhealthy until a scan succeeds");
                 }
                 failing = true;
                 inventory.borrow().not_scanned()

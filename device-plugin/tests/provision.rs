@@ -188,7 +188,7 @@ async fn says_what_it_lacks() {
         (Config { cdi_directory: Some(node.path("file")), ..config() }, "CXI_CDI=false"),
     ] {
         let error = start(config).ended().await.unwrap_err();
-        let error = cxi_program::log::chain(&error);
+        let error = cxi_node::log::chain(&error);
         assert!(error.contains(said), "{error}");
     }
 }

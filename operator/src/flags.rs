@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use cxi_api::GoDuration;
-use cxi_program::{http::NodeIps, log::Format};
+use cxi_node::{http::NodeIps, log::Format};
 use cxi_rollout::Settings;
 
 use crate::render::Images;

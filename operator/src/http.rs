@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use cxi_program::http::{NodeIps, Plain, respond, text};
+use cxi_node::http::{NodeIps, Plain, respond, text};
 use http_body_util::Full;
 use hyper::{
     Request, Response, StatusCode,
@@ -41,7 +41,7 @@ pub async fn serve(
         let response = answer(request.uri().path(), &health, &metrics);
         async move { response }
     };
-    cxi_program::http::serve(listener, Plain, move |from| node_ips.contain(from), handler, stop).await;
+    cxi_node::http::serve(listener, Plain, move |from| node_ips.contain(from), handler, stop).await;
 }
 
 fn answer(path: &str, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cxi_program::log;
+use cxi_node::log;
 use tracing::error;
 
 pub mod act;

@@ -45,7 +45,7 @@ pub async fn run(flags: Flags) -> Result<()> {
     let identity =
         Identity { namespace: flags.namespace()?, own_node: flags.node_name.clone(), images: flags.images() };
     let times = flags.lease()?;
-    let stop = cxi_program::stop_signal().context("cannot listen for signals")?;
+    let stop = cxi_node::stop_signal().context("cannot listen for signals")?;
     let metrics = Metrics::default();
     let config = Config::infer().await.context("cannot find a cluster to connect to")?;
     let client = connect(config, &metrics, &flags)?;

@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cxi_node::BackOff;
 use futures::{StreamExt, pin_mut};
 use kube::api::{ListParams, WatchParams};
 use tokio::time::{sleep, timeout};
@@ -27,12 +28,12 @@ use crate::{
     observe::seen::{Kind, Nameless, Reading, order, read},
 };
 
-/// Pause after the first failure; doubles up to [`PAUSE_MAX`].
-const PAUSE: Duration = Duration::from_millis(200);
+/// Pause after the first failure; doubles up to [`LONGEST_PAUSE`].
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Longest pause. Below any time limit of the rollout, and far below the connect timeout, after which pending connections of
 /// a client die.
-const PAUSE_MAX: Duration = Duration::from_secs(3);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// A watch that says nothing for this long is begun anew, with a list: nothing is learned from silence. Twice the time after
 /// which the API server ends a watch by itself (290 s are asked for).
@@ -70,7 +71,14 @@ enum Failure {
 
 /// Watches until the task is dropped. Whatever ends or fails is begun anew, and what was seen stays.
 pub async fn run<K: Kind>(endpoint: Endpoint<K>, selection: Selection, cache: Arc<Cache<K>>, pulse: Pulse) {
-    let mut watch = Watch { endpoint, selection, cache, pulse, pause: PAUSE, heard: Instant::now() };
+    let mut watch = Watch {
+        endpoint,
+        selection,
+        cache,
+        pulse,
+        back_off: BackOff::new(SHORTEST_PAUSE, LONGEST_PAUSE),
+        heard: Instant::now(),
+    };
     loop {
         let failure = watch.list_and_follow().await;
         watch.say(&failure, "listing again");
@@ -83,7 +91,7 @@ struct Watch<K: Kind> {
     selection: Selection,
     cache: Arc<Cache<K>>,
     pulse: Pulse,
-    pause: Duration,
+    back_off: BackOff,
     heard: Instant,
 }
 
@@ -151,7 +159,7 @@ impl<K: Kind> Watch<K> {
             }
             *version = told;
             self.told();
-            self.pause = PAUSE;
+            self.back_off.reset();
         }
     }
 
@@ -188,8 +196,7 @@ impl<K: Kind> Watch<K> {
     }
 
     async fn rest(&mut self) {
-        sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        sleep(self.back_off.next_delay()).await;
     }
 
     fn say(&self, failure: &Failure, then: &str) {

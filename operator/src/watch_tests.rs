@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use cxi_program::log::{Format, dispatch};
+use cxi_node::log::{Format, dispatch};
 use hyper::{Request, Response};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};

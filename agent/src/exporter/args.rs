@@ -19,7 +19,7 @@ use crate::exporter::server;
 use crate::exporter::tls::Tls;
 use crate::node_root::NodeRoot;
 use cxi_hardware::retry_handler::Expectation;
-use cxi_program::{
+use cxi_node::{
     http::NodeIps,
     log::{self, Format},
 };
@@ -140,7 +140,7 @@ impl Args {
     }
 
     async fn serve(self) -> anyhow::Result<()> {
-        let shutdown = cxi_program::stop_signal().context("listen for signals")?;
+        let shutdown = cxi_node::stop_signal().context("listen for signals")?;
         let tls = match self.tls_cert.zip(self.tls_key) {
             Some((certificate, key)) => Some(Tls::load(certificate, key)?),
             None => None,

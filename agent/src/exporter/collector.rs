@@ -96,7 +96,7 @@ impl Collector {
     fn devices(&mut self, began: Instant, node: &Labels, exposition: &mut Exposition, problems: &mut Problems) {
         let scan = match scan(&self.root) {
             Ok(scan) => scan,
-            Err(error) => return problems.add(Subject::DeviceDiscovery, "", &cxi_program::log::chain(&error)),
+            Err(error) => return problems.add(Subject::DeviceDiscovery, "", &cxi_node::log::chain(&error)),
         };
         for entry in &scan.unidentified {
             problems.add(Subject::DeviceDiscovery, &entry.name, &entry.reason);

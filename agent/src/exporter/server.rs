@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use cxi_program::http::{self, Door, NodeIps, Plain, respond, text};
+use cxi_node::http::{self, Door, NodeIps, Plain, respond, text};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::ACCEPT;

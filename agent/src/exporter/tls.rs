@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
-use cxi_program::log::chain;
+use cxi_node::log::chain;
 
 /// Time between two looks at the files. Kubernetes needs up to a minute to bring a changed Secret to a pod.
 const PERIOD: Duration = Duration::from_secs(30);

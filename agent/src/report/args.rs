@@ -8,7 +8,7 @@ use crate::interval::at_least_a_moment;
 use crate::node_root::NodeRoot;
 use crate::report::{Config, KernelLog, run};
 use cxi_hardware::retry_handler::Expectation;
-use cxi_program::log::{self, Format};
+use cxi_node::log::{self, Format};
 
 /// Report what this node has: loaded modules, open devices and NICs in its CXINode, each NIC as a CXIDevice.
 ///
@@ -63,7 +63,7 @@ impl Args {
     }
 
     async fn report(self) -> anyhow::Result<()> {
-        let shutdown = cxi_program::stop_signal().context("listen for signals")?;
+        let shutdown = cxi_node::stop_signal().context("listen for signals")?;
         let mut kubeconfig = kube::Config::infer().await.context("find the API server")?;
         // The client would repeat an old report; the report repeats itself with what it saw since.
         kubeconfig.default_retry = false;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cxi_api::device::{CXIDeviceStatus, DEVICE_LABEL, NODE_LABEL, device_name, node_label_value};
 use cxi_api::lenient::Lenient;
 use cxi_api::{CXIDevice, names};
+use cxi_node::BackOff;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
@@ -13,10 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::report::REQUEST_LIMIT;
 use crate::report::content;
-use crate::report::delay::{Delay, REQUEST_LIMIT};
 use crate::report::device;
-use crate::report::events;
 use crate::report::looker::Taken;
 use crate::report::node::NodeView;
 use cxi_hardware::retry_handler::Expectation;
@@ -68,9 +68,9 @@ pub(super) async fn follow(
     events: mpsc::UnboundedSender<Event<Lenient<CXIDevice>>>,
 ) {
     let config = watcher::Config::default().labels(&format!("{NODE_LABEL}={}", node_label_value(&node)));
-    let following = events::run(api, config, "CXIDevices", |event| {
-        // The receiver is gone: this task ends too.
-        let _ = events.send(event);
+    let following = cxi_node::watch::events(api, config, "CXIDevices", |event| {
+        // When the receiver is gone this task ends too.
+        let _ = event.map(|event| events.send(event));
     });
     tokio::select! {
         () = following => {}
@@ -87,7 +87,7 @@ pub(super) async fn run(
     mut looks: watch::Receiver<Option<Arc<Taken>>>,
 ) {
     let mut inventory = Inventory { retry_handler, ..Inventory::default() };
-    let mut delay = Delay::default();
+    let mut back_off = BackOff::of_api_calls();
     loop {
         while let Ok(event) = events.try_recv() {
             let _ = inventory.learn(event);
@@ -95,15 +95,12 @@ pub(super) async fn run(
         let taken = looks.borrow_and_update().clone();
         if let Some(taken) = taken.filter(|_| inventory.synced) {
             match inventory.step(&api, &node, &taken).await {
-                Ok(()) => delay.reset(),
+                Ok(()) => back_off.reset(),
                 Err(error) => {
-                    if !delay.is_failing() {
-                        warn!(
-                            error = cxi_program::log::chain(&error),
-                            "the inventory is not in step, it is tried again"
-                        );
+                    if !back_off.is_failing() {
+                        warn!(error = cxi_node::log::chain(&error), "the inventory is not in step, it is tried again");
                     }
-                    sleep(delay.next()).await;
+                    sleep(back_off.next_delay()).await;
                 }
             }
         }

@@ -46,7 +46,7 @@ impl Looker {
         loop {
             let began = Instant::now();
             let view = self.view.borrow_and_update().clone();
-            let at = cxi_program::clock::now();
+            let at = cxi_node::clock::now();
             let known = view.clone();
             let mut looking = spawn_blocking(move || {
                 let result = look(&known);
@@ -95,7 +95,7 @@ impl Said {
         let look = match result {
             Ok(look) => look,
             Err(error) => {
-                let error = cxi_program::log::chain(error);
+                let error = cxi_node::log::chain(error);
                 if !self.begun {
                     self.begun = true;
                     debug!(error, "cannot look at the node yet");
@@ -215,7 +215,7 @@ mod tests {
                 Boot::read(&Root::new(empty.path(), empty.path()).with_proc(empty.path())).unwrap_err(),
             ))
         };
-        let dispatch = cxi_program::log::dispatch(cxi_program::log::Format::Text, None, move || writer.clone());
+        let dispatch = cxi_node::log::dispatch(cxi_node::log::Format::Text, None, move || writer.clone());
         tracing::dispatcher::with_default(&dispatch, || {
             let mut said = Said::default();
             said.about(&fails());

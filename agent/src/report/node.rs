@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use cxi_api::lenient::Lenient;
 use cxi_api::{CXINode, Phase, Timestamp};
+use cxi_node::watch::Sighting;
 use kube::api::Api;
-use kube::runtime::watcher::{self, Event};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tracing::{info, warn};
-
-use crate::report::events;
 
 /// What is known of the CXINode.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,8 +81,6 @@ impl NodeView {
 /// Publishes what is known of the CXINode `node`; ends only when the receiver is dropped. Only the fields needed are
 /// read, so that an agent goes on working with an operator whose other fields it does not know.
 pub(super) async fn follow(api: Api<Lenient<CXINode>>, node: String, view: watch::Sender<NodeView>) {
-    let config = watcher::Config::default().fields(&format!("metadata.name={node}"));
-    let mut listed = false;
     let set = |next: NodeView| {
         view.send_if_modified(|current| {
             let changed = *current != next;
@@ -95,15 +91,10 @@ pub(super) async fn follow(api: Api<Lenient<CXINode>>, node: String, view: watch
             changed
         });
     };
-    let following = events::run(api, config, "CXINode", |event| match event {
-        Event::Init => listed = false,
-        Event::InitApply(node) => {
-            listed = true;
-            set(NodeView::Present(known(&node)));
-        }
-        Event::Apply(node) => set(NodeView::Present(known(&node))),
-        Event::InitDone if listed => {}
-        Event::InitDone | Event::Delete(_) => set(NodeView::Absent),
+    let following = cxi_node::watch::object(api, &node, "CXINode", |sighting| match sighting {
+        Sighting::Present(node) => set(NodeView::Present(known(&node))),
+        Sighting::Absent => set(NodeView::Absent),
+        Sighting::Failed(_) => {}
     });
     tokio::select! {
         () = following => {}

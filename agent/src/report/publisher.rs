@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use cxi_api::lenient::Lenient;
 use cxi_api::{CXINode, NodeReport, Timestamp, names};
+use cxi_node::BackOff;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
+use crate::report::REQUEST_LIMIT;
 use crate::report::bounds;
 use crate::report::content;
-use crate::report::delay::{Delay, REQUEST_LIMIT};
 use crate::report::holders::is_news;
 use crate::report::looker::Taken;
 use crate::report::node::{Known, NodeView};
@@ -44,7 +45,7 @@ pub(super) async fn run(
 ) {
     let mut written: Option<Written> = None;
     let mut sequence = 0;
-    let mut delay = Delay::default();
+    let mut back_off = BackOff::of_api_calls();
     loop {
         let taken = looks.borrow_and_update().clone();
         if let Some((taken, known)) = taken.as_deref().and_then(|taken| Some((taken, known(taken)?))) {
@@ -55,20 +56,17 @@ pub(super) async fn run(
                 let report = NodeReport { observed_at: taken.at, sequence, ..content.clone() };
                 match write(&api, &node, &known.uid, &report).await {
                     Ok(()) => {
-                        if delay.is_failing() {
+                        if back_off.is_failing() {
                             info!("reports arrive again");
                         }
-                        delay.reset();
+                        back_off.reset();
                         written = Some(Written { uid: known.uid.clone(), content, at: Instant::now() });
                     }
                     Err(error) => {
-                        if !delay.is_failing() {
-                            warn!(
-                                error = cxi_program::log::chain(&error),
-                                "the report did not arrive, it is tried again"
-                            );
+                        if !back_off.is_failing() {
+                            warn!(error = cxi_node::log::chain(&error), "the report did not arrive, it is tried again");
                         }
-                        sleep(delay.next()).await;
+                        sleep(back_off.next_delay()).await;
                         if looks.has_changed().is_ok() {
                             continue;
                         }

@@ -13,7 +13,7 @@ use crate::node_root::NodeRoot;
 use crate::retry_handler::process::Program;
 use crate::retry_handler::supervisor::{Config, Orders, run};
 use crate::retry_handler::{ready, restart};
-use cxi_program::log::{self, Format};
+use cxi_node::log::{self, Format};
 
 /// Run one retry handler (`cxi_rh`) for each physical NIC of this node.
 ///

@@ -87,7 +87,7 @@ impl Records {
             }
         }
         if let (Some((address, error)), false) = (&failure, self.failing) {
-            let error = cxi_program::log::chain(error);
+            let error = cxi_node::log::chain(error);
             error!(pci = %address, error, "the state file is not up to date, it is tried again");
         }
         self.failing = failure.is_some();

@@ -20,7 +20,7 @@ use crate::retry_handler::output::Output;
 use crate::retry_handler::process::{self, End, Program};
 use crate::retry_handler::records::Records;
 use crate::retry_handler::{lock, mounts, observe, signals};
-use cxi_program::log::chain;
+use cxi_node::log::chain;
 
 /// How long to wait for the driver's word on who is attached after a process ended.
 const ATTACHED_LIMIT: Duration = Duration::from_secs(2);
@@ -185,7 +185,7 @@ impl Supervisor {
     fn happen(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for action in self.machine.step(event, cxi_program::clock::now()) {
+            for action in self.machine.step(event, cxi_node::clock::now()) {
                 match action {
                     Action::Start { address, device } => events.push_back(self.start(address, device)),
                     Action::Terminate { address, pid } => {

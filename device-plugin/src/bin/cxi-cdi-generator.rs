@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use cxi_device_plugin::generator;
-use cxi_program::log;
+use cxi_node::log;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -1,10 +1,4 @@
-//! What all programs of the product do alike: [`log`] lines, telling the time by a [`clock`], ending when they are told to, and serving
-//! health and metrics.
-
-pub mod clock;
-#[cfg(feature = "http")]
-pub mod http;
-pub mod log;
+//! The signals that tell a program to stop.
 
 use std::{io, process};
 

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use cxi_program::http::{NodeIps, Plain, serve, text};
+use cxi_node::http::{NodeIps, Plain, serve, text};
 use hyper::{Request, StatusCode, body::Incoming};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
