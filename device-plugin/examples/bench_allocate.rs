@@ -14,11 +14,14 @@ mod node;
 #[path = "../../agent/examples/process/mod.rs"]
 mod process;
 
-use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::{
+    process::{Command, ExitCode},
+    time::Instant,
+};
 
-use cxi_device_plugin::proto::v1beta1::device_plugin_client::DevicePluginClient;
-use cxi_device_plugin::proto::v1beta1::{AllocateRequest, ContainerAllocateRequest};
+use cxi_device_plugin::kubelet_api::proto::v1beta1::{
+    AllocateRequest, ContainerAllocateRequest, device_plugin_client::DevicePluginClient,
+};
 use cxi_hardware::Root;
 use node::{Kubelet, Node};
 use process::{Goals, Process, Times, rounds};

@@ -1,8 +1,9 @@
 //! Whether this process may do what it is for: said at the start, where an administrator looks for it.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use cxi_hardware::Root;
 

@@ -1,24 +1,21 @@
 //! The command line, and the plugin that it asks for.
 
-use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::{num::NonZeroU32, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
-use cxi_api::Advertise;
-use cxi_api::plugin_rules::MAX_SHARED_CAPACITY;
+use cxi_api::{Advertise, plugin_rules::MAX_SHARED_CAPACITY};
+use cxi_hardware::retry_handler::Expectation;
+use cxi_injection::{Bind, host_args::HostArgs, provision::Sources};
+use cxi_node::log::Format;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::cxinode;
-use crate::device_id::Sharing;
-use crate::host_args::HostArgs;
-use crate::plugin::{self, Config};
-use crate::pod_resources::PodName;
-use crate::provision::{Bind, Sources};
-use crate::resource_name::ResourceName;
-use cxi_hardware::retry_handler::Expectation;
-use cxi_node::log::Format;
+use crate::{
+    kubelet_api::{device_id::Sharing, pod_resources::PodName, resource_name::ResourceName},
+    offer::cxinode,
+    plugin::{self, Config},
+};
 
 /// Offers the CXI NICs of this node to the kubelet.
 #[derive(Debug, Parser)]
@@ -190,7 +187,8 @@ mod tests {
         assert_eq!(mounts, ["/opt/a", "/b"]);
         assert_eq!(config.sources.dev_on_host(), PathBuf::from("/dev"));
         let places = config.sources.libraries.unwrap().cxi;
-        let directory = |place: &crate::libraries::Place| place.directory(config.sources.release.as_ref()).unwrap();
+        let directory =
+            |place: &cxi_injection::libraries::Place| place.directory(config.sources.release.as_ref()).unwrap();
         let directories: Vec<_> = places.iter().map(directory).collect();
         assert_eq!(directories, ["/opt/cxi/13.1.0/lib64", "/usr/lib64"].map(PathBuf::from));
     }

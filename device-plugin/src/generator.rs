@@ -3,21 +3,23 @@
 
 mod environment;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, Parser, value_parser};
 use cxi_hardware::{NicName, PciAddress, Scan, ScanError, scan};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use cxi_injection::{
+    cdi::{self, Change, Destination, FileError, Format, GENERATOR_KIND, Spec, SpecError, Subject},
+    host_args::HostArgs,
+    provision::{Note, Sources, TogetherError},
+};
+use cxi_node::log::chain;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::{JoinError, spawn_blocking},
+    time::{MissedTickBehavior, interval},
+};
 
 use crate::access::{self, AccessError};
-use crate::cdi::{self, Change, Destination, FileError, Format, GENERATOR_KIND, Spec, SpecError, Subject};
-use crate::host_args::HostArgs;
-use crate::provision::{Note, Sources, TogetherError};
-use cxi_node::log::chain;
 
 pub use environment::{EnvironmentError, FileOfVariables};
 

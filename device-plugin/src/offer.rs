@@ -1,14 +1,24 @@
 //! What the kubelet is told: every id with its health.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+pub mod allocate;
+pub mod cxinode;
+pub mod gate;
+pub mod preferred;
+pub mod provision;
+pub mod publisher;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use cxi_api::Advertise;
+use cxi_injection::provision::Provision;
 
-use crate::device_id::{DeviceId, Sharing};
-use crate::inventory::{Inventory, OfferedNic};
-use crate::proto::v1beta1::{Device, HEALTHY, NumaNode, TopologyInfo, UNHEALTHY};
-use crate::provision::Provision;
+use crate::{
+    kubelet_api::{
+        device_id::{DeviceId, Sharing},
+        proto::v1beta1::{Device, HEALTHY, NumaNode, TopologyInfo, UNHEALTHY},
+    },
+    nics::inventory::{Inventory, OfferedNic},
+};
 
 /// Which ids may be offered at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +90,10 @@ fn topology(nic: &OfferedNic) -> Option<TopologyInfo> {
 pub(crate) mod tests {
     use std::num::NonZeroU32;
 
-    use cxi_hardware::NicName;
-    use cxi_hardware::health::{Defect, Health};
+    use cxi_hardware::{
+        NicName,
+        health::{Defect, Health},
+    };
 
     use super::*;
 
@@ -149,7 +161,7 @@ pub(crate) mod tests {
             let inventory = Inventory { nics: nics.collect() };
             let sharing = shared(capacity).within_the_list(inventory.nics.len());
             let devices = open(inventory, sharing).devices();
-            (devices.len(), crate::proto::v1beta1::ListAndWatchResponse { devices }.encoded_len())
+            (devices.len(), crate::kubelet_api::proto::v1beta1::ListAndWatchResponse { devices }.encoded_len())
         };
         for (nics, capacity) in [(8, 10_000), (12, 10_000), (16, 10_000), (68, 2000), (260, 1000), (520, 250), (1, 100)]
         {

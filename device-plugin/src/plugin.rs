@@ -1,29 +1,37 @@
 //! Holds the plugin's tasks together.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use cxi_api::Advertise;
-use cxi_hardware::Root;
-use cxi_hardware::retry_handler::Expectation;
-use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use cxi_hardware::{Root, retry_handler::Expectation};
+use cxi_injection::{
+    cdi::{Destination, FileError, Format, PLUGIN_KIND},
+    libraries::Release,
+    provision::Sources,
+};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::access::{self, AccessError};
-use crate::cdi::{Destination, FileError, Format, PLUGIN_KIND};
-use crate::device_id::Sharing;
-use crate::gate::{self, AdvertiseLost};
-use crate::libraries::Release;
-use crate::pod_resources::{PodName, PodResourcesLister};
-use crate::provision::{self, Sources};
-use crate::publisher::{Publisher, PublisherError};
-use crate::resource_name::ResourceName;
-use crate::scanner::{self, ScannerError};
-use crate::session::{self, SessionError, Site};
+use crate::{
+    access::{self, AccessError},
+    kubelet::session::{self, SessionError, Site},
+    kubelet_api::{
+        device_id::Sharing,
+        pod_resources::{PodName, PodResourcesLister},
+        resource_name::ResourceName,
+    },
+    nics::scanner::{self, ScannerError},
+    offer::{
+        gate::{self, AdvertiseLost},
+        provision,
+        publisher::{Publisher, PublisherError},
+    },
+};
 
 /// How long the first registration waits to learn what this node is to advertise. When the API server is away for
 /// longer, holders that need their NICs offered (see [`Gate::InUse`](crate::offer::Gate::InUse)) matter more than restraint: nothing new is

@@ -6,9 +6,11 @@ mod node;
 use std::num::NonZeroU32;
 
 use cxi_api::Advertise;
-use cxi_device_plugin::device_id::Sharing;
-use cxi_device_plugin::pod_resources::PodName;
-use cxi_device_plugin::proto::v1beta1::{AllocateRequest, ContainerAllocateRequest};
+use cxi_device_plugin::kubelet_api::{
+    device_id::Sharing,
+    pod_resources::PodName,
+    proto::v1beta1::{AllocateRequest, ContainerAllocateRequest},
+};
 use node::{FakePodResources, Kubelet, Node, Plugin};
 
 const A: &str = "0000:01:00.0";

@@ -1,15 +1,19 @@
 //! The watch of the node's CXINode, against an API server that answers, fails and ends its streams.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use cxi_api::Advertise;
-use cxi_device_plugin::cxinode;
+use cxi_device_plugin::offer::cxinode;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tonic::codegen::http::{Request, Response};
 
 const LIMIT: Duration = Duration::from_secs(30);

@@ -4,14 +4,18 @@
 
 mod node;
 
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use cxi_containerd::{Containerd, cri};
-use cxi_device_plugin::cdi::{self, Destination, Format, PLUGIN_KIND, Subject};
-use cxi_device_plugin::provision::Provision;
 use cxi_hardware::NicName;
+use cxi_injection::{
+    cdi::{self, Destination, Format, PLUGIN_KIND, Subject},
+    provision::Provision,
+};
 use node::Node;
 
 const A: &str = "0000:01:00.0";

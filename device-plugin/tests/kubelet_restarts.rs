@@ -3,15 +3,18 @@
 
 mod node;
 
-use std::fs;
-use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    os::unix::net::UnixListener,
+    process::{Command, Stdio},
+};
 
 use cxi_api::Advertise;
-use cxi_device_plugin::device_id::Sharing;
-use cxi_device_plugin::plugin::PluginError;
-use cxi_device_plugin::server::ServerError;
-use cxi_device_plugin::session::SessionError;
+use cxi_device_plugin::{
+    kubelet::{server::ServerError, session::SessionError},
+    kubelet_api::device_id::Sharing,
+    plugin::PluginError,
+};
 use node::{Kubelet, Node, Plugin};
 
 const A: &str = "0000:01:00.0";

@@ -5,14 +5,15 @@ mod node;
 
 use std::num::NonZeroU32;
 
-use cxi_device_plugin::device_id::Sharing;
-use cxi_device_plugin::proto::v1beta1::device_plugin_client::DevicePluginClient;
-use cxi_device_plugin::proto::v1beta1::{
-    AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, Empty, PreferredAllocationRequest,
+use cxi_device_plugin::kubelet_api::{
+    device_id::Sharing,
+    proto::v1beta1::{
+        AllocateRequest, ContainerAllocateRequest, ContainerPreferredAllocationRequest, Empty,
+        PreferredAllocationRequest, device_plugin_client::DevicePluginClient,
+    },
 };
 use node::{Kubelet, Node};
-use tonic::Code;
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
 const A: &str = "0000:01:00.0";
 const B: &str = "0000:c1:00.0";

@@ -3,19 +3,25 @@
 
 mod node;
 
-use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use cxi_api::Advertise;
-use cxi_device_plugin::device_id::Sharing;
-use cxi_device_plugin::host_root::HostRoot;
-use cxi_device_plugin::libraries::Places;
-use cxi_device_plugin::plugin::Config;
-use cxi_device_plugin::proto::v1beta1::device_plugin_client::DevicePluginClient;
-use cxi_device_plugin::proto::v1beta1::{AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse};
-use cxi_device_plugin::provision::Sources;
+use cxi_device_plugin::{
+    kubelet_api::{
+        device_id::Sharing,
+        proto::v1beta1::{
+            AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse,
+            device_plugin_client::DevicePluginClient,
+        },
+    },
+    plugin::Config,
+};
 use cxi_hardware::retry_handler::Expectation;
+use cxi_injection::{host_root::HostRoot, libraries::Places, provision::Sources};
 use node::{Kubelet, Node, Plugin};
 use tonic::transport::Channel;
 

@@ -1,12 +1,12 @@
 //! Variables for containers: from the command line and from a file as HPE's generator reads it.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
+use cxi_injection::cdi::is_variable;
 use serde::Deserialize;
-
-use crate::cdi::is_variable;
 
 /// A file of variables: `env:` and a list of `NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -1,37 +1,47 @@
 //! A node as the plugin sees it: a tree as /sys and /dev, a kubelet's registration and PodResources servers on real
 //! unix sockets.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use cxi_api::Advertise;
-use cxi_device_plugin::device_id::Sharing;
-use cxi_device_plugin::libraries::Release;
-use cxi_device_plugin::plugin::{self, Config, PluginError};
-use cxi_device_plugin::proto::podresources::pod_resources_lister_server::{
-    PodResourcesLister, PodResourcesListerServer,
+use cxi_device_plugin::{
+    kubelet_api::{
+        device_id::Sharing,
+        proto::{
+            podresources::{
+                ContainerDevices, ContainerResources, ListPodResourcesRequest, ListPodResourcesResponse, PodResources,
+                pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer},
+            },
+            v1beta1::{
+                Device, Empty, ListAndWatchResponse, RegisterRequest,
+                device_plugin_client::DevicePluginClient,
+                registration_server::{Registration, RegistrationServer},
+            },
+        },
+    },
+    plugin::{self, Config, PluginError},
 };
-use cxi_device_plugin::proto::podresources::{
-    ContainerDevices, ContainerResources, ListPodResourcesRequest, ListPodResourcesResponse, PodResources,
-};
-use cxi_device_plugin::proto::v1beta1::device_plugin_client::DevicePluginClient;
-use cxi_device_plugin::proto::v1beta1::registration_server::{Registration, RegistrationServer};
-use cxi_device_plugin::proto::v1beta1::{Device, Empty, ListAndWatchResponse, RegisterRequest};
-use cxi_device_plugin::provision::Sources;
-use cxi_hardware::Root;
-use cxi_hardware::retry_handler::Expectation;
+use cxi_hardware::{Root, retry_handler::Expectation};
+use cxi_injection::{libraries::Release, provision::Sources};
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Channel, Endpoint, Server},
+};
 
 /// The promise: a change on the node is known to the kubelet within this time.
 pub const PROMPT: Duration = Duration::from_secs(2);

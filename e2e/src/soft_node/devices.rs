@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cxi_api::Advertise;
-use cxi_device_plugin::{inventory::Inventory, scanner::SCAN_PERIOD};
+use cxi_device_plugin::nics::{inventory::Inventory, scanner::SCAN_PERIOD};
 use cxi_hardware::scan;
 
 use super::{

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cxi_api::{Advertise, NodeReport, Timestamp};
-use cxi_device_plugin::inventory::Inventory;
+use cxi_device_plugin::nics::inventory::Inventory;
 use serde_json::{Value, json};
 
 use crate::driver_model::Registry;

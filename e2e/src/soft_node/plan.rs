@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::Parser;
 use cxi_api::names::ROLE_LABEL;
-use cxi_device_plugin::{cli::Args, device_id::Sharing, resource_name::ResourceName};
+use cxi_device_plugin::{
+    cli::Args,
+    kubelet_api::{device_id::Sharing, resource_name::ResourceName},
+};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::Deserialize;
 
@@ -254,8 +257,9 @@ pub(crate) fn extended_requests(containers: &[Container]) -> BTreeMap<String, i6
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value, json};
+
+    use super::*;
 
     fn plan(labels: &Value, annotations: &Value, containers: &Value) -> PodPlan {
         let pod = json!({

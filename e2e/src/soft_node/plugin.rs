@@ -7,14 +7,11 @@ use std::{
 
 use cxi_api::Advertise;
 use cxi_device_plugin::{
-    allocate::allocate,
-    device_id::DeviceId,
-    inventory::Inventory,
-    offer::{Gate, Published},
-    preferred::preferred,
-    proto::v1beta1::HEALTHY,
-    provision::Provision,
+    kubelet_api::{device_id::DeviceId, proto::v1beta1::HEALTHY},
+    nics::inventory::Inventory,
+    offer::{Gate, Published, allocate::allocate, preferred::preferred},
 };
+use cxi_injection::provision::Provision;
 
 use super::plan::PluginPlan;
 

@@ -7,10 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates that read what a node, its kubelet or a driver image has.
-const CRATES: [&str; 5] = ["hardware", "agent", "device-plugin", "api", "driver-images/format"];
+const CRATES: [&str; 6] = ["hardware", "agent", "injection", "device-plugin", "api", "driver-images/format"];
 
 /// Of those, the ones in which a type that can be read from text is the text of a node.
-const OF_NODES: [&str; 3] = ["hardware", "agent", "device-plugin"];
+const OF_NODES: [&str; 4] = ["hardware", "agent", "injection", "device-plugin"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use cxi_agent::{Expectation, report};
 use cxi_api::Advertise;
 use cxi_control_plane::NAMESPACE;
-use cxi_device_plugin::cxinode;
+use cxi_device_plugin::offer::cxinode;
 use cxi_e2e::{client::client, wait::wait_for};
 use kube::{Client, api::ListParams};
 use serde_json::{Value, json};

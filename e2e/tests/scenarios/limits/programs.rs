@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use clap::{Command, CommandFactory as _, Parser as _};
 use cxi_api::CXIDriverSpec;
-use cxi_device_plugin::{
+use cxi_device_plugin::cli::Args;
+use cxi_hardware::NicName;
+use cxi_injection::{
     cdi::{self, Subject},
-    cli::Args,
     provision::Provision,
 };
-use cxi_hardware::NicName;
 use cxi_operator::render::{Images, operands};
 use k8s_openapi::api::core::v1::EnvVar;
 
