@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{exporter, install, load_modules, remove_modules, report, retry_handler};
+use crate::{exporter, install, modules, report, retry_handler};
 
 /// Node agent of the CXI operator.
 #[derive(Debug, Parser)]
@@ -18,8 +18,8 @@ enum Task {
     RetryHandler(retry_handler::Args),
     Install(install::Args),
     Exporter(exporter::Args),
-    RemoveModules(remove_modules::Args),
-    LoadModules(load_modules::Args),
+    RemoveModules(modules::remove::Args),
+    LoadModules(modules::load::Args),
 }
 
 impl Args {

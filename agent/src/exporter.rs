@@ -18,8 +18,6 @@ mod exposition;
 mod metrics;
 mod negotiation;
 mod problems;
-#[cfg(test)]
-mod published;
 mod retry;
 mod scraper;
 mod selection;
@@ -27,15 +25,12 @@ mod server;
 mod statistics;
 mod telemetry;
 mod tls;
-#[cfg(test)]
-#[allow(dead_code, reason = "what other tests need")]
-#[path = "../tests/lab/tree.rs"]
-mod tree;
 
 pub use args::Args;
 pub use collector::{Collector, STATISTICS_WAIT};
-pub use counters::default_counters;
-pub use exposition::{Exposition, Format};
+pub use counters::{Behaviour, Exported, FAMILIES, Family, default_counters};
+pub use exposition::{Exposition, Format, Kind, Metric};
+pub use metrics::ALL as METRICS;
 pub use scraper::Scraper;
 pub use selection::{Selection, Term, TermError};
 pub use server::serve;

@@ -3,9 +3,7 @@
 //! The retry handler comes with an image of the administrator's, in which this program is not; an init container of ours
 //! puts it into a volume that both share.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use anyhow::Context as _;
 

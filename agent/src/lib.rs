@@ -1,14 +1,12 @@
-//! The node agent: one program, one subcommand per task on a node.
+//! The node agent: one program, one subcommand per task on a node, one folder per task.
+//!
+//! Invariant: what could not be read is never reported as "nothing there".
 
 pub mod cli;
 pub mod exporter;
+mod flags;
 pub mod install;
-mod interval;
-pub mod load_modules;
-mod module_name;
-mod node_root;
-mod removal_plan;
-pub mod remove_modules;
+pub mod modules;
 pub mod report;
 pub mod retry_handler;
 

@@ -17,34 +17,34 @@ mod firmware;
 mod holders;
 mod inventory;
 mod kernel_log;
-mod look;
-mod looker;
+mod nic;
 mod node;
+mod open_files;
 mod publisher;
 mod retry_handler;
-mod search;
-mod seen;
-mod seldom;
+mod scan;
+mod scanner;
 mod services;
+mod slow_facts;
 
 use std::time::Duration;
 
-use cxi_api::lenient::Lenient;
-use cxi_api::{CXIDevice, CXINode};
-use cxi_hardware::Root;
-use cxi_hardware::retry_handler::Expectation;
+use cxi_api::{CXIDevice, CXINode, lenient::Lenient};
+use cxi_hardware::{Root, retry_handler::Expectation};
 use kube::api::Api;
-use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 pub use args::Args;
 pub use kernel_log::KernelLog;
-pub use look::{Look, LookError};
+pub use scan::{NodeScan, NodeScanError};
 
-use looker::Looker;
 use node::NodeView;
+use scanner::Scanner;
 
 /// What is reported, and how often.
 #[derive(Clone, Debug)]
@@ -95,9 +95,9 @@ pub async fn run(config: Config, client: kube::Client, shutdown: CancellationTok
     tasks.spawn(node::follow(nodes.clone(), config.node.clone(), view_sender));
     tasks.spawn(inventory::follow(devices.clone(), config.node.clone(), event_sender));
     let root = config.root.clone();
-    let mut remembered = look::Remembered::new(config.heartbeat, config.kernel_log);
-    let looker = Looker { interval: config.interval, view: view.clone(), looks: look_sender };
-    tasks.spawn(looker.run(move |view| Look::take(&root, &mut remembered, view)));
+    let mut remembered = scan::Remembered::new(config.heartbeat, config.kernel_log);
+    let looker = Scanner { interval: config.interval, view: view.clone(), looks: look_sender };
+    tasks.spawn(looker.run(move |view| NodeScan::take(&root, &mut remembered, view)));
     tasks.spawn(publisher::run(nodes, config.node.clone(), config.heartbeat, looks.clone()));
     tasks.spawn(inventory::run(devices, config.node.clone(), config.retry_handler, device_events, looks));
     tokio::select! {

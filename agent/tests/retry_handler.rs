@@ -1,20 +1,18 @@
 //! The supervisor of retry handlers as a process, against a tree of a node and a stand-in for `cxi_rh`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "other tests use the rest")]
-#[path = "lab/tree.rs"]
-mod tree;
-
-use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use cxi_hardware::retry_handler::{Exit, Record, State};
+use cxi_hardware_lab::Tree;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use tree::Tree;
 
 /// For everything that has to happen, on a busy machine.
 const SOON: Duration = Duration::from_secs(20);

@@ -1,9 +1,11 @@
 //! One sysfs attribute: a small text file that may be missing, empty, unreadable or nonsense.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use crate::{Function, Link};
 

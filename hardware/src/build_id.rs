@@ -1,7 +1,6 @@
 //! The GNU build-id of a loaded module: the only identity it has, as the CXI driver carries no version.
 
-use std::fmt::Write as _;
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use crate::{AttributeError, AttributeErrorKind, attribute};
 

@@ -1,10 +1,12 @@
 //! What a NIC is, beyond what decides whether a pod may have it.
 
-use std::io;
-use std::path::Path;
+use std::{io, path::Path};
 
-use crate::attribute::optional;
-use crate::{AttributeError, AttributeErrorKind, MacAddress, Nic, Root, attribute, discovery, identity, link_speed};
+use crate::{
+    AttributeError, AttributeErrorKind, MacAddress, Nic, Root,
+    attribute::{self, optional},
+    discovery, identity, link_speed,
+};
 
 /// Attributes of a NIC for its inventory. Those that could not be read carry the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,10 +4,7 @@
 //! there: the runtime makes one for a mount that has no source. A program that takes it for the node has containers fail with
 //! "not a device node".
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::{fs, io, os::unix::fs::FileTypeExt as _, path::Path};
 
 /// What is at the place of a device node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,7 @@
 //! memory, and for nothing that a file system would have to ask for, the kernel answers at once (`AT_STATX_DONT_SYNC`,
 //! an empty mask), which is all that a device's number needs.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 

@@ -1,12 +1,14 @@
 //! Finding the NICs of a node in `/sys/class/cxi`.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use crate::attribute;
-use crate::{AttributeError, AttributeErrorKind, DeviceNode, Function, Link, Nic, NicName, PciAddress, PciId, Root};
+use crate::{
+    AttributeError, AttributeErrorKind, DeviceNode, Function, Link, Nic, NicName, PciAddress, PciId, Root, attribute,
+};
 
 /// Everything that the class directory lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use crate::attribute::{decimal, optional, text};
-use crate::{AttributeError, AttributeErrorKind, Nic, Root, attribute, discovery};
+use crate::{
+    AttributeError, AttributeErrorKind, Nic, Root,
+    attribute::{self, decimal, optional, text},
+    discovery,
+};
 
 /// What has gone wrong on a NIC's PCIe and fabric links since its driver was loaded. `None` where the NIC or its driver
 /// does not count that; an attribute that could not be read carries the reason.

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use crate::retry_handler::{Expectation, Record};
-use crate::{AttributeError, AttributeErrorKind, Function, Link, Nic};
+use crate::{
+    AttributeError, AttributeErrorKind, Function, Link, Nic,
+    retry_handler::{Expectation, Record},
+};
 
 /// Whether pods can use a NIC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,8 +117,7 @@ impl RetryHandler<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::retry_handler::State;
-    use crate::{NicName, PciId};
+    use crate::{NicName, PciId, retry_handler::State};
 
     fn nic() -> Nic {
         Nic {

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use crate::attribute::{decimal, text};
-use crate::{AttributeError, AttributeErrorKind, Root, attribute};
+use crate::{
+    AttributeError, AttributeErrorKind, Root,
+    attribute::{self, decimal, text},
+};
 
 /// Address of a network interface, printed as the kernel does: six lower-case bytes with colons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

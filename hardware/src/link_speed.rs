@@ -2,8 +2,10 @@
 //!
 //! `properties/speed` is not one of them: it holds the configured speed, 200 Gb/s whatever the link runs at.
 
-use crate::AttributeErrorKind;
-use crate::attribute::{decimal, text};
+use crate::{
+    AttributeErrorKind,
+    attribute::{decimal, text},
+};
 
 /// What the releases of the link libraries print instead of a speed while there is none.
 const NO_SPEED: [&str; 11] =

@@ -1,7 +1,6 @@
 //! One NIC and its attributes.
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use crate::{AttributeError, AttributeErrorKind, PciAddress, PciId};
 

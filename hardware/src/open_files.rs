@@ -8,9 +8,7 @@
 
 mod search;
 
-use std::fmt;
-use std::io;
-use std::path::PathBuf;
+use std::{fmt, io, path::PathBuf};
 
 use search::Search;
 
@@ -78,8 +76,7 @@ fn device(target: &str) -> Option<NicName> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
 
     use super::*;
 

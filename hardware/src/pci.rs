@@ -1,7 +1,6 @@
 //! PCI addresses and ids as sysfs prints them.
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 /// Position of a function on the PCI bus, printed `dddd:bb:dd.f` in lower-case hexadecimal.
 ///

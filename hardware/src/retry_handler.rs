@@ -9,9 +9,7 @@ mod reader;
 mod record;
 mod statistics;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 pub use expectation::Expectation;
 pub use reader::{StatisticsError, StatisticsReader};

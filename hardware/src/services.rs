@@ -9,8 +9,11 @@
 
 use std::io;
 
-use crate::attribute::{decimal, text};
-use crate::{AttributeError, AttributeErrorKind, Nic, Root, attribute, discovery};
+use crate::{
+    AttributeError, AttributeErrorKind, Nic, Root,
+    attribute::{self, decimal, text},
+    discovery,
+};
 
 /// The longest list that is read, in bytes. A service takes about 800, and a NIC has at most 255 of them.
 pub const MAX_SERVICES_BYTES: usize = 512 << 10;

@@ -1,14 +1,13 @@
 //! The loaded modules of the CXI stack, told by two sources that have to agree.
 
-use std::fs;
-use std::io;
-use std::thread;
-use std::time::Duration;
+use std::{fs, io, thread, time::Duration};
 
 use cxi_api::KernelModule;
 
-use crate::modules::{self, LoadedModule};
-use crate::{AttributeError, AttributeErrorKind, Root, build_id};
+use crate::{
+    AttributeError, AttributeErrorKind, Root, build_id,
+    modules::{self, LoadedModule},
+};
 
 /// How often a list that contradicts itself is read again, and how long after: a module that comes or goes is in one
 /// source and not yet in the other for less than this.

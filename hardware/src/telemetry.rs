@@ -4,13 +4,12 @@
 //! being that of the reading (`cass_telem.c`). Counters start at 0 when the driver is loaded and have 56 bits. There is no
 //! file with all of them, and there are close to 2000, so a reader chooses.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::PathBuf};
 
-use crate::attribute::{decimal, text};
-use crate::{AttributeError, AttributeErrorKind, Nic, Root, attribute};
+use crate::{
+    AttributeError, AttributeErrorKind, Nic, Root,
+    attribute::{self, decimal, text},
+};
 
 /// Width of a counter in the hardware (`cxi_stat.c` allows for it in differences).
 const COUNTER_BITS: u32 = 56;

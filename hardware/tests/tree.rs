@@ -1,16 +1,19 @@
 //! Scans of trees shaped like sysfs.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use cxi_hardware::retry_handler::Attachment;
 use cxi_hardware::{
     AttributeErrorKind, Boot, ErrorCounts, Firmware, Function, Link, NicDetails, PciId, Root, Scan, Telemetry,
-    is_present, scan,
+    is_present, retry_handler::Attachment, scan,
 };
 
 /// A temporary directory with `sys` and `dev` in it.

@@ -3,29 +3,36 @@
 
 mod places;
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::io;
-use std::net::{AddrParseError, IpAddr};
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::{AddrParseError, IpAddr},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::{
+    rt::TokioIo,
+    server::graceful::{GracefulShutdown, Watcher},
+};
+use places::{Places, Visit};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-
-use places::{Places, Visit};
 
 /// How long a connection may be silent: between two scrapes, in the middle of a request, or without reading its answer.
 /// Prometheus connects again without a word where it scrapes less often.

@@ -1,10 +1,12 @@
 //! The HTTP server against those who would keep it from its work.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use cxi_node::http::{NodeIps, Plain, serve, text};
 use hyper::{Request, StatusCode, body::Incoming};

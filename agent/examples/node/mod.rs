@@ -1,13 +1,8 @@
 //! A node with eight NICs that shows as many files per NIC as the driver does.
 
-#[allow(dead_code, reason = "what tests need")]
-#[path = "../../tests/lab/tree.rs"]
-mod tree;
+use std::{fs, os::unix::fs::symlink};
 
-use std::fs;
-use std::os::unix::fs::symlink;
-
-pub use tree::Tree;
+pub use cxi_hardware_lab::Tree;
 
 /// NICs of the node.
 pub const NICS: usize = 8;

@@ -1,8 +1,6 @@
 //! What the programs of a node have to keep to, and what did not.
 
-use std::env;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::{env, process::ExitCode, time::Duration};
 
 /// From start to ready.
 const READY: Duration = Duration::from_secs(1);

@@ -1,27 +1,32 @@
 //! Flags of the exporter.
 
-use std::fmt;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use cxi_api::GoDuration;
-use tokio::net::TcpListener;
-use tracing::info;
-
-use crate::exporter::collector::{Collector, STATISTICS_WAIT};
-use crate::exporter::scraper::Scraper;
-use crate::exporter::selection::{Selection, Term};
-use crate::exporter::server;
-use crate::exporter::tls::Tls;
-use crate::node_root::NodeRoot;
 use cxi_hardware::retry_handler::Expectation;
 use cxi_node::{
     http::NodeIps,
     log::{self, Format},
+};
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::{
+    exporter::{
+        collector::{Collector, STATISTICS_WAIT},
+        scraper::Scraper,
+        selection::{Selection, Term},
+        server,
+        tls::Tls,
+    },
+    flags::NodeRoot,
 };
 
 /// Serve metrics of this node's NICs and their driver at /metrics, for Prometheus.

@@ -1,20 +1,25 @@
 //! Reads the node for one scrape.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use cxi_api::KernelModule;
-use cxi_hardware::retry_handler::Expectation;
-use cxi_hardware::{Boot, Function, ModuleState, Nic, PciAddress, Root, is_present, modules, scan};
+use cxi_hardware::{
+    Boot, Function, ModuleState, Nic, PciAddress, Root, is_present, modules, retry_handler::Expectation, scan,
+};
 
-use crate::exporter::device;
-use crate::exporter::exposition::{Exposition, Labels};
-use crate::exporter::metrics::{BUILD_INFO, DEVICE_COUNT, DRIVER_LOADED, SCRAPE_DURATION};
-use crate::exporter::problems::{History, Problems, Subject};
-use crate::exporter::selection::Selection;
-use crate::exporter::statistics::Background;
-use crate::exporter::telemetry::Counters;
+use crate::exporter::{
+    device,
+    exposition::{Exposition, Labels},
+    metrics::{BUILD_INFO, DEVICE_COUNT, DRIVER_LOADED, SCRAPE_DURATION},
+    problems::{History, Problems, Subject},
+    selection::Selection,
+    statistics::Background,
+    telemetry::Counters,
+};
 
 /// How long a scrape waits for statistics of retry handlers that are being read, from its beginning. Reading the rest
 /// takes about as long, so that one that hangs costs a scrape hardly anything.

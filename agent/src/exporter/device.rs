@@ -2,19 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use cxi_hardware::health::{Health, RetryHandler, judge};
-use cxi_hardware::retry_handler::{Attachment, Expectation, Record, State, StatisticsError};
-use cxi_hardware::{AttributeError, Boot, ErrorCounts, Function, Link, Nic, NicDetails, Root};
-
-use crate::exporter::exposition::{Exposition, Labels, Metric, Value};
-use crate::exporter::metrics::{
-    DEVICE_INFO, HEALTH_STATUS, LINK_DOWN, LINK_LAST_RESTART, LINK_RESTARTS, LINK_SPEED, LINK_STATE, LINK_UP_FAILED,
-    NUMA_NODE, PCIE_AER, PCIE_ERRORS, RESOURCE_GROUPS, RETRY_AGE, RETRY_HANDLER_FAILED, RETRY_HANDLER_RUNNING,
-    RETRY_STUCK,
+use cxi_hardware::{
+    AttributeError, Boot, ErrorCounts, Function, Link, Nic, NicDetails, Root,
+    health::{Health, RetryHandler, judge},
+    retry_handler::{Attachment, Expectation, Record, State, StatisticsError},
 };
-use crate::exporter::problems::{Problems, Subject};
-use crate::exporter::retry;
-use crate::exporter::statistics::Known;
+
+use crate::exporter::{
+    exposition::{Exposition, Labels, Metric, Value},
+    metrics::{
+        DEVICE_INFO, HEALTH_STATUS, LINK_DOWN, LINK_LAST_RESTART, LINK_RESTARTS, LINK_SPEED, LINK_STATE,
+        LINK_UP_FAILED, NUMA_NODE, PCIE_AER, PCIE_ERRORS, RESOURCE_GROUPS, RETRY_AGE, RETRY_HANDLER_FAILED,
+        RETRY_HANDLER_RUNNING, RETRY_STUCK,
+    },
+    problems::{Problems, Subject},
+    retry,
+    statistics::Known,
+};
 
 /// Age at which statistics of a retry handler that hangs say nothing any more.
 const OLDEST_STATISTICS: Duration = Duration::from_mins(5);

@@ -5,10 +5,12 @@
 //! (<https://prometheus.io/docs/specs/om/open_metrics_spec/>) and the Prometheus text format 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
-use std::sync::Arc;
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 /// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

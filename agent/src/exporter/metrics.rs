@@ -103,7 +103,6 @@ pub const SCRAPE_DURATION: Metric =
 pub const BUILD_INFO: Metric = gauge("cxi_exporter_build_info", "Version of the exporter; always 1");
 
 /// All of the above.
-#[cfg(test)]
 pub const ALL: &[Metric] = &[
     DRIVER_LOADED,
     DEVICE_COUNT,

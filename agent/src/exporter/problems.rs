@@ -1,12 +1,13 @@
 //! What scrapes could not read: counted, and logged when it begins and when it is over.
 
-use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::{collections::BTreeMap, fmt::Display};
 
 use tracing::{info, warn};
 
-use crate::exporter::exposition::{Exposition, Labels};
-use crate::exporter::metrics::SCRAPE_ERRORS;
+use crate::exporter::{
+    exposition::{Exposition, Labels},
+    metrics::SCRAPE_ERRORS,
+};
 
 /// What could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

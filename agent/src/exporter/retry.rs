@@ -2,10 +2,12 @@
 
 use cxi_hardware::retry_handler::Statistics;
 
-use crate::exporter::exposition::{Exposition, Labels, Metric};
-use crate::exporter::metrics::{
-    RETRY, RETRY_CANCELLED_CONNECTIONS, RETRY_CANCELLED_PACKETS, RETRY_CANCELS, RETRY_CONNECTION_TIMEOUTS,
-    RETRY_IN_USE, RETRY_NACK, RETRY_NACKS_BY_REASON, RETRY_PARKED, RETRY_TIMEOUT,
+use crate::exporter::{
+    exposition::{Exposition, Labels, Metric},
+    metrics::{
+        RETRY, RETRY_CANCELLED_CONNECTIONS, RETRY_CANCELLED_PACKETS, RETRY_CANCELS, RETRY_CONNECTION_TIMEOUTS,
+        RETRY_IN_USE, RETRY_NACK, RETRY_NACKS_BY_REASON, RETRY_PARKED, RETRY_TIMEOUT,
+    },
 };
 
 type Label = (&'static str, &'static str);

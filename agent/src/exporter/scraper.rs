@@ -1,15 +1,18 @@
 //! Scrapes: one reading of the node at a time, and none where the last one is still good.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
 
 use hyper::body::Bytes;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tracing::warn;
 
-use crate::exporter::collector::Collector;
-use crate::exporter::exposition::{Exposition, Format};
+use crate::exporter::{
+    collector::Collector,
+    exposition::{Exposition, Format},
+};
 
 /// How long a scrape may take, waiting for others included: the time that Prometheus gives it unless told otherwise.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -96,10 +99,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::fs;
 
+    use cxi_hardware_lab::Tree;
+
     use super::*;
-    use crate::exporter::collector::STATISTICS_WAIT;
-    use crate::exporter::selection::Selection;
-    use crate::exporter::tree::Tree;
+    use crate::exporter::{collector::STATISTICS_WAIT, selection::Selection};
 
     const LONG: Duration = Duration::from_secs(30);
 

@@ -1,7 +1,6 @@
 //! Which telemetry counters are exported: `--counters`.
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use wildmatch::WildMatch;
 

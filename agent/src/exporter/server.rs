@@ -1,20 +1,19 @@
 //! What is served: `/metrics` and `/healthz`.
 
-use std::io;
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use cxi_node::http::{self, Door, NodeIps, Plain, respond, text};
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::ACCEPT;
-use hyper::{Request, Response, StatusCode};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::ACCEPT,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::exporter::negotiation::negotiate;
-use crate::exporter::scraper::Scraper;
-use crate::exporter::tls::Tls;
+use crate::exporter::{negotiation::negotiate, scraper::Scraper, tls::Tls};
 
 /// Serves what `scraper` reads until `shutdown`. From `node_ips` the kubelet probes.
 pub async fn serve(
@@ -73,13 +72,15 @@ async fn answer<T>(request: &Request<T>, scraper: &Scraper) -> Response<Full<Byt
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::time::Duration;
+    use std::{fs, time::Duration};
+
+    use cxi_hardware_lab::Tree;
 
     use super::*;
-    use crate::exporter::collector::{Collector, STATISTICS_WAIT};
-    use crate::exporter::selection::Selection;
-    use crate::exporter::tree::Tree;
+    use crate::exporter::{
+        collector::{Collector, STATISTICS_WAIT},
+        selection::Selection,
+    };
 
     #[tokio::test]
     async fn a_node_that_cannot_be_read_is_no_reason_to_restart() {

@@ -1,13 +1,17 @@
 //! The last known statistics of retry handlers, read in the background so that no scrape waits for one that hangs.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
-use cxi_hardware::retry_handler::{Statistics, StatisticsError, StatisticsReader};
-use cxi_hardware::{NicName, Root};
+use cxi_hardware::{
+    NicName, Root,
+    retry_handler::{Statistics, StatisticsError, StatisticsReader},
+};
 
 /// How long one round of readings waits for a retry handler that may just be busy. One that is known to hang is not
 /// waited for.
@@ -125,8 +129,7 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
+    use std::{fs, path::Path};
 
     use cxi_hardware::retry_handler::statistics_directory;
 

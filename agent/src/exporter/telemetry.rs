@@ -1,15 +1,19 @@
 //! The selected telemetry counters of each NIC, as samples.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use cxi_hardware::{AttributeError, AttributeErrorKind, Nic, PciAddress, Root, Telemetry, TelemetryDirectory};
 use tracing::warn;
 
-use crate::exporter::counters::{Behaviour, Known, known, split_number};
-use crate::exporter::exposition::{Exposition, Kind, Labels};
-use crate::exporter::selection::Selection;
+use crate::exporter::{
+    counters::{Behaviour, Known, known, split_number},
+    exposition::{Exposition, Kind, Labels},
+    selection::Selection,
+};
 
 /// How long a list of counters is believed. It only changes with the device, and one that was made while the driver was
 /// still filling the directory has holes.

@@ -1,18 +1,22 @@
 //! Certificate and key, from files that may be replaced while they are used.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
-
-use rustls::ServerConfig;
-use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
-use tracing::{info, warn};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use cxi_node::log::chain;
+use rustls::{
+    ServerConfig,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
+};
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
 
 /// Time between two looks at the files. Kubernetes needs up to a minute to bring a changed Secret to a pod.
 const PERIOD: Duration = Duration::from_secs(30);

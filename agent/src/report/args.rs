@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-
-use crate::interval::at_least_a_moment;
-use crate::node_root::NodeRoot;
-use crate::report::{Config, KernelLog, run};
 use cxi_hardware::retry_handler::Expectation;
 use cxi_node::log::{self, Format};
+
+use crate::{
+    flags::{NodeRoot, at_least_a_moment},
+    report::{Config, KernelLog, run},
+};
 
 /// Report what this node has: loaded modules, open devices and NICs in its CXINode, each NIC as a CXIDevice.
 ///

@@ -2,8 +2,7 @@
 //! keeps (etcd refuses objects of more than 1.5 MB, and the operator hears nothing of a node whose report is refused). No node comes
 //! near these bounds by itself.
 
-use cxi_api::NodeReport;
-use cxi_api::device::CXIDeviceStatus;
+use cxi_api::{NodeReport, device::CXIDeviceStatus};
 
 /// Longest name of anything, in bytes: as for objects of the API.
 const NAME: usize = 253;
@@ -81,9 +80,11 @@ fn cut(text: &mut String, most: usize) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use cxi_api::Timestamp;
-    use cxi_api::device::{Health, HealthStatus, RetryHandler};
-    use cxi_api::node_report::{Link, LoadedModule, Nic, OpenFile};
+    use cxi_api::{
+        Timestamp,
+        device::{Health, HealthStatus, RetryHandler},
+        node_report::{Link, LoadedModule, Nic, OpenFile},
+    };
     use proptest::prelude::*;
 
     use super::*;

@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use cxi_api::Timestamp;
-use cxi_api::node_report::{self, LoadedModule, NodeReport, OpenFile};
+use cxi_api::{
+    Timestamp,
+    node_report::{self, LoadedModule, NodeReport, OpenFile},
+};
 use cxi_hardware::{Function, Link, StackModule, retry_handler::State};
 
-use crate::report::bounds;
-use crate::report::holders;
-use crate::report::look::Look;
-use crate::report::node::{ExpectedDriver, Known};
-use crate::report::seen::SeenNic;
+use crate::report::{
+    bounds, holders,
+    nic::SeenNic,
+    node::{ExpectedDriver, Known},
+    scan::NodeScan,
+};
 
 /// The report of `look`, which was begun when `known` was known of the CXINode.
 ///
 /// It acknowledges nothing when the devices have a user that the look did not find, or when the look did not search for
 /// users. Its list of open files is then no answer to any phase.
-pub(super) fn report(look: &Look, known: &Known, observed_at: Timestamp, sequence: i64) -> NodeReport {
+pub(super) fn report(look: &NodeScan, known: &Known, observed_at: Timestamp, sequence: i64) -> NodeReport {
     bounds::report(NodeReport {
         kernel: look.boot.kernel.clone(),
         boot_id: look.boot.boot_id.clone(),
@@ -33,7 +36,7 @@ pub(super) fn report(look: &Look, known: &Known, observed_at: Timestamp, sequenc
 
 /// The driver release that is loaded, where the CXINode says what the modules of one are and all of them are loaded. While
 /// another one comes that is the one before it.
-pub(super) fn driver_version(look: &Look, known: &Known) -> Option<String> {
+pub(super) fn driver_version(look: &NodeScan, known: &Known) -> Option<String> {
     let loaded: BTreeMap<_, _> =
         look.stack.modules.iter().map(|module| (&module.module.name, module.build_id.as_ref())).collect();
     let is_loaded = |expected: &&ExpectedDriver| {
@@ -98,14 +101,14 @@ mod tests {
     use cxi_hardware::{Boot, Stack};
 
     use super::*;
-    use crate::report::seen::tests::nic as seen;
+    use crate::report::nic::tests::nic as seen;
 
-    fn look(modules: &[(&str, Option<&str>)]) -> Look {
+    fn look(modules: &[(&str, Option<&str>)]) -> NodeScan {
         let module = |(name, build_id): &(&str, Option<&str>)| StackModule {
             module: format!("{name} 1 0 - Live 0x0").parse().unwrap(),
             build_id: build_id.map(str::to_owned),
         };
-        Look {
+        NodeScan {
             boot: Boot { kernel: "k".into(), boot_id: "b".into() },
             stack: Stack { modules: modules.iter().map(module).collect() },
             open_files: Some(vec![]),
@@ -139,7 +142,7 @@ mod tests {
     fn a_holder_that_is_not_found_is_still_a_holder() {
         let mut look = look(&[("cxi_user", None)]);
         let known = Known { since: Some(Timestamp::UNIX_EPOCH), ..Known::default() };
-        let acknowledged = |look: &Look| report(look, &known, Timestamp::UNIX_EPOCH, 1).acknowledged;
+        let acknowledged = |look: &NodeScan| report(look, &known, Timestamp::UNIX_EPOCH, 1).acknowledged;
         assert_eq!(acknowledged(&look), known.since);
         look.stack.modules[0].module.references = 1;
         assert_eq!(acknowledged(&look), None);

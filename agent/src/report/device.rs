@@ -3,13 +3,17 @@
 use std::fmt::Display;
 
 use cxi_api::device::{CXIDeviceStatus, Function, Health, HealthStatus};
-use cxi_hardware::health::{self, RetryHandler, judge};
-use cxi_hardware::retry_handler::Expectation;
+use cxi_hardware::{
+    health::{self, RetryHandler, judge},
+    retry_handler::Expectation,
+};
 
-use crate::report::bounds;
-use crate::report::content::{integer, link};
-use crate::report::seen::SeenNic;
-use crate::report::services;
+use crate::report::{
+    bounds,
+    content::{integer, link},
+    nic::SeenNic,
+    services,
+};
 
 /// The status of `seen`, a NIC of `node` that runs `driver_version` and has the retry handler that is `expected`.
 pub(super) fn status(

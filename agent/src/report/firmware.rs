@@ -4,15 +4,17 @@
 //! waits for it in the kernel. So each reading is a thread of its own, a look waits only for a moment, a NIC whose
 //! thread has not come back gets no second one, and what was read last is told meanwhile.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
 
 use cxi_hardware::{AttributeError, AttributeErrorKind, Firmware, Nic, NicName, PciAddress, Root};
 
-use crate::report::seen::SeenNic;
+use crate::report::nic::SeenNic;
 
 /// How long what was read is believed: it changes only when an administrator flashes the NIC.
 const PERIOD: Duration = Duration::from_mins(1);
@@ -138,7 +140,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::report::seen;
+    use crate::report::nic;
 
     type Shared<T> = Arc<Mutex<T>>;
 
@@ -165,7 +167,7 @@ mod tests {
 
         /// What a look `seconds` after the first shows of the two.
         fn look(&mut self, seconds: u64) -> Vec<String> {
-            let mut nics = (0..2).map(seen::tests::nic).map(|seen| (seen.nic.address, seen)).collect();
+            let mut nics = (0..2).map(nic::tests::nic).map(|seen| (seen.nic.address, seen)).collect();
             let (flash, version, readings) = (self.flash.clone(), self.version.clone(), self.readings.clone());
             let read = move |nic: &Nic| {
                 *readings.lock().unwrap() += 1;

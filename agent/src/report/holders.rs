@@ -48,8 +48,10 @@ fn lasting(report: &NodeReport) -> NodeReport {
 
 #[cfg(test)]
 mod tests {
-    use cxi_api::Timestamp;
-    use cxi_api::node_report::{self, LoadedModule};
+    use cxi_api::{
+        Timestamp,
+        node_report::{self, LoadedModule},
+    };
     use cxi_hardware::NicName;
 
     use super::*;

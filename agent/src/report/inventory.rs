@@ -1,25 +1,30 @@
 //! Keeps the `CXIDevices` of this node in step with its NICs.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use cxi_api::device::{CXIDeviceStatus, DEVICE_LABEL, NODE_LABEL, device_name, node_label_value};
-use cxi_api::lenient::Lenient;
-use cxi_api::{CXIDevice, names};
+use cxi_api::{
+    CXIDevice,
+    device::{CXIDeviceStatus, DEVICE_LABEL, NODE_LABEL, device_name, node_label_value},
+    lenient::Lenient,
+    names,
+};
+use cxi_hardware::retry_handler::Expectation;
 use cxi_node::BackOff;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::watcher::{self, Event};
+use kube::{
+    api::{Api, DeleteParams, Patch, PatchParams, Preconditions},
+    runtime::watcher::{self, Event},
+};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 
-use crate::report::REQUEST_LIMIT;
-use crate::report::content;
-use crate::report::device;
-use crate::report::looker::Taken;
-use crate::report::node::NodeView;
-use cxi_hardware::retry_handler::Expectation;
+use crate::report::{REQUEST_LIMIT, content, device, node::NodeView, scanner::Taken};
 
 /// A CXIDevice as it is, or should be, in the API server.
 #[derive(Clone, Debug, PartialEq)]

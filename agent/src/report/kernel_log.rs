@@ -1,18 +1,18 @@
 //! What the kernel says of the stack while something is wrong with it: why a link does not come up. A driver that asks for a file of
 //! firmware which is not there binds all the same, and only the kernel's log says so.
 
-use std::collections::VecDeque;
-use std::fs;
-use std::io;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use cxi_api::Phase;
 use cxi_hardware::{Function, Link, Root};
 use tracing::{info, warn};
 
-use crate::report::look::Look;
-use crate::report::node::NodeView;
+use crate::report::{node::NodeView, scan::NodeScan};
 
 /// Where the kernel's log is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Reader {
     }
 
     /// What the kernel says that is worth telling of what `look` saw; nothing while all is well.
-    pub(super) fn look_at(&mut self, root: &Root, look: &Look, view: &NodeView, now: Instant) -> Vec<String> {
+    pub(super) fn look_at(&mut self, root: &Root, look: &NodeScan, view: &NodeView, now: Instant) -> Vec<String> {
         if self.source == KernelLog::Unread {
             return Vec::new();
         }
@@ -109,7 +109,7 @@ impl Reader {
 }
 
 /// Whether a driver should run and does not, or the link of a NIC is down.
-fn is_wrong(look: &Look, view: &NodeView) -> bool {
+fn is_wrong(look: &NodeScan, view: &NodeView) -> bool {
     let due = |phase: Phase| phase.traits().driver_is_due;
     let should_run = matches!(view, NodeView::Present(known) if known.phase.is_some_and(due));
     let down =
@@ -198,8 +198,7 @@ mod tests {
     use cxi_hardware::{Boot, Stack};
 
     use super::*;
-    use crate::report::node::Known;
-    use crate::report::seen::tests::nic;
+    use crate::report::{nic::tests::nic, node::Known};
 
     const LOG: &str = "\
 <6>[    1.000001] cxi_ss1: loaded
@@ -253,7 +252,7 @@ mod tests {
         let mut reader = Reader::new(KernelLog::File(path.clone()));
         let view = |phase| NodeView::Present(Known { phase: Some(phase), ..Known::default() });
         let mut seen = nic(0);
-        let mut look = Look {
+        let mut look = NodeScan {
             boot: Boot { kernel: String::new(), boot_id: String::new() },
             stack: Stack::default(),
             open_files: None,
@@ -263,7 +262,7 @@ mod tests {
             kernel_messages: vec![],
         };
         let begin = Instant::now();
-        let mut after = |seconds, look: &Look, phase| {
+        let mut after = |seconds, look: &NodeScan, phase| {
             reader.look_at(&root, look, &view(phase), begin + Duration::from_secs(seconds))
         };
         let nothing = Vec::<String>::new();

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cxi_api::lenient::Lenient;
-use cxi_api::{CXINode, Phase, Timestamp};
+use cxi_api::{CXINode, Phase, Timestamp, lenient::Lenient};
 use cxi_node::watch::Sighting;
 use kube::api::Api;
 use serde::Deserialize;

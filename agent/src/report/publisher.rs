@@ -1,23 +1,23 @@
 //! Writes `CXINode.status.node`.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use cxi_api::lenient::Lenient;
-use cxi_api::{CXINode, NodeReport, Timestamp, names};
+use cxi_api::{CXINode, NodeReport, Timestamp, lenient::Lenient, names};
 use cxi_node::BackOff;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tracing::{debug, info, warn};
 
-use crate::report::REQUEST_LIMIT;
-use crate::report::bounds;
-use crate::report::content;
-use crate::report::holders::is_news;
-use crate::report::looker::Taken;
-use crate::report::node::{Known, NodeView};
+use crate::report::{
+    REQUEST_LIMIT, bounds, content,
+    holders::is_news,
+    node::{Known, NodeView},
+    scanner::Taken,
+};
 
 /// The last report that reached the API server.
 struct Written {

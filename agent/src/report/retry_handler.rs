@@ -1,17 +1,21 @@
 //! What is seen of retry handlers: the supervisor's state files, and statistics, which are not read with every look.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
 
 use cxi_api::device;
-use cxi_hardware::retry_handler::{
-    Attachment, Exit, Record, State, Statistics, StatisticsError, StatisticsReader, statistics_directory,
+use cxi_hardware::{
+    AttributeError, AttributeErrorKind, Boot, NicName, PciAddress, Root,
+    retry_handler::{
+        Attachment, Exit, Record, State, Statistics, StatisticsError, StatisticsReader, statistics_directory,
+    },
 };
-use cxi_hardware::{AttributeError, AttributeErrorKind, Boot, NicName, PciAddress, Root};
 use jiff::Timestamp;
 
-use crate::report::seen::{SeenNic, SeenRetryHandler};
+use crate::report::nic::{SeenNic, SeenRetryHandler};
 
 /// How old statistics may be. They change all the time, and each change would be a write to the API server: with 1,000
 /// nodes of 8 NICs this makes 27 a second. Metrics are the place for what is more recent.

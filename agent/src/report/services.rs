@@ -5,7 +5,7 @@ use std::time::Instant;
 use cxi_api::device;
 use cxi_hardware::{AttributeError, Nic, Root, Services};
 
-use crate::report::seldom::Seldom;
+use crate::report::slow_facts::SlowFacts;
 
 /// What reading the services of a NIC gave; `None` where they cannot be had.
 pub(super) type SeenServices = Result<Option<Services>, AttributeError>;
@@ -13,7 +13,7 @@ pub(super) type SeenServices = Result<Option<Services>, AttributeError>;
 /// The services of `nic`; `None` when it is gone. They come and go with pods, and reading them holds the driver for a moment:
 /// where an unload may be under way (`unloads`) nothing is read, and nothing is said.
 pub(super) fn read(
-    known: &mut Seldom<SeenServices>,
+    known: &mut SlowFacts<SeenServices>,
     root: &Root,
     nic: &Nic,
     now: Instant,

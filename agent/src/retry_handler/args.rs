@@ -1,19 +1,21 @@
 //! Flags of the supervisor.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use cxi_hardware::NicName;
+use cxi_node::log::{self, Format};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::interval::at_least_a_moment;
-use crate::node_root::NodeRoot;
-use crate::retry_handler::process::Program;
-use crate::retry_handler::supervisor::{Config, Orders, run};
-use crate::retry_handler::{ready, restart};
-use cxi_node::log::{self, Format};
+use crate::{
+    flags::{NodeRoot, at_least_a_moment},
+    retry_handler::{
+        process::Program,
+        ready, restart,
+        supervisor::{Config, Orders, run},
+    },
+};
 
 /// Run one retry handler (`cxi_rh`) for each physical NIC of this node.
 ///

@@ -1,9 +1,11 @@
 //! Only one supervisor at a time on a node.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::Path;
-use std::time::Duration;
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    time::Duration,
+};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::sleep;

@@ -13,13 +13,16 @@
 
 mod handler;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cxi_api::Timestamp;
-use cxi_hardware::retry_handler::{Exit, Record};
-use cxi_hardware::{NicName, PciAddress};
-
+use cxi_hardware::{
+    NicName, PciAddress,
+    retry_handler::{Exit, Record},
+};
 use handler::{Asked, Attachment, Handler, Standing};
 
 /// A NIC must be missing from this many looks in a row before its retry handler is asked to end: that costs every

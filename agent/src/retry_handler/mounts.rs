@@ -3,9 +3,7 @@
 //! One that dies leaves its mount behind, on which everything fails. The unit file of the vendor does the same with
 //! `fusermount -u` and `mkdir -p`; here the kernel is asked directly, so that the image needs no programs.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::{fs, io, path::Path};
 
 use rustix::mount::{UnmountFlags, unmount};
 

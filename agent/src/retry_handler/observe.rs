@@ -1,7 +1,6 @@
 //! Looks at the NICs that can have a retry handler.
 
-use cxi_hardware::retry_handler::Attachment;
-use cxi_hardware::{Function, Nic, Root, ScanError, scan};
+use cxi_hardware::{Function, Nic, Root, ScanError, retry_handler::Attachment, scan};
 
 use crate::retry_handler::machine::{Seen, SeenNic};
 

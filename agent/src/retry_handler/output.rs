@@ -4,12 +4,16 @@
 //! thread per process does nothing but read, keeps the last lines for the report of a crash, and hands the others on
 //! only where there is room; one more thread writes the log.
 
-use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::{
+    collections::VecDeque,
+    io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+};
 
 use cxi_hardware::{NicName, PciAddress};
 use tokio::sync::oneshot;

@@ -1,16 +1,19 @@
 //! The processes: started, signalled, waited for. Never killed.
 
-use std::io;
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::{
+    io,
+    os::unix::process::ExitStatusExt as _,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
-use cxi_hardware::retry_handler::Exit;
-use cxi_hardware::{NicName, PciAddress};
+use cxi_hardware::{NicName, PciAddress, retry_handler::Exit};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, timeout},
+};
 
 use crate::retry_handler::output::{Output, Tail};
 

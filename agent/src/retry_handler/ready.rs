@@ -1,8 +1,10 @@
 //! Whether every NIC of the node has its retry handler: the readiness probe.
 
 use anyhow::bail;
-use cxi_hardware::Root;
-use cxi_hardware::retry_handler::{Record, State};
+use cxi_hardware::{
+    Root,
+    retry_handler::{Record, State},
+};
 
 use crate::retry_handler::observe;
 

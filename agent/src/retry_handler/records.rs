@@ -1,10 +1,14 @@
 //! Keeps the state files of the node in step with what the supervisor knows.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
-use cxi_hardware::retry_handler::{Record, State};
-use cxi_hardware::{PciAddress, Root};
+use cxi_hardware::{
+    PciAddress, Root,
+    retry_handler::{Record, State},
+};
 use tracing::{error, info, warn};
 
 use crate::retry_handler::machine::Inherited;

@@ -1,8 +1,10 @@
 //! An administrator wants another retry handler after a failure.
 
 use anyhow::{Context as _, bail};
-use cxi_hardware::retry_handler::{Record, State};
-use cxi_hardware::{NicName, Root};
+use cxi_hardware::{
+    NicName, Root,
+    retry_handler::{Record, State},
+};
 
 /// Takes note of the failure of `device`'s retry handler by removing its state file, upon which the supervisor starts
 /// another one. Those of other NICs are not touched.

@@ -3,12 +3,9 @@
 //! `cxi_rh` takes the NIC, changes its timing and mounts its statistics first, and then begins to handle signals
 //! (`retry_handler/main.c`); before that each ends it on the spot and leaves the NIC as it is then.
 
-use std::fs;
-use std::io;
-use std::time::Duration;
+use std::{fs, io, time::Duration};
 
-use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::{io::Errno, process::Signal};
 
 /// One that handles no SIGTERM this long after its start hangs, or is a script that never will. SIGTERM is sent all the
 /// same then, so that it does not hold up the node.

@@ -1,26 +1,36 @@
 //! Carries out what the machine decides, and tells it what happens.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::pending;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::pending,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use cxi_hardware::retry_handler::{state_directory, statistics_directory};
-use cxi_hardware::{Boot, NicName, PciAddress, Root, ScanError};
+use cxi_hardware::{
+    Boot, NicName, PciAddress, Root, ScanError,
+    retry_handler::{state_directory, statistics_directory},
+};
+use cxi_node::log::chain;
 use rustix::process::Signal;
-use tokio::sync::Notify;
-use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::Notify,
+    task::{JoinError, JoinHandle, JoinSet, spawn_blocking},
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::retry_handler::machine::{Action, Ended, Event, Machine, Seen};
-use crate::retry_handler::output::Output;
-use crate::retry_handler::process::{self, End, Program};
-use crate::retry_handler::records::Records;
-use crate::retry_handler::{lock, mounts, observe, signals};
-use cxi_node::log::chain;
+use crate::retry_handler::{
+    lock,
+    machine::{Action, Ended, Event, Machine, Seen},
+    mounts, observe,
+    output::Output,
+    process::{self, End, Program},
+    records::Records,
+    signals,
+};
 
 /// How long to wait for the driver's word on who is attached after a process ended.
 const ATTACHED_LIMIT: Duration = Duration::from_secs(2);

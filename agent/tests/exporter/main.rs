@@ -2,22 +2,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod program;
-#[allow(dead_code, reason = "what the report needs")]
-#[path = "../lab/tree.rs"]
-mod tree;
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
-use cxi_agent::Expectation;
-use cxi_agent::exporter::{Collector, Format, Selection};
+use cxi_agent::{
+    Expectation,
+    exporter::{Collector, Format, Selection},
+};
 use cxi_hardware::Root;
-use tree::Tree;
+use cxi_hardware_lab::Tree;
 
 /// Far more than anything here takes on a busy machine.
 const LONG: Duration = Duration::from_secs(30);

@@ -1,16 +1,18 @@
 //! The program against a scraper.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
+use cxi_hardware_lab::Tree;
 use serde_json::Value;
 
 use crate::LONG;
-use crate::tree::Tree;
 
 /// The program, serving a tree.
 struct Program {

@@ -1,16 +1,20 @@
 //! As much of an API server as the report needs: lists, watches, server-side apply and deletion of two kinds, on
 //! loopback. Apply replaces what the agent owns, which here is everything it names.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
 
-use axum::body::Body;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch};
-use axum::{Json, Router};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, patch},
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 

@@ -4,20 +4,21 @@
 mod retry_handler;
 #[path = "../lab/server.rs"]
 mod server;
-#[path = "../lab/tree.rs"]
-mod tree;
 
-use std::fs;
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use cxi_agent::Expectation;
-use cxi_agent::report::{Config, KernelLog, ReportError, run};
+use cxi_agent::{
+    Expectation,
+    report::{Config, KernelLog, ReportError, run},
+};
+use cxi_hardware_lab::Tree;
 use serde_json::{Value, json};
 use server::Server;
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tree::Tree;
 
 /// The promise: a change on the node is in the API server within this time.
 const PROMPT: Duration = Duration::from_secs(2);

@@ -1,13 +1,12 @@
 //! The search through the open files of all processes.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use super::{OpenFile, OpenFilesError, device};
-use crate::device_number::{self, Kind, Number};
-use crate::{AttributeErrorKind, NicName, Root, attribute, cgroup};
+use crate::{
+    AttributeErrorKind, NicName, Root, attribute, cgroup,
+    device_number::{self, Kind, Number},
+};
 
 /// Longest command name: `TASK_COMM_LEN` of the kernel is 16, names of kernel threads may have 64.
 const MAX_COMMAND_BYTES: usize = 64;

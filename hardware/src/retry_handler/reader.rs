@@ -4,15 +4,16 @@
 //! the server has begun. So each reading is a thread of its own, the caller waits only for a while, and a device
 //! whose thread has not come back gets no second one.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use crate::{AttributeError, NicName, Root};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{Statistics, statistics_directory};
+use crate::{AttributeError, NicName, Root};
 
 /// There are no statistics of a retry handler.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,9 +114,13 @@ impl StatisticsReader {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        fs,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
 
     use super::*;
 

@@ -3,11 +3,7 @@
 //! One JSON object per NIC in [`state_directory`](super::state_directory), replaced in one step, gone after an orderly
 //! end. It outlives a supervisor that was killed, and not the node's boot.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::{collections::BTreeMap, fmt, fs, io, path::PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -197,8 +193,7 @@ fn parse(bytes: &[u8]) -> Result<Record, AttributeErrorKind> {
 
 /// Names and addresses as the text they are printed as.
 mod text {
-    use std::fmt::Display;
-    use std::str::FromStr;
+    use std::{fmt::Display, str::FromStr};
 
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 

@@ -1,12 +1,12 @@
 //! What a retry handler counts: one small file each, `"%d\n"`, served by the handler itself (`stats.c` of libcxi).
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use crate::attribute::text;
-use crate::{AttributeError, AttributeErrorKind, attribute};
+use std::{collections::BTreeMap, path::Path};
 
 use super::StatisticsError;
+use crate::{
+    AttributeError, AttributeErrorKind,
+    attribute::{self, text},
+};
 
 /// ENOTCONN, what a file system answers whose server died. The number is the same on every architecture we build for.
 const NOT_CONNECTED: std::io::ErrorKind = std::io::ErrorKind::NotConnected;

@@ -1,9 +1,11 @@
 //! Who may stay connected. There are so many places, so many of them for one address, and some for the node alone. A
 //! newcomer that finds none gets that of a connection that waits: an idle client cannot keep out the others.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

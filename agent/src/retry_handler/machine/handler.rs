@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use cxi_api::Timestamp;
-use cxi_hardware::retry_handler::{Exit, Record, State};
-use cxi_hardware::{NicName, PciAddress};
+use cxi_hardware::{
+    NicName, PciAddress,
+    retry_handler::{Exit, Record, State},
+};
 
 use super::{Action, CAME_SECOND_LIMIT, Ended, LOOKS_UNTIL_GONE, SeenNic};
 

@@ -4,8 +4,10 @@ mod anything;
 
 use cxi_hardware::retry_handler::State;
 
-use super::handler::{LOST, overdue};
-use super::*;
+use super::{
+    handler::{LOST, overdue},
+    *,
+};
 
 fn address(number: u8) -> PciAddress {
     format!("0000:c{number}:00.0").parse().unwrap()

@@ -1,8 +1,12 @@
-//! Flags that say where the host's trees are.
+//! Flags that several tasks have: where the host's trees are, and times between two scans.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use cxi_api::GoDuration;
 use cxi_hardware::Root;
+
+/// Shortest time between two scans of the node; with a shorter one the node would do little else.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where a container has the host's trees.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,5 +31,18 @@ pub struct NodeRoot {
 impl From<NodeRoot> for Root {
     fn from(flags: NodeRoot) -> Self {
         Self::new(flags.sys, flags.dev).with_proc(flags.proc).with_run(flags.run)
+    }
+}
+
+/// A duration of the form `1s` or `1500ms`.
+///
+/// # Errors
+/// When it is none, or too short.
+pub fn at_least_a_moment(text: &str) -> Result<Duration, String> {
+    let GoDuration(duration) = text.parse().map_err(|error| format!("{error}"))?;
+    if duration < SHORTEST_INTERVAL {
+        Err(format!("must be at least {}", GoDuration(SHORTEST_INTERVAL)))
+    } else {
+        Ok(duration)
     }
 }

@@ -1,25 +1,29 @@
 //! One look at the node.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use cxi_hardware::{
     AttributeError, Boot, Firmware, NicDetails, OpenFile, OpenFilesError, PciAddress, Root, ScanError, Stack,
     StackError, scan,
 };
 
-use crate::report::firmware::FirmwareCache;
-use crate::report::kernel_log::{KernelLog, Reader};
-use crate::report::node::NodeView;
-use crate::report::retry_handler::StatisticsCache;
-use crate::report::search::Search;
-use crate::report::seen::{SeenNic, SeenRetryHandler};
-use crate::report::seldom::Seldom;
-use crate::report::services::{self, SeenServices};
+use crate::report::{
+    firmware::FirmwareCache,
+    kernel_log::{KernelLog, Reader},
+    nic::{SeenNic, SeenRetryHandler},
+    node::NodeView,
+    open_files::OpenFilesCache,
+    retry_handler::StatisticsCache,
+    services::{self, SeenServices},
+    slow_facts::SlowFacts,
+};
 
 /// What one look at the node saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct NodeScan {
     /// Kernel and boot.
     pub boot: Boot,
     /// Loaded modules.
@@ -39,9 +43,9 @@ pub struct Look {
 /// What one look needs of those before it.
 #[derive(Debug)]
 pub(super) struct Remembered {
-    open_files: Search,
+    open_files: OpenFilesCache,
     firmware: FirmwareCache,
-    services: Seldom<SeenServices>,
+    services: SlowFacts<SeenServices>,
     statistics: StatisticsCache,
     kernel_log: Reader,
 }
@@ -50,9 +54,9 @@ impl Remembered {
     /// Nothing yet. Later no list of open files is older than `oldest`.
     pub(super) fn new(oldest: Duration, kernel_log: KernelLog) -> Self {
         Self {
-            open_files: Search::new(oldest),
+            open_files: OpenFilesCache::new(oldest),
             firmware: FirmwareCache::default(),
-            services: Seldom::default(),
+            services: SlowFacts::default(),
             statistics: StatisticsCache::default(),
             kernel_log: Reader::new(kernel_log),
         }
@@ -61,7 +65,7 @@ impl Remembered {
 
 /// A part of the node could not be looked at, so that nothing may be said of it.
 #[derive(Debug, thiserror::Error)]
-pub enum LookError {
+pub enum NodeScanError {
     /// Kernel or boot.
     #[error("which kernel runs is not known")]
     Boot(#[source] AttributeError),
@@ -76,16 +80,16 @@ pub enum LookError {
     Scan(#[from] ScanError),
 }
 
-impl Look {
+impl NodeScan {
     /// Looks at the node under `root`, for a CXINode of which `view` is known. May wait for the driver as long as that takes.
     /// Where the driver may be unloaded meanwhile, nothing is looked at that would keep it for a moment.
     ///
     /// # Errors
     /// When something could not be looked at as a whole; a single attribute that cannot be read is a problem in the
     /// look.
-    pub(super) fn take(root: &Root, remembered: &mut Remembered, view: &NodeView) -> Result<Self, LookError> {
+    pub(super) fn take(root: &Root, remembered: &mut Remembered, view: &NodeView) -> Result<Self, NodeScanError> {
         let now = Instant::now();
-        let boot = Boot::read(root).map_err(LookError::Boot)?;
+        let boot = Boot::read(root).map_err(NodeScanError::Boot)?;
         let mut stack = Stack::read(root)?;
         let open_files = remembered.open_files.look(root, view, stack.references_to_devices(), now)?;
         if open_files.as_ref().is_some_and(Vec::is_empty) && stack.references_to_devices() > 0 {

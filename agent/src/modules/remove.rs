@@ -3,18 +3,16 @@
 //! Runs once in a pod of its own that has `CAP_SYS_MODULE`, and `CAP_SYS_PTRACE` and the host's process ids for
 //! looking at open files. It never forces: a module goes only when nothing uses it.
 
-use std::collections::BTreeSet;
-use std::ffi::CString;
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::{collections::BTreeSet, ffi::CString, fs, io, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use cxi_api::KernelModule;
 use cxi_hardware::{LoadedModule, ModuleState, OpenFile, Root, modules, open_files_behind, references_to_devices};
 
-use crate::module_name;
-use crate::removal_plan::{Obstacle, plan};
+use crate::modules::{
+    name,
+    removal_plan::{Obstacle, plan},
+};
 
 /// Remove kernel modules of the CXI stack that nothing uses, users before what they use.
 ///
@@ -23,7 +21,7 @@ use crate::removal_plan::{Obstacle, plan};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Module to remove; repeat for more.
-    #[arg(long = "module", value_name = "NAME", required = true, value_parser = module_name::parse)]
+    #[arg(long = "module", value_name = "NAME", required = true, value_parser = name::parse)]
     modules: Vec<KernelModule>,
 
     /// Where the host's /proc is.
@@ -224,7 +222,7 @@ mod tests {
     #[test]
     fn removes_all_in_order_and_says_so() {
         let kernel = Fake::new(STACK);
-        let (result, said) = kernel.remove(&module_name::MANAGED);
+        let (result, said) = kernel.remove(&name::MANAGED);
         result.unwrap();
         assert_eq!(*kernel.deleted.borrow(), ["cxi_user", "cxi_eth", "cxi_ss1", "cxi_sl"]);
         let expected = [
@@ -237,14 +235,14 @@ mod tests {
             "cxi_sl: removed",
         ];
         assert_eq!(said, expected);
-        kernel.remove(&module_name::MANAGED).0.expect("a second run has nothing to do");
+        kernel.remove(&name::MANAGED).0.expect("a second run has nothing to do");
     }
 
     #[test]
     fn removes_nothing_when_one_is_in_use() {
         let kernel = Fake::new(STACK);
         kernel.modules.borrow_mut()[3].references = 1;
-        let said = kernel.refuses(&module_name::MANAGED);
+        let said = kernel.refuses(&name::MANAGED);
         assert_eq!(
             said,
             "nothing more was removed: module cxi_user is in use by something other than a module (reference count 1)"
@@ -273,7 +271,7 @@ mod tests {
             kernel.holders.borrow_mut().push(holder);
             Ok(())
         };
-        assert!(kernel.refuses(&module_name::MANAGED).contains("process 9 (app) has /dev/cxi0 open"));
+        assert!(kernel.refuses(&name::MANAGED).contains("process 9 (app) has /dev/cxi0 open"));
         assert_eq!(kernel.deleted.borrow().len(), 1);
     }
 
@@ -306,7 +304,7 @@ mod tests {
             }
             Ok(())
         };
-        assert!(kernel.refuses(&module_name::MANAGED).contains("module cxi_eth is loaded again"));
+        assert!(kernel.refuses(&name::MANAGED).contains("module cxi_eth is loaded again"));
     }
 
     #[test]

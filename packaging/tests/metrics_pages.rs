@@ -1,21 +1,19 @@
 //! Tests that what is published about the metrics is true: the document, the alerts and the dashboard.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use clap::CommandFactory as _;
+use cxi_agent::exporter::{Behaviour, Exported, FAMILIES, Family, Kind, METRICS};
 use serde_json::Value;
 
-use crate::exporter::counters::{Behaviour, Exported, FAMILIES, Family};
-use crate::exporter::exposition::Kind;
-use crate::exporter::metrics::ALL;
-
-const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
-const ALERTS: &str = include_str!("../../../deploy/monitoring/alerts.yaml");
-const DASHBOARD: &str = include_str!("../../../deploy/monitoring/dashboard.json");
+const DOCUMENT: &str = include_str!("../../docs/metrics.md");
+const ALERTS: &str = include_str!("../../deploy/monitoring/alerts.yaml");
+const DASHBOARD: &str = include_str!("../../deploy/monitoring/dashboard.json");
 const DAEMON_SET: &str =
-    include_str!("../../../operator/src/render/snapshots/cxi_operator__render__tests__exporter_daemonset.snap");
-const OPERATOR: &str = include_str!("../../../operator/src/metrics.rs");
+    include_str!("../../operator/src/render/snapshots/cxi_operator__render__tests__exporter_daemonset.snap");
+const OPERATOR: &str = include_str!("../../operator/src/metrics.rs");
 
 fn exported_name(family: &Family) -> String {
     let ending = if family.behaviour == Behaviour::Counts { "_total" } else { "" };
@@ -33,7 +31,7 @@ fn named(query: &str) -> BTreeSet<String> {
 fn exists(name: &str) -> bool {
     let is_default = |family: &Family| matches!(family.exported, Exported::Default(_));
     let of_operator = |name: &str| OPERATOR.contains(&format!("\"{name}\""));
-    ALL.iter().any(|metric| metric.name == name)
+    METRICS.iter().any(|metric| metric.name == name)
         || FAMILIES.iter().any(|family| is_default(family) && exported_name(family) == name)
         || ["_total", "_bucket"].into_iter().filter_map(|end| name.strip_suffix(end)).any(of_operator)
         || of_operator(name)
@@ -113,7 +111,7 @@ fn the_dashboard_shows_metrics_that_exist() {
 #[test]
 fn the_document_has_every_metric() {
     let mut table = String::from("| Metric | Type | Meaning |\n|---|---|---|\n");
-    for metric in ALL {
+    for metric in METRICS {
         let kind = match metric.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -148,7 +146,7 @@ fn every_variable_that_the_operator_sets_is_read() {
     let text = DAEMON_SET.splitn(3, "---\n").nth(2).unwrap();
     let daemon_set: Value = serde_saphyr::from_str(text).unwrap();
     let container = &daemon_set["spec"]["template"]["spec"]["containers"][0];
-    let command = crate::cli::Args::command();
+    let command = cxi_agent::cli::Args::command();
     let exporter = command.find_subcommand(container["args"][0].as_str().unwrap()).unwrap();
     let read: BTreeSet<_> = exporter.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
     let set = container["env"].as_array().unwrap();

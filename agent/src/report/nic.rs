@@ -1,7 +1,9 @@
 //! A NIC as one look saw it.
 
-use cxi_hardware::retry_handler::{Record, Statistics};
-use cxi_hardware::{AttributeError, Firmware, Nic, NicDetails, Services};
+use cxi_hardware::{
+    AttributeError, Firmware, Nic, NicDetails, Services,
+    retry_handler::{Record, Statistics},
+};
 
 /// A NIC with everything that could be read of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

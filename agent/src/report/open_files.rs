@@ -13,7 +13,7 @@ use crate::report::node::NodeView;
 
 /// The last search.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(super) struct OpenFilesCache {
     /// How old an answer may be although nothing told of a change.
     oldest: Duration,
     last: Option<Searched>,
@@ -31,7 +31,7 @@ struct Searched {
 /// [`NodeView::question`].
 type Question = Option<(String, Option<Timestamp>)>;
 
-impl Search {
+impl OpenFilesCache {
     /// No search yet; later no answer is older than `oldest`.
     pub(super) fn new(oldest: Duration) -> Self {
         Self { oldest, last: None }
@@ -98,10 +98,10 @@ mod tests {
         let open = OpenFile { pid: 1, command: "app".into(), device: NicName::new(0), pod_uid: None };
         let after = |references, found: &[OpenFile]| {
             let last = Searched { at: began, question: question(&waiting), references, found: found.to_vec() };
-            Search { oldest: OLDEST, last: Some(last) }
+            OpenFilesCache { oldest: OLDEST, last: Some(last) }
         };
         let job = after(2, std::slice::from_ref(&open));
-        assert!(Search::new(OLDEST).is_due(&waiting, 0, began), "the first");
+        assert!(OpenFilesCache::new(OLDEST).is_due(&waiting, 0, began), "the first");
         assert!(!job.is_due(&waiting, 2, at(1)));
         assert!(job.is_due(&waiting, 3, at(1)), "a process opened one");
         assert!(job.is_due(&waiting, 1, at(1)), "a process closed one");
@@ -122,7 +122,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path(), directory.path()).with_proc(directory.path());
         let nowhere = root.clone().with_proc("/nowhere");
-        let mut search = Search::new(OLDEST);
+        let mut search = OpenFilesCache::new(OLDEST);
         for view in [NodeView::Unknown, NodeView::Absent] {
             assert_eq!(search.look(&nowhere, &view, 7, Instant::now()).unwrap(), None);
         }

@@ -1,26 +1,28 @@
 //! What is not read of a NIC with every look.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use cxi_hardware::{Nic, NicName, PciAddress};
 
-use crate::report::seen::SeenNic;
+use crate::report::nic::SeenNic;
 
 /// How long what was read is believed.
 const PERIOD: Duration = Duration::from_mins(1);
 
 /// Something of each NIC, and when it was read.
 #[derive(Debug)]
-pub(super) struct Seldom<T>(BTreeMap<(PciAddress, NicName), (Instant, T)>);
+pub(super) struct SlowFacts<T>(BTreeMap<(PciAddress, NicName), (Instant, T)>);
 
-impl<T> Default for Seldom<T> {
+impl<T> Default for SlowFacts<T> {
     fn default() -> Self {
         Self(BTreeMap::new())
     }
 }
 
-impl<T: Clone> Seldom<T> {
+impl<T: Clone> SlowFacts<T> {
     /// What `nic` has, by `read` where it was not read for [`PERIOD`]; `None` when the NIC is gone.
     pub(super) fn read(&mut self, nic: &Nic, now: Instant, read: impl FnOnce() -> Option<T>) -> Option<T> {
         let key = (nic.address, nic.name);

@@ -1,18 +1,20 @@
 //! Looks at the node again and again, and at once when there is a new question.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use cxi_api::Timestamp;
 use cxi_hardware::AttributeError;
-use tokio::sync::watch;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep_until, timeout},
+};
 use tracing::{debug, error, info, warn};
 
-use crate::report::look::{Look, LookError};
-use crate::report::node::NodeView;
+use crate::report::{
+    node::NodeView,
+    scan::{NodeScan, NodeScanError},
+};
 
 /// A look that takes longer hangs in the kernel; nothing is reported until it comes back.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
@@ -25,11 +27,11 @@ pub(super) struct Taken {
     /// When it began, by the node's clock.
     pub(super) at: Timestamp,
     /// What was seen.
-    pub(super) look: Look,
+    pub(super) look: NodeScan,
 }
 
 /// The task that looks.
-pub(super) struct Looker {
+pub(super) struct Scanner {
     /// Time between the beginnings of two looks.
     pub(super) interval: Duration,
     /// What is known of the CXINode.
@@ -38,10 +40,13 @@ pub(super) struct Looker {
     pub(super) looks: watch::Sender<Option<Arc<Taken>>>,
 }
 
-impl Looker {
+impl Scanner {
     /// Looks with `look`, which is told what is known, until the receiver of looks or the sender of what is known of
     /// the CXINode is dropped.
-    pub(super) async fn run(mut self, mut look: impl FnMut(&NodeView) -> Result<Look, LookError> + Send + 'static) {
+    pub(super) async fn run(
+        mut self,
+        mut look: impl FnMut(&NodeView) -> Result<NodeScan, NodeScanError> + Send + 'static,
+    ) {
         let mut said = Said::default();
         loop {
             let began = Instant::now();
@@ -91,7 +96,7 @@ struct Said {
 }
 
 impl Said {
-    fn about(&mut self, result: &Result<Look, LookError>) {
+    fn about(&mut self, result: &Result<NodeScan, NodeScanError>) {
         let look = match result {
             Ok(look) => look,
             Err(error) => {
@@ -132,8 +137,7 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::mpsc;
+    use std::{collections::BTreeMap, sync::mpsc};
 
     use cxi_hardware::{Boot, Root, Stack};
 
@@ -144,8 +148,8 @@ mod tests {
         NodeView::Present(Known { uid: "u".into(), since: Some(since.parse().unwrap()), ..Known::default() })
     }
 
-    fn nothing() -> Look {
-        Look {
+    fn nothing() -> NodeScan {
+        NodeScan {
             boot: Boot { kernel: String::new(), boot_id: String::new() },
             stack: Stack::default(),
             open_files: Some(vec![]),
@@ -163,7 +167,7 @@ mod tests {
         let (look_sender, mut looks) = watch::channel(None);
         let (began_sender, mut began) = tokio::sync::mpsc::unbounded_channel();
         let (finish, may_finish) = mpsc::channel();
-        let looker = Looker { interval: Duration::from_hours(1), view, looks: look_sender };
+        let looker = Scanner { interval: Duration::from_hours(1), view, looks: look_sender };
         let running = tokio::spawn(looker.run(move |_| {
             began_sender.send(()).unwrap();
             may_finish.recv().unwrap();
@@ -211,7 +215,7 @@ mod tests {
         let errors = || String::from_utf8(kept.0.lock().unwrap().clone()).unwrap().matches("ERROR").count();
         let empty = tempfile::tempdir().unwrap();
         let fails = || {
-            Err(LookError::Boot(
+            Err(NodeScanError::Boot(
                 Boot::read(&Root::new(empty.path(), empty.path()).with_proc(empty.path())).unwrap_err(),
             ))
         };

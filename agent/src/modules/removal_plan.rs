@@ -96,8 +96,7 @@ fn obstacles_of(name: KernelModule, module: &LoadedModule, wanted: &BTreeSet<Ker
 
 #[cfg(test)]
 mod tests {
-    use cxi_hardware::NicName;
-    use cxi_hardware::modules::parse;
+    use cxi_hardware::{NicName, modules::parse};
 
     use super::*;
 
@@ -111,7 +110,7 @@ mod tests {
                          ext4 1 3 - Live 0x0\n";
 
     fn modules(names: &str) -> BTreeSet<KernelModule> {
-        names.split_whitespace().map(|name| crate::module_name::parse(name).unwrap()).collect()
+        names.split_whitespace().map(|name| crate::modules::name::parse(name).unwrap()).collect()
     }
 
     fn order(loaded: &str, wanted: &str) -> String {

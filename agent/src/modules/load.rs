@@ -10,7 +10,7 @@ use std::{
 
 use cxi_api::KernelModule;
 
-use crate::module_name;
+use crate::modules::name;
 
 /// Where hosts have it (kmod; the second where `/sbin` is no link to `/usr/sbin`).
 const MODPROBE: [&str; 2] = ["/sbin/modprobe", "/usr/sbin/modprobe"];
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "DIRECTORY", default_value = "/host")]
     root: PathBuf,
     /// Module to load, with what it depends on; may be given several times
-    #[arg(long = "module", value_name = "NAME", required = true, value_parser = module_name::parse)]
+    #[arg(long = "module", value_name = "NAME", required = true, value_parser = name::parse)]
     modules: Vec<KernelModule>,
 }
 

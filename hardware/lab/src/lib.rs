@@ -1,14 +1,21 @@
-//! A node as a tree in a temporary directory.
+//! A node as a tree in a temporary directory: what tests of programs that read a node have in the place of one.
+//!
+//! Invariant: a tree has the files of a real node, at their places and in their words.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking, in its helpers too")]
 
-use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::{fmt::Write as _, fs, os::unix::fs::symlink, path::PathBuf};
 
 use cxi_hardware::Root;
 
 /// `sys`, `dev` and `proc` of a node.
+#[derive(Debug)]
 pub struct Tree(tempfile::TempDir);
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Tree {
     /// A node whose driver is loaded and has no NIC.
@@ -23,16 +30,19 @@ impl Tree {
         tree
     }
 
+    /// A place in it, such as `sys/module`.
     pub fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
 
+    /// Writes a file, and makes its directory.
     pub fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
+    /// Where programs read it.
     pub fn root(&self) -> Root {
         Root::new(self.path("sys"), self.path("dev")).with_proc(self.path("proc")).with_run(self.path("run"))
     }
@@ -78,6 +88,7 @@ impl Tree {
         symlink(format!("../../devices/{address}/cxi/{name}"), self.path("sys/class/cxi").join(name)).unwrap();
     }
 
+    /// Takes a NIC away.
     pub fn remove(&self, name: &str, address: &str) {
         fs::remove_file(self.path("sys/class/cxi").join(name)).unwrap();
         fs::remove_dir_all(self.path("sys/devices").join(address)).unwrap();
@@ -92,6 +103,7 @@ impl Tree {
         symlink(format!("/dev/{device}"), self.path(&process).join("fd/3")).unwrap();
     }
 
+    /// Ends a process.
     pub fn close(&self, pid: u32) {
         fs::remove_dir_all(self.path(&format!("proc/{pid}"))).unwrap();
     }
