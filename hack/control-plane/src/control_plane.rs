@@ -1,6 +1,7 @@
 //! One running control plane.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
@@ -15,38 +16,22 @@ use tempfile::TempDir;
 use crate::{
     command,
     error::{Attempt, Error, Result},
-    kmm::Kmm,
     kubeconfig::{Cluster, Credential},
-    olm::Olm,
+    options::Options,
     pki::Authority,
+    ports::{Ports, on_free_ports},
     process::{Janitor, Process},
     request_log,
-    servers::{self, Files, Ports},
+    servers::{self, Files},
     services::Services,
     tools::{Tool, Toolbox},
 };
-
-/// How often a start is repeated because another process took a port in between.
-const START_ATTEMPTS: u32 = 5;
 
 /// How long the servers may take to become ready: about 3 s alone on two cores, much longer beside a build.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// How often readiness is asked for.
 const POLL: Duration = Duration::from_millis(50);
-
-/// How a control plane is started.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Whether the API server writes an audit log: writes with their bodies, reads by their metadata.
-    pub audit: bool,
-    /// More arguments of kube-apiserver, after ours.
-    pub apiserver_args: Vec<String>,
-    /// Whether what answers for a Service can be told to the API server, for webhooks that somebody else registers.
-    pub services: bool,
-    /// Whether the data directory with all logs stays after the end, to be looked at.
-    pub keep_data: bool,
-}
 
 /// A running etcd, kube-apiserver, kube-controller-manager and kube-scheduler, and KMM and OLM once installed.
 ///
@@ -55,8 +40,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct ControlPlane {
     // In the order in which they end: clients before servers, the data last.
-    pub(crate) kmm: Mutex<Kmm>,
-    pub(crate) olm: Mutex<Olm>,
+    add_ons: Mutex<BTreeMap<String, Process>>,
     servers: Mutex<Vec<Process>>,
     pub(crate) services: Option<Services>,
     /// How the API server is started, and its port.
@@ -104,8 +88,7 @@ impl ControlPlane {
             start(toolbox, data.path(), Tool::KubeApiserver, &apiserver)?,
         ];
         let plane = Self {
-            kmm: Mutex::new(Kmm::default()),
-            olm: Mutex::new(Olm::default()),
+            add_ons: Mutex::default(),
             servers: Mutex::new(servers),
             services,
             apiserver: (apiserver, ports.apiserver),
@@ -256,6 +239,12 @@ impl ControlPlane {
         Ok(command)
     }
 
+    /// The processes of what is installed, by a name of its own for each. They stop before the servers.
+    pub(crate) fn add_ons(&self) -> MutexGuard<'_, BTreeMap<String, Process>> {
+        // Nothing that holds the lock leaves the map half changed.
+        self.add_ons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn servers(&self) -> MutexGuard<'_, Vec<Process>> {
         // Nothing that holds the lock leaves the list half changed.
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
@@ -281,8 +270,7 @@ impl ControlPlane {
 impl Drop for ControlPlane {
     fn drop(&mut self) {
         // All lifelines at once, then the waiting: the whole end takes as long as the slowest, not the sum.
-        self.kmm().release();
-        self.olm().release();
+        self.add_ons().values_mut().for_each(Process::release);
         for server in self.servers().iter_mut() {
             server.release();
         }
@@ -294,22 +282,6 @@ fn start(toolbox: &Toolbox, data: &Path, tool: Tool, arguments: &[String]) -> Re
     Process::start(tool.name(), toolbox.path(tool)?, &log, |command| {
         command.args(arguments);
     })
-}
-
-/// Starts something on ports that were free a moment ago, again if another process took one in between.
-pub(crate) fn on_free_ports<T>(mut start: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut attempt = 1;
-    loop {
-        match start() {
-            Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Whether a server failed because its port had been taken since it was found free.
-fn port_was_taken(error: &Error) -> bool {
-    matches!(error, Error::Ended { tail, .. } if tail.contains("address already in use"))
 }
 
 /// A user name such as `system:node:a` as a file name.
@@ -353,17 +325,5 @@ mod tests {
     fn user_names_become_file_names() {
         assert_eq!(file_name("system:node:n1.example"), "system-node-n1.example");
         assert_eq!(file_name("../x"), "..-x");
-    }
-
-    #[test]
-    fn only_a_taken_port_repeats_the_start() {
-        let ended = |tail: &str| Error::Ended {
-            name: "etcd".to_owned(),
-            status: "exit status: 1".to_owned(),
-            log: PathBuf::new(),
-            tail: tail.to_owned(),
-        };
-        assert!(port_was_taken(&ended("listen tcp 127.0.0.1:1: bind: address already in use")));
-        assert!(!port_was_taken(&ended("unknown flag")));
     }
 }

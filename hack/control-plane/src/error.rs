@@ -2,8 +2,6 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use crate::tools::Tool;
-
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -44,8 +42,11 @@ pub enum Error {
         fetch: Box<Error>,
     },
     /// A tool was asked for whose family was not ensured.
-    #[error("{} is not in this toolbox: ensure its family first", .0.name())]
-    NotEnsured(Tool),
+    #[error("{tool} is not in this toolbox: ensure its family first")]
+    NotEnsured {
+        /// The program.
+        tool: &'static str,
+    },
     /// Neither `CXI_CACHE_DIR`, `XDG_CACHE_HOME` nor `HOME` is set.
     #[error("cannot tell where to keep built tools: set CXI_CACHE_DIR or HOME")]
     NoCacheDirectory,

@@ -4,42 +4,29 @@ use std::{
     fs,
     net::{Ipv4Addr, TcpStream},
     path::Path,
-    sync::{MutexGuard, PoisonError},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
 use crate::{
-    control_plane::{ControlPlane, on_free_ports},
+    addresses::NAMESPACE,
+    control_plane::ControlPlane,
     error::{Attempt, Error, Result},
     pki::Pair,
+    ports::{free_port, on_free_ports},
     process::{Process, wait_until},
-    servers::free_port,
     tools::Tool,
 };
 
-/// The namespace that KMM runs for and that the operator is installed in.
-pub const NAMESPACE: &str = "cxi-operator";
+/// The processes of KMM.
+const MANAGER: &str = "kmm-manager";
+pub(crate) const WEBHOOK_SERVER: &str = "kmm-webhook-server";
 
 const CONFIG_MAP: &str = "kmm-config";
 
 /// What the manager logs once for each controller when its caches are filled.
 const MANAGER_STARTED: &str = "Starting workers";
-
-/// The processes of KMM.
-#[derive(Debug, Default)]
-pub(crate) struct Kmm {
-    manager: Option<Process>,
-    pub(crate) webhook: Option<Process>,
-}
-
-impl Kmm {
-    /// Lets both processes end, without waiting for them.
-    pub(crate) fn release(&mut self) {
-        self.manager.iter_mut().chain(&mut self.webhook).for_each(Process::release);
-    }
-}
 
 impl ControlPlane {
     /// Installs KMM: CRDs, configuration, service account, and the admission webhook with its server running.
@@ -66,7 +53,7 @@ impl ControlPlane {
         // Meanwhile the webhook server starts: it needs none of the CRDs.
         self.wait_for_crds()?;
         wait_until(&mut webhook, "KMM's webhook server", |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
-        self.kmm().webhook = Some(webhook);
+        self.add_ons().insert(WEBHOOK_SERVER.to_owned(), webhook);
         self.register_webhook(&manifests.join("webhook/manifests.yaml"), port)
     }
 
@@ -77,14 +64,14 @@ impl ControlPlane {
     pub fn start_kmm(&self) -> Result<()> {
         let kubeconfig = self.user_kubeconfig("kmm-manager", Some("system:masters"))?;
         let log = self.data_dir().join("kmm-manager.log");
-        let mut kmm = self.kmm();
-        if kmm.manager.as_mut().is_some_and(Process::is_running) {
+        let mut add_ons = self.add_ons();
+        if add_ons.get_mut(MANAGER).is_some_and(Process::is_running) {
             return Ok(());
         }
         // The log goes on across restarts: what an earlier manager said does not count.
         let offset = fs::metadata(&log).map_or(0, |metadata| metadata.len());
         let manager = self.toolbox.path(Tool::KmmManager)?;
-        let mut process = Process::start("kmm-manager", manager, &log, |command| {
+        let mut process = Process::start(MANAGER, manager, &log, |command| {
             command
                 .arg(format!("--config={CONFIG_MAP}"))
                 .env("KUBECONFIG", &kubeconfig)
@@ -98,28 +85,23 @@ impl ControlPlane {
             let log = process.log_text();
             usize::try_from(offset).ok().and_then(|offset| log.get(offset..)).unwrap_or(&log).contains(MANAGER_STARTED)
         })?;
-        kmm.manager = Some(process);
+        add_ons.insert(MANAGER.to_owned(), process);
         Ok(())
     }
 
     /// Kills the KMM manager as SIGKILL does and returns when it is gone. Webhook and objects stay.
     pub fn stop_kmm(&self) {
-        self.kmm().manager = None;
+        self.add_ons().remove(MANAGER);
     }
 
     /// Whether the KMM manager runs.
     pub fn kmm_running(&self) -> bool {
-        self.kmm().manager.as_mut().is_some_and(Process::is_running)
-    }
-
-    pub(crate) fn kmm(&self) -> MutexGuard<'_, Kmm> {
-        // Nothing that holds the lock leaves the processes half changed.
-        self.kmm.lock().unwrap_or_else(PoisonError::into_inner)
+        self.add_ons().get_mut(MANAGER).is_some_and(Process::is_running)
     }
 
     pub(crate) fn start_webhook_server(&self, pair: &Pair) -> Result<Process> {
         // A server from an earlier install listens on another port than the configuration now says.
-        self.kmm().webhook = None;
+        self.add_ons().remove(WEBHOOK_SERVER);
         let temporary = self.data_dir().join("kmm-webhook");
         // Where controller-runtime looks when it is not told: under the temporary directory.
         let certificates = temporary.join("k8s-webhook-server/serving-certs");
@@ -131,7 +113,7 @@ impl ControlPlane {
         let kubeconfig = self.user_kubeconfig("kmm-webhook", Some("system:masters"))?;
         let log = self.data_dir().join("kmm-webhook-server.log");
         let server = self.toolbox.path(Tool::KmmWebhookServer)?;
-        Process::start("kmm-webhook-server", server, &log, |command| {
+        Process::start(WEBHOOK_SERVER, server, &log, |command| {
             command
                 .arg(format!("--config={CONFIG_MAP}"))
                 .args(["--enable-module", "--enable-namespace", "--enable-preflightvalidation"])

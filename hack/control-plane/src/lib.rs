@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod addresses;
 pub mod cache;
 mod command;
 mod control_plane;
@@ -25,7 +26,9 @@ mod go;
 mod kmm;
 mod kubeconfig;
 mod olm;
+mod options;
 mod pki;
+mod ports;
 mod process;
 mod progress;
 mod registry;
@@ -34,14 +37,14 @@ mod servers;
 mod services;
 mod tools;
 
-pub use control_plane::{ControlPlane, Options};
+pub use addresses::{API_SERVICE, NAMESPACE};
+pub use control_plane::ControlPlane;
 pub use error::{Error, Result};
 pub use go::Go;
-pub use kmm::NAMESPACE;
 pub use olm::OLM_NAMESPACE;
+pub use options::Options;
 pub use process::Process;
 pub use progress::{Progress, Step};
 pub use registry::Registry;
 pub use request_log::{REQUEST_LOGS, request_logs};
-pub use servers::API_SERVICE;
 pub use tools::{Family, Tool, Toolbox, prometheus_crds};

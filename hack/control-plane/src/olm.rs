@@ -8,20 +8,20 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::Command,
-    sync::{MutexGuard, PoisonError},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
 
 use crate::{
+    addresses::NAMESPACE,
     command,
-    control_plane::{ControlPlane, on_free_ports},
+    control_plane::ControlPlane,
     error::{Error, Result},
-    kmm::{self, NAMESPACE},
+    kmm,
     pki::Pair,
+    ports::{free_port, on_free_ports},
     process::{Process, wait_until},
-    servers::free_port,
     tools::Tool,
 };
 
@@ -33,17 +33,6 @@ const SYNCED: &str = "starting workers";
 
 /// The Service that OLM makes for KMM's webhooks, and its port.
 const KMM_WEBHOOK: (&str, u16) = ("kmm-operator-webhook-service", 443);
-
-/// The processes of OLM.
-#[derive(Debug, Default)]
-pub(crate) struct Olm(Vec<Process>);
-
-impl Olm {
-    /// Lets all of them end, without waiting for them.
-    pub(crate) fn release(&mut self) {
-        self.0.iter_mut().for_each(Process::release);
-    }
-}
 
 impl ControlPlane {
     /// Installs OLM's CRDs, starts olm-operator and catalog-operator, and returns when their controllers run.
@@ -75,7 +64,8 @@ impl ControlPlane {
         for operator in &mut operators {
             wait_until(operator, "OLM", |process| process.log_text().contains(SYNCED))?;
         }
-        self.olm().0.extend(operators);
+        let names = [Tool::OlmOperator, Tool::OlmCatalog].map(|tool| tool.name().to_owned());
+        self.add_ons().extend(names.into_iter().zip(operators));
         Ok(())
     }
 
@@ -104,7 +94,7 @@ impl ControlPlane {
             ]);
         })?;
         wait_until(&mut server, "the catalog", |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
-        self.olm().0.push(server);
+        self.add_ons().insert(format!("catalog on {port}"), server);
         Ok(format!("127.0.0.1:{port}"))
     }
 
@@ -129,7 +119,7 @@ impl ControlPlane {
         let mut webhook = self.start_webhook_server(&certificate)?;
         self.wait_for_crds()?;
         wait_until(&mut webhook, "KMM's webhook server", |_| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
-        self.kmm().webhook = Some(webhook);
+        self.add_ons().insert(kmm::WEBHOOK_SERVER.to_owned(), webhook);
         let no_way = || unexpected(service, "this control plane was started without a way to Services".to_owned());
         self.services.as_ref().ok_or_else(no_way)?.answer(address, port);
         Ok(())
@@ -153,11 +143,6 @@ impl ControlPlane {
             String::from_utf8(bytes).map_err(|error| unexpected(&name, error.to_string()))
         };
         Ok(Pair { certificate: part("tls.crt")?, key: part("tls.key")? })
-    }
-
-    pub(crate) fn olm(&self) -> MutexGuard<'_, Olm> {
-        // Nothing that holds the lock leaves the list half changed.
-        self.olm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,8 +8,8 @@ use rcgen::{
 };
 
 use crate::{
+    addresses::API_SERVICE,
     error::{Error, Result},
-    servers::API_SERVICE,
 };
 
 /// A certificate and its key, both PEM.

@@ -11,10 +11,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    control_plane::on_free_ports,
     error::{Attempt, Result},
+    ports::{free_port, on_free_ports},
     process::{Process, wait_until},
-    servers::free_port,
 };
 
 /// A running registry, which speaks HTTP without TLS and asks nobody who they are. It ends when this is dropped, and what was

@@ -9,8 +9,8 @@ use std::{
 use serde_json::json;
 
 use crate::{
+    addresses::NAMESPACE,
     error::{Attempt, Result},
-    kmm::NAMESPACE,
 };
 
 /// Environment variable that names a directory. If it is set, every API server writes one file there, which stays: each

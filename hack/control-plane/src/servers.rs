@@ -2,53 +2,18 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
 };
 
 use serde_json::json;
 
 use crate::{
-    control_plane::Options,
     error::{Attempt, Result},
+    options::Options,
     pki::{Authority, signing_keys},
+    ports::Ports,
     request_log,
 };
-
-/// Address of the Service `kubernetes`: the first of the range that the API server is given. What pods are told is the API
-/// server is here; nothing listens there but where a node sees to it.
-pub const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-
-/// The ports of one control plane, all on the loopback address.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ports {
-    pub(crate) etcd: u16,
-    pub(crate) etcd_peer: u16,
-    pub(crate) apiserver: u16,
-}
-
-impl Ports {
-    /// Ports that are free now. Another process may take one before its server does: the start is then repeated.
-    pub(crate) fn choose() -> Result<Self> {
-        // All are held until all are chosen, so that they differ.
-        let listeners = [listen()?, listen()?, listen()?];
-        let [etcd, etcd_peer, apiserver] = [port(&listeners[0])?, port(&listeners[1])?, port(&listeners[2])?];
-        Ok(Self { etcd, etcd_peer, apiserver })
-    }
-}
-
-/// One port that is free now.
-pub(crate) fn free_port() -> Result<u16> {
-    port(&listen()?)
-}
-
-fn listen() -> Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).attempt(|| "find a free port on the loopback address".to_owned())
-}
-
-fn port(listener: &TcpListener) -> Result<u16> {
-    Ok(listener.local_addr().attempt(|| "read the number of a free port".to_owned())?.port())
-}
 
 /// The files that the servers read, in the data directory.
 #[derive(Debug)]

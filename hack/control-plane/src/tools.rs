@@ -5,19 +5,20 @@
 
 mod build;
 mod copy;
+mod flags;
+mod module;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use crate::{
-    cache,
-    error::{Attempt, Error, Result},
+    error::{Error, Result},
     go::Go,
     progress::Progress,
 };
+use module::Module;
 
 /// A program that is built from Go source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,7 +237,7 @@ impl Toolbox {
     /// # Errors
     /// If the tool's family was not ensured.
     pub fn path(&self, tool: Tool) -> Result<&Path> {
-        self.tools.get(&tool).map(PathBuf::as_path).ok_or(Error::NotEnsured(tool))
+        self.tools.get(&tool).map(PathBuf::as_path).ok_or(Error::NotEnsured { tool: tool.name() })
     }
 
     /// KMM's own `config` directory: `crd/bases/*.yaml` and `webhook/manifests.yaml`.
@@ -244,7 +245,7 @@ impl Toolbox {
     /// # Errors
     /// If [`Family::Kmm`] was not ensured.
     pub fn kmm_manifests(&self) -> Result<&Path> {
-        self.kmm_manifests.as_deref().ok_or(Error::NotEnsured(Tool::KmmManager))
+        self.kmm_manifests.as_deref().ok_or(Error::NotEnsured { tool: Tool::KmmManager.name() })
     }
 
     /// KMM's own bundle: `manifests/`, `metadata/`.
@@ -252,7 +253,7 @@ impl Toolbox {
     /// # Errors
     /// If [`Family::Kmm`] was not ensured.
     pub fn kmm_bundle(&self) -> Result<&Path> {
-        self.kmm_bundle.as_deref().ok_or(Error::NotEnsured(Tool::KmmManager))
+        self.kmm_bundle.as_deref().ok_or(Error::NotEnsured { tool: Tool::KmmManager.name() })
     }
 
     /// The directory with the Operator Lifecycle Manager's CRDs.
@@ -260,7 +261,7 @@ impl Toolbox {
     /// # Errors
     /// If neither [`Family::Olm`] nor [`Family::OlmChecks`] was ensured.
     pub fn olm_crds(&self) -> Result<&Path> {
-        self.olm_crds.as_deref().ok_or(Error::NotEnsured(Tool::OlmOperator))
+        self.olm_crds.as_deref().ok_or(Error::NotEnsured { tool: Tool::OlmOperator.name() })
     }
 
     /// Every tool in this box, with its path.
@@ -279,31 +280,10 @@ pub fn prometheus_crds(progress: &Progress) -> Result<PathBuf> {
     copy::PROMETHEUS_CRDS.ensure(&Module::read("prometheus", &go)?, &go, progress)
 }
 
-/// A Go module under `hack/tools/` and the place in the cache that its tools are built to.
-#[derive(Debug)]
-struct Module {
-    source: PathBuf,
-    place: PathBuf,
-    flags: Vec<String>,
-}
-
-impl Module {
-    fn read(name: &str, go: &Go) -> Result<Self> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools").join(name);
-        let read = |file: &str| {
-            let path = source.join(file);
-            fs::read_to_string(&path).attempt(|| format!("read {}", path.display()))
-        };
-        let (module, sums) = (read("go.mod")?, read("go.sum")?);
-        let flags = build::flags(&module);
-        let key = cache::key(&[&module, &sums, &flags.join(" "), go.version()]);
-        let place = cache::directory()?.join("tools").join(format!("{name}-{key}"));
-        Ok(Self { source, place, flags })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::Module;
+use super::module::Module;
 use crate::{
     cache::{Lock, create_parent},
     command,
