@@ -4,9 +4,11 @@
 //! reads a tree in a temporary directory. A NIC is known by its PCI address: the number in `cxiN` counts up with
 //! every probe and starts again when the driver is reloaded.
 //!
-//! Reading is total and bounded: every attribute is either a value or a typed [`AttributeError`]. Nothing is guessed,
-//! and a device that disappears while it is being read is left out. What is asked for as a proof (loaded modules, open
-//! files) is an answer about everything or an error, never a part.
+//! Invariant: nothing is guessed, and nothing here opens a device.
+//!
+//! Reading is total and bounded: every attribute is either a value or a typed [`AttributeError`]. A device that
+//! disappears while it is being read is left out. What is asked for as a proof (loaded modules, open files) is an answer
+//! about everything or an error, never a part.
 
 mod attribute;
 mod build_id;

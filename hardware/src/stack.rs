@@ -11,8 +11,8 @@ use crate::{
 
 /// How often a list that contradicts itself is read again, and how long after: a module that comes or goes is in one
 /// source and not yet in the other for less than this.
-const TRIES: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(20);
+const READ_TRIES: u32 = 5;
+const READ_PAUSE: Duration = Duration::from_millis(20);
 
 /// The loaded modules of the stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,10 +57,10 @@ impl Stack {
     /// When a source cannot be read, or both disagree: `/proc/modules` alone may skip a module when another one is
     /// unloaded in the middle of reading it.
     pub fn read(root: &Root) -> Result<Self, StackError> {
-        let mut tries = 1..TRIES;
+        let mut tries = 1..READ_TRIES;
         loop {
             match Self::read_once(root) {
-                Err(StackError::Contradiction { .. }) if tries.next().is_some() => thread::sleep(PAUSE),
+                Err(StackError::Contradiction { .. }) if tries.next().is_some() => thread::sleep(READ_PAUSE),
                 answer => return answer,
             }
         }
@@ -174,7 +174,7 @@ mod tests {
         let tree = Tree::new("cxi_ss1 1 0 - Loading 0x0\n");
         let root = tree.root();
         let reading = thread::spawn(move || Stack::read(&root));
-        thread::sleep(PAUSE / 2);
+        thread::sleep(READ_PAUSE / 2);
         tree.in_sysfs("cxi_ss1");
         assert_eq!(reading.join().unwrap().unwrap().modules.len(), 1);
     }

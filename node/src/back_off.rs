@@ -7,6 +7,7 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 /// A waiting time that doubles with every failure in a row.
 #[derive(Debug)]
 pub struct BackOff {
+    longest: Duration,
     delays: ExponentialBuilder,
     failing: Option<ExponentialBackoff>,
 }
@@ -19,7 +20,7 @@ impl BackOff {
             .with_min_delay(shortest)
             .with_max_delay(longest)
             .without_max_times();
-        Self { delays, failing: None }
+        Self { longest, delays, failing: None }
     }
 
     /// For calls to the API server, 200 ms to 5 s: the operator waits for what a node's programs say, so none of them may lag for
@@ -41,7 +42,8 @@ impl BackOff {
     /// After a failure: how long to wait before the next attempt.
     pub fn next_delay(&mut self) -> Duration {
         let delays = self.failing.get_or_insert_with(|| self.delays.build());
-        delays.next().expect("a back-off without a largest number of attempts goes on for ever")
+        // Without a largest number of attempts there always is a next one.
+        delays.next().unwrap_or(self.longest)
     }
 }
 

@@ -36,19 +36,19 @@ use tracing::{debug, warn};
 
 /// How long a connection may be silent: between two scrapes, in the middle of a request, or without reading its answer.
 /// Prometheus connects again without a word where it scrapes less often.
-const SILENCE: Duration = Duration::from_secs(30);
+const CONNECTION_SILENCE: Duration = Duration::from_secs(30);
 
 /// How long a connection may take for its first request, a TLS handshake included.
-const FIRST_REQUEST: Duration = Duration::from_secs(5);
+const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Longest answer. What takes longer is cut off.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Size of a request without its body, in bytes; hyper takes up to 100 headers.
-const HEAD: usize = 16 << 10;
+const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// How long requests may go on after the end was asked for.
-const GRACE: Duration = Duration::from_secs(3);
+const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// Pause after a connection could not be accepted, as when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -151,14 +151,14 @@ pub async fn serve<D, H, A>(
         });
     }
     drop(listener);
-    if timeout(GRACE, graceful.shutdown()).await.is_err() {
+    if timeout(STOP_GRACE, graceful.shutdown()).await.is_err() {
         warn!("requests that did not end in time are cut off");
     }
 }
 
 /// Comes back when a connection has been silent, or an answer has taken, for too long.
 async fn overdue(visit: &Visit, asked: &CancellationToken) {
-    if timeout(FIRST_REQUEST, asked.cancelled()).await.is_err() {
+    if timeout(FIRST_REQUEST_LIMIT, asked.cancelled()).await.is_err() {
         return;
     }
     let mut answering = None;
@@ -167,14 +167,14 @@ async fn overdue(visit: &Visit, asked: &CancellationToken) {
         let until = match visit.waits_since() {
             Some(since) => {
                 answering = None;
-                since + SILENCE
+                since + CONNECTION_SILENCE
             }
-            None => *answering.get_or_insert(now) + ANSWER,
+            None => *answering.get_or_insert(now) + ANSWER_LIMIT,
         };
         if until <= now {
             return;
         }
-        sleep_until(until.min(now + FIRST_REQUEST)).await;
+        sleep_until(until.min(now + FIRST_REQUEST_LIMIT)).await;
     }
 }
 
@@ -198,7 +198,7 @@ async fn connection<H, A>(
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = http1::Builder::new().max_buf_size(HEAD).serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         debug!("a connection broke: {error}");
     }

@@ -76,11 +76,11 @@ pub struct Args {
 }
 
 /// The longest time between two scrapes of which each is to see something new.
-const OLDEST: Duration = Duration::from_secs(10);
+const LONGEST_MAX_AGE: Duration = Duration::from_secs(10);
 
 fn age(text: &str) -> Result<Duration, String> {
     let GoDuration(age) = text.parse().map_err(|error| format!("{error}"))?;
-    if age > OLDEST { Err(format!("must be at most {}", GoDuration(OLDEST))) } else { Ok(age) }
+    if age > LONGEST_MAX_AGE { Err(format!("must be at most {}", GoDuration(LONGEST_MAX_AGE))) } else { Ok(age) }
 }
 
 /// Where to listen.

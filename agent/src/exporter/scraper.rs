@@ -15,7 +15,7 @@ use crate::exporter::{
 };
 
 /// How long a scrape may take, waiting for others included: the time that Prometheus gives it unless told otherwise.
-const LIMIT: Duration = Duration::from_secs(10);
+const SCRAPE_LIMIT: Duration = Duration::from_secs(10);
 
 /// One reading at a time. One that hangs keeps its turn, so that there are never two.
 pub struct Scraper {
@@ -43,7 +43,7 @@ impl Scraper {
             turn: Arc::new(Semaphore::new(1)),
             last: Arc::default(),
             max_age,
-            limit: LIMIT,
+            limit: SCRAPE_LIMIT,
         }
     }
 
@@ -104,17 +104,17 @@ mod tests {
     use super::*;
     use crate::exporter::{collector::STATISTICS_WAIT, selection::Selection};
 
-    const LONG: Duration = Duration::from_secs(30);
+    const TEST_LIMIT: Duration = Duration::from_secs(30);
 
     fn scraper(tree: &Tree, max_age: Duration) -> Scraper {
         let collector = Collector::new(tree.root(), "n1".into(), Selection::default(), STATISTICS_WAIT).unwrap();
-        Scraper::new(collector, max_age).with_limit(LONG)
+        Scraper::new(collector, max_age).with_limit(TEST_LIMIT)
     }
 
     #[tokio::test]
     async fn the_node_is_not_read_again_for_each_who_asks() {
         let tree = Tree::new();
-        let scraper = scraper(&tree, LONG);
+        let scraper = scraper(&tree, TEST_LIMIT);
         let nics = async |format| {
             let body = scraper.scrape(format).await.unwrap();
             let text = String::from_utf8(body.to_vec()).unwrap();
@@ -151,7 +151,7 @@ mod tests {
         // The driver answers again.
         fs::write(&pipe, "1@1.000000000\n").unwrap();
         fs::remove_file(&pipe).unwrap();
-        let scraper = scraper.with_limit(LONG);
+        let scraper = scraper.with_limit(TEST_LIMIT);
         assert!(scraper.scrape(Format::Text).await.is_some());
     }
 }

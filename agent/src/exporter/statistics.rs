@@ -15,7 +15,7 @@ use cxi_hardware::{
 
 /// How long one round of readings waits for a retry handler that may just be busy. One that is known to hang is not
 /// waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+const HANDLER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Reads statistics when asked, on a thread of its own.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Shared {
             }
             let (devices, round) = (state.wanted.take().unwrap_or_default(), state.asked);
             drop(state);
-            let answers = reader.read(root, &devices, PATIENCE);
+            let answers = reader.read(root, &devices, HANDLER_PATIENCE);
             let now = Instant::now();
             let mut state = self.lock();
             state.known.retain(|device, _| answers.contains_key(device));

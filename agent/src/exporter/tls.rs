@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 /// Time between two looks at the files. Kubernetes needs up to a minute to bring a changed Secret to a pod.
-const PERIOD: Duration = Duration::from_secs(30);
+const FILES_CHECK_PERIOD: Duration = Duration::from_secs(30);
 
 /// Certificate and key in use.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Tls {
     pub async fn follow(&self) {
         let mut refused = None;
         loop {
-            tokio::time::sleep(PERIOD).await;
+            tokio::time::sleep(FILES_CHECK_PERIOD).await;
             match self.reload() {
                 Ok(true) => {
                     info!(certificate = %self.certificate.display(), "the certificate was read again");

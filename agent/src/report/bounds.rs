@@ -5,62 +5,62 @@
 use cxi_api::{NodeReport, device::CXIDeviceStatus};
 
 /// Longest name of anything, in bytes: as for objects of the API.
-const NAME: usize = 253;
+const MAX_NAME_BYTES: usize = 253;
 
 /// Longest text in words, in bytes.
-const WORDS: usize = 1024;
+const MAX_TEXT_BYTES: usize = 1024;
 
 /// Modules that are named as users of one.
-const HOLDERS: usize = 64;
+const MAX_HOLDERS: usize = 64;
 
 /// Open files that are named. Where there is one at all, there is one here: nothing is decided by how many there are.
-const OPEN_FILES: usize = 2048;
+const MAX_OPEN_FILES: usize = 2048;
 
 /// NICs, virtual functions included.
-const NICS: usize = cxi_api::node_report::MAX_NICS;
+const MAX_NICS: usize = cxi_api::node_report::MAX_NICS;
 
 /// Lines of the kernel.
-const KERNEL_MESSAGES: usize = 8;
+const MAX_KERNEL_MESSAGES: usize = 8;
 
 /// Firmware versions of a NIC.
-const FIRMWARE: usize = 32;
+const MAX_FIRMWARE_VERSIONS: usize = 32;
 
 /// The report within the bounds.
 pub(super) fn report(mut report: NodeReport) -> NodeReport {
-    cut(&mut report.kernel, NAME);
-    cut(&mut report.boot_id, NAME);
-    report.driver_version.iter_mut().for_each(|version| cut(version, NAME));
+    cut(&mut report.kernel, MAX_NAME_BYTES);
+    cut(&mut report.boot_id, MAX_NAME_BYTES);
+    report.driver_version.iter_mut().for_each(|version| cut(version, MAX_NAME_BYTES));
     for module in &mut report.modules {
-        cut(&mut module.name, NAME);
-        cut(&mut module.build_id, NAME);
-        module.holders.truncate(HOLDERS);
-        module.holders.iter_mut().for_each(|holder| cut(holder, NAME));
+        cut(&mut module.name, MAX_NAME_BYTES);
+        cut(&mut module.build_id, MAX_NAME_BYTES);
+        module.holders.truncate(MAX_HOLDERS);
+        module.holders.iter_mut().for_each(|holder| cut(holder, MAX_NAME_BYTES));
     }
-    report.open_files.truncate(OPEN_FILES);
+    report.open_files.truncate(MAX_OPEN_FILES);
     for file in &mut report.open_files {
-        cut(&mut file.command, NAME);
-        file.pod_uid.iter_mut().for_each(|uid| cut(uid, NAME));
+        cut(&mut file.command, MAX_NAME_BYTES);
+        file.pod_uid.iter_mut().for_each(|uid| cut(uid, MAX_NAME_BYTES));
     }
-    report.kernel_messages.truncate(KERNEL_MESSAGES);
-    report.kernel_messages.iter_mut().for_each(|line| cut(line, NAME));
-    report.devices.truncate(NICS);
+    report.kernel_messages.truncate(MAX_KERNEL_MESSAGES);
+    report.kernel_messages.iter_mut().for_each(|line| cut(line, MAX_NAME_BYTES));
+    report.devices.truncate(MAX_NICS);
     for nic in &mut report.devices {
-        nic.retry_handler_failed.iter_mut().for_each(|how| cut(how, WORDS));
+        nic.retry_handler_failed.iter_mut().for_each(|how| cut(how, MAX_TEXT_BYTES));
     }
     report
 }
 
 /// The status of a CXIDevice within the bounds.
 pub(super) fn device(mut status: CXIDeviceStatus) -> CXIDeviceStatus {
-    status.netdev.iter_mut().chain(&mut status.driver_version).for_each(|text| cut(text, NAME));
-    while status.firmware.len() > FIRMWARE {
+    status.netdev.iter_mut().chain(&mut status.driver_version).for_each(|text| cut(text, MAX_NAME_BYTES));
+    while status.firmware.len() > MAX_FIRMWARE_VERSIONS {
         status.firmware.pop_last();
     }
-    status.firmware.values_mut().for_each(|version| cut(version, NAME));
+    status.firmware.values_mut().for_each(|version| cut(version, MAX_NAME_BYTES));
     let messages = status.retry_handler.iter_mut().filter_map(|handler| handler.message.as_mut());
     // The last lines of a handler that failed are some more.
-    messages.for_each(|message| cut(message, 16 * WORDS));
-    status.health.message.iter_mut().for_each(|message| cut(message, 4 * WORDS));
+    messages.for_each(|message| cut(message, 16 * MAX_TEXT_BYTES));
+    status.health.message.iter_mut().for_each(|message| cut(message, 4 * MAX_TEXT_BYTES));
     status
 }
 

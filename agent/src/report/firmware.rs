@@ -17,13 +17,13 @@ use cxi_hardware::{AttributeError, AttributeErrorKind, Firmware, Nic, NicName, P
 use crate::report::nic::SeenNic;
 
 /// How long what was read is believed: it changes only when an administrator flashes the NIC.
-const PERIOD: Duration = Duration::from_mins(1);
+const FIRMWARE_PERIOD: Duration = Duration::from_mins(1);
 
 /// How long the next NIC waits for one.
-const MOMENT: Duration = Duration::from_millis(20);
+const WAIT_PER_NIC: Duration = Duration::from_millis(20);
 
 /// How long a look waits then, for all NICs together.
-const LIMIT: Duration = Duration::from_millis(500);
+const WAIT_FOR_ALL_NICS: Duration = Duration::from_millis(500);
 
 /// The firmware of each NIC as it was read last.
 #[derive(Debug, Default)]
@@ -71,14 +71,14 @@ impl FirmwareCache {
             if known.reading.is_none() && known.is_due(now) {
                 known.reading = start(&seen.nic, now, read.clone());
                 // One after the other where that takes no time: many threads at once take memory that stays.
-                if known.wait(Instant::now() + MOMENT) {
+                if known.wait(Instant::now() + WAIT_PER_NIC) {
                     asked.push(key(&seen.nic));
                 } else {
                     gone.push(seen.nic.address);
                 }
             }
         }
-        let until = Instant::now() + LIMIT;
+        let until = Instant::now() + WAIT_FOR_ALL_NICS;
         for key in asked {
             if self.0.get_mut(&key).is_some_and(|known| !known.wait(until)) {
                 gone.push(key.0);
@@ -94,7 +94,7 @@ impl FirmwareCache {
 
 impl Known {
     fn is_due(&self, now: Instant) -> bool {
-        self.read.as_ref().is_none_or(|(asked, _)| now.duration_since(*asked) >= PERIOD)
+        self.read.as_ref().is_none_or(|(asked, _)| now.duration_since(*asked) >= FIRMWARE_PERIOD)
     }
 
     /// Waits for the thread, if there is one, until `until`; false when it answers that the NIC is gone.

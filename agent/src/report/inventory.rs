@@ -75,7 +75,9 @@ pub(super) async fn follow(
     let config = watcher::Config::default().labels(&format!("{NODE_LABEL}={}", node_label_value(&node)));
     let following = cxi_node::watch::events(api, config, "CXIDevices", |event| {
         // When the receiver is gone this task ends too.
-        let _ = event.map(|event| events.send(event));
+        if let Ok(event) = event {
+            let _ = events.send(event);
+        }
     });
     tokio::select! {
         () = following => {}

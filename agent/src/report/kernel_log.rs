@@ -27,16 +27,16 @@ pub enum KernelLog {
 }
 
 /// Most that is read of the log, in bytes: its end.
-const MOST: usize = 64 << 10;
+const LOG_END_BYTES: usize = 64 << 10;
 
 /// Most lines that are reported.
-const LINES: usize = 3;
+const MAX_REPORTED_LINES: usize = 3;
 
 /// What is wrong for less than this comes right by itself: links take a few seconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TROUBLE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Time between two readings while something is wrong.
-const PERIOD: Duration = Duration::from_secs(20);
+const LOG_READ_PERIOD: Duration = Duration::from_secs(20);
 
 /// The least severe level that is reported: a warning (`KERN_WARNING`). That a file of firmware is missing is one.
 const WARNING: u8 = 4;
@@ -79,8 +79,8 @@ impl Reader {
             return Vec::new();
         }
         let since = *self.wrong_since.get_or_insert(now);
-        let is_old = self.read_at.is_none_or(|at| now.duration_since(at) >= PERIOD);
-        if now.duration_since(since) >= PATIENCE && is_old {
+        let is_old = self.read_at.is_none_or(|at| now.duration_since(at) >= LOG_READ_PERIOD);
+        if now.duration_since(since) >= TROUBLE_PATIENCE && is_old {
             self.read_at = Some(now);
             match self.read() {
                 Ok(text) => {
@@ -140,7 +140,7 @@ fn lines(text: &str, after: Option<f64>) -> Vec<String> {
         let words: String = words.chars().map(|of| if of == ' ' || of.is_ascii_graphic() { of } else { ' ' }).collect();
         last.retain(|known| *known != words);
         last.push_back(words);
-        if last.len() > LINES {
+        if last.len() > MAX_REPORTED_LINES {
             last.pop_front();
         }
     }
@@ -182,7 +182,7 @@ fn is_of_the_stack(words: &str) -> bool {
 fn end_of_the_log() -> io::Result<String> {
     /// `SYSLOG_ACTION_READ_ALL`, the last messages that fit (syslog(2)).
     const READ_ALL: libc::c_int = 3;
-    let mut buffer = vec![0_u8; MOST];
+    let mut buffer = vec![0_u8; LOG_END_BYTES];
     let length = libc::c_int::try_from(buffer.len()).unwrap_or(libc::c_int::MAX);
     // SAFETY: the buffer is writable for `length` bytes, and the kernel writes no more.
     let read = unsafe { libc::klogctl(READ_ALL, buffer.as_mut_ptr().cast(), length) };
@@ -238,7 +238,7 @@ mod tests {
     fn any_log_is_lines_or_nothing() {
         cxi_any_input::text(&[LOG], &|text| {
             let lines = lines(text, Some(5.0));
-            assert!(lines.len() <= LINES && lines.iter().all(|line| !line.contains(char::is_control)));
+            assert!(lines.len() <= MAX_REPORTED_LINES && lines.iter().all(|line| !line.contains(char::is_control)));
             (!lines.is_empty()).into()
         });
     }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn the_kernel_answers_or_says_that_it_may_not() {
         match end_of_the_log() {
-            Ok(text) => assert!(text.len() <= 3 * MOST),
+            Ok(text) => assert!(text.len() <= 3 * LOG_END_BYTES),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
         }
     }

@@ -19,13 +19,13 @@ use crate::report::nic::{SeenNic, SeenRetryHandler};
 
 /// How old statistics may be. They change all the time, and each change would be a write to the API server: with 1,000
 /// nodes of 8 NICs this makes 27 a second. Metrics are the place for what is more recent.
-const PERIOD: Duration = Duration::from_mins(5);
+const STATISTICS_PERIOD: Duration = Duration::from_mins(5);
 
 /// Time until statistics that could not be had are tried again.
-const AGAIN: Duration = Duration::from_secs(10);
+const STATISTICS_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a look waits for statistics.
-const LIMIT: Duration = Duration::from_millis(500);
+const STATISTICS_WAIT: Duration = Duration::from_millis(500);
 
 /// A handler of a NIC: one that was started anew counts anew.
 type Key = (PciAddress, NicName, Option<Timestamp>);
@@ -52,7 +52,8 @@ impl StatisticsCache {
         self.read.retain(|known, _| nics.iter().any(|(key, _)| key == known));
         let due: Vec<_> = nics.iter().filter(|(key, _)| self.is_due(key, now)).map(|(key, _)| *key).collect();
         let devices: Vec<_> = due.iter().map(|(_, device, _)| *device).collect();
-        let mut answers = if devices.is_empty() { BTreeMap::new() } else { self.reader.read(root, &devices, LIMIT) };
+        let mut answers =
+            if devices.is_empty() { BTreeMap::new() } else { self.reader.read(root, &devices, STATISTICS_WAIT) };
         self.read.extend(due.into_iter().filter_map(|key| Some((key, (now, answers.remove(&key.1)?)))));
         for (key, seen) in &mut nics {
             match self.read.get(key) {
@@ -68,7 +69,7 @@ impl StatisticsCache {
 
     fn is_due(&self, key: &Key, now: Instant) -> bool {
         self.read.get(key).is_none_or(|(at, answer)| {
-            let period = if answer.is_ok() { PERIOD } else { AGAIN };
+            let period = if answer.is_ok() { STATISTICS_PERIOD } else { STATISTICS_RETRY_AFTER };
             now.duration_since(*at) >= period
         })
     }

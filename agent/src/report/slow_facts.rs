@@ -10,7 +10,7 @@ use cxi_hardware::{Nic, NicName, PciAddress};
 use crate::report::nic::SeenNic;
 
 /// How long what was read is believed.
-const PERIOD: Duration = Duration::from_mins(1);
+const BELIEVED_FOR: Duration = Duration::from_mins(1);
 
 /// Something of each NIC, and when it was read.
 #[derive(Debug)]
@@ -23,11 +23,11 @@ impl<T> Default for SlowFacts<T> {
 }
 
 impl<T: Clone> SlowFacts<T> {
-    /// What `nic` has, by `read` where it was not read for [`PERIOD`]; `None` when the NIC is gone.
+    /// What `nic` has, by `read` where it was not read for [`BELIEVED_FOR`]; `None` when the NIC is gone.
     pub(super) fn read(&mut self, nic: &Nic, now: Instant, read: impl FnOnce() -> Option<T>) -> Option<T> {
         let key = (nic.address, nic.name);
         if let Some((at, known)) = self.0.get(&key)
-            && now.duration_since(*at) < PERIOD
+            && now.duration_since(*at) < BELIEVED_FOR
         {
             return Some(known.clone());
         }

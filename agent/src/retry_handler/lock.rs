@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// Time between two attempts.
-const PERIOD: Duration = Duration::from_secs(1);
+const LOCK_RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// The right to supervise; given back when dropped, and by the kernel when the process ends in whatever way.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) async fn take(directory: &Path) -> io::Result<Lock> {
                     warn!("another supervisor runs on this node: waiting until it has ended");
                 }
                 waiting = true;
-                sleep(PERIOD).await;
+                sleep(LOCK_RETRY_PERIOD).await;
             }
             Err(error) => return Err(error.into()),
         }

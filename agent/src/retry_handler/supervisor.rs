@@ -39,7 +39,7 @@ const ATTACHED_LIMIT: Duration = Duration::from_secs(2);
 const HELD_BACK_PERIOD: Duration = Duration::from_millis(50);
 
 /// Time between two log lines about processes that do not end.
-const REMINDER: Duration = Duration::from_secs(30);
+const REMINDER_PERIOD: Duration = Duration::from_secs(30);
 
 /// What is supervised.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ impl Supervisor {
             tokio::select! {
                 () = orders.end.cancelled(), if reminder.is_none() => {
                     info!("asking every retry handler to end");
-                    reminder = Some(Instant::now() + REMINDER);
+                    reminder = Some(Instant::now() + REMINDER_PERIOD);
                     self.happen(Event::End);
                 }
                 Some(ended) = self.processes.join_next() => {
@@ -138,7 +138,7 @@ impl Supervisor {
                 () = orders.dump.notified() => self.dump(),
                 () = at(reminder) => {
                     self.remind();
-                    reminder = Some(Instant::now() + REMINDER);
+                    reminder = Some(Instant::now() + REMINDER_PERIOD);
                 }
             }
         }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// While it handles the call, the kubelet connects back and waits up to ten seconds for that.
-const LIMIT: Duration = Duration::from_secs(15);
+const REGISTRATION_LIMIT: Duration = Duration::from_secs(15);
 
 /// Waiting time after a first attempt that failed, and the longest one.
 const SHORTEST_DELAY: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ const MAX_REFUSALS: u32 = 5;
 
 /// A kubelet that is interested keeps a `ListAndWatch` stream open. Without one for this long it has given the plugin up,
 /// and comes back only for a new registration.
-const ABANDONED: Duration = Duration::from_secs(10);
+const ABANDONED_AFTER: Duration = Duration::from_secs(10);
 
 /// The kubelet does not accept the plugin.
 #[derive(Debug, thiserror::Error)]
@@ -132,14 +132,16 @@ async fn attempt(directory: &Path, endpoint: &str, resource: &ResourceName) -> R
             },
         }
     };
-    timeout(LIMIT, call).await.unwrap_or_else(|_| Err(Unreachable { reason: "no answer".into(), kind: None }))
+    timeout(REGISTRATION_LIMIT, call)
+        .await
+        .unwrap_or_else(|_| Err(Unreachable { reason: "no answer".into(), kind: None }))
 }
 
-/// Waits until no `ListAndWatch` stream has been open for [`ABANDONED`]. Never returns when the sender of the count is
+/// Waits until no `ListAndWatch` stream has been open for [`ABANDONED_AFTER`]. Never returns when the sender of the count is
 /// dropped.
 pub async fn abandoned(mut streams: watch::Receiver<usize>) {
     loop {
-        let opened = timeout(ABANDONED, streams.wait_for(|open| *open > 0)).await.map(|open| open.is_ok());
+        let opened = timeout(ABANDONED_AFTER, streams.wait_for(|open| *open > 0)).await.map(|open| open.is_ok());
         let Ok(counted) = opened else { return };
         if !counted || streams.wait_for(|open| *open == 0).await.is_err() {
             std::future::pending::<()>().await;
@@ -229,18 +231,18 @@ mod tests {
         let start = Instant::now();
         let (streams, receiver) = watch::channel(0);
         abandoned(receiver).await;
-        assert_eq!(start.elapsed(), ABANDONED);
+        assert_eq!(start.elapsed(), ABANDONED_AFTER);
 
         let waiting = tokio::spawn(abandoned(streams.subscribe()));
         streams.send_replace(1);
-        sleep(ABANDONED * 3).await;
+        sleep(ABANDONED_AFTER * 3).await;
         streams.send_replace(0);
-        sleep(ABANDONED / 2).await;
+        sleep(ABANDONED_AFTER / 2).await;
         streams.send_replace(1);
-        sleep(ABANDONED * 3).await;
+        sleep(ABANDONED_AFTER * 3).await;
         assert!(!waiting.is_finished());
         streams.send_replace(0);
-        sleep(ABANDONED + Duration::from_millis(1)).await;
+        sleep(ABANDONED_AFTER + Duration::from_millis(1)).await;
         assert!(waiting.is_finished());
     }
 }

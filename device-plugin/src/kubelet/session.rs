@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A moment between sessions, so that a fault that ends each at once does not keep a processor busy.
-const PAUSE: Duration = Duration::from_millis(200);
+const SESSION_PAUSE: Duration = Duration::from_millis(200);
 
 /// A kubelet that is started again makes its socket within a few seconds.
 const KUBELET_LIMIT: Duration = Duration::from_mins(1);
@@ -82,7 +82,7 @@ pub async fn run(
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            () = sleep(PAUSE) => {}
+            () = sleep(SESSION_PAUSE) => {}
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::kubelet_api::{
 };
 
 /// A kubelet answers from memory.
-const LIMIT: Duration = Duration::from_secs(5);
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The kubelet's own limit for messages of this service (`defaultPodResourcesMaxSize`); tonic's is smaller.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -40,7 +40,7 @@ pub enum InUseError {
     #[error("list the pod resources")]
     Call(#[from] tonic::Status),
     /// The kubelet did not answer in time.
-    #[error("the kubelet did not list the pod resources within {LIMIT:?}")]
+    #[error("the kubelet did not list the pod resources within {ANSWER_LIMIT:?}")]
     Late,
     /// The answer does not name the pod that this process runs in: the kubelet was started a moment ago and has not
     /// heard of its pods yet, or cannot.
@@ -71,7 +71,7 @@ impl PodResourcesLister {
     /// When there is no answer or not one that can be relied on.
     pub async fn in_use(&mut self) -> Result<BTreeSet<DeviceId>, InUseError> {
         let call = self.client.list(ListPodResourcesRequest {});
-        let answer = timeout(LIMIT, call).await.map_err(|_| InUseError::Late)??.into_inner();
+        let answer = timeout(ANSWER_LIMIT, call).await.map_err(|_| InUseError::Late)??.into_inner();
         allocated(&answer.pod_resources, &self.resource, self.own_pod.as_ref())
     }
 }

@@ -142,7 +142,7 @@ fn report(before: &Inventory, after: &Inventory) {
         }
         match (&nic.health, known) {
             (Some(Health::Usable), None) => {
-                info!(%address, device = %nic.name, numa = nic.numa_node, "NIC found, healthy")
+                info!(%address, device = %nic.name, numa = nic.numa_node, "NIC found, healthy");
             }
             (Some(Health::Usable), Some(_)) => info!(%address, device = %nic.name, "NIC is healthy"),
             (Some(reason), _) => warn!(%address, device = %nic.name, %reason, "NIC is not healthy"),

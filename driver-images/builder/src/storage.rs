@@ -22,7 +22,7 @@ use crate::{
 
 /// So many unfinished ends of builds stay for the next build to go on from: those of two or three runs with all distributions,
 /// about 5 GB.
-pub const KEPT: usize = 24;
+pub const KEPT_STAGES: usize = 24;
 
 /// The lock's file, in the storage itself, so that everybody who uses it finds the same one.
 const LOCK: &str = "cxi-driver-image.lock";
@@ -36,7 +36,7 @@ pub struct Use {
 }
 
 impl Use {
-    /// Begins to work in a storage. The first one there removes what earlier builds left, see [`KEPT`].
+    /// Begins to work in a storage. The first one there removes what earlier builds left, see [`KEPT_STAGES`].
     ///
     /// # Errors
     /// If buildah is missing, or the storage cannot be locked.
@@ -44,7 +44,7 @@ impl Use {
         let place = Place::of(buildah)?;
         let lock = place.lock_file()?;
         if place.try_alone(&lock)? {
-            remove(buildah, &place, KEPT)?;
+            remove(buildah, &place, KEPT_STAGES)?;
         }
         lock.lock_shared().attempt(|| format!("lock {}", place.lock().display()))?;
         Ok(Self { buildah: buildah.clone(), lock })

@@ -108,9 +108,9 @@ impl DriverModel {
 
     /// Loaded modules that use `name`.
     pub fn users(&self, name: &str) -> Vec<&'static str> {
-        let uses = |module: &KernelModule| module.needs().iter().any(|needed| needed.name() == name);
-        let users = KernelModule::DRIVER.into_iter().filter(uses).map(KernelModule::name);
-        users.filter(|user| self.has(user)).collect()
+        let needs_it = |module: &KernelModule| module.needs().iter().any(|needed| needed.name() == name);
+        let candidates = KernelModule::DRIVER.into_iter().filter(needs_it).map(KernelModule::name);
+        candidates.filter(|user| self.has(user)).collect()
     }
 
     /// The reference count of a module as in `/proc/modules`.

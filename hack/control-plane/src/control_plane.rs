@@ -28,10 +28,10 @@ use crate::{
 };
 
 /// How long the servers may take to become ready: about 3 s alone on two cores, much longer beside a build.
-const READY_WITHIN: Duration = Duration::from_mins(2);
+const SERVERS_READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// How often readiness is asked for.
-const POLL: Duration = Duration::from_millis(50);
+const READY_POLL: Duration = Duration::from_millis(50);
 
 /// A running etcd, kube-apiserver, kube-controller-manager and kube-scheduler, and KMM and OLM once installed.
 ///
@@ -174,9 +174,9 @@ impl ControlPlane {
             match self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]) {
                 // kubectl gives up on one that is so new that it has no conditions at all.
                 Err(Error::Command { output, .. })
-                    if output.contains("conditions accessor error") && since.elapsed() < READY_WITHIN =>
+                    if output.contains("conditions accessor error") && since.elapsed() < SERVERS_READY_WITHIN =>
                 {
-                    sleep(POLL);
+                    sleep(READY_POLL);
                 }
                 outcome => return outcome.map(drop),
             }
@@ -252,7 +252,7 @@ impl ControlPlane {
 
     fn wait_until_ready(&self, port: u16) -> Result<()> {
         let since = Instant::now();
-        while since.elapsed() < READY_WITHIN {
+        while since.elapsed() < SERVERS_READY_WITHIN {
             self.check()?;
             // Only a server that accepts connections is worth the start of a kubectl.
             if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
@@ -260,10 +260,10 @@ impl ControlPlane {
             {
                 return Ok(());
             }
-            sleep(POLL);
+            sleep(READY_POLL);
         }
         let tail = self.servers().last().map(Process::log_tail).unwrap_or_default();
-        Err(Error::NotReady { what: "kube-apiserver".to_owned(), waited: READY_WITHIN, tail })
+        Err(Error::NotReady { what: "kube-apiserver".to_owned(), waited: SERVERS_READY_WITHIN, tail })
     }
 }
 

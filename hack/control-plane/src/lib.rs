@@ -4,6 +4,8 @@
 //! repository; [`ControlPlane::start`] runs them. Several control planes run side by side, in one process or many,
 //! and none outlives the process that started it.
 //!
+//! Invariant: a control plane knows nothing of what is installed in it. KMM and OLM depend on the plane, never the plane on them.
+//!
 //! ```no_run
 //! use cxi_control_plane::{ControlPlane, Family, Options, Progress, Toolbox};
 //!

@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// How long a process may take to become ready: a second or two alone, longer beside a build.
-const READY_WITHIN: Duration = Duration::from_mins(1);
+const PROCESS_READY_WITHIN: Duration = Duration::from_mins(1);
 
 /// How often it is asked.
-const POLL: Duration = Duration::from_millis(50);
+const READY_POLL: Duration = Duration::from_millis(50);
 
 /// Runs `"$@"` until it ends by itself or the lifeline closes; exits with its status. Each line on the lifeline is the
 /// short name of a signal for it.
@@ -165,14 +165,14 @@ impl Drop for Process {
 /// Waits until `ready`, or fails with the process's log.
 pub(crate) fn wait_until(process: &mut Process, what: &str, ready: impl Fn(&Process) -> bool) -> Result<()> {
     let since = Instant::now();
-    while since.elapsed() < READY_WITHIN {
+    while since.elapsed() < PROCESS_READY_WITHIN {
         process.check()?;
         if ready(process) {
             return Ok(());
         }
-        sleep(POLL);
+        sleep(READY_POLL);
     }
-    Err(Error::NotReady { what: what.to_owned(), waited: READY_WITHIN, tail: process.log_tail() })
+    Err(Error::NotReady { what: what.to_owned(), waited: PROCESS_READY_WITHIN, tail: process.log_tail() })
 }
 
 /// Removes a directory when it is dropped or when this process dies, in whatever way.

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at a time, but for those of the node. Prometheus keeps one open.
-pub const ALL: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 
 /// Of them from one address.
-pub const EACH: usize = 16;
+pub const MAX_CONNECTIONS_PER_ADDRESS: usize = 16;
 
 /// Connections at a time from the node's own addresses: a kubelet needs one for each probe.
-pub const NODE: usize = 16;
+pub const MAX_CONNECTIONS_OF_NODE: usize = 16;
 
 /// The places.
 #[derive(Clone, Default)]
@@ -52,7 +52,11 @@ impl Places {
         let mut taken = self.lock();
         let of_pool = taken.by.values().filter(|place| place.of_node == of_node).count();
         let of_address = taken.by.values().filter(|place| place.of_node == of_node && place.from == from).count();
-        let (all, each) = if of_node { (NODE, NODE) } else { (ALL, EACH) };
+        let (all, each) = if of_node {
+            (MAX_CONNECTIONS_OF_NODE, MAX_CONNECTIONS_OF_NODE)
+        } else {
+            (MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS)
+        };
         if of_address >= each {
             taken.replace(|place| place.of_node == of_node && place.from == from)?;
         } else if of_pool >= all {
@@ -137,7 +141,7 @@ mod tests {
     }
 
     fn fill(places: &Places, last: u8) -> Vec<Visit> {
-        (0..EACH).map(|_| places.admit(from(last), false).unwrap()).collect()
+        (0..MAX_CONNECTIONS_PER_ADDRESS).map(|_| places.admit(from(last), false).unwrap()).collect()
     }
 
     #[tokio::test]
@@ -160,7 +164,7 @@ mod tests {
         assert!(!first.leave.is_cancelled(), "who has few is not sent away for who has many");
         let scrape = places.admit(from(100), false).unwrap();
         scrape.begin();
-        let probes: Vec<_> = (0..NODE).map(|_| places.admit(from(7), true).unwrap()).collect();
+        let probes: Vec<_> = (0..MAX_CONNECTIONS_OF_NODE).map(|_| places.admit(from(7), true).unwrap()).collect();
         for visit in held.iter().flatten().chain(&probes) {
             visit.begin();
         }

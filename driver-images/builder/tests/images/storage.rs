@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use cxi_driver_image_builder::{
     buildah::Buildah,
-    storage::{KEPT, Use, prune},
+    storage::{KEPT_STAGES, Use, prune},
 };
 
 /// A storage for one test, with builds from nothing, which take a moment.
@@ -78,7 +78,7 @@ fn a_build_that_fails_leaves_no_container_and_the_newest_images_stay() {
     drop(held);
     // One that all are made on, that of the failed build, and three.
     assert_eq!(storage.images(), 5);
-    assert_eq!(prune(&storage.buildah, KEPT).unwrap().images, 0);
+    assert_eq!(prune(&storage.buildah, KEPT_STAGES).unwrap().images, 0);
     assert_eq!(storage.images(), 5);
 
     // Of the three without a name the newest stays, with what it is made on.

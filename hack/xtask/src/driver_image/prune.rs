@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use cxi_driver_image_builder::{
     buildah::Buildah,
-    storage::{KEPT, prune},
+    storage::{KEPT_STAGES, prune},
 };
 
 /// Removes what builds left: containers of builds that were killed, and images of steps that no build has gone on from lately
@@ -16,7 +16,7 @@ use cxi_driver_image_builder::{
 #[derive(Debug, Args)]
 pub struct Prune {
     /// How many ends of builds stay, with what they were made on; with 0 the next build begins anew
-    #[arg(long, value_name = "NUMBER", default_value_t = KEPT)]
+    #[arg(long, value_name = "NUMBER", default_value_t = KEPT_STAGES)]
     keep: usize,
 }
 
