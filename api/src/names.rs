@@ -63,6 +63,39 @@ pub const EARLIER_IMAGES: &str = "ghcr.io/sielicki/slingshot-operator/";
 /// Field manager of the node agent's writes.
 pub const AGENT: &str = "cxi-agent";
 
+/// Account of the device plugin's pods.
+pub const DEVICE_PLUGIN_ACCOUNT: &str = "cxi-device-plugin";
+
+/// Account of the pods in which KMM loads and unloads drivers. Without one in the Module each flavour of KMM chooses another.
+pub const MODULE_LOADER_ACCOUNT: &str = "cxi-module-loader";
+
+/// Account of the node agent and of one-shot pods.
+pub const AGENT_ACCOUNT: &str = "cxi-agent";
+
+/// Account of the metrics exporter's pods.
+pub const METRICS_EXPORTER_ACCOUNT: &str = "cxi-metrics-exporter";
+
+/// Account of the retry handler's pods.
+pub const RETRY_HANDLER_ACCOUNT: &str = "cxi-retry-handler";
+
+/// Name of the policy that keeps node agents to their own nodes, and of its binding.
+pub const AGENT_POLICY: &str = "cxi-agent";
+
+/// Name of the policy that puts a retry handler into pods that ask for a NIC, and of its binding.
+pub const SIDECAR_POLICY: &str = "cxi-retry-handler-sidecar";
+
+/// Name of the policy that keeps the volumes of that retry handler for it, and of its binding.
+pub const SIDECAR_VOLUMES_POLICY: &str = "cxi-retry-handler-volumes";
+
+/// Name of the policy that gives pods over Multus as many networks as they ask for NICs, and of its binding.
+pub const NETWORKS_POLICY: &str = "cxi-networks";
+
+/// Annotation of an operand's DaemonSet: the hash of the DaemonSet as rendered.
+pub const RENDERED_ANNOTATION: &str = "cxi.hpe.com/rendered";
+
+/// Annotation of the device plugin's DaemonSet: the resource that its pods offer.
+pub const RESOURCE_ANNOTATION: &str = "cxi.hpe.com/resource";
+
 /// Pod label: what a pod of ours is for, see [`Role`].
 pub const ROLE_LABEL: &str = "cxi.hpe.com/role";
 

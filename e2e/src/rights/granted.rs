@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cxi_api::names::OPERATOR;
-use cxi_operator::rbac::{
-    AGENT, AGENT_CLUSTER, DEVICE_PLUGIN, DEVICE_PLUGIN_CLUSTER, OPERATOR_CLUSTER, OPERATOR_NAMESPACED, OPERATOR_OLM,
-    Rule,
+use cxi_api::names::{AGENT_ACCOUNT, DEVICE_PLUGIN_ACCOUNT, OPERATOR};
+use cxi_manifests::rights::{
+    AGENT_CLUSTER, DEVICE_PLUGIN_CLUSTER, OPERATOR_CLUSTER, OPERATOR_NAMESPACED, OPERATOR_OLM, Rule,
 };
 
 use crate::rights::{Right, Scope};
@@ -25,8 +24,8 @@ pub fn granted() -> BTreeMap<Right, Grant> {
     let tables = [
         (OPERATOR, Scope::Cluster, OPERATOR_CLUSTER),
         (OPERATOR, Scope::Namespace, OPERATOR_NAMESPACED),
-        (DEVICE_PLUGIN, Scope::Cluster, DEVICE_PLUGIN_CLUSTER),
-        (AGENT, Scope::Cluster, AGENT_CLUSTER),
+        (DEVICE_PLUGIN_ACCOUNT, Scope::Cluster, DEVICE_PLUGIN_CLUSTER),
+        (AGENT_ACCOUNT, Scope::Cluster, AGENT_CLUSTER),
     ];
     let rules =
         tables.into_iter().flat_map(|(account, scope, rules)| rules.iter().map(move |rule| (account, scope, rule)));

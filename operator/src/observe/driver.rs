@@ -1,6 +1,7 @@
 //! A CXIDriver as the engine sees it.
 
 use cxi_api::{RevisionId, driver::own_image, driver_status::SidecarImages, names::TEARDOWN_FINALIZER};
+use cxi_manifests::images::{self, Images};
 use cxi_rollout::world::{Driver, UnreadableDriver};
 
 use crate::{
@@ -10,7 +11,6 @@ use crate::{
         operands::{offered_by, operands_current, pods_outdated, pods_ready},
         seen::{self, Object},
     },
-    render::{self, Images},
 };
 
 /// The CXIDriver with the state of its operands; `None` when it cannot be read.
@@ -45,7 +45,7 @@ pub fn driver(
         pods_outdated: pods_outdated(name, seen),
         injection: memory.injection,
         sidecar: content.spec.retry_handler.runs_in_pods().then(|| SidecarImages {
-            agent: render::images::agent(&content.spec, images),
+            agent: images::agent(&content.spec, images),
             retry_handler: own_image(content.spec.retry_handler.image.as_ref()).cloned(),
         }),
     })

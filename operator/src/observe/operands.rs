@@ -8,9 +8,14 @@ use std::{
 use cxi_api::{
     CXIDriverSpec,
     names::{
-        DRIVER_LABEL, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset, device_plugin_gate,
-        metrics_exporter_daemonset, retry_handler_daemonset, retry_handler_gate, retry_handler_value,
+        DRIVER_LABEL, RENDERED_ANNOTATION, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset,
+        device_plugin_gate, metrics_exporter_daemonset, retry_handler_daemonset, retry_handler_gate,
+        retry_handler_value,
     },
+};
+use cxi_manifests::{
+    images::Images,
+    operands::{OPERANDS, RetryHandlers, WantedOperand, operands, tolerate},
 };
 use k8s_openapi::api::apps::v1;
 use kube::ResourceExt;
@@ -21,7 +26,6 @@ use crate::{
         Snapshot,
         seen::{self, DaemonSet, Object},
     },
-    render::{HASH_ANNOTATION, Images, OPERANDS, RetryHandlers, WantedOperand, operands, tolerate},
 };
 
 /// Of operands whose pods are not looked at one by one, what the DaemonSet says of them: `numberReady` counts nodes that should have a pod and have a ready one.
@@ -173,7 +177,7 @@ fn hash_of(found: &Object<DaemonSet>, wanted: &v1::DaemonSet) -> String {
 
 /// Hash of the DaemonSet as rendered.
 pub fn applied_hash(daemonset: &v1::DaemonSet) -> String {
-    daemonset.annotations().get(HASH_ANNOTATION).cloned().unwrap_or_default()
+    daemonset.annotations().get(RENDERED_ANNOTATION).cloned().unwrap_or_default()
 }
 
 /// Every resource that a CXIDriver names or named, also one that cannot be read, or that a device plugin of ours still offers.

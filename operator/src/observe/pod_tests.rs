@@ -189,8 +189,13 @@ fn only_operands_that_are_gated_are_looked_at() {
     let mut spec = cxi_api::CXIDriverSpec::new("13.0.0");
     spec.retry_handler.image = Some("registry.example/cxi-rh:1".into());
     let handlers = ["registry.example/cxi-rh:1".to_owned()].into();
-    let operands =
-        crate::render::operands("cassini", &spec, "cxi-operator", &crate::render::Images::default(), &handlers);
+    let operands = cxi_manifests::operands::operands(
+        "cassini",
+        &spec,
+        "cxi-operator",
+        &cxi_manifests::images::Images::default(),
+        &handlers,
+    );
     for (name, operand) in operands {
         let template = operand.unwrap().spec.unwrap().template;
         let mut value = json!({ "metadata": template.metadata, "spec": template.spec });

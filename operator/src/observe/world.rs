@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use cxi_manifests::images::Images;
 use cxi_rollout::{
     World,
     world::{DisruptionBudget, Driver, Node, Revision},
@@ -15,7 +16,6 @@ use crate::{
         driver, kmm, node, pod, resource_names,
         seen::{self, Object},
     },
-    render::Images,
 };
 
 /// Who and where the operator is.

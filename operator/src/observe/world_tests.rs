@@ -340,7 +340,7 @@ fn no_retry_handler_goes_while_it_is_not_known_what_a_node_needs() {
     let mut seen = Snapshot { drivers: vec![driver()], nodes: vec![node("n1", "u1")], ..Snapshot::default() };
     let spec = &driver().readable().unwrap().spec.clone();
     let handlers = ["registry.example/cxi-rh:0".to_owned()].into();
-    let all = crate::render::operands("cassini", spec, "cxi-operator", &Images::default(), &handlers);
+    let all = cxi_manifests::operands::operands("cassini", spec, "cxi-operator", &Images::default(), &handlers);
     let (name, earlier) = all.into_iter().last().unwrap();
     let mut value = serde_json::to_value(earlier.unwrap()).unwrap();
     value["metadata"]["uid"] = json!("e");

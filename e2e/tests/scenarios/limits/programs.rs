@@ -11,7 +11,7 @@ use cxi_device_plugin::{
     provision::Provision,
 };
 use cxi_hardware::NicName;
-use cxi_operator::render::{Images, operands};
+use cxi_manifests::{images::Images, operands::operands};
 use k8s_openapi::api::core::v1::EnvVar;
 
 /// Tries them all.

@@ -24,7 +24,7 @@ use cxi_driver_image::{
     verify::{Expected, verify},
 };
 use cxi_driver_images::Layout;
-use cxi_operator::render;
+use cxi_manifests::kmm;
 
 const RELEASE: &str = "13.0.0";
 
@@ -135,8 +135,8 @@ fn build(spec: &CXIDriverSpec, image: &str) -> Result<(), String> {
 fn build_by(spec: &CXIDriverSpec, image: &str, layout: Option<&Layout>) -> Result<(), String> {
     let lab = lab();
     let revision = RevisionId::of("cxi", spec);
-    let config_map = render::containerfile("cxi", spec, &revision, "cxi-operator", "uid", layout).unwrap();
-    let module = render::module("cxi", spec, &revision, "cxi-operator");
+    let config_map = kmm::containerfile("cxi", spec, &revision, "cxi-operator", "uid", layout).unwrap();
+    let module = kmm::module("cxi", spec, &revision, "cxi-operator");
     let context = tempfile::tempdir().unwrap();
     let file = context.path().join("Dockerfile");
     fs::write(&file, &config_map.data.unwrap()[DOCKERFILE_KEY]).unwrap();

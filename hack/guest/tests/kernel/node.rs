@@ -238,7 +238,7 @@ fn worker_config(kernel: &str, modprobe: &Value) -> String {
     let source = json!({"type": "prebuilt", "image": "registry.example.com/cxi-driver", "modprobe": modprobe});
     let spec: CXIDriverSpec = serde_json::from_value(json!({"version": lab::A, "source": source})).unwrap();
     let revision = RevisionId::of("fabric", &spec);
-    let module = cxi_operator::render::module("fabric", &spec, &revision, "cxi-operator");
+    let module = cxi_manifests::kmm::module("fabric", &spec, &revision, "cxi-operator");
     let container = module.spec.module_loader.unwrap().container;
     let modprobe = serde_json::to_value(&container.modprobe).unwrap();
     let config = json!({"kernelVersion": kernel, "containerImage": "registry.example.com/cxi-driver:13.0.0", "modprobe": modprobe});

@@ -1,13 +1,12 @@
 //! Objects that the operator makes in its namespace: DaemonSets of operands, and Containerfiles in `ConfigMaps`. Nothing of them is
 //! planned on that cannot be read, so that all of them can.
 
-use cxi_api::names::{DRIVER_LABEL, ROLE_LABEL};
+use cxi_api::names::{DRIVER_LABEL, RENDERED_ANNOTATION, RESOURCE_ANNOTATION, ROLE_LABEL};
 use k8s_openapi::api::{apps::v1, core::v1::ConfigMap};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Kind, Labels, fields::lenient, typed};
-use crate::render::{HASH_ANNOTATION, RESOURCE_ANNOTATION};
 
 /// What counts of a DaemonSet of ours. Its template is compared by generation and hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,7 +79,7 @@ impl Kind for DaemonSet {
             labels: metadata.labels.only(&[ROLE_LABEL, DRIVER_LABEL]),
             generation: metadata.generation,
             deleting: metadata.deletion_timestamp.is_some(),
-            hash: annotation(HASH_ANNOTATION),
+            hash: annotation(RENDERED_ANNOTATION),
             resource: annotation(RESOURCE_ANNOTATION),
             number_ready: status.as_ref().map(|status| status.number_ready),
             number_outdated: status.map(|status| status.outdated(metadata.generation)),
