@@ -127,6 +127,22 @@ impl Role {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::DevicePlugin,
+        Self::Agent,
+        Self::MetricsExporter,
+        Self::RetryHandler,
+        Self::Prefetch,
+        Self::Cleanup,
+        Self::HostDriver,
+    ];
+
+    /// The role that this value of [`ROLE_LABEL`] stands for.
+    pub fn named(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == label)
+    }
+
     /// The value of [`ROLE_LABEL`].
     pub fn as_str(self) -> &'static str {
         match self {
@@ -195,19 +211,9 @@ pub fn retry_handler_gate(driver: &str) -> String {
     format!("{RETRY_HANDLER_GATE_PREFIX}{driver}")
 }
 
-/// Name of the device plugin's DaemonSet.
-pub fn device_plugin_daemonset(driver: &str) -> String {
-    format!("cxi-device-plugin-{driver}")
-}
-
-/// Name of the node agent's DaemonSet.
-pub fn agent_daemonset(driver: &str) -> String {
-    format!("cxi-agent-{driver}")
-}
-
-/// Name of the metrics exporter's DaemonSet.
-pub fn metrics_exporter_daemonset(driver: &str) -> String {
-    format!("cxi-metrics-exporter-{driver}")
+/// Name of the DaemonSet whose pods have this role. The names of a retry handler's go on, see [`retry_handler_daemonset`].
+pub fn daemonset(role: Role, driver: &str) -> String {
+    format!("cxi-{}-{driver}", role.as_str())
 }
 
 /// Label of a retry handler's pods: the value of the gate that they belong to.
@@ -221,7 +227,7 @@ pub fn retry_handler_value(image: &str) -> String {
 /// Name of the DaemonSet of a retry handler, by the value of its gate. There is one for each image in use: while a driver is
 /// upgraded there may be two.
 pub fn retry_handler_daemonset(driver: &str, value: &str) -> String {
-    format!("cxi-retry-handler-{driver}-{value}")
+    format!("{}-{value}", daemonset(Role::RetryHandler, driver))
 }
 
 /// Turns any text into a label value: at most 63 characters of `[A-Za-z0-9._-]` with an alphanumeric at both ends.

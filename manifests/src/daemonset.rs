@@ -21,7 +21,7 @@ use k8s_openapi::{
 use crate::labels::{labels, pod_labels, short_hash};
 
 /// What differs.
-pub struct Operand<'a> {
+pub struct Wanted<'a> {
     /// CXIDriver.
     pub driver: &'a str,
     /// What its pods are for.
@@ -44,8 +44,8 @@ pub struct Operand<'a> {
 /// before their drivers are unloaded in order. The rollout deletes it.
 ///
 /// Its metadata must never carry KMM's label `kmm.node.kubernetes.io/module.name`: KMM deletes DaemonSets that do.
-pub fn daemonset(operand: Operand<'_>, namespace: &str) -> DaemonSet {
-    let Operand { driver, role, instance, name, annotations, pod_annotations, on_delete, pod } = operand;
+pub fn daemonset(wanted: Wanted<'_>, namespace: &str) -> DaemonSet {
+    let Wanted { driver, role, instance, name, annotations, pod_annotations, on_delete, pod } = wanted;
     let mut pod_labels = pod_labels(driver, role);
     let instance_label = instance.as_ref().map_or(ROLE_LABEL, |(label, _)| *label);
     pod_labels.extend(instance.map(|(label, value)| (label.to_owned(), value)));

@@ -1,6 +1,6 @@
 //! Which image an operand runs.
 
-use cxi_api::{CXIDriverSpec, driver::own_image, names::EARLIER_IMAGES};
+use cxi_api::{CXIDriverSpec, driver::own_image};
 
 /// The operator's own operand images, for CXIDrivers that name none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,29 +11,30 @@ pub struct Images {
     pub agent: String,
 }
 
-/// The image that a spec names, or the one that the operator brings.
-pub fn chosen(named: Option<&String>, ours: &str) -> String {
-    own_image(named).map_or(ours, String::as_str).to_owned()
+/// The field of a CXIDriver that names an image, and what runs when it names none.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageField {
+    /// The field, as in `spec.agent.image`.
+    pub field: &'static str,
+    /// What it says.
+    pub named: fn(&CXIDriverSpec) -> Option<&String>,
+    /// What runs otherwise; `None` where the operator brings none.
+    pub otherwise: fn(&CXIDriverSpec, &Images) -> Option<String>,
+}
+
+impl ImageField {
+    /// The image that runs. One of the earlier operator's counts as none: it cannot work with this one.
+    pub fn of(&self, spec: &CXIDriverSpec, images: &Images) -> Option<String> {
+        own_image((self.named)(spec)).cloned().or_else(|| (self.otherwise)(spec, images))
+    }
 }
 
 /// Image of the node agent, also for one-shot pods.
 pub fn agent(spec: &CXIDriverSpec, images: &Images) -> String {
-    chosen(spec.agent.as_ref().and_then(|agent| agent.image.as_ref()), &images.agent)
+    own_image(named_agent(spec)).unwrap_or(&images.agent).clone()
 }
 
-/// Fields of a spec that name an image of the earlier operator, with that image and what runs instead: nothing where only others
-/// have what it takes.
-pub fn replaced(spec: &CXIDriverSpec, images: &Images) -> Vec<(&'static str, String, Option<String>)> {
-    let agent_image = agent(spec, images);
-    let table = [
-        ("spec.devicePlugin.image", spec.device_plugin.image.as_ref(), Some(&images.device_plugin)),
-        ("spec.metricsExporter.image", spec.metrics_exporter.image.as_ref(), Some(&agent_image)),
-        ("spec.agent.image", spec.agent.as_ref().and_then(|agent| agent.image.as_ref()), Some(&images.agent)),
-        ("spec.retryHandler.image", spec.retry_handler.image.as_ref(), None),
-    ];
-    let earlier = table.into_iter().filter_map(|(field, image, ours)| {
-        let image = image.filter(|image| image.starts_with(EARLIER_IMAGES))?;
-        Some((field, image.clone(), ours.cloned()))
-    });
-    earlier.collect()
+/// The image that a CXIDriver names for the node agent.
+pub fn named_agent(spec: &CXIDriverSpec) -> Option<&String> {
+    spec.agent.as_ref().and_then(|agent| agent.image.as_ref())
 }

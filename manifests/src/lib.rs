@@ -14,10 +14,12 @@ pub mod images;
 pub mod kmm;
 mod labels;
 pub mod one_shot;
+mod operand;
 pub mod operands;
 pub mod operator;
 pub mod policies;
 pub mod rights;
+mod rule;
 mod security;
 
 #[cfg(test)]

@@ -1,12 +1,9 @@
-//! Who may do what: the one table that the manifests are made from. No rule has a wildcard, none reads Secrets, no
+//! Who may do what: the rights of the operator; those of an operand are in its file in [`operands`]. No rule has a wildcard, none reads Secrets, no
 //! account is cluster-admin; each says what it is for.
 
 use std::collections::BTreeMap;
 
-use cxi_api::names::{
-    AGENT_ACCOUNT, AGENT_POLICY, DEVICE_PLUGIN_ACCOUNT, MANAGED_BY_LABEL, METRICS_EXPORTER_ACCOUNT,
-    MODULE_LOADER_ACCOUNT, OPERATOR, RETRY_HANDLER_ACCOUNT, SIDECAR_POLICY,
-};
+use cxi_api::names::{AGENT_POLICY, MANAGED_BY_LABEL, MODULE_LOADER_ACCOUNT, OPERATOR, SIDECAR_POLICY};
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, ServiceAccount},
@@ -15,52 +12,17 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+pub use crate::rule::Rule;
+use crate::{
+    operands::{self, OPERANDS},
+    rule::rule,
+};
+
 /// Namespace that the manifests install into.
 pub const NAMESPACE: &str = "cxi-operator";
 
-/// Every `ServiceAccount`.
-pub const ACCOUNTS: [&str; 6] = [
-    OPERATOR,
-    DEVICE_PLUGIN_ACCOUNT,
-    MODULE_LOADER_ACCOUNT,
-    AGENT_ACCOUNT,
-    METRICS_EXPORTER_ACCOUNT,
-    RETRY_HANDLER_ACCOUNT,
-];
-
-/// The accounts whose pods use devices and files of the host.
-pub const OPERANDS: [&str; 5] =
-    [DEVICE_PLUGIN_ACCOUNT, MODULE_LOADER_ACCOUNT, AGENT_ACCOUNT, METRICS_EXPORTER_ACCOUNT, RETRY_HANDLER_ACCOUNT];
-
-/// The accounts whose pods talk to the API server.
-const TALKERS: [&str; 3] = [OPERATOR, DEVICE_PLUGIN_ACCOUNT, AGENT_ACCOUNT];
-
 /// Name of the role that lets operands run on `OpenShift`.
 pub const OPENSHIFT: &str = "cxi-operands-openshift";
-
-/// A rule and its reason.
-#[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    /// API group; empty for the core group.
-    pub group: &'static str,
-    /// Resources.
-    pub resources: &'static [&'static str],
-    /// Verbs.
-    pub verbs: &'static [&'static str],
-    /// Only objects of these names; all when empty.
-    pub names: &'static [&'static str],
-    /// What it is for.
-    pub reason: &'static str,
-}
-
-const fn rule(
-    group: &'static str,
-    resources: &'static [&'static str],
-    verbs: &'static [&'static str],
-    reason: &'static str,
-) -> Rule {
-    Rule { group, resources, verbs, names: &[], reason }
-}
 
 /// What the operator may do in the whole cluster.
 pub const OPERATOR_CLUSTER: &[Rule] = &[
@@ -151,36 +113,6 @@ pub const OPERANDS_OPENSHIFT: &[Rule] = &[Rule {
     reason: "devices and directories of the host",
 }];
 
-/// What the device plugin may do.
-pub const DEVICE_PLUGIN_CLUSTER: &[Rule] =
-    &[rule("cxi.hpe.com", &["cxinodes"], &["list", "watch"], "what its node is to offer")];
-
-/// What the node agent may do. To which objects of these kinds is not RBAC's to say, see [`crate::policies`].
-pub const AGENT_CLUSTER: &[Rule] = &[
-    rule("cxi.hpe.com", &["cxinodes"], &["list", "watch"], "which phase its report answers"),
-    rule("cxi.hpe.com", &["cxinodes/status"], &["patch"], "report what it sees"),
-    rule(
-        "cxi.hpe.com",
-        &["cxidevices"],
-        &["list", "watch", "create", "patch", "delete"],
-        "one CXIDevice per NIC; to apply one that is not there is to create it",
-    ),
-    rule("cxi.hpe.com", &["cxidevices/status"], &["patch"], "the NIC as it is"),
-];
-
-impl Rule {
-    fn policy(&self) -> PolicyRule {
-        let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
-        PolicyRule {
-            api_groups: Some(owned(&[self.group])),
-            resources: Some(owned(self.resources)),
-            verbs: owned(self.verbs),
-            resource_names: (!self.names.is_empty()).then(|| owned(self.names)),
-            ..PolicyRule::default()
-        }
-    }
-}
-
 /// The namespace. KMM's workers and the device plugin use host paths, which Pod Security admission must allow there.
 pub fn namespace() -> Namespace {
     let levels = ["enforce", "audit", "warn"]
@@ -190,10 +122,22 @@ pub fn namespace() -> Namespace {
     Namespace { metadata, ..Namespace::default() }
 }
 
+/// Every `ServiceAccount`.
+pub fn accounts() -> Vec<&'static str> {
+    [vec![OPERATOR], accounts_on_nodes()].concat()
+}
+
+/// The accounts whose pods use devices and files of the host.
+pub fn accounts_on_nodes() -> Vec<&'static str> {
+    let operands = OPERANDS.iter().map(|operand| operand.account);
+    std::iter::once(MODULE_LOADER_ACCOUNT).chain(operands).collect()
+}
+
 /// A `ServiceAccount`. Pods of those that do not talk to the API server get no token.
 pub fn account(name: &str) -> ServiceAccount {
+    let talks = name == OPERATOR || operands::rights().any(|(account, _)| account == name);
     ServiceAccount {
-        automount_service_account_token: (!TALKERS.contains(&name)).then_some(false),
+        automount_service_account_token: (!talks).then_some(false),
         metadata: metadata(name, Some(NAMESPACE)),
         ..ServiceAccount::default()
     }
@@ -225,7 +169,7 @@ pub fn role(account: &str, rules: &[Rule]) -> (Role, RoleBinding) {
 /// What lets the operands' pods run on `OpenShift`; elsewhere it says nothing.
 pub fn openshift() -> (Role, RoleBinding) {
     let (role, mut binding) = role(OPENSHIFT, OPERANDS_OPENSHIFT);
-    binding.subjects = Some(OPERANDS.map(subject).to_vec());
+    binding.subjects = Some(accounts_on_nodes().into_iter().map(subject).collect());
     (role, binding)
 }
 
@@ -277,15 +221,8 @@ mod tests {
 
     #[test]
     fn no_account_may_do_everything() {
-        let tables = [
-            OPERATOR_CLUSTER,
-            OPERATOR_NAMESPACED,
-            OPERATOR_OLM,
-            OPERANDS_OPENSHIFT,
-            DEVICE_PLUGIN_CLUSTER,
-            AGENT_CLUSTER,
-        ];
-        for rule in tables.into_iter().flatten() {
+        let ours = [OPERATOR_CLUSTER, OPERATOR_NAMESPACED, OPERATOR_OLM, OPERANDS_OPENSHIFT];
+        for rule in ours.into_iter().chain(operands::rights().map(|(_, rules)| rules)).flatten() {
             let words = [rule.resources, rule.verbs, &[rule.group]].concat();
             assert!(words.iter().all(|word| !word.contains('*')), "{rule:?}");
             assert!(!rule.resources.iter().any(|resource| FORBIDDEN.contains(resource)), "{rule:?}");

@@ -1,6 +1,7 @@
 //! What is made for a CXIDriver.
 
 mod rights;
+mod table;
 
 use std::collections::BTreeMap;
 
@@ -16,10 +17,10 @@ use cxi_driver_images::ImageTag;
 use k8s_openapi::api::apps::v1::DaemonSet;
 
 use crate::{
-    images::{Images, replaced},
+    images::Images,
     kmm::{containerfile, module},
     one_shot::{Cleanup, HostDriver, Prefetch, cleanup, host_driver, prefetch},
-    operands::operands,
+    operands::{operands, replaced},
 };
 
 fn spec() -> CXIDriverSpec {
@@ -287,7 +288,7 @@ fn images_of_the_earlier_operator_are_replaced_by_ours() {
     assert_eq!(image(&spec, EXPORTER), "registry.example/mine:3");
     let replaced = replaced(&spec, &images());
     let fields: Vec<&str> = replaced.iter().map(|(field, ..)| *field).collect();
-    assert_eq!(fields, ["spec.devicePlugin.image", "spec.agent.image", "spec.retryHandler.image"]);
+    assert_eq!(fields, ["spec.agent.image", "spec.devicePlugin.image", "spec.retryHandler.image"]);
 }
 
 #[test]

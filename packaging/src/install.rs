@@ -1,11 +1,8 @@
 //! What is installed, in the order in which it can be.
 
-use cxi_api::{
-    crds::crds,
-    names::{AGENT_ACCOUNT, DEVICE_PLUGIN_ACCOUNT, OPERATOR},
-};
+use cxi_api::{crds::crds, names::OPERATOR};
 use cxi_images::Lock;
-use cxi_manifests::{operator, policies, rights};
+use cxi_manifests::{operands::OPERANDS, operator, policies, rights};
 use serde_json::Value;
 
 use crate::{
@@ -73,11 +70,10 @@ pub fn manifests(images: &Lock) -> Result<Vec<Manifest>, Error> {
     for crd in crds() {
         all.push(Manifest::new(Part::Crds, format!("{}.yaml", crd.spec.names.plural), vec![value(&crd)?]));
     }
-    let accounts = rights::ACCOUNTS.iter().map(|name| value(&rights::account(name))).collect::<Result<Vec<_>, _>>()?;
+    let accounts =
+        rights::accounts().iter().map(|name| value(&rights::account(name))).collect::<Result<Vec<_>, _>>()?;
     let (cluster_role, cluster_binding) = rights::cluster_role(OPERATOR, rights::OPERATOR_CLUSTER);
     let (role, binding) = rights::role(OPERATOR, rights::OPERATOR_NAMESPACED);
-    let (plugin_role, plugin_binding) = rights::cluster_role(DEVICE_PLUGIN_ACCOUNT, rights::DEVICE_PLUGIN_CLUSTER);
-    let (agent_role, agent_binding) = rights::cluster_role(AGENT_ACCOUNT, rights::AGENT_CLUSTER);
     let (openshift_role, openshift_binding) = rights::openshift();
     let retry_handler = policies::retry_handler();
     all.extend([
@@ -88,8 +84,13 @@ pub fn manifests(images: &Lock) -> Result<Vec<Manifest>, Error> {
             "operator.yaml",
             vec![value(&cluster_role)?, value(&cluster_binding)?, value(&role)?, value(&binding)?],
         ),
-        Manifest::new(Part::Rbac, "device-plugin.yaml", vec![value(&plugin_role)?, value(&plugin_binding)?]),
-        Manifest::new(Part::Rbac, "agent.yaml", vec![value(&agent_role)?, value(&agent_binding)?]),
+    ]);
+    for operand in OPERANDS.iter().filter(|operand| !operand.rights.is_empty()) {
+        let (role, binding) = rights::cluster_role(operand.account, operand.rights);
+        let name = format!("{}.yaml", operand.role.as_str());
+        all.push(Manifest::new(Part::Rbac, name, vec![value(&role)?, value(&binding)?]));
+    }
+    all.extend([
         Manifest::new(Part::Rbac, "openshift.yaml", vec![value(&openshift_role)?, value(&openshift_binding)?])
             .optional(),
         Manifest::new(Part::Policy, "agent.yaml", vec![value(&policies::agent())?, value(&policies::agent_binding())?]),

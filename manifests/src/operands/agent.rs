@@ -1,21 +1,16 @@
 //! The node agent's DaemonSet. Its pods run on every node that the CXIDriver owns, from the first moment to the last: nothing
 //! can be proved on a node without them, least of all while its gate is closed.
 
-use cxi_api::{
-    CXIDriverSpec,
-    names::{AGENT_ACCOUNT, DRIVER_LABEL, Role, agent_daemonset},
-};
-use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::{Container, PodSpec},
-};
+use cxi_api::names::{AGENT_ACCOUNT, Role};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 
+use super::retry_handler::expectation;
 use crate::{
-    daemonset::{Operand, daemonset},
     environment::{field, variable},
     host::{HostDirectory, mounts, volumes},
-    images::{self, Images},
-    operands::retry_handler::expectation,
+    images::{self, ImageField},
+    operand::{Context, Operand, Pods},
+    rule::rule,
     security::{READ_KERNEL_LOG, sees_open_files},
 };
 
@@ -30,25 +25,37 @@ const HOST: [HostDirectory; 4] = [
     HostDirectory::read("retry-statistics", "/run/cxi", "/host/run/cxi").created().with_later_mounts(),
 ];
 
-/// The DaemonSet.
-pub fn agent(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> DaemonSet {
-    let operand = Operand {
-        driver,
-        role: Role::Agent,
-        instance: None,
-        name: agent_daemonset(driver),
-        annotations: [].into(),
-        pod_annotations: [].into(),
-        on_delete: false,
-        pod: pod(driver, spec, images),
-    };
-    daemonset(operand, namespace)
-}
+/// The node agent. To which objects it may write is not RBAC's to say, see [`crate::policies`].
+pub const AGENT: Operand = Operand {
+    role: Role::Agent,
+    gate: None,
+    image: ImageField {
+        field: "spec.agent.image",
+        named: images::named_agent,
+        otherwise: |_, images| Some(images.agent.clone()),
+    },
+    account: AGENT_ACCOUNT,
+    rights: &[
+        rule("cxi.hpe.com", &["cxinodes"], &["list", "watch"], "which phase its report answers"),
+        rule("cxi.hpe.com", &["cxinodes/status"], &["patch"], "report what it sees"),
+        rule(
+            "cxi.hpe.com",
+            &["cxidevices"],
+            &["list", "watch", "create", "patch", "delete"],
+            "one CXIDevice per NIC; to apply one that is not there is to create it",
+        ),
+        rule("cxi.hpe.com", &["cxidevices/status"], &["patch"], "the NIC as it is"),
+    ],
+    host: &HOST,
+    wanted: |_| true,
+    render,
+};
 
-fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
+fn render(wanted: &Context<'_>) -> Pods {
+    let spec = wanted.spec;
     let container = Container {
         name: "report".to_owned(),
-        image: Some(images::agent(spec, images)),
+        image: Some(wanted.image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["cxi-agent".to_owned()]),
         args: Some(vec!["report".to_owned()]),
@@ -67,14 +74,13 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
         volume_mounts: Some(mounts(&HOST)),
         ..Container::default()
     };
-    PodSpec {
+    let spec = PodSpec {
         containers: vec![container],
-        node_selector: Some([(DRIVER_LABEL.to_owned(), driver.to_owned())].into()),
         priority_class_name: Some("system-node-critical".to_owned()),
-        service_account_name: Some(AGENT_ACCOUNT.to_owned()),
         termination_grace_period_seconds: Some(5),
         tolerations: Some(spec.tolerations.clone()),
         volumes: Some(volumes(&HOST)),
         ..PodSpec::default()
-    }
+    };
+    Pods { spec, ..Pods::default() }
 }

@@ -3,25 +3,23 @@
 use cxi_api::{
     CXIDriverSpec,
     driver::{ExtraMount, SharingMode},
-    names::{DEVICE_PLUGIN_ACCOUNT, RESOURCE_ANNOTATION, Role, device_plugin_daemonset, device_plugin_gate},
+    names::{DEVICE_PLUGIN_ACCOUNT, RESOURCE_ANNOTATION, Role, device_plugin_gate},
 };
-use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::{Container, EnvVar, PodSpec, SecurityContext, Volume},
-};
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, SecurityContext, Volume};
 
+use super::retry_handler::expectation;
 use crate::{
-    daemonset::{Operand, daemonset, gate},
     environment::{field, variable},
     host::{HostDirectory, mounts, volumes},
-    images::{self, Images},
-    operands::retry_handler::expectation,
+    images::ImageField,
+    operand::{Context, Gate, Operand, Pods},
+    rule::rule,
     security::{no_capabilities, of_the_host, seccomp},
 };
 
 /// What the plugin needs of the host. Its `/dev` is not put in the place of the container's: there the kubelet wants a file of
 /// its own for the container's last words, and a directory that is only read has no room for it.
-const HOST: [HostDirectory; 6] = [
+const HOST: [HostDirectory; 7] = [
     HostDirectory::write("device-plugins", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet/device-plugins")
         .there(),
     HostDirectory::read("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources").there(),
@@ -30,6 +28,8 @@ const HOST: [HostDirectory; 6] = [
     // Where libfabric and libcxi are looked for.
     HostDirectory::read("usr", "/usr", "/host/usr"),
     HostDirectory::read("opt", "/opt", "/host/opt").created(),
+    // Not where devicePlugin.cdi is off.
+    CDI,
 ];
 
 /// Where kubelets have their files, unless told otherwise (`kubelet --root-dir`). In the device plugin's container they are there
@@ -39,34 +39,30 @@ const KUBELET_ROOT: &str = "/var/lib/kubelet";
 /// Where container runtimes look for what programs wrote at run time (CDI specification, "CDI JSON Definition").
 const CDI: HostDirectory = HostDirectory::write("cdi", "/var/run/cdi", "/var/run/cdi").created();
 
-/// The DaemonSet, or nothing when the device plugin is disabled.
-pub fn device_plugin(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Option<DaemonSet> {
-    let plugin = &spec.device_plugin;
-    if !plugin.enabled {
-        return None;
-    }
-    let operand = Operand {
-        driver,
-        role: Role::DevicePlugin,
-        instance: None,
-        name: device_plugin_daemonset(driver),
-        annotations: [(RESOURCE_ANNOTATION.to_owned(), plugin.resource_name.clone())].into(),
-        pod_annotations: [].into(),
-        on_delete: false,
-        pod: pod(driver, spec, images),
-    };
-    Some(daemonset(operand, namespace))
-}
+/// The device plugin.
+pub const DEVICE_PLUGIN: Operand = Operand {
+    role: Role::DevicePlugin,
+    gate: Some(Gate::Open(device_plugin_gate)),
+    image: ImageField {
+        field: "spec.devicePlugin.image",
+        named: |spec| spec.device_plugin.image.as_ref(),
+        otherwise: |_, images| Some(images.device_plugin.clone()),
+    },
+    account: DEVICE_PLUGIN_ACCOUNT,
+    rights: &[rule("cxi.hpe.com", &["cxinodes"], &["list", "watch"], "what its node is to offer")],
+    host: &HOST,
+    wanted: |spec| spec.device_plugin.enabled,
+    render,
+};
 
-fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
+fn render(wanted: &Context<'_>) -> Pods {
+    let spec = wanted.spec;
     let plugin = &spec.device_plugin;
-    let image = images::chosen(plugin.image.as_ref(), &images.device_plugin);
-    let host: Vec<HostDirectory> = HOST.into_iter().chain(plugin.cdi.then_some(CDI)).collect();
-    PodSpec {
-        affinity: Some(gate(device_plugin_gate(driver))),
+    let host: Vec<HostDirectory> = HOST.into_iter().filter(|place| plugin.cdi || place.name != CDI.name).collect();
+    let pods = PodSpec {
         containers: vec![Container {
             name: "device-plugin".to_owned(),
-            image: Some(image),
+            image: Some(wanted.image.to_owned()),
             image_pull_policy: Some("IfNotPresent".to_owned()),
             env: Some(environment(spec)),
             resources: plugin.resources.clone(),
@@ -85,11 +81,12 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
             ..Container::default()
         }],
         priority_class_name: Some("system-node-critical".to_owned()),
-        service_account_name: Some(DEVICE_PLUGIN_ACCOUNT.to_owned()),
         tolerations: Some(spec.tolerations.clone()),
         volumes: Some(of_the_kubelet(volumes(&host), plugin.kubelet_root.as_deref().unwrap_or(KUBELET_ROOT))),
         ..PodSpec::default()
-    }
+    };
+    let resource = [(RESOURCE_ANNOTATION.to_owned(), plugin.resource_name.clone())];
+    Pods { daemonset_annotations: resource.into(), spec: pods, ..Pods::default() }
 }
 
 /// The volumes where the host's kubelet has its files in `root`.

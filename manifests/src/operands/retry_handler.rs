@@ -2,28 +2,22 @@
 //! gate closes and opens: a retry handler that goes from under a job takes the job's lost packets with it.
 
 use cxi_api::{
-    CXIDriverSpec,
     driver::RetryHandler,
-    names::{
-        RETRY_HANDLER_ACCOUNT, RETRY_HANDLER_LABEL, Role, retry_handler_daemonset, retry_handler_gate,
-        retry_handler_value,
-    },
+    names::{RETRY_HANDLER_ACCOUNT, RETRY_HANDLER_LABEL, Role, retry_handler_gate},
 };
 use k8s_openapi::{
-    api::{
-        apps::v1::DaemonSet,
-        core::v1::{
-            Container, EmptyDirVolumeSource, ExecAction, PodSpec, Probe, ResourceRequirements, SecurityContext, Volume,
-            VolumeMount,
-        },
+    api::core::v1::{
+        Container, EmptyDirVolumeSource, ExecAction, PodSpec, Probe, ResourceRequirements, SecurityContext, Volume,
+        VolumeMount,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
 
 use crate::{
-    daemonset::{Operand, daemonset, gate_with, requests},
+    daemonset::requests,
     host::{HostDirectory, mounts, volumes},
-    images::{self, Images},
+    images::{self, ImageField},
+    operand::{Context, Gate, Operand, Pods},
     security::{no_capabilities, seccomp},
 };
 
@@ -40,21 +34,21 @@ const SUPERVISOR: &str = "/supervisor/cxi-agent";
 /// (HPE, `cxi_rh` `main.c`); it normally takes less than a second.
 const GRACE_SECONDS: i64 = 3600;
 
-/// The DaemonSet that runs `image`, one of [`super::RetryHandlers`].
-pub fn retry_handler(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images, image: &str) -> DaemonSet {
-    let value = retry_handler_value(image);
-    let operand = Operand {
-        driver,
-        role: Role::RetryHandler,
-        name: retry_handler_daemonset(driver, &value),
-        instance: Some((RETRY_HANDLER_LABEL, value.clone())),
-        annotations: [].into(),
-        pod_annotations: [].into(),
-        on_delete: true,
-        pod: pod(driver, spec, images, image, value),
-    };
-    daemonset(operand, namespace)
-}
+/// The retry handler: a DaemonSet for each of [`super::RetryHandlers`].
+pub const RETRY_HANDLER: Operand = Operand {
+    role: Role::RetryHandler,
+    gate: Some(Gate::ByImage { label: retry_handler_gate, instance: RETRY_HANDLER_LABEL }),
+    image: ImageField {
+        field: "spec.retryHandler.image",
+        named: |spec| spec.retry_handler.image.as_ref(),
+        otherwise: |_, _| None,
+    },
+    account: RETRY_HANDLER_ACCOUNT,
+    rights: &[],
+    host: &HOST,
+    wanted: |spec| spec.retry_handler.runs_on_nodes(),
+    render,
+};
 
 /// What device plugin, node agent and exporter expect of the retry handler of a NIC (their `--retry-handler`). libfabric refuses a NIC
 /// without one, and one that ended unasked leaves the NIC in an unknown state. Where only some nodes have our DaemonSet, or the
@@ -70,7 +64,8 @@ pub fn expectation(wanted: &RetryHandler) -> &'static str {
     }
 }
 
-fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images, image: &str, value: String) -> PodSpec {
+fn render(wanted: &Context<'_>) -> Pods {
+    let Context { spec, images, image, .. } = *wanted;
     let settings = spec.retry_handler.daemonset.clone().unwrap_or_default();
     let agent = images::agent(spec, images);
     let ready = [SUPERVISOR, "retry-handler", "ready"].map(str::to_owned);
@@ -85,8 +80,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images, image: &str, value: 
     let mut mounts = mounts(&HOST);
     mounts.push(VolumeMount { read_only: Some(true), ..shared.clone() });
     let tolerations = if settings.tolerations.is_empty() { &spec.tolerations } else { &settings.tolerations };
-    PodSpec {
-        affinity: Some(gate_with(retry_handler_gate(driver), value)),
+    let spec = PodSpec {
         automount_service_account_token: Some(false),
         init_containers: Some(vec![install(&agent, shared)]),
         containers: vec![Container {
@@ -118,12 +112,12 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images, image: &str, value: 
         }],
         node_selector: (!settings.node_selector.is_empty()).then_some(settings.node_selector),
         priority_class_name: Some("system-node-critical".to_owned()),
-        service_account_name: Some(RETRY_HANDLER_ACCOUNT.to_owned()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         tolerations: Some(tolerations.clone()),
         volumes: Some(volumes),
         ..PodSpec::default()
-    }
+    };
+    Pods { spec, ..Pods::default() }
 }
 
 /// Copies the supervisor to where the container with `cxi_rh` finds it.

@@ -2,7 +2,7 @@
 
 use cxi_api::{
     CXIDriverSpec, RevisionId,
-    names::{device_plugin_daemonset, module_name},
+    names::{Role, daemonset, module_name},
     plugin_rules,
 };
 use cxi_manifests::{
@@ -106,7 +106,7 @@ impl Parts {
             // One that is refused does not keep the others away.
             let result = match wanted {
                 None => self.delete_daemonset(&name, seen).await,
-                Some(_) if name == device_plugin_daemonset(driver) && !faults.is_empty() => {
+                Some(_) if name == daemonset(Role::DevicePlugin, driver) && !faults.is_empty() => {
                     Err(Error::Unfit { name, faults: faults.clone() })
                 }
                 Some(wanted) => match self.ours().patch(&name, &parameters, &Patch::Apply(&wanted)).await {

@@ -8,14 +8,13 @@ use std::{
 use cxi_api::{
     CXIDriverSpec,
     names::{
-        DRIVER_LABEL, RENDERED_ANNOTATION, ROLE_LABEL, Role, agent_daemonset, device_plugin_daemonset,
-        device_plugin_gate, metrics_exporter_daemonset, retry_handler_daemonset, retry_handler_gate,
+        DRIVER_LABEL, RENDERED_ANNOTATION, ROLE_LABEL, Role, daemonset, retry_handler_daemonset, retry_handler_gate,
         retry_handler_value,
     },
 };
 use cxi_manifests::{
     images::Images,
-    operands::{OPERANDS, RetryHandlers, WantedOperand, operands, tolerate},
+    operands::{Gate, OPERANDS, Operand, RetryHandlers, WantedOperand, of_role, operands, tolerate},
 };
 use k8s_openapi::api::apps::v1;
 use kube::ResourceExt;
@@ -30,28 +29,27 @@ use crate::{
 
 /// Of operands whose pods are not looked at one by one, what the DaemonSet says of them: `numberReady` counts nodes that should have a pod and have a ready one.
 pub fn pods_ready(driver: &str, seen: &Snapshot) -> BTreeMap<Role, i32> {
-    let names = [(Role::Agent, agent_daemonset(driver)), (Role::MetricsExporter, metrics_exporter_daemonset(driver))];
-    let ready = |(role, name): (Role, String)| Some((role, seen.daemonset(&name)?.readable()?.number_ready?));
-    names.into_iter().filter_map(ready).collect()
+    let everywhere = OPERANDS.iter().filter(|operand| operand.gate.is_none());
+    everywhere.filter_map(|operand| Some((operand.role, found(operand, driver, seen)?.number_ready?))).collect()
 }
 
 /// Of operands that are replaced node by node, on how many nodes a pod of an earlier template runs, or none of the present one does yet.
 pub fn pods_outdated(driver: &str, seen: &Snapshot) -> BTreeMap<Role, i32> {
-    let names = [
-        (Role::Agent, agent_daemonset(driver)),
-        (Role::DevicePlugin, device_plugin_daemonset(driver)),
-        (Role::MetricsExporter, metrics_exporter_daemonset(driver)),
-    ];
-    let outdated = |(role, name): (Role, String)| Some((role, seen.daemonset(&name)?.readable()?.number_outdated?));
-    names.into_iter().filter_map(outdated).filter(|(_, left)| *left > 0).collect()
+    let outdated = |operand: &Operand| Some((operand.role, found(operand, driver, seen)?.number_outdated?));
+    OPERANDS.iter().filter(|operand| operand.rolls()).filter_map(outdated).filter(|(_, left)| *left > 0).collect()
+}
+
+/// The one DaemonSet of an operand.
+fn found<'a>(operand: &Operand, driver: &str, seen: &'a Snapshot) -> Option<&'a DaemonSet> {
+    seen.daemonset(&operand.daemonset(driver)?)?.readable()
 }
 
 /// The DaemonSets of the operands of a CXIDriver that are there.
 pub fn operands_of<'a>(driver: &'a str, seen: &'a Snapshot) -> impl Iterator<Item = &'a Arc<Object<DaemonSet>>> {
     seen.daemonsets.iter().filter(move |daemonset| {
         let Some(DaemonSet { labels, .. }) = daemonset.readable() else { return false };
-        let role = labels.get(ROLE_LABEL).is_some_and(|role| OPERANDS.iter().any(|known| known.as_str() == role));
-        role && labels.get(DRIVER_LABEL).is_some_and(|owner| owner == driver)
+        let is_operand = labels.get(ROLE_LABEL).is_some_and(|role| of_role(role).is_some());
+        is_operand && labels.get(DRIVER_LABEL).is_some_and(|owner| owner == driver)
     })
 }
 
@@ -91,11 +89,12 @@ pub fn wanted_operands(
 
 /// On how many nodes a DaemonSet should have a pod, and how many of them are not Ready.
 fn nodes_of(driver: &str, daemonset: &v1::DaemonSet, seen: &Snapshot) -> (usize, usize) {
-    let gated = daemonset.labels().get(ROLE_LABEL).is_some_and(|role| role == Role::DevicePlugin.as_str());
-    let gate = device_plugin_gate(driver);
-    let should = |node: &&seen::Node| {
-        node.labels.get(DRIVER_LABEL) == Some(driver) && (!gated || node.labels.get(&gate).is_some())
-    };
+    let gate = daemonset.labels().get(ROLE_LABEL).and_then(|role| match of_role(role)?.gate? {
+        Gate::Open(label) => Some(label(driver)),
+        Gate::ByImage { .. } => None,
+    });
+    let is_open = |node: &seen::Node| gate.as_ref().is_none_or(|gate| node.labels.get(gate).is_some());
+    let should = |node: &&seen::Node| node.labels.get(DRIVER_LABEL) == Some(driver) && is_open(node);
     let nodes: Vec<_> = seen.nodes.iter().filter_map(|node| node.readable()).filter(should).collect();
     (nodes.len(), nodes.iter().filter(|node| !node.ready).count())
 }
@@ -143,7 +142,7 @@ pub fn operands_current(
     images: &Images,
     namespace: &str,
 ) -> Current {
-    let plugin = device_plugin_daemonset(name);
+    let plugin = daemonset(Role::DevicePlugin, name);
     let wanted = wanted_operands(name, spec, seen, images, namespace);
     let current = |name: &String, wanted: &Option<v1::DaemonSet>| match (wanted, seen.daemonset(name)) {
         (None, None) => true,
@@ -197,6 +196,8 @@ pub fn resource_names(seen: &Snapshot) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use cxi_api::names::device_plugin_gate;
 
     use super::*;
     use crate::observe::seen::given;
@@ -255,8 +256,8 @@ mod tests {
             };
             wanted.into_iter().filter_map(of).collect::<BTreeMap<_, _>>()
         };
-        let (agent, plugin) = (agent_daemonset("cassini"), device_plugin_daemonset("cassini"));
-        let exporter = metrics_exporter_daemonset("cassini");
+        let (agent, plugin) = (daemonset(Role::Agent, "cassini"), daemonset(Role::DevicePlugin, "cassini"));
+        let exporter = daemonset(Role::MetricsExporter, "cassini");
         let calm = rendered("True", true);
         assert!([&agent, &plugin, &exporter].into_iter().all(|name| calm[name] == "10%"), "{calm:?}");
         let down = rendered("Unknown", true);
@@ -271,7 +272,7 @@ mod tests {
                 "observedGeneration": observed, "desiredNumberScheduled": desired, "updatedNumberScheduled": updated,
                 "currentNumberScheduled": desired, "numberMisscheduled": 0, "numberReady": desired,
             });
-            let metadata = json!({ "name": agent_daemonset("cassini"), "generation": generation });
+            let metadata = json!({ "name": daemonset(Role::Agent, "cassini"), "generation": generation });
             let object = given(&json!({ "metadata": metadata, "status": status }));
             let seen = Snapshot { daemonsets: vec![object], ..Snapshot::default() };
             pods_outdated("cassini", &seen).get(&Role::Agent).copied()

@@ -83,10 +83,8 @@ pub fn unreadable(id: &Identity, resources: &BTreeSet<String>) -> Holder {
 
 /// The pod as one of ours.
 pub fn own(id: &Identity, pod: &seen::OwnPod) -> Option<OwnPod> {
-    let roles = [Role::DevicePlugin, Role::RetryHandler, Role::Prefetch, Role::Cleanup, Role::HostDriver];
-    let label = pod.labels.get(ROLE_LABEL)?;
     Some(OwnPod {
-        role: roles.into_iter().find(|role| role.as_str() == label)?,
+        role: Role::named(pod.labels.get(ROLE_LABEL)?)?,
         driver: pod.labels.get(DRIVER_LABEL).unwrap_or_default().to_owned(),
         revision: pod.labels.get(REVISION_LABEL).and_then(|text| text.parse::<RevisionId>().ok()),
         name: id.name().to_owned(),

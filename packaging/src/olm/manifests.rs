@@ -5,11 +5,8 @@
 //! the ClusterServiceVersion suggests), admission policies (the operator applies the one that keeps agents to their nodes), and
 //! the NetworkPolicy, which the community's pipeline refuses.
 
-use cxi_api::{
-    crds::crds,
-    names::{AGENT_ACCOUNT, DEVICE_PLUGIN_ACCOUNT, OPERATOR},
-};
-use cxi_manifests::{operator, rights};
+use cxi_api::{crds::crds, names::OPERATOR};
+use cxi_manifests::{operands, operator, rights};
 use serde_json::Value;
 
 use crate::yaml::{Error, value};
@@ -24,12 +21,10 @@ pub fn manifests() -> Result<Vec<(String, Value)>, Error> {
         objects.push(value(&crd)?);
     }
     // That of the operator is OLM's to make.
-    for account in rights::OPERANDS {
+    for account in rights::accounts_on_nodes() {
         objects.push(value(&rights::account(account))?);
     }
-    for (account, rules) in
-        [(DEVICE_PLUGIN_ACCOUNT, rights::DEVICE_PLUGIN_CLUSTER), (AGENT_ACCOUNT, rights::AGENT_CLUSTER)]
-    {
+    for (account, rules) in operands::rights() {
         let (role, binding) = rights::cluster_role(account, rules);
         objects.extend([value(&role)?, value(&binding)?]);
     }

@@ -1,7 +1,8 @@
 //! A pod of the operator's namespace: one of ours, or one of KMM's for our Modules. Names and shapes of what a kubelet says of
 //! containers are those of the API.
 
-use cxi_api::names::{DRIVER_LABEL, REVISION_LABEL, ROLE_LABEL, Role};
+use cxi_api::names::{DRIVER_LABEL, REVISION_LABEL, ROLE_LABEL};
+use cxi_manifests::operands::of_role;
 use k8s_openapi::api::core::v1;
 use serde::Deserialize;
 use serde_json::Value;
@@ -163,15 +164,15 @@ impl Kind for OwnPod {
     type Api = v1::Pod;
     type Remains = PodRemains;
 
-    /// Nothing is read from the pods of agents and exporters, of which there is one of each per node: agents speak for themselves,
+    /// Nothing is read from the pods of operands without a gate, of which there is one of each per node: agents speak for themselves,
     /// in their reports, and how many are ready their DaemonSets say.
     fn parse(json: &str) -> Result<Option<Self>, String> {
         let Wire { metadata, spec, status } = typed(json)?;
         let labels = metadata.labels.only(&LABELS);
-        let unread = [Role::Agent, Role::MetricsExporter].map(Role::as_str);
+        let unread = |role: &str| of_role(role).is_some_and(|operand| operand.gate.is_none());
         let kinds = [ROLE_LABEL, WORKER_ACTION_LABEL, PULL_POD_LABEL, BUILD_POD_LABEL];
         let of_a_kind = kinds.iter().any(|key| labels.get(key).is_some());
-        if !of_a_kind || labels.get(ROLE_LABEL).is_some_and(|role| unread.contains(&role)) {
+        if !of_a_kind || labels.get(ROLE_LABEL).is_some_and(unread) {
             return Ok(None);
         }
         Ok(Some(Self {

@@ -209,9 +209,7 @@ fn has_ended(phase: Option<&str>) -> bool {
 
 impl OnNode {
     fn of(wire: Wire) -> Self {
-        let roles = [Role::DevicePlugin, Role::RetryHandler];
-        let role = wire.metadata.labels.get(ROLE_LABEL);
-        let role = role.and_then(|label| roles.into_iter().find(|role| role.as_str() == label));
+        let role = wire.metadata.labels.get(ROLE_LABEL).and_then(Role::named);
         Self { role, pod: pod(wire) }
     }
 }

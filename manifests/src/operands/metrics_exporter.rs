@@ -1,27 +1,28 @@
 //! The metrics exporter's DaemonSet. Its pods run on every node that the CXIDriver owns, also while the node is worked on: they
 //! hold nothing of the driver, and that no driver is loaded is a metric.
 
+use std::collections::BTreeMap;
+
 use cxi_api::{
     CXIDriverSpec,
-    names::{DRIVER_LABEL, METRICS_EXPORTER_ACCOUNT, Role, metrics_exporter_daemonset},
+    driver::MetricsExporter,
+    names::{METRICS_EXPORTER_ACCOUNT, Role},
 };
 use k8s_openapi::{
-    api::{
-        apps::v1::DaemonSet,
-        core::v1::{
-            Container, ContainerPort, EnvVar, HTTPGetAction, PodSpec, Probe, SecretVolumeSource, SecurityContext,
-            Volume, VolumeMount,
-        },
+    api::core::v1::{
+        Container, ContainerPort, EnvVar, HTTPGetAction, PodSpec, Probe, SecretVolumeSource, SecurityContext, Volume,
+        VolumeMount,
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
+use super::retry_handler::expectation;
 use crate::{
-    daemonset::{Operand, daemonset, requests},
+    daemonset::requests,
     environment::{field, variable},
     host::{HostDirectory, mounts, volumes},
-    images::{self, Images},
-    operands::retry_handler::expectation,
+    images::{self, ImageField},
+    operand::{Context, Operand, Pods},
     security::{no_capabilities, of_the_host, seccomp},
 };
 
@@ -39,31 +40,32 @@ const NONROOT: i64 = 65532;
 /// Where the exporter finds its certificate.
 const CERTIFICATE: &str = "/certificate";
 
-/// The DaemonSet, or nothing when the exporter is disabled.
-pub fn exporter(driver: &str, spec: &CXIDriverSpec, namespace: &str, images: &Images) -> Option<DaemonSet> {
-    let wanted = &spec.metrics_exporter;
-    if !wanted.enabled {
-        return None;
-    }
-    let port = wanted.port.to_string();
-    // The annotations by which a Prometheus without its operator finds what to scrape, as on the pods of the earlier operator.
-    let scheme = if wanted.tls.is_some() { "https" } else { "http" };
-    let scrape = [("scrape", "true"), ("scheme", scheme), ("port", &port), ("path", "/metrics")]
-        .map(|(key, value)| (format!("prometheus.io/{key}"), value.to_owned()));
-    let operand = Operand {
-        driver,
-        role: Role::MetricsExporter,
-        instance: None,
-        name: metrics_exporter_daemonset(driver),
-        annotations: [].into(),
-        pod_annotations: scrape.into(),
-        on_delete: false,
-        pod: pod(driver, spec, images),
-    };
-    Some(daemonset(operand, namespace))
+/// The metrics exporter. It asks the API server nothing.
+pub const METRICS_EXPORTER: Operand = Operand {
+    role: Role::MetricsExporter,
+    gate: None,
+    image: ImageField {
+        field: "spec.metricsExporter.image",
+        named: |spec| spec.metrics_exporter.image.as_ref(),
+        otherwise: |spec, images| Some(images::agent(spec, images)),
+    },
+    account: METRICS_EXPORTER_ACCOUNT,
+    rights: &[],
+    host: &HOST,
+    wanted: |spec| spec.metrics_exporter.enabled,
+    render,
+};
+
+/// The annotations by which a Prometheus without its operator finds what to scrape, as on the pods of the earlier operator.
+fn scrape(wanted: &MetricsExporter) -> BTreeMap<String, String> {
+    let (scheme, port) = (if wanted.tls.is_some() { "https" } else { "http" }, wanted.port.to_string());
+    [("scrape", "true"), ("scheme", scheme), ("port", &port), ("path", "/metrics")]
+        .map(|(key, value)| (format!("prometheus.io/{key}"), value.to_owned()))
+        .into()
 }
 
-fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
+fn render(context: &Context<'_>) -> Pods {
+    let spec = context.spec;
     let wanted = &spec.metrics_exporter;
     let healthy = Probe {
         http_get: Some(HTTPGetAction {
@@ -90,7 +92,7 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
     });
     let container = Container {
         name: "exporter".to_owned(),
-        image: Some(images::chosen(wanted.image.as_ref(), &images::agent(spec, images))),
+        image: Some(context.image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["cxi-agent".to_owned()]),
         args: Some(vec!["exporter".to_owned()]),
@@ -118,17 +120,16 @@ fn pod(driver: &str, spec: &CXIDriverSpec, images: &Images) -> PodSpec {
         volume_mounts: Some(mounts(&HOST).into_iter().chain(certificate_mount).collect()),
         ..Container::default()
     };
-    PodSpec {
+    let pods = PodSpec {
         // It asks the API server nothing.
         automount_service_account_token: Some(false),
         containers: vec![container],
-        node_selector: Some([(DRIVER_LABEL.to_owned(), driver.to_owned())].into()),
-        service_account_name: Some(METRICS_EXPORTER_ACCOUNT.to_owned()),
         termination_grace_period_seconds: Some(5),
         tolerations: Some(spec.tolerations.clone()),
         volumes: Some(volumes(&HOST).into_iter().chain(certificate).collect()),
         ..PodSpec::default()
-    }
+    };
+    Pods { annotations: scrape(wanted), spec: pods, ..Pods::default() }
 }
 
 /// The variables of `cxi-agent exporter --help`.
