@@ -20,11 +20,9 @@ use k8s_openapi::api::apps::v1;
 use kube::ResourceExt;
 
 use crate::{
-    memory::{Applied, Remembered},
-    observe::{
-        Snapshot,
-        seen::{self, DaemonSet, Object},
-    },
+    Snapshot,
+    remembered::{Applied, Remembered},
+    seen::{self, DaemonSet, Object},
 };
 
 /// Of operands whose pods are not looked at one by one, what the DaemonSet says of them: `numberReady` counts nodes that should have a pod and have a ready one.
@@ -200,7 +198,7 @@ mod tests {
     use cxi_api::names::device_plugin_gate;
 
     use super::*;
-    use crate::observe::seen::given;
+    use crate::seen::given;
 
     /// A node with its gate open for one image, whose record knows images by revision.
     fn seen(open: &str, on_its_way: bool, images: &[&str]) -> Snapshot {

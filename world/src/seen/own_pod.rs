@@ -1,16 +1,16 @@
 //! A pod of the operator's namespace: one of ours, or one of KMM's for our Modules. Names and shapes of what a kubelet says of
 //! containers are those of the API.
 
-use cxi_api::names::{DRIVER_LABEL, REVISION_LABEL, ROLE_LABEL};
+use cxi_api::{
+    kmm::{BUILD_POD_LABEL, MODULE_NAME_LABEL, PULL_POD_LABEL, TARGET_KERNEL_LABEL, WORKER_ACTION_LABEL},
+    names::{DRIVER_LABEL, REVISION_LABEL, ROLE_LABEL},
+};
 use cxi_manifests::operands::of_role;
 use k8s_openapi::api::core::v1;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Kind, Labels, PodRemains, fields::or_default, pod::rest, typed};
-use crate::observe::pod::{
-    BUILD_POD_LABEL, MODULE_NAME_LABEL, PULL_POD_LABEL, TARGET_KERNEL_LABEL, WORKER_ACTION_LABEL,
-};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cxi_api::kmm::NodeModule;
+use cxi_api::kmm::{BUILD_POD_LABEL, MODULE_NAME_LABEL, NodeModule, PULL_POD_LABEL, TARGET_KERNEL_LABEL};
 use cxi_rollout::world::{Image, ImageState, PodProblem, Revision};
 
-use crate::observe::{
-    pod::{BUILD_POD_LABEL, MODULE_NAME_LABEL, PULL_POD_LABEL, TARGET_KERNEL_LABEL, image_trouble, unscheduled},
+use crate::{
+    pod::{image_trouble, unscheduled},
     seen::{Images, Module, OwnPod, PodStatus},
 };
 
@@ -99,7 +99,7 @@ pub fn ours(modules: &[NodeModule], namespace: &str) -> Vec<NodeModule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::seen::given;
+    use crate::seen::given;
     use serde_json::json;
 
     #[test]

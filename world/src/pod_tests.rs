@@ -1,5 +1,5 @@
 use super::*;
-use crate::observe::seen::read;
+use crate::seen::read;
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use cxi_rollout::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::observe::seen::{self, Object};
+use crate::seen::{self, Object};
 
 /// Budgets that are looked for over one pod. The Eviction API refuses a pod that has two, so more of them change nothing.
 const FOUND: usize = 2;

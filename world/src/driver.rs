@@ -5,12 +5,10 @@ use cxi_manifests::images::{self, Images};
 use cxi_rollout::world::{Driver, UnreadableDriver};
 
 use crate::{
-    memory::Remembered,
-    observe::{
-        Snapshot,
-        operands::{offered_by, operands_current, pods_outdated, pods_ready},
-        seen::{self, Object},
-    },
+    Snapshot,
+    operands::{offered_by, operands_current, pods_outdated, pods_ready},
+    remembered::Remembered,
+    seen::{self, Object},
 };
 
 /// The CXIDriver with the state of its operands; `None` when it cannot be read.

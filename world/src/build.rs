@@ -9,13 +9,12 @@ use cxi_rollout::{
 };
 
 use crate::{
-    memory::Remembered,
-    observe::{
-        Snapshot,
-        budgets::{self, Budget},
-        driver, kmm, node, pod, resource_names,
-        seen::{self, Object},
-    },
+    Snapshot,
+    budgets::{self, Budget},
+    driver, kmm, node, pod,
+    remembered::Remembered,
+    resource_names,
+    seen::{self, Object},
 };
 
 /// Who and where the operator is.
@@ -150,5 +149,5 @@ fn disruption_budgets(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<Di
 }
 
 #[cfg(test)]
-#[path = "world_tests.rs"]
+#[path = "build_tests.rs"]
 mod tests;

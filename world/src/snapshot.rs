@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crate::observe::seen::{
+use crate::seen::{
     Budget, Containerfile, DaemonSet, Driver, Images, Kind, Loaded, Module, Node, Object, OwnPod, Pod, Record,
 };
 
@@ -94,7 +94,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::observe::seen::given;
+    use crate::seen::given;
 
     #[test]
     fn a_copy_that_is_changed_knows_its_own() {

@@ -5,11 +5,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    memory::Refused,
-    observe::{
-        seen::{self, DaemonSet, Loaded, Record, given as object},
-        wanted_operands,
-    },
+    remembered::Refused,
+    seen::{self, DaemonSet, Loaded, Record, given as object},
+    wanted_operands,
 };
 
 fn identity() -> Identity {
@@ -173,7 +171,7 @@ fn operands_are_current_once_applied_and_unchanged() {
     assert!(!current(&seen, &memory), "it is not known whether they were changed");
     for ((name, operand), found) in operands.iter().zip(&seen.daemonsets) {
         assert!(!current(&seen, &memory), "{name} may have been changed");
-        memory.applied.insert(name.clone(), crate::observe::applied(found, operand));
+        memory.applied.insert(name.clone(), crate::applied(found, operand));
     }
     assert!(current(&seen, &memory));
     let without_plugin = Snapshot { drivers: vec![disabled], ..seen.clone() };

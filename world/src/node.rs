@@ -2,7 +2,7 @@
 
 use cxi_rollout::world::{Node, Record};
 
-use crate::observe::seen::{self, Object};
+use crate::seen::{self, Object};
 
 /// The node without what is on it. Of a Node that cannot be read there is only its name, so that nothing selects it and
 /// it is not taken for one that is gone.

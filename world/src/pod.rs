@@ -7,27 +7,13 @@ use std::{
 
 use cxi_api::{
     RevisionId,
+    kmm::{MODULE_NAME_LABEL, WORKER_ACTION_LABEL},
     names::{DRIVER_LABEL, REVISION_LABEL, ROLE_LABEL, Role},
 };
 use cxi_rollout::world::{Holder, ImageTrouble, OwnPod, PodHealth, PodState, Worker};
 use serde::Deserialize;
 
-use crate::observe::seen::{self, ContainerState, ContainerStatus, Identity, PodStatus};
-
-/// Label of KMM's worker pods: `Load` or `Unload` (KMM `internal/pod`, as are the next three).
-pub const WORKER_ACTION_LABEL: &str = "kmm.node.kubernetes.io/worker-action";
-
-/// Label of KMM's pull pods.
-pub const PULL_POD_LABEL: &str = "kmm.node.kubernetes.io/pull-pod-type";
-
-/// Label of KMM's pods that build or sign an image (KMM's `internal/constants`: `ResourceType`).
-pub const BUILD_POD_LABEL: &str = "kmm.node.kubernetes.io/resource-type";
-
-/// Label of the same pods: kernel that the image is for.
-pub const TARGET_KERNEL_LABEL: &str = "kmm.node.kubernetes.io/target-kernel";
-
-/// Label of KMM's pods: the Module that they work for.
-pub const MODULE_NAME_LABEL: &str = "kmm.node.kubernetes.io/module.name";
+use crate::seen::{self, ContainerState, ContainerStatus, Identity, PodStatus};
 
 /// Reasons of a waiting container whose image cannot be had (kubelet `pkg/kubelet/images`).
 const IMAGE_TROUBLE: [&str; 7] = [
