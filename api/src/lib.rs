@@ -3,40 +3,32 @@
 
 #[cfg(test)]
 mod as_installed;
-pub mod blocker;
 pub mod crds;
-pub mod device;
-pub mod device_list;
-pub mod driver;
-pub mod driver_status;
 pub mod duration;
 pub mod kmm;
-pub mod layout;
 pub mod lenient;
-mod limits;
 pub mod names;
-pub mod node;
-pub mod node_report;
-pub mod outcome;
-pub mod phase;
-pub mod plugin_rules;
-pub mod revision;
-pub mod source;
-pub mod strategy;
-pub mod transaction;
+pub mod v1;
 
-pub use blocker::{Blocker, ObjectInTheWay, Reason};
 pub use cxi_driver_images::manifest::{self, ImageManifest};
-pub use device::{CXIDevice, CXIDeviceStatus};
-pub use driver::{CXIDriver, CXIDriverSpec};
-pub use driver_status::CXIDriverStatus;
 pub use duration::GoDuration;
-pub use node::{Advertise, CXINode, CXINodeSpec, CXINodeStatus, NodeRollout};
-pub use node_report::NodeReport;
-pub use outcome::Outcome;
-pub use phase::Phase;
-pub use revision::RevisionId;
-pub use transaction::{Transaction, Why};
+use v1::limits;
+pub use v1::{
+    blocker::{self, Blocker, ObjectInTheWay, Reason},
+    device::{self, CXIDevice, CXIDeviceStatus},
+    device_list,
+    driver::{self, CXIDriver, CXIDriverSpec},
+    driver_status::{self, CXIDriverStatus},
+    layout,
+    node::{self, Advertise, CXINode, CXINodeSpec, CXINodeStatus, NodeRollout},
+    node_report::{self, NodeReport},
+    outcome::{self, Outcome},
+    phase::{self, Phase},
+    plugin_rules,
+    revision::{self, RevisionId},
+    source, strategy,
+    transaction::{self, Transaction, Why},
+};
 
 /// An instant, written as RFC 3339 in UTC with as many fractional digits as it has (so it survives a round trip exactly).
 pub type Timestamp = jiff::Timestamp;

@@ -137,7 +137,7 @@ mod tests {
         };
         let cases = [
             ("version: 13.0.0", "aed41fd9"),
-            (include_str!("../fixtures/revision.yaml"), "6183485f"),
+            (include_str!("../../fixtures/revision.yaml"), "6183485f"),
             // Blocks in which only defaults stand, as the API server completes them.
             ("{version: 13.0.0, source: {dkms: {}, registryTLS: {}, modprobe: {}}}", "fffdafe8"),
             (
