@@ -5,18 +5,18 @@
 mod as_installed;
 pub mod crds;
 pub mod duration;
+pub mod images;
 pub mod kmm;
 pub mod lenient;
 pub mod names;
 pub mod v1;
 
-pub use cxi_driver_images::manifest::{self, ImageManifest};
 pub use duration::GoDuration;
 use v1::limits;
 pub use v1::{
     blocker::{self, Blocker, ObjectInTheWay, Reason},
     device::{self, CXIDevice, CXIDeviceStatus},
-    device_list,
+    device_list, device_plugin,
     driver::{self, CXIDriver, CXIDriverSpec},
     driver_status::{self, CXIDriverStatus},
     layout,

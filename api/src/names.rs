@@ -57,9 +57,6 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`]; also the field manager of the operator's writes.
 pub const OPERATOR: &str = "cxi-operator";
 
-/// Where the images of the earlier operator are: they do not know the command lines and the objects of this one.
-pub const EARLIER_IMAGES: &str = "ghcr.io/sielicki/slingshot-operator/";
-
 /// Field manager of the node agent's writes.
 pub const AGENT: &str = "cxi-agent";
 

@@ -3,6 +3,7 @@
 pub mod blocker;
 pub mod device;
 pub mod device_list;
+pub mod device_plugin;
 pub mod driver;
 pub mod driver_status;
 pub mod layout;

@@ -1,6 +1,6 @@
 //! Which image an operand runs.
 
-use cxi_api::{CXIDriverSpec, driver::own_image};
+use cxi_api::{CXIDriverSpec, images::own_image};
 
 /// The operator's own operand images, for CXIDrivers that name none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

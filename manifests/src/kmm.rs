@@ -12,5 +12,5 @@ pub use module::module;
 
 /// Whether a CXIDriver's spec still describes a revision; only then can its Module be made.
 pub fn describes(driver: &str, spec: &CXIDriverSpec, revision: &RevisionId) -> bool {
-    RevisionId::of(driver, spec) == *revision
+    spec.revision(driver) == *revision
 }

@@ -2,9 +2,9 @@
 
 use cxi_api::{
     CXIDriverSpec, RevisionId,
-    manifest::MANIFEST_PATH,
     names::{AGENT_ACCOUNT, REVISION_LABEL, Role},
 };
+use cxi_driver_images::manifest::MANIFEST_PATH;
 use k8s_openapi::{
     api::core::v1::{Container, LocalObjectReference, Pod, PodSpec, SecurityContext, Toleration},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,

@@ -8,7 +8,7 @@ mod retry_handler;
 
 use std::collections::BTreeSet;
 
-use cxi_api::{CXIDriverSpec, names::EARLIER_IMAGES};
+use cxi_api::{CXIDriverSpec, images::EARLIER_IMAGES};
 use k8s_openapi::api::apps::v1::DaemonSet;
 
 pub use crate::{

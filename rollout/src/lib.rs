@@ -15,6 +15,7 @@
 pub mod action;
 mod admission;
 mod agents;
+mod builds;
 mod clock;
 mod context;
 mod decision;
@@ -50,7 +51,7 @@ pub mod world;
 use std::cell::Cell;
 
 pub use action::{Action, Plan};
-use cxi_api::{RevisionId, Timestamp, names};
+use cxi_api::{Timestamp, names};
 pub use installation::another as another_installation;
 pub use request::unknown as unknown_request;
 pub use settings::Settings;
@@ -74,7 +75,7 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
         actions.extend(driver::plan(&scope::Scope {
             world: &view,
             driver,
-            target: RevisionId::of(&driver.name, &driver.spec),
+            target: driver.spec.revision(&driver.name),
             plugin_gate: names::device_plugin_gate(&driver.name),
             retry_handler_gate: names::retry_handler_gate(&driver.name),
             ownership: &ownership,

@@ -1,6 +1,6 @@
 //! A CXIDriver as the engine sees it.
 
-use cxi_api::{RevisionId, driver::own_image, driver_status::SidecarImages, names::TEARDOWN_FINALIZER};
+use cxi_api::{driver_status::SidecarImages, images::own_image, names::TEARDOWN_FINALIZER};
 use cxi_manifests::images::{self, Images};
 use cxi_rollout::world::{Driver, UnreadableDriver};
 
@@ -34,7 +34,7 @@ pub fn driver(
         offered: offered_by(name, seen),
         installation: content.installation.as_deref().map(str::to_owned),
         max_unselected: content.max_unselected.as_deref().and_then(|number| number.trim().parse().ok()),
-        module_refused: memory.refused_modules.get(&RevisionId::of(name, &content.spec)).cloned(),
+        module_refused: memory.refused_modules.get(&content.spec.revision(name)).cloned(),
         spec: content.spec.as_ref().clone(),
         status: content.status.as_ref().clone(),
         operands_current: current.all,

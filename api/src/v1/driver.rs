@@ -6,12 +6,13 @@ use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::{
-    device_list::most_per_nic, driver_status::CXIDriverStatus, limits, names::EARLIER_IMAGES, plugin_rules,
-    strategy::UpdateStrategy,
+    driver_status::CXIDriverStatus, images::own_image, limits, revision::RevisionId, strategy::UpdateStrategy,
 };
 
+pub use crate::device_plugin::{DevicePlugin, ExtraMount, Libraries, SharingMode};
 pub use crate::source::{
     Dkms, DkmsRepositories, GitReference, KernelMapping, Modprobe, Platform, RegistryTls, Sign, Source, SourceType,
 };
@@ -94,96 +95,6 @@ pub struct CXIDriverSpec {
     #[serde(default = "default_history")]
     #[x_kube(validation = Rule::new("self >= 0").message("revisionHistoryLimit must be 0 or more"))]
     pub revision_history_limit: i32,
-}
-
-/// The kubelet device plugin.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = plugin_rules::of_the_plugin()))]
-pub struct DevicePlugin {
-    /// Whether NICs are offered to pods.
-    pub enabled: bool,
-    /// Extended resource that pods request.
-    #[schemars(schema_with = "plugin_rules::resource_name")]
-    pub resource_name: String,
-    /// Image of the device plugin. Default: the operator's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "limits::image")]
-    pub image: Option<String>,
-    /// shared: several pods share a NIC. exclusive: one pod per NIC.
-    pub sharing_mode: SharingMode,
-    /// Pods per NIC when sharingMode is shared.
-    #[schemars(extend("x-kubernetes-validations" = plugin_rules::shared_capacity()))]
-    pub shared_capacity: i32,
-    /// Whether the device plugin gives NICs by CDI, together with the host's libfabric and libcxi. Otherwise it gives
-    /// plain device nodes. A container runtime without CDI gives the device nodes in both cases.
-    pub cdi: bool,
-    /// Files and directories of the host that every container with a NIC gets too. Each has its own place in the container.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "plugin_rules::extra_mounts")]
-    pub extra_mounts: Vec<ExtraMount>,
-    /// Names of further device nodes in /dev that every container with a NIC gets, where the host has them: kdreg2
-    /// watches registered memory for libfabric, xpmem shares memory between the processes of a job. Do not name the
-    /// NICs themselves (cxi0 …): containers get these anyway.
-    #[schemars(schema_with = "plugin_rules::extra_devices")]
-    pub extra_devices: Vec<String>,
-    /// Which of the host's libraries containers with a NIC get.
-    pub libraries: Libraries,
-    /// Directory of the kubelets of the selected nodes, their `--root-dir`: k0s uses /var/lib/k0s/kubelet, MicroK8s
-    /// /var/snap/microk8s/common/var/lib/kubelet. If a node has no such directory, the device plugin's pod does not
-    /// start there. Default: /var/lib/kubelet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "plugin_rules::kubelet_root")]
-    pub kubelet_root: Option<String>,
-    /// Compute resources of the device plugin's pods.
-    #[schemars(schema_with = "limits::resources")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
-}
-
-/// The host's libfabric and libcxi in containers with a NIC. They have to be of the driver's release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Libraries {
-    /// Whether containers get the host's libraries. Otherwise each container image has to bring libraries that fit the
-    /// driver.
-    pub inject: bool,
-    /// Directories of the host, below /usr or /opt, in which the device plugin looks for libfabric first. The first one
-    /// that has it counts. {version} in a path stands for the release of the driver that is loaded on the node. With
-    /// {version} the device plugin looks nowhere else, and containers have libfabric in /opt/cray/lib64.
-    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,[:cntrl:]]+$') && !path.contains('..'))", "message": "ofiRoot must be directories below /usr or /opt, without '..', ':', ',' and control characters"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "ofiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
-    pub ofi_root: Vec<String>,
-    /// The same for libcxi and libcxiutils. With {version} containers have them in /usr/lib64.
-    #[schemars(length(min = 1, max = 8), inner(length(max = 1024)), extend("x-kubernetes-validations" = [{"rule": "self.all(path, path.matches('^/(usr|opt)/[^:,[:cntrl:]]+$') && !path.contains('..'))", "message": "cxiRoot must be directories below /usr or /opt, without '..', ':', ',' and control characters"}, {"rule": "self.all(path, path.matches('^([^{}]|[{]version[}])*$'))", "message": "cxiRoot may have {version}, the release of the loaded driver, and no other braces"}]))]
-    pub cxi_root: Vec<String>,
-}
-
-/// A file or directory of the host in containers with a NIC.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = plugin_rules::of_a_mount()))]
-pub struct ExtraMount {
-    /// Absolute path on the host.
-    #[schemars(schema_with = "plugin_rules::host_path")]
-    pub host_path: String,
-    /// Absolute path in the container. Default: that on the host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "plugin_rules::container_path")]
-    pub container_path: Option<String>,
-    /// Whether containers may write there.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub writable: bool,
-}
-
-/// See [`DevicePlugin::sharing_mode`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SharingMode {
-    /// Several pods share a NIC.
-    #[default]
-    Shared,
-    /// One pod per NIC.
-    Exclusive,
 }
 
 /// The retry handler.
@@ -316,31 +227,6 @@ pub struct Preflight {
 
 // === defaults ===
 
-impl Default for DevicePlugin {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            resource_name: crate::names::DEFAULT_RESOURCE.into(),
-            image: None,
-            sharing_mode: SharingMode::Shared,
-            shared_capacity: 100,
-            cdi: true,
-            extra_mounts: Vec::new(),
-            extra_devices: ["kdreg2", "xpmem"].map(str::to_owned).to_vec(),
-            libraries: Libraries::default(),
-            kubelet_root: None,
-            resources: None,
-        }
-    }
-}
-
-impl Default for Libraries {
-    fn default() -> Self {
-        // Where HPE's packages put them.
-        Self { inject: true, ofi_root: vec!["/opt/cray/lib64".into()], cxi_root: vec!["/usr/lib64".into()] }
-    }
-}
-
 impl Default for RetryHandler {
     fn default() -> Self {
         Self { enabled: true, mode: RetryHandlerMode::Daemonset, image: None, daemonset: None, sidecar: None }
@@ -369,11 +255,6 @@ fn tolerate_everything() -> Vec<Toleration> {
 
 fn default_history() -> i32 {
     2
-}
-
-/// The image that a field names, unless it is one of the earlier operator's, which cannot work with this one.
-pub fn own_image(named: Option<&String>) -> Option<&String> {
-    named.filter(|image| !image.is_empty() && !image.starts_with(EARLIER_IMAGES))
 }
 
 impl RetryHandler {
@@ -411,17 +292,6 @@ impl RetryHandler {
     }
 }
 
-impl DevicePlugin {
-    /// How many ids each NIC of a node with `nics`, virtual functions included, has: as many as pods may share it, and not more than the
-    /// kubelet takes of all together.
-    pub fn ids_of_each(&self, nics: usize) -> i64 {
-        match self.sharing_mode {
-            SharingMode::Shared => i64::from(self.shared_capacity).min(most_per_nic(nics).get().into()),
-            SharingMode::Exclusive => 1,
-        }
-    }
-}
-
 impl CXIDriverSpec {
     /// A spec with this version and every default.
     pub fn new(version: &str) -> Self {
@@ -439,5 +309,119 @@ impl CXIDriverSpec {
             preflight: Preflight::default(),
             revision_history_limit: default_history(),
         }
+    }
+
+    /// The revision of this spec of the CXIDriver `driver`. Two drivers with equal specs have different revisions, because each revision is one
+    /// KMM Module with its own selector. Fields that do not change what is loaded do not count.
+    pub fn revision(&self, driver: &str) -> RevisionId {
+        let source = &self.source;
+        // Written out field by field: adding a field to the API must not silently rename every revision in the world.
+        let mut content = vec![serde_json::json!([
+            driver,
+            self.version,
+            source.kind,
+            source.image,
+            source.kernel_mappings,
+            source.repository,
+            source.dkms,
+            source.prebuilt_cache,
+            source.registry_tls,
+            source.modprobe,
+        ])];
+        // What came later counts where it is set, so that revisions without it keep their names.
+        let later = [
+            source.repository_sha256.as_ref().map(|sum| serde_json::json!({ "repositorySHA256": sum })),
+            source.builder_image.as_ref().map(|image| serde_json::json!({ "builderImage": image })),
+            source.sign.as_ref().map(|sign| serde_json::json!({ "sign": sign })),
+        ];
+        content.extend(later.into_iter().flatten());
+        let texts: Vec<String> = content.iter().map(ToString::to_string).collect();
+        let digest = Sha256::digest(texts.concat());
+        let [a, b, c, d, ..] = digest[..] else { unreachable!("a SHA-256 digest has 32 bytes") };
+        RevisionId::from(u32::from_be_bytes([a, b, c, d]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{LAYOUT_KEY, LayoutReference};
+
+    #[test]
+    fn what_decides_what_is_loaded_makes_another_revision_and_nothing_else_does() {
+        let spec = |change: &dyn Fn(&mut CXIDriverSpec)| {
+            let mut spec = CXIDriverSpec::new("13.0.0");
+            change(&mut spec);
+            spec.revision("cxi")
+        };
+        let plain = spec(&|_| ());
+        // As revisions in clusters are called already.
+        assert_eq!(plain.as_str(), "aed41fd9");
+        let others: Vec<RevisionId> = vec![
+            spec(&|spec| spec.version = "13.1.0".to_owned()),
+            spec(&|spec| spec.source.kind = SourceType::Prebuilt),
+            spec(&|spec| {
+                let layout = LayoutReference { name: "stack".to_owned(), key: LAYOUT_KEY.to_owned() };
+                spec.source.dkms = Some(Dkms { layout: Some(layout), ..Dkms::default() });
+            }),
+            spec(&|spec| {
+                let layout = LayoutReference { name: "another".to_owned(), key: LAYOUT_KEY.to_owned() };
+                spec.source.dkms = Some(Dkms { layout: Some(layout), ..Dkms::default() });
+            }),
+            spec(&|spec| spec.source.repository_sha256 = Some("0".repeat(64))),
+            spec(&|spec| spec.source.builder_image = Some("0".repeat(64))),
+            spec(&|spec| spec.source.sign = Some(Sign { key_secret: Some("k".into()), cert_secret: Some("c".into()) })),
+        ];
+        for (at, one) in others.iter().enumerate() {
+            assert!(*one != plain && !others[..at].contains(one), "{at}");
+        }
+        assert_eq!(spec(&|spec| spec.source.build_secrets = vec!["netrc".to_owned()]), plain);
+        assert_eq!(spec(&|spec| spec.paused = true), plain);
+    }
+
+    #[test]
+    fn names_of_revisions_in_clusters_stay() {
+        let revision = |text: &str| {
+            let spec: CXIDriverSpec = serde_saphyr::from_str(text).unwrap();
+            spec.revision("cxi").to_string()
+        };
+        let cases = [
+            ("version: 13.0.0", "aed41fd9"),
+            (include_str!("../../fixtures/revision.yaml"), "6183485f"),
+            (include_str!("../../fixtures/every-field.yaml"), "34ef81f1"),
+            // Blocks in which only defaults stand, as the API server completes them.
+            ("{version: 13.0.0, source: {dkms: {}, registryTLS: {}, modprobe: {}}}", "fffdafe8"),
+            (
+                "{version: 13.0.0, source: {type: prebuilt, image: r/x, kernelMappings: [{literal: '6.1', image: 'r/y:1'}]}}",
+                "68015cbc",
+            ),
+        ];
+        let names: Vec<_> = cases.iter().map(|(spec, _)| revision(spec)).collect();
+        assert_eq!(names, cases.map(|(_, name)| name));
+    }
+
+    /// Otherwise the golden revision of every field would be one of a few.
+    #[test]
+    fn no_field_of_the_full_spec_is_dropped_when_it_is_read() {
+        let text = include_str!("../../fixtures/every-field.yaml");
+        let spec: CXIDriverSpec = serde_saphyr::from_str(text).unwrap();
+        let (given, read): (serde_json::Value, _) =
+            (serde_saphyr::from_str(text).unwrap(), serde_json::to_value(&spec).unwrap());
+        fn places(prefix: &str, value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+            match value {
+                serde_json::Value::Object(fields) => {
+                    fields.iter().for_each(|(name, value)| places(&format!("{prefix}.{name}"), value, found));
+                }
+                serde_json::Value::Array(values) => {
+                    values.iter().enumerate().for_each(|(at, value)| places(&format!("{prefix}[{at}]"), value, found));
+                }
+                _ => drop(found.insert(prefix.to_owned())),
+            }
+        }
+        let [mut before, mut after] = [std::collections::BTreeSet::new(), std::collections::BTreeSet::new()];
+        places("", &given, &mut before);
+        places("", &read, &mut after);
+        let dropped: Vec<_> = before.difference(&after).collect();
+        assert!(dropped.is_empty(), "{dropped:?}");
     }
 }

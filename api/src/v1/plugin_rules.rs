@@ -4,7 +4,6 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use crate::driver::{DevicePlugin, ExtraMount};
 use crate::limits::{merge, rule};
 
 /// Most pods that may share a NIC. The kubelet's checkpoint and every list carry each of their ids; more is a typing error.
@@ -134,39 +133,11 @@ const AT_A_DEVICE: &str = "must not be at the place of one of extraDevices (such
 /// Place of a mount in CEL.
 const CEL_PLACE: &str = "(has(mount.containerPath) ? mount.containerPath : mount.hostPath)";
 
-/// Everything that is wrong with `plugin`, each with the name of its field: of an object that was stored before the CRD had the rule.
-pub fn faults(plugin: &DevicePlugin) -> Vec<String> {
-    let mut faults = Vec::new();
-    let mut add = |field: &str, broken: Option<&str>| {
-        faults.extend(broken.map(|message| format!("devicePlugin.{field} {message}")));
-    };
-    add("resourceName", broken(RESOURCE_NAME, &plugin.resource_name));
-    for (number, mount) in plugin.extra_mounts.iter().enumerate() {
-        add(&format!("extraMounts[{number}].hostPath"), broken(PATH, &mount.host_path));
-        let container = mount.container_path.as_deref().and_then(|path| broken(PATH, path));
-        add(&format!("extraMounts[{number}].containerPath"), container);
-        add(&format!("extraMounts[{number}]"), broken(PLACE, mount.place()));
-    }
-    let places: Vec<String> = plugin.extra_mounts.iter().map(|mount| mount.place().to_owned()).collect();
-    add("extraMounts", broken(PLACES, &places));
-    add("extraMounts", at_a_device(&places, &plugin.extra_devices));
-    add("extraDevices", broken(DEVICES, &plugin.extra_devices));
-    add("kubeletRoot", plugin.kubelet_root.as_deref().and_then(|root| broken(KUBELET_ROOT, root)));
-    faults
-}
-
 /// What is said where one of `places` in the container is that of one of `devices` in `/dev`.
 pub fn at_a_device(places: &[String], devices: &[String]) -> Option<&'static str> {
     let taken =
         |place: &String| place.strip_prefix("/dev/").is_some_and(|name| devices.iter().any(|device| device == name));
     places.iter().any(taken).then_some(AT_A_DEVICE)
-}
-
-impl ExtraMount {
-    /// Where it is in the container.
-    pub fn place(&self) -> &str {
-        self.container_path.as_deref().unwrap_or(&self.host_path)
-    }
 }
 
 // === schemas ===
@@ -206,8 +177,8 @@ pub(crate) fn extra_devices(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-pub(crate) fn extra_mounts(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = Vec::<ExtraMount>::json_schema(generator);
+/// The rules of all extra mounts together, put into the schema of their list.
+pub(crate) fn extra_mounts(mut schema: Schema) -> Schema {
     let places = PLACES.iter().map(|of| {
         // CEL of the API server has no list of places of its own: each mount is one.
         let other = CEL_PLACE.replace("mount", "other");
@@ -291,7 +262,10 @@ mod tests {
     use serde::Serialize;
 
     use super::*;
-    use crate::as_installed::{holds, schema};
+    use crate::{
+        as_installed::{holds, schema},
+        device_plugin::{DevicePlugin, ExtraMount},
+    };
 
     fn agree<T: ?Sized + Debug, V: Serialize + Borrowed<T>>(rules: &[Rule<T>], value: &V) {
         for rule in rules {
@@ -385,7 +359,7 @@ mod tests {
         ) {
             let extra_mounts = mounts.into_iter().map(|(host_path, container_path)| ExtraMount { host_path, container_path, writable: false });
             let plugin = DevicePlugin { extra_mounts: extra_mounts.collect(), extra_devices: devices, ..DevicePlugin::default() };
-            let faults = faults(&plugin);
+            let faults = plugin.faults();
             let value = serde_json::to_value(&plugin).unwrap();
             let mut refused = Vec::new();
             walk(&schema("/properties/devicePlugin"), &value, &mut refused);
@@ -417,7 +391,7 @@ mod tests {
 
     #[test]
     fn what_is_usual_is_right_and_each_rule_says_the_field() {
-        assert_eq!(faults(&DevicePlugin::default()), Vec::<String>::new());
+        assert_eq!(DevicePlugin::default().faults(), Vec::<String>::new());
         let mount = |host: &str, container: Option<&str>| ExtraMount {
             host_path: host.into(),
             container_path: container.map(str::to_owned),
@@ -429,7 +403,7 @@ mod tests {
             extra_devices: ["xpmem", "kdreg2", "xpmem"].map(str::to_owned).to_vec(),
             ..DevicePlugin::default()
         };
-        let faults = faults(&plugin).join("\n");
+        let faults = plugin.faults().join("\n");
         for said in [
             "devicePlugin.resourceName must not begin with",
             "devicePlugin.extraMounts[0].hostPath must be an absolute path",

@@ -286,13 +286,6 @@ impl Source {
         self.repository_of_images().is_some() && (from_sources || from_modules)
     }
 
-    /// Whether an image for this kernel is built in the cluster when it does not exist: where the image to build in is named, or the
-    /// kernel's name tells for sure whose it is.
-    pub fn builds_for(&self, kernel: &str) -> bool {
-        let told = || kernel.parse().is_ok_and(|kernel| cxi_driver_images::Base::of(&kernel).is_some());
-        self.builds() && (self.builder_image.is_some() || told())
-    }
-
     /// URL of the source archive. In manifests of the earlier operator an image may stand here, which is none.
     pub fn archive(&self) -> Option<&str> {
         self.repository.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))

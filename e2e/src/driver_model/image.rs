@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cxi_api::manifest::{ImageManifest, ManifestModule};
+use cxi_driver_images::manifest::{ImageManifest, ManifestModule};
 
 use super::stack::STACK;
 

@@ -9,10 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cxi_api::manifest::ImageManifest;
 use cxi_control_plane::{Progress, Tool, Toolbox};
 use cxi_driver_image::{lab::Lab, unpack};
-use cxi_driver_images::KernelName;
+use cxi_driver_images::{ImageManifest, KernelName};
 use cxi_e2e::{
     harness::REPOSITORY,
     operator::{AGENT_IMAGE, DEVICE_PLUGIN_IMAGE},

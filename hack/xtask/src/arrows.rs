@@ -15,6 +15,10 @@ const PROGRAMS: [&str; 3] = ["cxi-operator", "cxi-agent", "cxi-device-plugin"];
 /// Crates that are pure: they take values and return values.
 const PURE: [&str; 4] = ["cxi-api", "cxi-rollout", "cxi-manifests", "cxi-world"];
 
+/// The types that all others share. They need no other crate of this repository.
+const TYPES: &str = "cxi-api";
+const OURS: [&str; 5] = ["cxi-driver-images", "cxi-hardware", "cxi-manifests", "cxi-rollout", "cxi-world"];
+
 /// What else is shared.
 const SHARED: [&str; 4] = ["cxi-packaging", "cxi-hardware", "cxi-images", "cxi-driver-images"];
 
@@ -27,6 +31,9 @@ pub fn check(steps: &mut Steps) -> Result<()> {
             faults.extend(unwanted(package, &needs, &PROGRAMS));
             if PURE.contains(&package) {
                 faults.extend(unwanted(package, &needs, &CLIENT));
+            }
+            if package == TYPES {
+                faults.extend(unwanted(package, &needs, &OURS));
             }
         }
         ensure!(faults.is_empty(), "{}", faults.join("\n"));

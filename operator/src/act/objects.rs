@@ -3,7 +3,6 @@
 use cxi_api::{
     CXIDriverSpec, RevisionId,
     names::{Role, daemonset, module_name},
-    plugin_rules,
 };
 use cxi_manifests::{
     kmm,
@@ -100,7 +99,7 @@ impl Parts {
         let spec = &seen_driver(driver, seen)?.1.spec;
         let parameters = PatchParams::apply(cxi_api::names::OPERATOR).force();
         let Identity { namespace, images, .. } = &self.identity;
-        let faults = plugin_rules::faults(&spec.device_plugin);
+        let faults = spec.device_plugin.faults();
         let mut first = Ok(());
         for (name, wanted) in wanted_operands(driver, spec, seen, images, namespace) {
             // One that is refused does not keep the others away.

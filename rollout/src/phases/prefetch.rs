@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cxi_api::{ImageManifest, NodeRollout, Reason, RevisionId, names::Role, node::Expected, transaction::WaitFor};
+use cxi_api::{NodeRollout, Reason, RevisionId, names::Role, node::Expected, transaction::WaitFor};
+use cxi_driver_images::ImageManifest;
 
 use crate::{
     action::Action,

@@ -12,18 +12,17 @@ use std::{
 
 use crate::lab::{StandIn, lab};
 use cxi_api::{
-    CXIDriverSpec, RevisionId,
+    CXIDriverSpec,
     driver::{Dkms, DkmsRepositories, GitReference, SourceType},
     kmm::{DOCKERFILE_KEY, Module},
     layout::{LAYOUT_KEY, LayoutReference},
-    manifest::ImageManifest,
 };
 use cxi_driver_image::{
     architecture::Architecture,
     unpack,
     verify::{Expected, verify},
 };
-use cxi_driver_images::Layout;
+use cxi_driver_images::{ImageManifest, Layout};
 use cxi_manifests::kmm;
 
 const RELEASE: &str = "13.0.0";
@@ -134,7 +133,7 @@ fn build(spec: &CXIDriverSpec, image: &str) -> Result<(), String> {
 /// The same by a layout.
 fn build_by(spec: &CXIDriverSpec, image: &str, layout: Option<&Layout>) -> Result<(), String> {
     let lab = lab();
-    let revision = RevisionId::of("cxi", spec);
+    let revision = spec.revision("cxi");
     let config_map = kmm::containerfile("cxi", spec, &revision, "cxi-operator", "uid", layout).unwrap();
     let module = kmm::module("cxi", spec, &revision, "cxi-operator");
     let context = tempfile::tempdir().unwrap();

@@ -237,7 +237,7 @@ fn kubeconfig() -> String {
 fn worker_config(kernel: &str, modprobe: &Value) -> String {
     let source = json!({"type": "prebuilt", "image": "registry.example.com/cxi-driver", "modprobe": modprobe});
     let spec: CXIDriverSpec = serde_json::from_value(json!({"version": lab::A, "source": source})).unwrap();
-    let revision = RevisionId::of("fabric", &spec);
+    let revision = spec.revision("fabric");
     let module = cxi_manifests::kmm::module("fabric", &spec, &revision, "cxi-operator");
     let container = module.spec.module_loader.unwrap().container;
     let modprobe = serde_json::to_value(&container.modprobe).unwrap();
