@@ -1,5 +1,8 @@
+//! `api` says what is written down, and never does anything about it: no I/O, no clock, no other crate of this repository.
+//!
 //! The API of the CXI operator: what administrators write, what the operator and its node agents report, and the part of
-//! KMM's API that the operator uses. Types and names only; nothing here does I/O.
+//! KMM's API that the operator uses. What has a version is in a folder of its own ([`v1`]); names that other
+//! programs match by string are in [`names`].
 
 #[cfg(test)]
 mod as_installed;

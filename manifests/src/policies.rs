@@ -1,5 +1,5 @@
 //! Policies that others hold for us. Admission policies: CEL that the API server runs by itself, so that nothing of the operator has
-//! to be up for it. And NetworkPolicies.
+//! to be up for it. And `NetworkPolicies`.
 
 mod agent;
 mod mutating;

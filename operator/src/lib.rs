@@ -1,3 +1,5 @@
+//! `operator` moves no node on a view that has become old: each such write carries what it was decided on.
+//!
 //! The CXI operator. It watches the cluster ([`observe`]), asks the pure engine in `cxi_rollout` what to do
 //! ([`reconcile`]), does it ([`act`], the only part that writes), and tells people ([`events`], [`metrics`]).
 

@@ -1,3 +1,5 @@
+//! `packaging` gives forms to objects and decides nothing that the operator or its operands may do.
+//!
 //! Everything that the operator is installed with, made from one source: the API types, the table of rights
 //! ([`cxi_manifests::rights`]), the policies, the operator's own objects and the image lock.
 //!

@@ -344,6 +344,8 @@ impl CXIDriverSpec {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::layout::{LAYOUT_KEY, LayoutReference};
 
@@ -400,6 +402,19 @@ mod tests {
         assert_eq!(names, cases.map(|(_, name)| name));
     }
 
+    /// Every place of a value, as a path.
+    fn places(prefix: &str, value: &serde_json::Value, found: &mut BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                fields.iter().for_each(|(name, value)| places(&format!("{prefix}.{name}"), value, found));
+            }
+            serde_json::Value::Array(values) => {
+                values.iter().enumerate().for_each(|(at, value)| places(&format!("{prefix}[{at}]"), value, found));
+            }
+            _ => drop(found.insert(prefix.to_owned())),
+        }
+    }
+
     /// Otherwise the golden revision of every field would be one of a few.
     #[test]
     fn no_field_of_the_full_spec_is_dropped_when_it_is_read() {
@@ -407,18 +422,7 @@ mod tests {
         let spec: CXIDriverSpec = serde_saphyr::from_str(text).unwrap();
         let (given, read): (serde_json::Value, _) =
             (serde_saphyr::from_str(text).unwrap(), serde_json::to_value(&spec).unwrap());
-        fn places(prefix: &str, value: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
-            match value {
-                serde_json::Value::Object(fields) => {
-                    fields.iter().for_each(|(name, value)| places(&format!("{prefix}.{name}"), value, found));
-                }
-                serde_json::Value::Array(values) => {
-                    values.iter().enumerate().for_each(|(at, value)| places(&format!("{prefix}[{at}]"), value, found));
-                }
-                _ => drop(found.insert(prefix.to_owned())),
-            }
-        }
-        let [mut before, mut after] = [std::collections::BTreeSet::new(), std::collections::BTreeSet::new()];
+        let [mut before, mut after] = [BTreeSet::new(), BTreeSet::new()];
         places("", &given, &mut before);
         places("", &read, &mut after);
         let dropped: Vec<_> = before.difference(&after).collect();

@@ -31,8 +31,7 @@ pub fn agent() -> ValidatingAdmissionPolicy {
             name: "by-a-node-agent".to_owned(),
             expression: format!(
                 "request.userInfo.username.startsWith('system:serviceaccount:') && \
-                 request.userInfo.username.endsWith(':{}')",
-                AGENT_ACCOUNT
+                 request.userInfo.username.endsWith(':{AGENT_ACCOUNT}')"
             ),
         }]),
         match_constraints: Some(MatchResources {
