@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cxi_api::{CXIDriverSpec, CXINode, RevisionId, Timestamp, node_report::NodeReport};
+use cxi_api::{CXIDriverSpec, CXINode, Timestamp, node_report::NodeReport};
 use cxi_guest::{Guest, Kernel, Machine, Output};
 use kube::{
     Api,
