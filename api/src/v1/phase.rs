@@ -1,4 +1,4 @@
-//! Place of a node in a rollout, and one table of what each place means. Whoever adds a phase adds a row; every question that the
+//! Place of a node in a rollout, and one table of what each place means. A new phase is a row; every question that the
 //! operator, the agent and the tests ask of a phase is answered from it.
 
 use std::fmt;
