@@ -6,7 +6,7 @@ use std::{collections::HashMap, ops::Deref};
 use cxi_api::{NodeRollout, RevisionId};
 
 use crate::{
-    disruption::Budgets,
+    node::disruption::Budgets,
     world::{Driver, Revision, World},
 };
 

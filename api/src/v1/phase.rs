@@ -61,10 +61,9 @@ pub enum Stage {
 pub struct Traits {
     /// How far it is from service.
     pub stage: Stage,
-    /// Whether a node with a driver offers its NICs, all of them or those in use.
+    /// Whether a node with a driver offers its NICs, all of them or those in use. In all other phases the driver may be unloaded before
+    /// the next phase is written.
     pub offers: bool,
-    /// Whether the driver may be unloaded before the next phase is written.
-    pub may_unload: bool,
     /// Whether the operator looks at the node without a cache.
     pub looks: bool,
     /// Whether a driver should be loaded, although nothing says yet that it is.
@@ -97,12 +96,12 @@ impl Phase {
     pub const fn traits(self) -> Traits {
         use Stage::{Begun, Closed, Exchanging, Returning, Settled};
         const fn row(stage: Stage, pods: &'static [Role]) -> Traits {
-            Traits { stage, offers: false, may_unload: true, looks: false, driver_is_due: false, pods }
+            Traits { stage, offers: false, looks: false, driver_is_due: false, pods }
         }
-        let row = match self {
-            Self::UpToDate | Self::Pending => Traits { offers: true, may_unload: false, ..row(Settled, NO_PODS) },
-            Self::Admitted => Traits { offers: true, may_unload: false, ..row(Begun, &[Role::Prefetch]) },
-            Self::Waiting => Traits { offers: true, may_unload: false, ..row(Begun, NO_PODS) },
+        match self {
+            Self::UpToDate | Self::Pending => Traits { offers: true, ..row(Settled, NO_PODS) },
+            Self::Admitted => Traits { offers: true, ..row(Begun, &[Role::Prefetch]) },
+            Self::Waiting => Traits { offers: true, ..row(Begun, NO_PODS) },
             Self::Closing | Self::Evicting | Self::Quiesced => Traits { looks: true, ..row(Closed, NO_PODS) },
             Self::Unloading => Traits { looks: true, ..row(Exchanging, &[Role::Cleanup]) },
             Self::Loading => Traits { driver_is_due: true, ..row(Exchanging, NO_PODS) },
@@ -110,9 +109,7 @@ impl Phase {
             Self::Returning => row(Returning, NO_PODS),
             Self::RollingBack => Traits { looks: true, driver_is_due: true, ..row(Exchanging, NO_PODS) },
             Self::Quarantined => Traits { driver_is_due: true, ..row(Settled, NO_PODS) },
-        };
-        assert!(!row.offers || !row.may_unload, "no driver is unloaded while its NICs are offered");
-        row
+        }
     }
 
     /// Whether a transaction in this phase can be taken back without a driver reload.

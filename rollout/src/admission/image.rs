@@ -3,9 +3,9 @@
 use cxi_api::{Reason, RevisionId, names::module_name};
 
 use crate::{
+    blocked::Blocked,
     builds::builds_for,
-    decision::Blocked,
-    scope::{Member, Scope},
+    driver::scope::{Member, Scope},
     world::{Image, ImageState, Node, PodProblem},
 };
 

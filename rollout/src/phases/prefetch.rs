@@ -8,8 +8,11 @@ use cxi_driver_images::ImageManifest;
 
 use crate::{
     action::Action,
-    context::Ctx,
-    decision::{Blocked, Decision, GiveBack, Says, Stay},
+    blocked::Blocked,
+    transaction::{
+        context::Ctx,
+        decision::{Decision, GiveBack, Says, Stay},
+    },
     world::{ImageTrouble, OwnPod, PodState},
 };
 

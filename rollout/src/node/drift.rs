@@ -3,7 +3,7 @@
 
 use cxi_api::{Advertise, NodeRollout, Phase, RevisionId, kmm::NodeModule, names::module_name, transaction::WaitFor};
 
-use crate::{proof::version_labels, retry_handler, view::View, world::Node};
+use crate::{evidence::labels::version_labels, node::retry_handler, view::View, world::Node};
 
 /// Whether KMM's version labels do not fit the record: the one of the node's revision is gone, or others are there. A
 /// revision without a Module (the host brings the driver) has no label.

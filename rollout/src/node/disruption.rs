@@ -10,8 +10,8 @@ use cxi_api::{
 };
 
 use crate::{
-    decision::Blocked,
-    selector::{self, Protection},
+    blocked::Blocked,
+    node::selector::{self, Protection},
     world::{DisruptionBudget, Holder, PodHealth},
 };
 

@@ -2,11 +2,11 @@
 //! the node's record. So a step either writes the node's next place or performs the effects of the present one, never both.
 
 use cxi_api::{
-    ObjectInTheWay, Phase, Reason, RevisionId, Timestamp,
+    Phase, RevisionId, Timestamp,
     transaction::{Wait, WaitFor},
 };
 
-use crate::action::Action;
+use crate::{action::Action, blocked::Blocked};
 
 /// See the module.
 #[derive(Debug)]
@@ -78,33 +78,6 @@ pub struct GiveBack {
     pub steady: bool,
     /// Whether the revision counts as failed on the node.
     pub failure: bool,
-}
-
-/// What a node waits for: a word, a sentence that says what would help, and the object in the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
-    pub reason: Reason,
-    pub message: String,
-    pub object: Option<ObjectInTheWay>,
-    /// What a time limit or a later decision depends on, and what exactly: the UID of a pod, or names.
-    pub wait: Option<(WaitFor, String)>,
-}
-
-impl Blocked {
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), object: None, wait: None }
-    }
-
-    /// The object in the way.
-    pub fn on(self, kind: &str, name: impl Into<String>) -> Self {
-        let object = Some(ObjectInTheWay { kind: kind.into(), name: name.into() });
-        Self { object, ..self }
-    }
-
-    /// What is waited for, with a time.
-    pub fn awaits(self, what: WaitFor, object: impl Into<String>) -> Self {
-        Self { wait: Some((what, object.into())), ..self }
-    }
 }
 
 impl Decision {

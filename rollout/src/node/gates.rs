@@ -12,9 +12,10 @@ use cxi_api::{
 
 use crate::{
     action::NodeChange,
-    retry_handler,
+    evidence::{looks::Steps, proof::is_refused},
+    node::retry_handler,
     view::View,
-    world::{Driver, Node, Taint},
+    world::{Driver, Holder, Node, Taint},
 };
 
 /// What a node should carry. `None` leaves things as they are.
@@ -53,6 +54,21 @@ pub enum Pods {
     /// A look at the closed node, without a cache, shows none: the retry handler may go from a node that is to be unloaded. A pod
     /// that the kubelet accepted a moment ago may be in no cache yet.
     Excluded,
+}
+
+impl Pods {
+    /// What is known of pods that may have a NIC. What excludes them is the last look of this step: it found the node closed, and no pod
+    /// but those that the kubelet refuses.
+    pub fn on(node: &Node, driver: &Driver) -> Self {
+        let Some(record) = node.rollout() else { return Self::Possible };
+        let refused = |holder: &Holder| is_refused(node, record, holder);
+        if !node.holders_of(driver).into_iter().all(refused) {
+            return Self::Possible;
+        }
+        let last = Steps::of(record).looks(node).next_back();
+        let free = last.is_some_and(|look| look.is_closed() && look.holders.iter().all(refused));
+        if free { Self::Excluded } else { Self::Unseen }
+    }
 }
 
 /// What a node should carry in the phase that is written in its record.

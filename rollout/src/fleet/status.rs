@@ -9,12 +9,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::{
     action::Action,
     admission::{self, is_in_service},
-    decision::Blocked,
-    driver::Standing,
-    ledger, operands,
-    request::Request,
-    scope::{Member, Scope},
-    selection::Collapse,
+    blocked::Blocked,
+    driver::{
+        ledger,
+        scope::{Member, Scope},
+        selection::Collapse,
+        standing::Standing,
+    },
+    fleet::operands,
+    node::request::Request,
     text,
     world::{Driver, PodProblem},
 };

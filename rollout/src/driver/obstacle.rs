@@ -7,7 +7,7 @@ use cxi_api::{
     source::SOURCES_REQUIRED,
 };
 
-use crate::{agents, scope::Scope};
+use crate::driver::{agents, scope::Scope};
 
 /// What is in the way, and a sentence that says what helps.
 #[derive(Clone, Debug, PartialEq, Eq)]

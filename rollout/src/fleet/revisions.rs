@@ -6,8 +6,8 @@ use cxi_api::{NodeRollout, RevisionId, Timestamp, names::module_name, node::Hist
 
 use crate::{
     action::Action,
-    proof::version_labels,
-    scope::{Member, Scope},
+    driver::scope::{Member, Scope},
+    evidence::labels::version_labels,
     world::Revision,
 };
 

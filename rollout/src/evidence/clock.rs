@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cxi_api::{NodeRollout, Timestamp};
 
-use crate::{record, settings::Settings};
+use crate::settings::Settings;
 
 /// How far ahead of the operator's clock a stored time may be. Clocks of a cluster's nodes agree better than this.
 const AHEAD: Duration = Duration::from_mins(1);
@@ -41,7 +41,7 @@ pub fn put_right(stored: &NodeRollout, now: Timestamp, settings: &Settings) -> O
     }
     let too_late = |until: &Timestamp| Duration::try_from(until.duration_since(now)).is_ok_and(|left| left > longest);
     if let Some(pause) = right.pause.as_mut().filter(|pause| too_late(&pause.until)) {
-        pause.until = now.checked_add(record::back_off(settings, stored)).unwrap_or(now);
+        pause.until = now.checked_add(settings.back_off_after(stored)).unwrap_or(now);
     }
     (right != *stored).then_some(right)
 }

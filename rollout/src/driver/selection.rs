@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use cxi_api::{NodeRollout, RevisionId, names::MAX_UNSELECTED_ANNOTATION, phase::Stage};
 
 use crate::{
-    ownership::selects,
-    scope::{Member, Scope},
+    driver::{
+        ownership::selects,
+        scope::{Member, Scope},
+    },
     text,
     world::Node,
 };

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 
 use cxi_api::{
     NodeReport, NodeRollout, Timestamp,
-    names::{KMM_VERSION_PREFIX, KMM_WORKER_PREFIX, RETRY_HANDLER_GATE_PREFIX, Role},
+    names::{KMM_WORKER_PREFIX, RETRY_HANDLER_GATE_PREFIX, Role},
     node_report::OpenFile,
 };
 
 use crate::{
-    installation::foreign_label,
-    looks::Steps,
+    evidence::{
+        labels::{foreign_label, version_labels},
+        looks::Steps,
+    },
     settings::Settings,
     world::{Holder, Look, Node},
 };
@@ -242,9 +244,4 @@ pub fn kmm_at_work(node: &Node, namespace: &str) -> Option<String> {
     }
     let module = node.kmm_wants.first().or(node.kmm_has.first())?;
     Some(format!("KMM still lists Module {}", module.name))
-}
-
-/// KMM version labels of our Modules on a node: key and value.
-pub fn version_labels<'a>(node: &'a Node, namespace: &str) -> impl Iterator<Item = (&'a String, &'a String)> {
-    node.labels_below(&format!("{KMM_VERSION_PREFIX}{namespace}.cxi-"))
 }

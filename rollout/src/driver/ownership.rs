@@ -7,7 +7,7 @@ use cxi_api::names::DRIVER_LABEL;
 
 use crate::{
     action::Action,
-    proof::version_labels,
+    evidence::labels::version_labels,
     world::{Driver, Node, World},
 };
 

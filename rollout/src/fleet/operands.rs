@@ -7,9 +7,9 @@ use cxi_api::{
 };
 
 use crate::{
+    driver::scope::{Member, Scope},
+    fleet::status::Conditions,
     phases::SILENT,
-    scope::{Member, Scope},
-    status::Conditions,
     text::{about, some},
     world::{Injection, Node, PodState},
 };
@@ -136,7 +136,7 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
 /// Whether a node rests, or should by now: then a pod belongs there where the gate is open, whatever becomes of it.
 fn should_serve(scope: &Scope<'_>, member: &Member<'_>) -> bool {
     member.record.as_deref().is_some_and(|record| match record.phase {
-        Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting => true,
+        phase if phase.traits().offers => true,
         // The pod is on its way, for a moment.
         Phase::Returning => scope.now.duration_since(record.since).unsigned_abs() >= SILENT,
         _ => false,

@@ -13,11 +13,8 @@ use cxi_api::{
 
 use crate::{
     action::Announcement,
-    drift, gates,
-    phases::drain,
-    proof::{kmm_at_work, version_labels},
-    request::Request,
-    retry_handler,
+    evidence::{labels::version_labels, proof::kmm_at_work},
+    node::{drift, gates, request::Request, retry_handler},
     settings::Settings,
     view::View,
     world::{Driver, ImageState, Node, OwnPod, Revision},
@@ -120,7 +117,7 @@ impl<'a> Ctx<'a> {
         gates::Operands {
             plugin: spec.device_plugin.enabled,
             retry_handler: spec.retry_handler.runs_on_nodes(),
-            pods: drain::pods(self),
+            pods: gates::Pods::on(self.node, self.driver),
         }
     }
 

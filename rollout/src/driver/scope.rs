@@ -5,10 +5,9 @@ use std::{borrow::Cow, cell::Cell};
 use cxi_api::{NodeRollout, RevisionId, Timestamp, driver::SourceType};
 
 use crate::{
-    drift,
-    ownership::{Ownership, selects},
-    proof::version_labels,
-    request::Request,
+    driver::ownership::{Ownership, selects},
+    evidence::labels::version_labels,
+    node::{drift, request::Request},
     settings::Settings,
     view::View,
     world::{Driver, Holder, Node, Revision},

@@ -1,7 +1,5 @@
 //! The only place that writes what a phase decided into a node's record.
 
-use std::time::Duration;
-
 use cxi_api::{
     Advertise, Blocker, NodeRollout, Outcome, Phase, Reason, RevisionId, Why,
     node::{Failure, HistoryEntry, Pause},
@@ -10,13 +8,14 @@ use cxi_api::{
 
 use crate::{
     action::{Action, Announcement},
-    clock,
-    context::Ctx,
-    decision::{Blocked, Decision, Enter, GiveBack, Says, Stay},
-    request::Request,
-    retry_handler,
-    settings::Settings,
+    blocked::Blocked,
+    evidence::clock,
+    node::{request::Request, retry_handler},
     text,
+    transaction::{
+        context::Ctx,
+        decision::{Decision, Enter, GiveBack, Says, Stay},
+    },
 };
 
 /// How many transactions a record remembers.
@@ -48,13 +47,6 @@ pub fn write(ctx: &Ctx<'_>, record: NodeRollout, decision: Decision) -> Written 
         }
     };
     Written { record: next.record, effects, announcements: next.announcements }
-}
-
-/// Pause before the next try: doubles with each try in a row that was taken back.
-pub fn back_off(settings: &Settings, record: &NodeRollout) -> Duration {
-    let row = record.history.iter().rev().take_while(|entry| entry.result == Outcome::GivenBack).count();
-    let factor = 2u32.saturating_pow(u32::try_from(row).unwrap_or(u32::MAX).min(16));
-    settings.back_off.saturating_mul(factor).min(settings.back_off_max)
 }
 
 /// What an administrator is told of a node that is out of service.
@@ -323,7 +315,7 @@ impl Writer<'_, '_> {
     /// The node is not tried again for a while.
     fn pause(&mut self, why: &Blocked, steady: bool) {
         let (settings, now) = (self.ctx.settings, self.ctx.now);
-        let pause = if steady { settings.back_off } else { back_off(settings, &self.record) };
+        let pause = if steady { settings.back_off } else { settings.back_off_after(&self.record) };
         let message = text::bounded(&why.message, text::RECORD).into_owned();
         self.record.last_error = Some(message.clone());
         let because = Blocker { reason: why.reason, object: why.object.clone(), message, since: now };

@@ -6,9 +6,12 @@ use cxi_api::names::Role;
 
 use crate::{
     action::Action,
-    gates, ledger,
-    proof::version_labels,
-    scope::{Member, Scope},
+    driver::{
+        ledger,
+        scope::{Member, Scope},
+    },
+    evidence::labels::version_labels,
+    node::gates,
     world::OwnPod,
 };
 

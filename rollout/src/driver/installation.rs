@@ -1,11 +1,11 @@
 //! Which installation of the operator looks after a CXIDriver. Leases, Modules and version labels are of a namespace; CXIDrivers,
 //! CXINodes and nodes are of the cluster. Two installations would each take the other's drivers for lost ones.
 
-use cxi_api::names::{INSTALLATION_ANNOTATION, KMM_VERSION_PREFIX};
+use cxi_api::names::INSTALLATION_ANNOTATION;
 
 use crate::{
-    ownership::selects,
-    scope::Scope,
+    driver::{ownership::selects, scope::Scope},
+    evidence::labels::foreign_label,
     world::{Driver, Node, World},
 };
 
@@ -47,18 +47,4 @@ fn owns(driver: &Driver, node: &Node) -> bool {
 /// Whether this installation has still to write down that it looks after the CXIDriver.
 pub fn is_unclaimed(scope: &Scope<'_>) -> bool {
     scope.driver.status.installation.as_deref() != Some(scope.world.namespace.as_str())
-}
-
-/// A version label by which KMM loads a Module of ours that belongs to another namespace.
-pub fn foreign_label<'a>(node: &'a Node, namespace: &str) -> Option<&'a String> {
-    node.labels_below(KMM_VERSION_PREFIX).map(|(key, _)| key).find(|key| {
-        let place = key.strip_prefix(KMM_VERSION_PREFIX).and_then(|rest| rest.split_once('.'));
-        place.is_some_and(|(of, module)| of != namespace && is_ours(module))
-    })
-}
-
-/// Whether a Module has a name as we give them: `cxi-` and the eight hexadecimal digits of a revision.
-fn is_ours(module: &str) -> bool {
-    let digits = module.strip_prefix("cxi-");
-    digits.is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }

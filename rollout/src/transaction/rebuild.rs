@@ -2,7 +2,7 @@
 
 use cxi_api::{Advertise, NodeRollout, Phase, RevisionId, names::device_plugin_gate, transaction::Check};
 
-use crate::{clock, context::Ctx};
+use crate::{evidence::clock, transaction::context::Ctx};
 
 /// Whether a record is not the operator's: it was edited by hand, or it is another CXIDriver's.
 pub fn is_needed(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {

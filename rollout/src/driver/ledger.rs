@@ -9,8 +9,8 @@ use cxi_api::{
 };
 
 use crate::{
-    drift,
-    scope::{Member, Scope},
+    driver::scope::{Member, Scope},
+    node::drift,
     text,
     world::Node,
 };
