@@ -8,6 +8,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Label of KMM's worker pods: `Load` or `Unload` (KMM `internal/pod`, as are the next three).
+pub const WORKER_ACTION_LABEL: &str = "kmm.node.kubernetes.io/worker-action";
+
+/// Label of KMM's pull pods.
+pub const PULL_POD_LABEL: &str = "kmm.node.kubernetes.io/pull-pod-type";
+
+/// Label of KMM's pods that build or sign an image (KMM's `internal/constants`: `ResourceType`).
+pub const BUILD_POD_LABEL: &str = "kmm.node.kubernetes.io/resource-type";
+
+/// Label of the same pods: kernel that the image is for.
+pub const TARGET_KERNEL_LABEL: &str = "kmm.node.kubernetes.io/target-kernel";
+
+/// Label of KMM's pods: the Module that they work for.
+pub const MODULE_NAME_LABEL: &str = "kmm.node.kubernetes.io/module.name";
+
 /// KMM's Module: a kernel module, its images per kernel and the nodes that get it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(group = "kmm.sigs.x-k8s.io", version = "v1beta1", kind = "Module", namespaced, derive = "PartialEq")]

@@ -1,44 +1,39 @@
+//! `api` says what is written down, and never does anything about it: no I/O, no clock, no other crate of this repository.
+//!
 //! The API of the CXI operator: what administrators write, what the operator and its node agents report, and the part of
-//! KMM's API that the operator uses. Types and names only; nothing here does I/O.
+//! KMM's API that the operator uses. What has a version is in a folder of its own ([`v1`]); names that other
+//! programs match by string are in [`names`].
 
 #[cfg(test)]
 mod as_installed;
-pub mod blocker;
 pub mod crds;
-pub mod device;
-pub mod device_list;
-pub mod driver;
-pub mod driver_status;
 pub mod duration;
+pub mod images;
 pub mod kmm;
-pub mod layout;
 pub mod lenient;
-mod limits;
 pub mod modules;
 pub mod names;
-pub mod node;
-pub mod node_report;
-pub mod outcome;
-pub mod phase;
-pub mod plugin_rules;
-pub mod revision;
-pub mod source;
-pub mod strategy;
-pub mod transaction;
+pub mod v1;
 
-pub use blocker::{Blocker, ObjectInTheWay, Reason};
-pub use cxi_driver_image_format::manifest::{self, ImageManifest};
-pub use device::{CXIDevice, CXIDeviceStatus};
-pub use driver::{CXIDriver, CXIDriverSpec};
-pub use driver_status::CXIDriverStatus;
 pub use duration::GoDuration;
 pub use modules::KernelModule;
-pub use node::{Advertise, CXINode, CXINodeSpec, CXINodeStatus, NodeRollout};
-pub use node_report::NodeReport;
-pub use outcome::Outcome;
-pub use phase::Phase;
-pub use revision::RevisionId;
-pub use transaction::{Transaction, Why};
+use v1::limits;
+pub use v1::{
+    blocker::{self, Blocker, ObjectInTheWay, Reason},
+    device::{self, CXIDevice, CXIDeviceStatus},
+    device_list, device_plugin,
+    driver::{self, CXIDriver, CXIDriverSpec},
+    driver_status::{self, CXIDriverStatus},
+    layout,
+    node::{self, Advertise, CXINode, CXINodeSpec, CXINodeStatus, NodeRollout},
+    node_report::{self, NodeReport},
+    outcome::{self, Outcome},
+    phase::{self, Phase},
+    plugin_rules,
+    revision::{self, RevisionId},
+    source, strategy,
+    transaction::{self, Transaction, Why},
+};
 
 /// An instant, written as RFC 3339 in UTC with as many fractional digits as it has (so it survives a round trip exactly).
 pub type Timestamp = jiff::Timestamp;

@@ -57,11 +57,41 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`]; also the field manager of the operator's writes.
 pub const OPERATOR: &str = "cxi-operator";
 
-/// Where the images of the earlier operator are: they do not know the command lines and the objects of this one.
-pub const EARLIER_IMAGES: &str = "ghcr.io/sielicki/slingshot-operator/";
-
 /// Field manager of the node agent's writes.
 pub const AGENT: &str = "cxi-agent";
+
+/// Account of the device plugin's pods.
+pub const DEVICE_PLUGIN_ACCOUNT: &str = "cxi-device-plugin";
+
+/// Account of the pods in which KMM loads and unloads drivers. Without one in the Module each flavour of KMM chooses another.
+pub const MODULE_LOADER_ACCOUNT: &str = "cxi-module-loader";
+
+/// Account of the node agent and of one-shot pods.
+pub const AGENT_ACCOUNT: &str = "cxi-agent";
+
+/// Account of the metrics exporter's pods.
+pub const METRICS_EXPORTER_ACCOUNT: &str = "cxi-metrics-exporter";
+
+/// Account of the retry handler's pods.
+pub const RETRY_HANDLER_ACCOUNT: &str = "cxi-retry-handler";
+
+/// Name of the policy that keeps node agents to their own nodes, and of its binding.
+pub const AGENT_POLICY: &str = "cxi-agent";
+
+/// Name of the policy that puts a retry handler into pods that ask for a NIC, and of its binding.
+pub const SIDECAR_POLICY: &str = "cxi-retry-handler-sidecar";
+
+/// Name of the policy that keeps the volumes of that retry handler for it, and of its binding.
+pub const SIDECAR_VOLUMES_POLICY: &str = "cxi-retry-handler-volumes";
+
+/// Name of the policy that gives pods over Multus as many networks as they ask for NICs, and of its binding.
+pub const NETWORKS_POLICY: &str = "cxi-networks";
+
+/// Annotation of an operand's DaemonSet: the hash of the DaemonSet as rendered.
+pub const RENDERED_ANNOTATION: &str = "cxi.hpe.com/rendered";
+
+/// Annotation of the device plugin's DaemonSet: the resource that its pods offer.
+pub const RESOURCE_ANNOTATION: &str = "cxi.hpe.com/resource";
 
 /// Pod label: what a pod of ours is for, see [`Role`].
 pub const ROLE_LABEL: &str = "cxi.hpe.com/role";
@@ -92,6 +122,22 @@ impl Role {
             Self::Prefetch | Self::Cleanup | Self::HostDriver => true,
             Self::DevicePlugin | Self::Agent | Self::MetricsExporter | Self::RetryHandler => false,
         }
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::DevicePlugin,
+        Self::Agent,
+        Self::MetricsExporter,
+        Self::RetryHandler,
+        Self::Prefetch,
+        Self::Cleanup,
+        Self::HostDriver,
+    ];
+
+    /// The role that this value of [`ROLE_LABEL`] stands for.
+    pub fn named(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == label)
     }
 
     /// The value of [`ROLE_LABEL`].
@@ -162,19 +208,9 @@ pub fn retry_handler_gate(driver: &str) -> String {
     format!("{RETRY_HANDLER_GATE_PREFIX}{driver}")
 }
 
-/// Name of the device plugin's DaemonSet.
-pub fn device_plugin_daemonset(driver: &str) -> String {
-    format!("cxi-device-plugin-{driver}")
-}
-
-/// Name of the node agent's DaemonSet.
-pub fn agent_daemonset(driver: &str) -> String {
-    format!("cxi-agent-{driver}")
-}
-
-/// Name of the metrics exporter's DaemonSet.
-pub fn metrics_exporter_daemonset(driver: &str) -> String {
-    format!("cxi-metrics-exporter-{driver}")
+/// Name of the DaemonSet whose pods have this role. The names of a retry handler's go on, see [`retry_handler_daemonset`].
+pub fn daemonset(role: Role, driver: &str) -> String {
+    format!("cxi-{}-{driver}", role.as_str())
 }
 
 /// Label of a retry handler's pods: the value of the gate that they belong to.
@@ -188,7 +224,7 @@ pub fn retry_handler_value(image: &str) -> String {
 /// Name of the DaemonSet of a retry handler, by the value of its gate. There is one for each image in use: while a driver is
 /// upgraded there may be two.
 pub fn retry_handler_daemonset(driver: &str, value: &str) -> String {
-    format!("cxi-retry-handler-{driver}-{value}")
+    format!("{}-{value}", daemonset(Role::RetryHandler, driver))
 }
 
 /// Turns any text into a label value: at most 63 characters of `[A-Za-z0-9._-]` with an alphanumeric at both ends.

@@ -360,7 +360,7 @@ impl Harness {
         let what = format!("{nodes} nodes of {driver} are verified");
         self.wait_until(&what, limit, async |harness| {
             let Some(object) = harness.driver(driver).await? else { return Ok(false) };
-            let target = RevisionId::of(driver, &object.spec);
+            let target = object.spec.revision(driver);
             let verified = harness.cxi_nodes().await?.iter().filter(|n| is_on(n, driver, &target)).count();
             let status = object.status.unwrap_or_default();
             let available = status.conditions.iter().any(|c| c.type_ == "Available" && c.status == "True");

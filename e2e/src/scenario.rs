@@ -239,7 +239,7 @@ impl Scenario {
     pub async fn revision(&self, version: &str) -> Result<RevisionId> {
         let mut spec = self.harness.driver(DRIVER).await?.context("the CXIDriver is gone")?.spec;
         version.clone_into(&mut spec.version);
-        Ok(RevisionId::of(DRIVER, &spec))
+        Ok(spec.revision(DRIVER))
     }
 
     /// Release of the driver that really runs on a node.

@@ -4,7 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cxi_api::names::OPERATOR;
+use cxi_api::names::{AGENT_POLICY, OPERATOR};
+use cxi_manifests::policies::{agent, agent_binding};
 use cxi_rollout::world::AgentPolicy;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use kube::{
@@ -14,11 +15,7 @@ use kube::{
 use tokio::{sync::Notify, time::sleep};
 use tracing::{info, warn};
 
-use crate::{
-    health::Health,
-    memory::Memory,
-    policy::{AGENT, agent, agent_binding},
-};
+use crate::{health::Health, memory::Memory};
 
 /// Pause after it was applied.
 const EVERY: Duration = Duration::from_mins(10);
@@ -48,7 +45,7 @@ pub async fn look_once(client: &Client, memory: &Memory) -> bool {
     match look(client).await {
         Ok(seen) => memory.with(|memory| std::mem::replace(&mut memory.agent_policy, seen)) != seen,
         Err(error) => {
-            warn!(%error, policy = AGENT, "cannot see whether agents are kept to their own nodes; trying again");
+            warn!(%error, policy = AGENT_POLICY, "cannot see whether agents are kept to their own nodes; trying again");
             false
         }
     }
@@ -57,8 +54,8 @@ pub async fn look_once(client: &Client, memory: &Memory) -> bool {
 async fn look(client: &Client) -> Result<AgentPolicy, Error> {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
-    let policy = policies.get_opt(AGENT).await?;
-    let binding = bindings.get_opt(AGENT).await?;
+    let policy = policies.get_opt(AGENT_POLICY).await?;
+    let binding = bindings.get_opt(AGENT_POLICY).await?;
     Ok(judge(policy.as_ref(), binding.as_ref()))
 }
 
@@ -71,7 +68,7 @@ fn judge(
         policy.and_then(|policy| policy.spec.as_ref()?.validations.as_ref()).is_some_and(|all| !all.is_empty());
     let bound = binding.and_then(|binding| binding.spec.as_ref()).is_some_and(|spec| {
         let denies = spec.validation_actions.as_ref().is_some_and(|actions| actions.iter().any(|one| one == "Deny"));
-        denies && spec.policy_name.as_deref() == Some(AGENT)
+        denies && spec.policy_name.as_deref() == Some(AGENT_POLICY)
     });
     if refuses && bound { AgentPolicy::InForce } else { AgentPolicy::Missing }
 }
@@ -83,14 +80,14 @@ pub async fn keep_applied(client: Client, health: Health) {
         match apply(&client).await {
             Ok(()) => {
                 if !applied {
-                    info!(policy = AGENT, "agents are kept to their own nodes");
+                    info!(policy = AGENT_POLICY, "agents are kept to their own nodes");
                 }
                 applied = true;
                 health.hold_back(false);
                 sleep(EVERY).await;
             }
             Err(error) => {
-                warn!(%error, policy = AGENT, "cannot apply the policy that keeps agents to their own nodes; trying again");
+                warn!(%error, policy = AGENT_POLICY, "cannot apply the policy that keeps agents to their own nodes; trying again");
                 sleep(RETRY).await;
             }
         }
@@ -101,9 +98,9 @@ pub async fn keep_applied(client: Client, health: Health) {
 async fn apply(client: &Client) -> Result<(), Error> {
     let ours = PatchParams::apply(OPERATOR).force();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-    policies.patch(AGENT, &ours, &Patch::Apply(agent())).await?;
+    policies.patch(AGENT_POLICY, &ours, &Patch::Apply(agent())).await?;
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
-    bindings.patch(AGENT, &ours, &Patch::Apply(agent_binding())).await?;
+    bindings.patch(AGENT_POLICY, &ours, &Patch::Apply(agent_binding())).await?;
     Ok(())
 }
 

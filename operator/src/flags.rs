@@ -4,10 +4,9 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use cxi_api::GoDuration;
+use cxi_manifests::images::Images;
 use cxi_node::{http::NodeIps, log::Format};
 use cxi_rollout::Settings;
-
-use crate::render::Images;
 
 /// Where Kubernetes tells a pod its namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -165,7 +164,26 @@ impl Flags {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+    use cxi_images::Image;
+    use cxi_manifests::operator;
+
     use super::*;
+
+    #[test]
+    fn every_variable_of_the_deployment_is_one_that_the_operator_reads_and_the_port_is_its_default() {
+        let command = Flags::command();
+        let read: Vec<_> = command.get_arguments().filter_map(|a| a.get_env()?.to_str()).collect();
+        let operands = Image::ALL.into_iter().filter_map(|image| Some((image.variable()?, image.name().to_owned())));
+        let images = operator::Images { operator: "cxi-operator".to_owned(), operands: operands.collect() };
+        let container = operator::pod_template(&images).spec.unwrap().containers.remove(0);
+        let names = container.env.unwrap().into_iter().map(|variable| variable.name);
+        for name in names.chain([operator::APPLY_AGENT_POLICY.to_owned()]) {
+            assert!(read.contains(&name.as_str()), "{name} is not among {read:?}");
+        }
+        let listen = command.get_arguments().find(|a| a.get_id() == "listen").unwrap();
+        assert_eq!(listen.get_default_values(), [format!("0.0.0.0:{}", operator::PORT).as_str()]);
+    }
 
     #[test]
     fn defaults_are_those_of_the_engine() {

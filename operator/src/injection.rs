@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use cxi_api::names::SIDECAR_POLICY;
 use cxi_rollout::world::Injection;
 use kube::{
     Api, Client, Error,
@@ -11,7 +12,7 @@ use kube::{
 use tokio::{sync::Notify, time::sleep};
 use tracing::warn;
 
-use crate::{memory::Memory, observe::Caches, policy::RETRY_HANDLER};
+use crate::{memory::Memory, observe::Caches};
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(15);
@@ -60,7 +61,7 @@ async fn look(client: &Client) -> Result<Injection, Error> {
             if kind.ends_with("Binding") { "mutatingadmissionpolicybindings" } else { "mutatingadmissionpolicies" };
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(GROUP, VERSION, kind), plural);
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        if api.get_opt(RETRY_HANDLER).await?.is_none() {
+        if api.get_opt(SIDECAR_POLICY).await?.is_none() {
             return Ok(Injection::NotInstalled);
         }
     }

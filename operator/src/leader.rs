@@ -79,7 +79,7 @@ impl Candidate {
                     error = status.message,
                     "not allowed to use Leases in the operator's namespace; its RoleBinding must name the namespace that it \
                      runs in (a package of OLM is bound to {}); trying again",
-                    crate::rbac::NAMESPACE
+                    cxi_manifests::rights::NAMESPACE
                 ),
                 Ok(Err(error)) => warn!(%error, "cannot get at the Lease; trying again"),
                 Err(_) => warn!("no answer about the Lease; trying again"),

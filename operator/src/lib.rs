@@ -1,3 +1,5 @@
+//! `operator` moves no node on a view that has become old: each such write carries what it was decided on.
+//!
 //! The CXI operator. It watches the cluster ([`observe`]), asks the pure engine in `cxi_rollout` what to do
 //! ([`reconcile`]), does it ([`act`], the only part that writes), and tells people ([`events`], [`metrics`]).
 
@@ -25,10 +27,7 @@ pub mod memory;
 pub mod metrics;
 pub mod notices;
 pub mod observe;
-pub mod policy;
-pub mod rbac;
 pub mod reconcile;
-pub mod render;
 pub mod run;
 mod side;
 pub mod watch;

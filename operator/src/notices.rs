@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use cxi_api::{Reason, driver::SharingMode};
 use cxi_rollout::{World, action::Announcement};
 
-use crate::render::{Images, images::replaced};
+use cxi_manifests::{images::Images, operands::replaced};
 
 /// Everything of the kind that is so now.
 pub fn standing(world: &World, images: &Images) -> Vec<Announcement> {

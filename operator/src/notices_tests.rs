@@ -1,12 +1,21 @@
+use std::sync::Arc;
+
 use cxi_api::Phase;
 use serde_json::json;
 
 use super::*;
-use crate::observe::seen::given;
 use crate::{
     memory::Remembered,
-    observe::{Identity, Snapshot, build},
+    observe::{
+        Identity, Snapshot, build,
+        seen::{Kind, Object, read},
+    },
 };
+
+/// The object that this JSON describes.
+fn given<K: Kind>(json: &serde_json::Value) -> Arc<Object<K>> {
+    Arc::new(read(&json.to_string()).unwrap().object().expect("an object that counts"))
+}
 
 /// A node whose NICs' retry handlers failed so.
 fn world(failed: &[Option<&str>]) -> World {

@@ -1,17 +1,8 @@
-//! From what the API server says to what the engine is told. Reading caches is all that happens here; the conversion is pure.
+//! What is watched: the caches. What the engine is told of them is made in [`cxi_world`].
 
-mod budgets;
 pub mod caches;
-mod driver;
-mod kmm;
-mod node;
-mod operands;
-pub mod pod;
-pub mod seen;
-mod snapshot;
-mod world;
 
 pub use caches::Caches;
-pub use operands::{applied, applied_hash, operands_of, resource_names, wanted_operands};
-pub use snapshot::{ByName, Snapshot};
-pub use world::{Identity, build};
+pub use cxi_world::{
+    Identity, Snapshot, applied, applied_hash, build, operands_of, pod, resource_names, seen, wanted_operands,
+};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cxi_images::Lock;
-use cxi_operator::{policy, rbac};
+use cxi_manifests::{policies, rights};
 use serde_json::Value;
 
 use crate::{
@@ -38,7 +38,7 @@ pub fn all(version: &str, images: &Lock) -> Result<Vec<(PathBuf, String)>, olm::
     let mut files = deploy(&manifests, images)?;
     let chart = helm::chart(version, images, &manifests)?;
     files.extend(chart.into_iter().map(|(path, text)| (PathBuf::from("deploy/helm/cxi-operator").join(path), text)));
-    files.push(("olm/install/namespace.yaml".into(), yaml::documents(&[rbac::namespace()])?));
+    files.push(("olm/install/namespace.yaml".into(), yaml::documents(&[rights::namespace()])?));
     files.push(("olm/install/clusterextension-rights.yaml".into(), yaml::documents(&olm::installer::objects()?)?));
     files.push(("bundle.Dockerfile".into(), olm::dockerfile()));
     let bundle = olm::bundle(&Release { version, images, flavour: Flavour::V0 })?;
@@ -58,14 +58,14 @@ fn deploy(manifests: &[Manifest], images: &Lock) -> Result<Vec<(PathBuf, String)
     }
     add("install.yaml".to_owned(), yaml::documents(&install::objects(images)?)?);
     add("nfd/nodefeaturerule.yaml".to_owned(), yaml::documents(&[nfd::rule()])?);
-    add("multus/policy.yaml".to_owned(), yaml::documents(&mutating(&policy::networks()))?);
-    for (kind, definition) in policy::DEFINITIONS {
+    add("multus/policy.yaml".to_owned(), yaml::documents(&mutating(&policies::networks()))?);
+    for (kind, definition) in policies::DEFINITIONS {
         let networks: Vec<_> = (0..NETWORKS).map(definition).collect();
         add(format!("multus/{kind}.yaml"), yaml::documents(&networks)?);
     }
     Ok(files)
 }
 
-fn mutating(wanted: &policy::Policy) -> [Value; 2] {
-    [policy::policy(wanted), policy::binding(wanted)]
+fn mutating(wanted: &policies::Policy) -> [Value; 2] {
+    [policies::policy(wanted), policies::binding(wanted)]
 }

@@ -2,11 +2,11 @@
 
 use cxi_api::{crds::crds, names::OPERATOR};
 use cxi_images::Lock;
-use cxi_operator::{policy, rbac};
+use cxi_manifests::{operands::OPERANDS, operator, policies, rights};
 use serde_json::Value;
 
 use crate::{
-    operator,
+    release::named,
     yaml::{Error, value},
 };
 
@@ -70,45 +70,49 @@ pub fn manifests(images: &Lock) -> Result<Vec<Manifest>, Error> {
     for crd in crds() {
         all.push(Manifest::new(Part::Crds, format!("{}.yaml", crd.spec.names.plural), vec![value(&crd)?]));
     }
-    let accounts = rbac::ACCOUNTS.iter().map(|name| value(&rbac::account(name))).collect::<Result<Vec<_>, _>>()?;
-    let (cluster_role, cluster_binding) = rbac::cluster_role(OPERATOR, rbac::OPERATOR_CLUSTER);
-    let (role, binding) = rbac::role(OPERATOR, rbac::OPERATOR_NAMESPACED);
-    let (plugin_role, plugin_binding) = rbac::cluster_role(rbac::DEVICE_PLUGIN, rbac::DEVICE_PLUGIN_CLUSTER);
-    let (agent_role, agent_binding) = rbac::cluster_role(rbac::AGENT, rbac::AGENT_CLUSTER);
-    let (openshift_role, openshift_binding) = rbac::openshift();
-    let retry_handler = policy::retry_handler();
+    let accounts =
+        rights::accounts().iter().map(|name| value(&rights::account(name))).collect::<Result<Vec<_>, _>>()?;
+    let (cluster_role, cluster_binding) = rights::cluster_role(OPERATOR, rights::OPERATOR_CLUSTER);
+    let (role, binding) = rights::role(OPERATOR, rights::OPERATOR_NAMESPACED);
+    let (openshift_role, openshift_binding) = rights::openshift();
+    let retry_handler = policies::retry_handler();
     all.extend([
-        Manifest::new(Part::Rbac, "namespace.yaml", vec![value(&rbac::namespace())?]),
+        Manifest::new(Part::Rbac, "namespace.yaml", vec![value(&rights::namespace())?]),
         Manifest::new(Part::Rbac, "serviceaccounts.yaml", accounts),
         Manifest::new(
             Part::Rbac,
             "operator.yaml",
             vec![value(&cluster_role)?, value(&cluster_binding)?, value(&role)?, value(&binding)?],
         ),
-        Manifest::new(Part::Rbac, "device-plugin.yaml", vec![value(&plugin_role)?, value(&plugin_binding)?]),
-        Manifest::new(Part::Rbac, "agent.yaml", vec![value(&agent_role)?, value(&agent_binding)?]),
+    ]);
+    for operand in OPERANDS.iter().filter(|operand| !operand.rights.is_empty()) {
+        let (role, binding) = rights::cluster_role(operand.account, operand.rights);
+        let name = format!("{}.yaml", operand.role.as_str());
+        all.push(Manifest::new(Part::Rbac, name, vec![value(&role)?, value(&binding)?]));
+    }
+    all.extend([
         Manifest::new(Part::Rbac, "openshift.yaml", vec![value(&openshift_role)?, value(&openshift_binding)?])
             .optional(),
-        Manifest::new(Part::Policy, "agent.yaml", vec![value(&policy::agent())?, value(&policy::agent_binding())?]),
+        Manifest::new(Part::Policy, "agent.yaml", vec![value(&policies::agent())?, value(&policies::agent_binding())?]),
         // For Kubernetes 1.36 and newer; older API servers do not know the kind.
         Manifest::new(
             Part::Policy,
             "retry-handler.yaml",
             vec![
-                value(&policy::sidecar_volumes())?,
-                value(&policy::sidecar_volumes_binding())?,
-                policy::policy(&retry_handler),
-                policy::binding(&retry_handler),
+                value(&policies::sidecar_volumes())?,
+                value(&policies::sidecar_volumes_binding())?,
+                policies::policy(&retry_handler),
+                policies::binding(&retry_handler),
             ],
         )
         .optional(),
         Manifest::new(
             Part::Operator,
             "networkpolicy.yaml",
-            vec![value(&operator::network_policy())?, value(&operator::exporter_network_policy())?],
+            vec![value(&policies::network_policy())?, value(&policies::exporter_network_policy())?],
         ),
         Manifest::new(Part::Operator, "poddisruptionbudget.yaml", vec![value(&operator::disruption_budget())?]),
-        Manifest::new(Part::Operator, "deployment.yaml", vec![value(&operator::deployment(images))?]),
+        Manifest::new(Part::Operator, "deployment.yaml", vec![value(&operator::deployment(&named(images)))?]),
     ]);
     Ok(all)
 }

@@ -4,12 +4,11 @@ use std::fmt::Write as _;
 
 use cxi_api::names::OPERATOR;
 use cxi_images::Image;
-use cxi_operator::rbac::NAMESPACE;
+use cxi_manifests::{operator::CONTAINER, rights::NAMESPACE};
 use serde_json::{Value, json};
 
 use crate::{
     install::{Manifest, Part},
-    operator::CONTAINER,
     yaml::{self, Error},
 };
 

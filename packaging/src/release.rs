@@ -1,6 +1,7 @@
 //! Which images a release has.
 
 use cxi_images::{Image, Lock};
+use cxi_manifests::operator;
 
 /// `images.lock` of this release.
 const LOCK: &str = include_str!("../../images.lock");
@@ -17,6 +18,12 @@ pub fn unpublished(version: &str) -> Result<Lock, serde_json::Error> {
         entry.digest = None;
     }
     Ok(lock)
+}
+
+/// The images of a release as the operator's Deployment names them.
+pub fn named(images: &Lock) -> operator::Images {
+    let of_operands = images.entries().filter_map(|(image, entry)| Some((image.variable()?, entry.reference())));
+    operator::Images { operator: images.entry(Image::Operator).reference(), operands: of_operands.collect() }
 }
 
 /// Whether every image is pinned by digest, so that a mirror can be filled from the lock.

@@ -11,8 +11,7 @@ use serde_json::Value;
 const DOCUMENT: &str = include_str!("../../docs/metrics.md");
 const ALERTS: &str = include_str!("../../deploy/monitoring/alerts.yaml");
 const DASHBOARD: &str = include_str!("../../deploy/monitoring/dashboard.json");
-const DAEMON_SET: &str =
-    include_str!("../../operator/src/render/snapshots/cxi_operator__render__tests__exporter_daemonset.snap");
+const DAEMON_SET: &str = include_str!("../../manifests/src/snapshots/cxi_manifests__tests__exporter_daemonset.snap");
 const OPERATOR: &str = include_str!("../../operator/src/metrics.rs");
 
 fn exported_name(family: &Family) -> String {

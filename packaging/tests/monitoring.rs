@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use cxi_api::CXIDriverSpec;
-use cxi_operator::render::{Images, operands};
-use cxi_packaging::{operator, release::unpublished};
+use cxi_manifests::{images::Images, operands::operands, operator};
+use cxi_packaging::release::{named, unpublished};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn pods() -> Result<Vec<(String, PodTemplateSpec)>> {
         "retryHandler": { "mode": "daemonset", "image": "registry.example/cxi-rh:1" },
     }))?;
     let images = Images { device_plugin: "registry.example/p:1".into(), agent: "registry.example/a:1".into() };
-    let mut pods = vec![(NAMESPACE.to_owned(), operator::pod_template(&unpublished("1.2.3")?))];
+    let mut pods = vec![(NAMESPACE.to_owned(), operator::pod_template(&named(&unpublished("1.2.3")?)))];
     let handlers = ["registry.example/cxi-rh:1".to_owned()].into();
     for (name, daemonset) in operands("cassini", &spec, NAMESPACE, &images, &handlers) {
         pods.push((name, daemonset.and_then(|d| d.spec).context("a DaemonSet")?.template));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cxi_api::{CXIDriverStatus, NodeRollout, RevisionId, Timestamp, names::RETRY_HANDLER_GATE_PREFIX};
 
 use crate::{
-    proof::{Quiesced, Unloaded},
+    evidence::proof::{Quiesced, Unloaded},
     world::{Holder, Taint},
 };
 

@@ -15,26 +15,19 @@ use cxi_api::{
 };
 
 use crate::{
-    decision::Blocked,
-    disruption::Allowance,
-    drift, ledger,
-    obstacle::Obstacle,
-    request::Request,
-    scope::{Member, Scope},
+    blocked::Blocked,
+    driver::{
+        ledger,
+        obstacle::Obstacle,
+        scope::{Member, Scope},
+        standing::{Closed, Standing},
+    },
+    node::{disruption::Allowance, drift, request::Request},
 };
 
 use capacity::Capacity;
 pub use image::of as image_of;
 pub use stake::{is_in_service, is_skipped};
-
-/// Why no node of a CXIDriver may be admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// Another CXIDriver selects its nodes, or owns them.
-    Conflict,
-    /// It is being deleted, and its driver is left where it is.
-    Orphaning,
-}
 
 /// What holds for all nodes of a CXIDriver.
 pub struct Fleet<'a> {
@@ -81,14 +74,18 @@ pub fn admit<'a>(
     scope: &Scope<'a>,
     rollout: &mut Rollout,
     members: &[Member<'a>],
-    obstacle: Option<&Obstacle>,
-    closed: Option<Closed>,
+    standing: &Standing<'_>,
 ) -> HashMap<&'a str, Blocked> {
     let mut verdicts = HashMap::new();
     let in_flight = ledger::names(rollout);
     let units = order::units(scope, &in_flight, members);
     let mut capacity = Capacity::new(scope, rollout, &in_flight, members);
-    let fleet = Fleet { scope, closed, obstacle, images: image::of_fleet(scope, members) };
+    let fleet = Fleet {
+        scope,
+        closed: standing.closed(scope),
+        obstacle: standing.obstacle.as_ref(),
+        images: image::of_fleet(scope, members),
+    };
     for unit in units {
         if let Some((node, blocked)) = refused(&fleet, rollout, &capacity, &unit) {
             verdicts.extend(unit.members.iter().map(|(member, _)| {

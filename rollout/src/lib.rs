@@ -1,58 +1,39 @@
 //! The ordered driver upgrade as a pure function: a [`World`] and a time go in, a [`Plan`] comes out. Nothing here talks to
 //! a cluster, reads a clock or keeps state; what must be remembered is in the world, because it is in the API.
 //!
-//! Where to find what:
+//! Where to find what, from the whole to the parts:
 //! - [`world`]: what the engine is told. [`action`]: what it may ask for.
-//! - [`proof`]: the two facts without which no driver is unloaded or loaded. [`looks`]: what counts as evidence for them.
-//! - `driver`: one CXIDriver as a whole; `obstacle`: what is in its way; `ledger`, `admission`, `disruption`: who may go next; `revisions`: the Modules.
-//! - `step`: one node; its phases are in `settled`, `closing`, `reload` and `returning`, in the order of an upgrade;
-//!   `prefetch` is the pod that brings the image's manifest.
-//! - `clock`: times of a leader whose clock was ahead. `drift`: what other clients changed. `retry_handler`: which one goes with which driver.
-//! - `request`: what an administrator asks of a node. `view`: what is looked up again and again. `text`: how long a message may be.
-//! - `gates`: labels and taint of a node; `ownership`: whose a node is; `selection`: many that are not selected any more; `installation`: whose a CXIDriver is; `status`: what an administrator reads.
+//! - `fleet`: the plan for one CXIDriver. `driver`: its nodes, its ledger and what is in its way.
+//! - `admission`: who may go next, with a file for each rule.
+//! - `step`: one node. `phases`: what each phase decides, in the order of an upgrade. `transaction`: how a decision becomes a record.
+//! - `evidence`: [`proof`], the two facts without which no driver is unloaded or loaded, and [`looks`], what counts for them.
+//! - `node`: gates, requests, drift, retry handlers and what emptying a node would disturb.
 #![forbid(unsafe_code)]
 
 pub mod action;
 mod admission;
-mod agents;
-mod clock;
-mod context;
-mod decision;
-mod disruption;
-mod drift;
+mod blocked;
+mod builds;
 mod driver;
-mod gates;
-mod installation;
-mod kernel_log;
-mod ledger;
-pub mod looks;
-mod obstacle;
-mod operands;
-mod ownership;
+mod evidence;
+mod fleet;
+mod node;
 mod phases;
-pub mod proof;
-mod rebuild;
-mod record;
-mod release;
-mod request;
-mod retry_handler;
-mod revisions;
-mod scope;
-mod selection;
-pub mod selector;
 mod settings;
-mod status;
 mod step;
 mod text;
+mod transaction;
 mod view;
 pub mod world;
 
 use std::cell::Cell;
 
 pub use action::{Action, Plan};
-use cxi_api::{RevisionId, Timestamp, names};
-pub use installation::another as another_installation;
-pub use request::unknown as unknown_request;
+use cxi_api::{Timestamp, names};
+pub use driver::installation::another as another_installation;
+use driver::{ownership, scope::Scope};
+pub use evidence::{looks, proof};
+pub use node::{request::unknown as unknown_request, selector};
 pub use settings::Settings;
 use view::View;
 pub use world::World;
@@ -71,10 +52,10 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
     let wake = Cell::new(None);
     let mut actions = Vec::new();
     for driver in &world.drivers {
-        actions.extend(driver::plan(&scope::Scope {
+        actions.extend(fleet::plan::plan(&Scope {
             world: &view,
             driver,
-            target: RevisionId::of(&driver.name, &driver.spec),
+            target: driver.spec.revision(&driver.name),
             plugin_gate: names::device_plugin_gate(&driver.name),
             retry_handler_gate: names::retry_handler_gate(&driver.name),
             ownership: &ownership,

@@ -4,7 +4,7 @@
 mod admitted;
 mod cleanup;
 mod closing;
-pub mod drain;
+mod drain;
 mod evicting;
 mod host_driver;
 mod loading;
@@ -22,14 +22,14 @@ use std::time::Duration;
 
 use cxi_api::{NodeRollout, Phase, RevisionId, names::kmm_version_ready_label, names::module_name};
 
-use crate::{context::Ctx, decision::Decision};
+use crate::transaction::{context::Ctx, decision::Decision};
 
 /// How long others may take for what they always take a moment for, before that is worth a word.
 pub const SILENT: Duration = Duration::from_secs(30);
 
 /// What the phase of a record decides.
 pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
-    match record.phase {
+    let decision = match record.phase {
         Phase::UpToDate | Phase::Pending | Phase::Quarantined => settled::decide(ctx, record),
         Phase::Admitted => admitted::decide(ctx, record),
         Phase::Waiting => waiting::decide(ctx, record),
@@ -41,7 +41,8 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         Phase::Loading => loading::decide(ctx, record),
         Phase::Verifying => verifying::decide(ctx, record),
         Phase::Returning => returning::decide(ctx, record),
-    }
+    };
+    drain::in_time(ctx, decision)
 }
 
 /// After a reboot a phase that cannot be taken back begins again: a reboot takes any driver out and starts the time limits again.

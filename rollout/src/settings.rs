@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use cxi_api::{NodeRollout, Outcome};
+
 /// Time limits and pauses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -41,5 +43,14 @@ impl Default for Settings {
             unselected: Duration::from_secs(30),
             load_restarts: 3,
         }
+    }
+}
+
+impl Settings {
+    /// Pause before the next try: doubles with each try in a row that was taken back.
+    pub fn back_off_after(&self, record: &NodeRollout) -> Duration {
+        let row = record.history.iter().rev().take_while(|entry| entry.result == Outcome::GivenBack).count();
+        let factor = 2u32.saturating_pow(u32::try_from(row).unwrap_or(u32::MAX).min(16));
+        self.back_off.saturating_mul(factor).min(self.back_off_max)
     }
 }

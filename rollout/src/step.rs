@@ -5,13 +5,16 @@ use cxi_api::{NodeRollout, Reason, transaction::WaitFor};
 
 use crate::{
     action::{Action, Announcement},
-    clock,
-    context::Ctx,
-    decision::{Blocked, Decision, Says},
-    gates,
-    phases::{self, drain},
-    rebuild::{self, rebuild},
-    record,
+    blocked::Blocked,
+    evidence::clock,
+    node::gates,
+    phases,
+    transaction::{
+        context::Ctx,
+        decision::{Decision, Says},
+        rebuild::{self, rebuild},
+        record,
+    },
 };
 
 /// What comes of a step.
@@ -52,7 +55,7 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
         Decision::enter(stored.phase)
     } else {
         let decision = phases::decide(ctx, &mut found);
-        not_ready(ctx, stored, drain::in_time(ctx, stored, decision))
+        not_ready(ctx, stored, decision)
     };
     let mut written = record::write(ctx, found, decision);
     written.record.version = gates::release(ctx.world, stored, &written.record);

@@ -6,7 +6,7 @@ use std::{collections::HashMap, ops::Deref};
 use cxi_api::{NodeRollout, RevisionId};
 
 use crate::{
-    disruption::Budgets,
+    node::disruption::Budgets,
     world::{Driver, Revision, World},
 };
 
@@ -30,7 +30,7 @@ impl Deref for View<'_> {
 impl<'a> View<'a> {
     /// Looks at the world once.
     pub fn new(world: &'a World) -> Self {
-        let target = |driver: &'a Driver| (driver, RevisionId::of(&driver.name, &driver.spec));
+        let target = |driver: &'a Driver| (driver, driver.spec.revision(&driver.name));
         let mut revisions: HashMap<&str, Vec<&Revision>> = HashMap::new();
         for revision in &world.revisions {
             revisions.entry(revision.id.as_str()).or_default().push(revision);

@@ -61,7 +61,7 @@ impl NodeView {
     /// operator has taken nothing away yet; before it unloads it waits for a report that answers a later phase.
     pub(super) fn may_unload(&self) -> bool {
         match self {
-            Self::Present(Known { phase: Some(phase), .. }) => phase.traits().may_unload,
+            Self::Present(Known { phase: Some(phase), .. }) => !phase.traits().offers,
             Self::Present(_) | Self::Unknown | Self::Absent => true,
         }
     }

@@ -259,6 +259,11 @@ impl fmt::Display for UnknownKernel {
 impl std::error::Error for UnknownKernel {}
 
 impl Base {
+    /// Whether a text is the name of a kernel that tells for sure whose it is.
+    pub fn is_told_by(kernel: &str) -> bool {
+        kernel.parse().is_ok_and(|kernel| Self::of(&kernel).is_some())
+    }
+
     /// Whose kernel this is, as far as its name tells for sure.
     pub fn of(kernel: &KernelName) -> Option<&'static Self> {
         BASES.iter().find(|base| base.told_by_name && base.matches(kernel))

@@ -1,3 +1,5 @@
+//! `driver-images` makes texts of texts: the same release, kernel and layout always make the same Containerfile.
+//!
 //! Driver images, as text: how they are named, in which image a kernel's modules are built, the Containerfiles that build
 //! them, here and in a cluster, and the manifest by which they say what is in them. Pure; the shell scripts that do the work lie
 //! in `driver-images/scripts/`.

@@ -100,7 +100,7 @@ async fn show(arguments: &Arguments, harness: &Harness, screen: &mut Screen) -> 
     screen.say(&format!("creating CXIDriver {DRIVER}: version {OLD}, maxUnavailable {budget}, drain policy Evict"));
     harness.create_driver(DRIVER, OLD, |spec| spec.update_strategy.max_unavailable = IntOrString::Int(budget)).await?;
     let releases: BTreeMap<RevisionId, String> =
-        [OLD, NEW].map(|version| (RevisionId::of(DRIVER, &Harness::spec(version)), version.to_owned())).into();
+        [OLD, NEW].map(|version| (Harness::spec(version).revision(DRIVER), version.to_owned())).into();
     screen.say(
         "a first installation: nodes without a driver have nothing to lose, so maxUnavailable does not hold them up",
     );

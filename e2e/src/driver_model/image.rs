@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cxi_api::manifest::{ImageManifest, ManifestModule};
+use cxi_driver_image_format::manifest::{ImageManifest, ManifestModule};
 
 use super::STACK;
 

@@ -203,6 +203,6 @@ impl DriverFacts {
 
     /// Revision that the spec describes.
     pub fn target(&self) -> RevisionId {
-        RevisionId::of(&self.name, &self.spec)
+        self.spec.revision(&self.name)
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use cxi_api::names::OPERATOR;
-use cxi_operator::rbac::{
-    AGENT, AGENT_CLUSTER, DEVICE_PLUGIN, DEVICE_PLUGIN_CLUSTER, OPERATOR_CLUSTER, OPERATOR_NAMESPACED, OPERATOR_OLM,
-    Rule,
+use cxi_manifests::{
+    operands,
+    rights::{OPERATOR_CLUSTER, OPERATOR_NAMESPACED, OPERATOR_OLM, Rule},
 };
 
 use crate::rights::{Right, Scope};
@@ -22,14 +22,10 @@ pub struct Grant {
 /// All rights of all accounts that every installation grants. What a bundle adds for OLM and an overlay for OpenShift is not among
 /// them: scenarios have neither.
 pub fn granted() -> BTreeMap<Right, Grant> {
-    let tables = [
-        (OPERATOR, Scope::Cluster, OPERATOR_CLUSTER),
-        (OPERATOR, Scope::Namespace, OPERATOR_NAMESPACED),
-        (DEVICE_PLUGIN, Scope::Cluster, DEVICE_PLUGIN_CLUSTER),
-        (AGENT, Scope::Cluster, AGENT_CLUSTER),
-    ];
-    let rules =
-        tables.into_iter().flat_map(|(account, scope, rules)| rules.iter().map(move |rule| (account, scope, rule)));
+    let ours = [(OPERATOR, Scope::Cluster, OPERATOR_CLUSTER), (OPERATOR, Scope::Namespace, OPERATOR_NAMESPACED)];
+    let of_operands = operands::rights().map(|(account, rules)| (account, Scope::Cluster, rules));
+    let tables = ours.into_iter().chain(of_operands);
+    let rules = tables.flat_map(|(account, scope, rules)| rules.iter().map(move |rule| (account, scope, rule)));
     rules.flat_map(|(account, scope, rule)| of_rule(account, scope, rule)).collect()
 }
 

@@ -65,6 +65,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     print!("{}", verdict::table(&granted, Some(&requests)));
     let verdict = Verdict::of(&granted, &requests);
     print!("{verdict}");
-    ensure!(verdict.good(), "rights and requests differ: see above; rights are in operator/src/rbac.rs");
+    ensure!(verdict.good(), "rights and requests differ: see above; rights are in manifests/src/rights.rs");
     Ok(())
 }

@@ -9,10 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cxi_api::manifest::ImageManifest;
 use cxi_control_plane::{Progress, Tool, Toolbox};
 use cxi_driver_image_builder::unpack;
-use cxi_driver_image_format::KernelName;
+use cxi_driver_image_format::{ImageManifest, KernelName};
 use cxi_driver_image_lab::Lab;
 use cxi_e2e::{
     harness::REPOSITORY,

@@ -4,14 +4,14 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    advisories,
+    advisories, arrows,
     compile::Suite,
     deny,
     steps::{Steps, cargo},
     words,
 };
 
-/// Checks formatting, words, clippy and dependencies
+/// Checks formatting, words, arrows between crates, clippy and dependencies
 ///
 /// Dependencies are checked by cargo-deny, which is installed into the cache when missing.
 #[derive(Debug, Args)]
@@ -36,10 +36,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 const HINT: &str = "`cargo xtask lint --fix` applies what clippy can do itself";
 
-/// Formatting, words and clippy.
+/// Formatting, words, arrows between crates, and clippy.
 pub fn source(steps: &mut Steps) -> Result<()> {
     steps.run("formatting", &mut cargo(&["fmt", "--all", "--check"]), "run `cargo fmt --all`")?;
     words::check(steps)?;
+    arrows::check(steps)?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
     steps.run("clippy", &mut cargo(&clippy), HINT)?;
     let mut suites = cargo(&["clippy", "--workspace", "--locked"]);

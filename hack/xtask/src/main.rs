@@ -1,6 +1,7 @@
 //! Every task of this repository: `cargo xtask --help`.
 
 mod advisories;
+mod arrows;
 mod bench;
 mod beside;
 mod compile;

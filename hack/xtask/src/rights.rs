@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// Compares after scenarios have left logs.
 pub fn compare(steps: &mut Steps, logs: &Path) -> Result<()> {
     let mut command = built("rights");
-    steps.run("rights granted and used", command.arg("--logs").arg(logs), "the table is operator/src/rbac.rs")
+    steps.run("rights granted and used", command.arg("--logs").arg(logs), "the table is manifests/src/rights.rs")
 }
 
 /// Where scenarios leave their logs of requests.

@@ -20,7 +20,8 @@ const COLUMNS: usize = 100;
 const RULES: &str = "docs/writing.md";
 
 /// Sources whose comments and messages administrators and developers read.
-const SOURCES: [&str; 8] = ["agent", "api", "device-plugin", "hardware", "operator", "packaging", "program", "rollout"];
+const SOURCES: [&str; 10] =
+    ["agent", "api", "device-plugin", "hardware", "manifests", "operator", "packaging", "program", "rollout", "world"];
 
 /// Checks every page and every source that is under version control.
 pub fn check(steps: &mut Steps) -> Result<()> {

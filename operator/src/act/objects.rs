@@ -2,8 +2,11 @@
 
 use cxi_api::{
     CXIDriverSpec, RevisionId,
-    names::{device_plugin_daemonset, module_name},
-    plugin_rules,
+    names::{Role, daemonset, module_name},
+};
+use cxi_manifests::{
+    kmm,
+    one_shot::{self, Cleanup, HostDriver, Prefetch},
 };
 use cxi_rollout::Action;
 use kube::api::{Patch, PatchParams};
@@ -21,7 +24,6 @@ use crate::{
         seen::{DaemonSet, Kind, Reading},
         wanted_operands,
     },
-    render::{self, Cleanup, HostDriver, Prefetch},
 };
 
 impl Parts {
@@ -41,7 +43,7 @@ impl Parts {
         if let Some(known) = seen.module(&module_name(revision)).and_then(|module| module.unreadable()) {
             return Err(Error::stale(known));
         }
-        let module = render::module(driver, spec, revision, &self.identity.namespace);
+        let module = kmm::module(driver, spec, revision, &self.identity.namespace);
         let created = self.ours().create(&created_by_us(), &module).await;
         let created = created.map_err(|error| refusal("Module", module_name(revision), error));
         self.remember_refusal(revision, created.as_ref().err());
@@ -65,7 +67,7 @@ impl Parts {
         };
         self.remember_refusal(revision, layout.as_ref().err());
         let layout = layout?;
-        let wanted = render::containerfile(driver, spec, revision, &self.identity.namespace, module, layout.as_ref());
+        let wanted = kmm::containerfile(driver, spec, revision, &self.identity.namespace, module, layout.as_ref());
         let wanted = wanted.ok_or_else(|| Error::stale("nothing is built any more"))?;
         let created = self.ours().create(&created_by_us(), &wanted).await;
         let created = created.map_err(|error| refusal("ConfigMap", module_name(revision), error))?;
@@ -97,13 +99,13 @@ impl Parts {
         let spec = &seen_driver(driver, seen)?.1.spec;
         let parameters = PatchParams::apply(cxi_api::names::OPERATOR).force();
         let Identity { namespace, images, .. } = &self.identity;
-        let faults = plugin_rules::faults(&spec.device_plugin);
+        let faults = spec.device_plugin.faults();
         let mut first = Ok(());
         for (name, wanted) in wanted_operands(driver, spec, seen, images, namespace) {
             // One that is refused does not keep the others away.
             let result = match wanted {
                 None => self.delete_daemonset(&name, seen).await,
-                Some(_) if name == device_plugin_daemonset(driver) && !faults.is_empty() => {
+                Some(_) if name == daemonset(Role::DevicePlugin, driver) && !faults.is_empty() => {
                     Err(Error::Unfit { name, faults: faults.clone() })
                 }
                 Some(wanted) => match self.ours().patch(&name, &parameters, &Patch::Apply(&wanted)).await {
@@ -144,15 +146,15 @@ impl Parts {
         let pod = match action {
             Action::StartPrefetch { node, uid, driver, revision, image, old_image } => {
                 let wanted = Prefetch { driver, node, node_uid: uid, revision, image, old_image: old_image.as_deref() };
-                render::prefetch(&wanted, &seen_driver(driver, seen)?.1.spec, namespace)
+                one_shot::prefetch(&wanted, &seen_driver(driver, seen)?.1.spec, namespace)
             }
             Action::StartCleanup { node, uid, driver, modules } => {
                 let wanted = Cleanup { driver, node, node_uid: uid, modules };
-                render::cleanup(&wanted, &seen_driver(driver, seen)?.1.spec, namespace, &self.identity.images)
+                one_shot::cleanup(&wanted, &seen_driver(driver, seen)?.1.spec, namespace, &self.identity.images)
             }
             Action::StartHostDriver { node, uid, driver } => {
                 let wanted = HostDriver { driver, node, node_uid: uid };
-                render::host_driver(&wanted, &seen_driver(driver, seen)?.1.spec, namespace, &self.identity.images)
+                one_shot::host_driver(&wanted, &seen_driver(driver, seen)?.1.spec, namespace, &self.identity.images)
             }
             _ => return Ok(()),
         };
@@ -190,7 +192,7 @@ fn refusal(kind: &'static str, name: String, error: kube::Error) -> Error {
 /// The spec of a CXIDriver, if it still describes the revision that is to be made.
 fn described<'a>(driver: &str, revision: &RevisionId, seen: &'a Snapshot) -> Result<&'a CXIDriverSpec, Error> {
     let spec: &CXIDriverSpec = &seen_driver(driver, seen)?.1.spec;
-    if render::describes(driver, spec, revision) {
+    if kmm::describes(driver, spec, revision) {
         Ok(spec)
     } else {
         Err(Error::stale("the spec describes another revision"))

@@ -11,7 +11,7 @@ use crate::{
     endpoint::Endpoint,
     health::Health,
     observe::{
-        ByName, Snapshot,
+        Snapshot,
         seen::{Budget, Containerfile, DaemonSet, Driver, Images, Kind, Loaded, Module, Node, OwnPod, Pod, Record},
     },
     watch::{self, Selection},
@@ -132,7 +132,7 @@ impl Caches {
             containerfiles: self.containerfiles.all(),
             images: self.images.all(),
             loaded: self.loaded.all(),
-            by_name: ByName::default(),
+            by_name: cxi_world::ByName::default(),
         }
     }
 }

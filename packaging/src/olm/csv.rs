@@ -3,14 +3,17 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use cxi_api::{crds::crds, names::OPERATOR};
 use cxi_images::Image;
-use cxi_operator::rbac::{self, NAMESPACE};
+use cxi_manifests::{
+    environment::variable,
+    operator::{self, APPLY_AGENT_POLICY},
+    rights::{self, NAMESPACE},
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Map, Value, json};
 
 use super::{Error, Release, descriptors};
 use crate::{
-    operator::{self, APPLY_AGENT_POLICY},
-    release::is_pinned,
+    release::{is_pinned, named},
     yaml::value,
 };
 
@@ -72,7 +75,7 @@ fn annotations(release: &Release<'_>) -> Result<Map<String, Value>, Error> {
         "kind": "Namespace",
         "metadata": {
             "name": NAMESPACE,
-            "labels": value(&rbac::namespace())?["metadata"]["labels"],
+            "labels": value(&rights::namespace())?["metadata"]["labels"],
             "annotations": { "openshift.io/node-selector": "" },
         },
     });
@@ -123,14 +126,14 @@ fn install_modes() -> Value {
 /// bundle ([`super::manifests`]): OLM turns namespaced permissions of a ClusterServiceVersion into rights in all namespaces
 /// (`ensureSingletonRBAC`), and who may create pods everywhere is master of the cluster.
 fn install(release: &Release<'_>) -> Result<Value, Error> {
-    let mut deployment = operator::deployment(release.images);
+    let mut deployment = operator::deployment(&named(release.images));
     let spec = deployment.spec.get_or_insert_default();
     for container in spec.template.spec.iter_mut().flat_map(|pod| &mut pod.containers) {
-        container.env.get_or_insert_default().push(operator::variable(APPLY_AGENT_POLICY, "true"));
+        container.env.get_or_insert_default().push(variable(APPLY_AGENT_POLICY, "true"));
     }
-    let rules = [rbac::OPERATOR_CLUSTER, rbac::OPERATOR_OLM].concat();
+    let rules = [rights::OPERATOR_CLUSTER, rights::OPERATOR_OLM].concat();
     Ok(json!({
-        "clusterPermissions": [{ "serviceAccountName": OPERATOR, "rules": value(&rbac::policy_rules(&rules))? }],
+        "clusterPermissions": [{ "serviceAccountName": OPERATOR, "rules": value(&rights::policy_rules(&rules))? }],
         "deployments": [{
             "name": OPERATOR,
             "label": value(&deployment.metadata.labels)?,

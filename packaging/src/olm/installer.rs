@@ -2,7 +2,10 @@
 //! administrator makes for the `ClusterExtension`.
 
 use cxi_api::{crds::crds, names::OPERATOR};
-use cxi_operator::rbac::{self, NAMESPACE};
+use cxi_manifests::{
+    operands,
+    rights::{self, NAMESPACE},
+};
 use serde_json::{Value, json};
 
 use super::PACKAGE;
@@ -25,15 +28,20 @@ pub fn objects() -> Result<Vec<Value>, Error> {
     cluster.extend(installs("apiextensions.k8s.io", &["customresourcedefinitions"], &crds));
     // Those of the operator's account have names that OLM v1 makes up.
     cluster.extend(installs("rbac.authorization.k8s.io", &["clusterroles", "clusterrolebindings"], &[]));
-    for rules in [rbac::OPERATOR_CLUSTER, rbac::OPERATOR_OLM, rbac::DEVICE_PLUGIN_CLUSTER, rbac::AGENT_CLUSTER] {
+    let of_operands = operands::rights().map(|(_, rules)| rules);
+    for rules in [rights::OPERATOR_CLUSTER, rights::OPERATOR_OLM].into_iter().chain(of_operands) {
         cluster.extend(granted(rules)?);
     }
     let mut namespaced = Vec::new();
-    namespaced.extend(installs("", &["serviceaccounts"], &rbac::ACCOUNTS.map(str::to_owned)));
+    namespaced.extend(installs(
+        "",
+        &["serviceaccounts"],
+        &rights::accounts().into_iter().map(str::to_owned).collect::<Vec<_>>(),
+    ));
     namespaced.extend(installs("rbac.authorization.k8s.io", &["roles", "rolebindings"], &[]));
     namespaced.extend(installs("apps", &["deployments"], &[OPERATOR.to_owned()]));
     namespaced.extend(installs("policy", &["poddisruptionbudgets"], &[OPERATOR.to_owned()]));
-    for rules in [rbac::OPERATOR_NAMESPACED, rbac::OPERANDS_OPENSHIFT] {
+    for rules in [rights::OPERATOR_NAMESPACED, rights::OPERANDS_OPENSHIFT] {
         namespaced.extend(granted(rules)?);
     }
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": INSTALLER, "namespace": NAMESPACE } });
@@ -71,6 +79,6 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str], names: &[String]) -> Va
 }
 
 /// What the package grants.
-fn granted(rules: &[rbac::Rule]) -> Result<Vec<Value>, Error> {
-    rbac::policy_rules(rules).iter().map(value).collect()
+fn granted(rules: &[rights::Rule]) -> Result<Vec<Value>, Error> {
+    rights::policy_rules(rules).iter().map(value).collect()
 }

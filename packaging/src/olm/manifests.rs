@@ -6,13 +6,10 @@
 //! the NetworkPolicy, which the community's pipeline refuses.
 
 use cxi_api::{crds::crds, names::OPERATOR};
-use cxi_operator::rbac;
+use cxi_manifests::{operands, operator, rights};
 use serde_json::Value;
 
-use crate::{
-    operator,
-    yaml::{Error, value},
-};
+use crate::yaml::{Error, value};
 
 /// Name of the file and object, in the order of their names. One object per file: OLM reads no more.
 ///
@@ -24,14 +21,14 @@ pub fn manifests() -> Result<Vec<(String, Value)>, Error> {
         objects.push(value(&crd)?);
     }
     // That of the operator is OLM's to make.
-    for account in rbac::OPERANDS {
-        objects.push(value(&rbac::account(account))?);
+    for account in rights::accounts_on_nodes() {
+        objects.push(value(&rights::account(account))?);
     }
-    for (account, rules) in [(rbac::DEVICE_PLUGIN, rbac::DEVICE_PLUGIN_CLUSTER), (rbac::AGENT, rbac::AGENT_CLUSTER)] {
-        let (role, binding) = rbac::cluster_role(account, rules);
+    for (account, rules) in operands::rights() {
+        let (role, binding) = rights::cluster_role(account, rules);
         objects.extend([value(&role)?, value(&binding)?]);
     }
-    for (role, binding) in [rbac::role(OPERATOR, rbac::OPERATOR_NAMESPACED), rbac::openshift()] {
+    for (role, binding) in [rights::role(OPERATOR, rights::OPERATOR_NAMESPACED), rights::openshift()] {
         objects.extend([value(&role)?, value(&binding)?]);
     }
     objects.push(value(&operator::disruption_budget())?);

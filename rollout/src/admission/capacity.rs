@@ -10,10 +10,12 @@ use super::{
     stake::{Stake, counts, is_skipped, stake},
 };
 use crate::{
-    decision::Blocked,
-    disruption::Allowance,
-    ledger,
-    scope::{Member, Scope},
+    blocked::Blocked,
+    driver::{
+        ledger,
+        scope::{Member, Scope},
+    },
+    node::disruption::Allowance,
     world::Node,
 };
 

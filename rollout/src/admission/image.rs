@@ -3,8 +3,9 @@
 use cxi_api::{Reason, RevisionId, names::module_name};
 
 use crate::{
-    decision::Blocked,
-    scope::{Member, Scope},
+    blocked::Blocked,
+    builds::builds_for,
+    driver::scope::{Member, Scope},
     world::{Image, ImageState, Node, PodProblem},
 };
 
@@ -70,7 +71,7 @@ pub fn of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<Blocked
         ImageState::Building => doing(Reason::ImageMissing, "building"),
         ImageState::Signing => doing(Reason::ImageMissing, "signing"),
         ImageState::Unknown if unscheduled => doing(Reason::ImageUnverified, "pulling"),
-        ImageState::Missing if scope.driver.spec.source.builds_for(&node.kernel) => say(format!(
+        ImageState::Missing if builds_for(&scope.driver.spec.source, &node.kernel) => say(format!(
             "the build of image {} (kernel {}) failed: KMM keeps the failed build, whose output ends with the reason; remove \
              the cause, then delete the build for KMM to start another",
             image.reference, node.kernel

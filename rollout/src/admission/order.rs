@@ -7,8 +7,8 @@ use super::{
     stake::{Stake, stake},
 };
 use crate::{
-    request::Request,
-    scope::{Member, Scope},
+    driver::scope::{Member, Scope},
+    node::request::Request,
 };
 
 /// What may be admitted, in the order of admission. Today every node is a unit of its own.

@@ -17,7 +17,7 @@ mod request;
 mod strategy;
 
 use super::Candidate;
-use crate::decision::Blocked;
+use crate::blocked::Blocked;
 
 /// Why a node is not admitted; nothing when the rule does not object.
 type Rule = fn(&Candidate<'_>) -> Option<Blocked>;

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use cxi_api::{NodeRollout, Phase, node_report::Nic};
 
 use crate::{
-    request::Request,
-    scope::{Member, Scope},
+    driver::scope::{Member, Scope},
+    node::request::Request,
 };
 
 /// What is lost for a while when a node is taken out of service.

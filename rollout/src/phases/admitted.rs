@@ -9,9 +9,9 @@ use super::{
     prefetch::{self, Prefetch},
 };
 use crate::{
-    context::Ctx,
-    decision::{Blocked, Decision},
-    proof::version_labels,
+    blocked::Blocked,
+    evidence::labels::version_labels,
+    transaction::{context::Ctx, decision::Decision},
 };
 
 /// Decides about a node that was admitted.

@@ -4,10 +4,12 @@ use cxi_api::{NodeRollout, Phase, Reason, names::Role};
 
 use super::{SILENT, drain, evicting, quiet};
 use crate::{
-    context::Ctx,
-    decision::{Blocked, Decision, Enter},
-    looks::Steps,
-    proof::serves,
+    blocked::Blocked,
+    evidence::{looks::Steps, proof::serves},
+    transaction::{
+        context::Ctx,
+        decision::{Decision, Enter},
+    },
 };
 
 /// Decides about a node that is being closed.

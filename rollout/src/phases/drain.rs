@@ -9,12 +9,12 @@ use cxi_api::{
 };
 
 use crate::{
-    context::Ctx,
-    decision::{Blocked, Decision, Enter, GiveBack, Says, Stay},
-    disruption,
-    gates::Pods,
-    looks::Steps,
-    proof::is_refused,
+    blocked::Blocked,
+    node::disruption,
+    transaction::{
+        context::Ctx,
+        decision::{Decision, Enter, GiveBack, Says, Stay},
+    },
     world::Holder,
 };
 
@@ -58,7 +58,8 @@ pub fn close(record: &mut NodeRollout) -> Decision {
 
 /// From the moment in which a node is closed to the unload there is one deadline, however often the node goes from one phase to the
 /// other and back. After it the node is given back.
-pub fn in_time(ctx: &Ctx<'_>, record: &NodeRollout, decision: Decision) -> Decision {
+pub fn in_time(ctx: &Ctx<'_>, decision: Decision) -> Decision {
+    let Some(record) = ctx.node.rollout() else { return decision };
     let (phase, says) = match &decision {
         Decision::Stay(Stay { says: Says::This(blocked), .. }) => (record.phase, Some(blocked.clone())),
         Decision::Stay(_) => (record.phase, None),
@@ -114,19 +115,6 @@ pub fn accepted<'a>(ctx: &Ctx<'a>) -> Vec<&'a Holder> {
     holders(ctx).into_iter().filter(|holder| holder.started).collect()
 }
 
-/// What is known of pods that may have a NIC. What excludes them is the last look of this step: it found the node closed, and no pod but
-/// those that the kubelet refuses.
-pub fn pods(ctx: &Ctx<'_>) -> Pods {
-    let Some(record) = ctx.node.rollout() else { return Pods::Possible };
-    let refused = |holder: &Holder| is_refused(ctx.node, record, holder);
-    if !holders(ctx).into_iter().all(refused) {
-        return Pods::Possible;
-    }
-    let last = Steps::of(record).looks(ctx.node).next_back();
-    let free = last.is_some_and(|look| look.is_closed() && look.holders.iter().all(refused));
-    if free { Pods::Excluded } else { Pods::Unseen }
-}
-
 /// Why pods are still there.
 pub fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Blocked {
     if let Some(stays) = holders.iter().find_map(|holder| disruption::must_stay(&ctx.strategy().drain, holder)) {
@@ -135,16 +123,12 @@ pub fn why_not_gone(ctx: &Ctx<'_>, holders: &[&Holder]) -> Blocked {
     let refused = holders.iter().find_map(|holder| holder.refused.as_ref().map(|refused| (holder, refused)));
     if let Some((holder, refused)) = refused {
         let pod = holder.full_name();
-        return match &refused.budget {
-            Some(budget) => {
-                let message = format!("PodDisruptionBudget {budget} does not allow the eviction of pod {pod}");
-                Blocked::new(Reason::DisruptionBudget, message).on("PodDisruptionBudget", budget.clone())
-            }
-            None => {
-                let message = format!("eviction of {pod}: {}", refused.message);
-                Blocked::new(Reason::PodsRunning, message).on("Pod", pod)
-            }
-        };
+        if let Some(budget) = &refused.budget {
+            let message = format!("PodDisruptionBudget {budget} does not allow the eviction of pod {pod}");
+            return Blocked::new(Reason::DisruptionBudget, message).on("PodDisruptionBudget", budget);
+        }
+        let message = format!("eviction of {pod}: {}", refused.message);
+        return Blocked::new(Reason::PodsRunning, message).on("Pod", pod);
     }
     let stuck = holders.iter().find(|holder| holder.ends.is_some_and(|ends| ctx.elapsed(ends) >= OVERSTAY));
     if let Some(holder) = stuck {

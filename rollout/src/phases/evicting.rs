@@ -11,11 +11,13 @@ use cxi_api::{
 use super::{drain, quiet};
 use crate::{
     action::Action,
-    context::Ctx,
-    decision::{Blocked, Decision, Says, Stay},
-    disruption,
-    looks::Steps,
-    proof::serves,
+    blocked::Blocked,
+    evidence::{looks::Steps, proof::serves},
+    node::disruption,
+    transaction::{
+        context::Ctx,
+        decision::{Decision, Says, Stay},
+    },
     world::Holder,
 };
 

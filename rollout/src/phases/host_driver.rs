@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cxi_api::{NodeRollout, Reason, names::Role, transaction::WaitFor};
 
-use crate::{action::Action, context::Ctx, decision::Blocked, world::PodState};
+use crate::{action::Action, blocked::Blocked, transaction::context::Ctx, world::PodState};
 
 /// How long a pod that ended stays before the next try.
 const RETRY: Duration = Duration::from_secs(30);

@@ -10,10 +10,9 @@ use cxi_api::{
 use super::{SILENT, kmm_has_loaded, rebooted};
 use crate::{
     action::Action,
-    context::Ctx,
-    decision::{Blocked, Decision},
-    looks::Steps,
-    proof::{Unloaded, version_labels},
+    blocked::Blocked,
+    evidence::{labels::version_labels, looks::Steps, proof::Unloaded},
+    transaction::{context::Ctx, decision::Decision},
     world::ImageState,
 };
 

@@ -3,12 +3,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cxi_api::{ImageManifest, NodeRollout, Reason, RevisionId, names::Role, node::Expected, transaction::WaitFor};
+use cxi_api::{NodeRollout, Reason, RevisionId, names::Role, node::Expected, transaction::WaitFor};
+use cxi_driver_image_format::ImageManifest;
 
 use crate::{
     action::Action,
-    context::Ctx,
-    decision::{Blocked, Decision, GiveBack, Says, Stay},
+    blocked::Blocked,
+    transaction::{
+        context::Ctx,
+        decision::{Decision, GiveBack, Says, Stay},
+    },
     world::{ImageTrouble, OwnPod, PodState},
 };
 

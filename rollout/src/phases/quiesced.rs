@@ -6,10 +6,15 @@ use cxi_api::{NodeRollout, Phase, Reason, transaction::WaitFor};
 
 use super::{drain, quiet};
 use crate::{
-    context::Ctx,
-    decision::{Blocked, Decision, Says},
-    looks::Steps,
-    proof::{NotQuiet, Quiesced, hidden_holder, host_holder, serves},
+    blocked::Blocked,
+    evidence::{
+        looks::Steps,
+        proof::{NotQuiet, Quiesced, hidden_holder, host_holder, serves},
+    },
+    transaction::{
+        context::Ctx,
+        decision::{Decision, Says, Stay},
+    },
 };
 
 /// How long a report may answer nothing before that is an answer of its own: then the agent cannot tell who holds the device.
@@ -76,21 +81,13 @@ fn await_quiet(ctx: &Ctx<'_>, record: &NodeRollout) -> Decision {
         let message = "the node agent did not report in time that the device is free";
         return Decision::give_back(Blocked::new(Reason::AgentSilent, message));
     }
-    match answered {
-        Some(report) => match host_holder(ctx.node, report) {
-            Some(holder) => host_held(ctx, record, &holder),
-            None => {
-                let mut stay = Decision::act(quiet::look(ctx, record));
-                if let Decision::Stay(stay) = &mut stay {
-                    stay.says = Says::Nothing;
-                }
-                stay
-            }
-        },
-        None if ctx.due(since, AGENT_SILENT) => {
-            let message = "the node agent has not reported since the node was closed";
-            Decision::wait(Blocked::new(Reason::AgentSilent, message))
-        }
-        None => Decision::stay(),
+    let Some(report) = answered else {
+        let message = "the node agent has not reported since the node was closed";
+        let silent = ctx.due(since, AGENT_SILENT);
+        return if silent { Decision::wait(Blocked::new(Reason::AgentSilent, message)) } else { Decision::stay() };
+    };
+    if let Some(holder) = host_holder(ctx.node, report) {
+        return host_held(ctx, record, &holder);
     }
+    Decision::Stay(Stay { says: Says::Nothing, effects: quiet::look(ctx, record).into_iter().collect() })
 }

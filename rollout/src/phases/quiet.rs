@@ -5,11 +5,16 @@ use cxi_api::{NodeRollout, Phase, Reason, Timestamp, transaction::WaitFor};
 use super::{SILENT, drain};
 use crate::{
     action::Action,
-    context::Ctx,
-    decision::{Blocked, Decision, waits_for},
-    gates::Pods,
-    looks::Steps,
-    proof::{NotQuiet, Quiesced},
+    blocked::Blocked,
+    evidence::{
+        looks::Steps,
+        proof::{NotQuiet, Quiesced},
+    },
+    node::gates::Pods,
+    transaction::{
+        context::Ctx,
+        decision::{Decision, waits_for},
+    },
     world::{Holder, Look},
 };
 
@@ -29,7 +34,7 @@ pub fn await_kubelet(ctx: &Ctx<'_>, record: &NodeRollout, pods: &[Holder]) -> De
 
 /// The retry handler ends once its gate is closed, and that is closed when a look shows that no pod needs it any more.
 pub fn await_retry_handler(ctx: &Ctx<'_>, record: &NodeRollout, since: Timestamp) -> Decision {
-    if drain::pods(ctx) != Pods::Excluded {
+    if Pods::on(ctx.node, ctx.driver) != Pods::Excluded {
         let closed: Vec<&Look> = Steps::of(record).looks(ctx.node).filter(|look| look.is_closed()).collect();
         // Two looks see the same pod: the kubelet had time to refuse it.
         let both = |holder: &&Holder| closed.len() > 1 && closed.iter().all(|look| look.sees(&holder.uid));

@@ -4,8 +4,8 @@ use cxi_api::{Advertise, NodeRollout, Reason, names::device_plugin_gate, node_re
 
 use super::{settled, verifying};
 use crate::{
-    context::Ctx,
-    decision::{Blocked, Decision},
+    blocked::Blocked,
+    transaction::{context::Ctx, decision::Decision},
 };
 
 /// Decides about a node that is given back.

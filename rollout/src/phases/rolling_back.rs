@@ -4,9 +4,9 @@ use cxi_api::{NodeRollout, Phase, Reason};
 
 use super::{drain, quiet, rebooted};
 use crate::{
-    context::Ctx,
-    decision::{Blocked, Decision},
-    proof::{NotQuiet, hidden_holder},
+    blocked::Blocked,
+    evidence::proof::{NotQuiet, hidden_holder},
+    transaction::{context::Ctx, decision::Decision},
     world::Holder,
 };
 
@@ -41,14 +41,12 @@ pub fn decide(ctx: &Ctx<'_>, record: &NodeRollout) -> Decision {
 
 /// The agent has been silent for long.
 fn silent(ctx: &Ctx<'_>) -> Decision {
-    match ctx.node.report().and_then(|report| hidden_holder(ctx.node, report)) {
-        Some(hidden) => Decision::Quarantine(hidden),
-        None => {
-            // It goes on by itself when the agent is back.
-            let message = "the node agent has not reported since the driver failed: look at its pod";
-            Decision::wait(Blocked::new(Reason::AgentSilent, message))
-        }
+    if let Some(hidden) = ctx.node.report().and_then(|report| hidden_holder(ctx.node, report)) {
+        return Decision::Quarantine(hidden);
     }
+    // It goes on by itself when the agent is back.
+    let message = "the node agent has not reported since the driver failed: look at its pod";
+    Decision::wait(Blocked::new(Reason::AgentSilent, message))
 }
 
 fn stuck(ctx: &Ctx<'_>, record: &NodeRollout, reason: Reason, message: &str) -> Decision {

@@ -4,10 +4,12 @@
 use cxi_api::{Advertise, NodeRollout, Phase, Reason, RevisionId, node::Pause, transaction::Check};
 
 use crate::{
-    context::Ctx,
-    decision::{Blocked, Decision, Says, Stay},
-    request::Request,
-    retry_handler,
+    blocked::Blocked,
+    node::{request::Request, retry_handler},
+    transaction::{
+        context::Ctx,
+        decision::{Decision, Says, Stay},
+    },
 };
 
 /// Decides about a node that rests.

@@ -5,13 +5,22 @@ use std::time::Duration;
 
 use cxi_api::{NodeRollout, Phase, Reason, Why, transaction::WaitFor};
 
-use super::{cleanup, quiet, rebooted};
+use super::{
+    cleanup::{self, Cleanup},
+    quiet, rebooted,
+};
 use crate::{
     action::Action,
-    context::Ctx,
-    decision::{Blocked, Decision, Says, Stay},
-    looks::Steps,
-    proof::{NotQuiet, StillLoaded, Unloaded, host_holder, version_labels},
+    blocked::Blocked,
+    evidence::{
+        labels::version_labels,
+        looks::Steps,
+        proof::{NotQuiet, StillLoaded, Unloaded, host_holder},
+    },
+    transaction::{
+        context::Ctx,
+        decision::{Decision, Says, Stay},
+    },
 };
 
 /// How long the node agent may be silent before that is worth a word.
@@ -29,9 +38,8 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
     if let Some((label, value)) = label {
         return remove_label(ctx, record, label, value);
     }
-    let obstacle = match Unloaded::prove(ctx.node, &ctx.world.namespace, Steps::present(record)) {
-        Ok(_) => return unloaded(ctx, record),
-        Err(obstacle) => obstacle,
+    let Err(obstacle) = Unloaded::prove(ctx.node, &ctx.world.namespace, Steps::present(record)) else {
+        return unloaded(ctx, record);
     };
     let mut effects = Vec::new();
     if let StillLoaded::Leftovers(modules) = &obstacle {
@@ -45,8 +53,8 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
             return if loads { Decision::enter(Phase::Verifying) } else { unloaded(ctx, record) };
         }
         match cleanup::of(ctx, record, modules) {
-            Ok(more) => effects = more,
-            Err(decision) => return decision,
+            Cleanup::UnderWay(more) => effects = more,
+            Cleanup::Settled(decision) => return decision,
         }
     }
     let (says, why) = why_still_loaded(ctx, record, &obstacle);

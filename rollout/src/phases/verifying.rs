@@ -15,12 +15,16 @@ use super::{
 };
 use crate::{
     action::Action,
-    context::Ctx,
-    decision::{Blocked, Decision, Says, Stay},
-    kernel_log,
-    looks::Steps,
-    proof::{CXI_MODULES, kmm_at_work},
-    retry_handler,
+    blocked::Blocked,
+    evidence::{
+        looks::Steps,
+        proof::{CXI_MODULES, kmm_at_work},
+    },
+    node::{kernel_log, retry_handler},
+    transaction::{
+        context::Ctx,
+        decision::{Decision, Says, Stay},
+    },
 };
 
 /// How long a node is verified before its record says what is missing; at most half of the time limit, so that it is said

@@ -6,9 +6,9 @@ use cxi_api::{NodeRollout, Reason, strategy::DrainPolicy};
 
 use super::drain;
 use crate::{
-    context::Ctx,
-    decision::{Blocked, Decision},
-    disruption::{self, Allowance},
+    blocked::Blocked,
+    node::disruption::{self, Allowance},
+    transaction::{context::Ctx, decision::Decision},
 };
 
 /// How long a node that waits takes pods into account that its kubelet has neither accepted nor refused.

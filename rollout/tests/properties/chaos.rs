@@ -263,7 +263,8 @@ fn happen_to(sim: &mut Sim, name: &str, event: Event) {
 /// All faults are lifted, and an administrator who reads what is in the way does what is advised.
 fn clear_up(sim: &mut Sim) {
     sim.dice = 0;
-    sim.skew = 0;
+    // The operator notices that its clock is set.
+    happen(sim, Event::Clock(0));
     sim.kmm_runs = true;
     sim.missing.clear();
     sim.budgets.clear();

@@ -219,3 +219,19 @@ fn a_node_that_is_given_back_is_not_admitted_with_what_was_verified_before_a_reb
     ];
     chaos::run(3, 13_639_572_369_584_259_387, 2, &events);
 }
+
+/// What the dice found once: the clock was put back by a year while looks at a closed node were remembered.
+#[test]
+fn looks_of_a_clock_that_was_ahead_hold_no_node_up() {
+    let events = [
+        (19, Event::Upgrade(2)),
+        (52, Event::Year(true)),
+        (25, Event::OnTimeout(1)),
+        (13, Event::BadVersion { node: 5, version: 2 }),
+        (50, Event::DeleteRecord(2)),
+        (24, Event::Reboot { node: 2, kernel: 0 }),
+        (1, Event::PullFails(4)),
+        (17, Event::Silence(0)),
+    ];
+    chaos::run(3, 14_617_363_179_249_312_965, 2, &events);
+}

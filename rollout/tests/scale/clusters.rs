@@ -73,7 +73,7 @@ fn uid(kind: char, number: usize) -> String {
 /// A cluster that goes from one release to the next, with pods on every node. It comes to rest as far as it can: what the engine
 /// writes has been written.
 pub fn upgrading(nodes: usize, shape: Shape) -> World {
-    let (old, new) = (RevisionId::of(DRIVER, &spec("13.0.0")), RevisionId::of(DRIVER, &spec("13.1.0")));
+    let (old, new) = (spec("13.0.0").revision(DRIVER), spec("13.1.0").revision(DRIVER));
     let mut world = World {
         namespace: NAMESPACE.into(),
         kmm_present: true,

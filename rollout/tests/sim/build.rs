@@ -170,6 +170,6 @@ impl Sim {
 
     /// The revision that `cxi` asks for.
     pub fn target(&self) -> RevisionId {
-        RevisionId::of("cxi", &self.driver().spec)
+        self.driver().spec.revision("cxi")
     }
 }

@@ -3,8 +3,9 @@
 use cxi_api::{
     Advertise,
     driver::SharingMode,
-    names::{DRIVER_LABEL, Role, device_plugin_gate, retry_handler_gate},
+    names::{DRIVER_LABEL, Role},
 };
+use cxi_manifests::operands::OPERANDS;
 use cxi_rollout::world::{ImageTrouble, OwnPod, PodState};
 use serde_json::json;
 
@@ -21,8 +22,11 @@ impl Sim {
             return;
         }
         self.end_pods(name);
-        self.gated_pods(name, Role::DevicePlugin, device_plugin_gate);
-        self.gated_pods(name, Role::RetryHandler, retry_handler_gate);
+        for operand in OPERANDS {
+            if let Some(gate) = operand.gate {
+                self.gated_pods(name, operand.role, gate.label());
+            }
+        }
         self.one_shot_pods(name);
         self.offer(name);
     }
@@ -204,8 +208,8 @@ impl Sim {
         for driver in &mut self.api.drivers {
             let nodes = self.api.nodes.values();
             let owned = nodes.filter(|node| node.labels.get(DRIVER_LABEL) == Some(&driver.name)).count();
-            let everywhere = |role: Role| (role, i32::try_from(owned).unwrap());
-            driver.pods_ready = [everywhere(Role::Agent), everywhere(Role::MetricsExporter)].into();
+            let everywhere = OPERANDS.iter().filter(|operand| operand.gate.is_none());
+            driver.pods_ready = everywhere.map(|operand| (operand.role, i32::try_from(owned).unwrap())).collect();
         }
     }
 }

@@ -12,19 +12,18 @@ use std::{
 
 use crate::lab::{StandIn, lab};
 use cxi_api::{
-    CXIDriverSpec, RevisionId,
+    CXIDriverSpec,
     driver::{Dkms, DkmsRepositories, GitReference, SourceType},
     kmm::{DOCKERFILE_KEY, Module},
     layout::{LAYOUT_KEY, LayoutReference},
-    manifest::ImageManifest,
 };
 use cxi_driver_image_builder::{
     architecture::Architecture,
     unpack,
     verify::{Expected, verify},
 };
-use cxi_driver_image_format::Layout;
-use cxi_operator::render;
+use cxi_driver_image_format::{ImageManifest, Layout};
+use cxi_manifests::kmm;
 
 const RELEASE: &str = "13.0.0";
 
@@ -134,9 +133,9 @@ fn build(spec: &CXIDriverSpec, image: &str) -> Result<(), String> {
 /// The same by a layout.
 fn build_by(spec: &CXIDriverSpec, image: &str, layout: Option<&Layout>) -> Result<(), String> {
     let lab = lab();
-    let revision = RevisionId::of("cxi", spec);
-    let config_map = render::containerfile("cxi", spec, &revision, "cxi-operator", "uid", layout).unwrap();
-    let module = render::module("cxi", spec, &revision, "cxi-operator");
+    let revision = spec.revision("cxi");
+    let config_map = kmm::containerfile("cxi", spec, &revision, "cxi-operator", "uid", layout).unwrap();
+    let module = kmm::module("cxi", spec, &revision, "cxi-operator");
     let context = tempfile::tempdir().unwrap();
     let file = context.path().join("Dockerfile");
     fs::write(&file, &config_map.data.unwrap()[DOCKERFILE_KEY]).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cxi_api::{Advertise, CXIDriverStatus, NodeRollout, Phase, RevisionId, Timestamp};
+use cxi_api::{Advertise, CXIDriverStatus, NodeRollout, Phase, Timestamp};
 
 use crate::oracle::{
     facts::DriverFacts,
@@ -98,7 +98,7 @@ impl Counters {
 
 fn count(world: &World, driver: &DriverFacts, status: &CXIDriverStatus, at: Timestamp, found: &mut Found) {
     // What a driver that is taken down described last; the status names no target any more.
-    let described = driver.deleting.then(|| RevisionId::of(&driver.name, &driver.spec));
+    let described = driver.deleting.then(|| driver.spec.revision(&driver.name));
     let target = status.target_revision.as_ref().or(described.as_ref());
     let rests = |phase| phase == Phase::UpToDate || driver.deleting && phase == Phase::Pending;
     let all: Vec<&NodeRollout> = members(world, driver).map(|(_, rollout)| rollout).collect();

@@ -42,7 +42,7 @@ impl Story {
         };
         let driver =
             DriverFacts { name: DRIVER.into(), generation: 2, deleting: false, spec: spec("13.1.0"), status: None };
-        let (old, new) = (RevisionId::of(DRIVER, &spec("13.0.0")), driver.target());
+        let (old, new) = (spec("13.0.0").revision(DRIVER), driver.target());
         let now = Timestamp::UNIX_EPOCH;
         let mut story = Self { judge: Judge::default(), now, old, new, driver };
         story.tell(Event::Operator { runs: true });

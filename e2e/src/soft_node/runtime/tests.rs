@@ -199,7 +199,7 @@ fn a_prefetch_hands_over_the_manifest_of_our_images_only() {
         stage => panic!("{stage:?}"),
     };
     let text = message(bench.run(&prefetch, LONG));
-    let manifest = cxi_api::ImageManifest::parse(&text).unwrap();
+    let manifest = cxi_driver_image_format::ImageManifest::parse(&text).unwrap();
     assert_eq!((manifest.driver_version.as_str(), manifest.kernel.as_str()), ("B", KERNEL));
     bench.registry.mark_foreign(&image);
     assert_eq!(message(bench.run(&prefetch, LONG)), "");

@@ -11,7 +11,7 @@ use cxi_injection::{
     cdi::{self, Subject},
     provision::Provision,
 };
-use cxi_operator::render::{Images, operands};
+use cxi_manifests::{images::Images, operands::operands};
 use k8s_openapi::api::core::v1::EnvVar;
 
 /// Tries them all.

@@ -46,7 +46,7 @@ async fn idle_nodes_are_upgraded_with_one_unload_each() -> Result<()> {
     s.finish().await
 }
 
-/// `modprobe` reads the parameters from the configuration of KMM's worker, as lines of their own: `operator/src/render/modprobe.rs`.
+/// `modprobe` reads the parameters from the configuration of KMM's worker, as lines of their own: `manifests/src/kmm/modprobe.rs`.
 #[tokio::test(flavor = "multi_thread")]
 async fn kmm_hands_parameters_to_its_worker_line_by_line() -> Result<()> {
     let s = Scenario::start(1).await?;

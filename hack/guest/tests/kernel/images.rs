@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf, thread};
 
-use cxi_api::manifest::ImageManifest;
 use cxi_control_plane::Progress;
 use cxi_driver_image_builder::unpack;
+use cxi_driver_image_format::ImageManifest;
 use cxi_driver_image_lab::Lab;
 use cxi_guest::Kernel;
 use tempfile::TempDir;

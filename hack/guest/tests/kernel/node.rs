@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cxi_api::{CXIDriverSpec, CXINode, KernelModule, RevisionId, Timestamp, node_report::NodeReport};
+use cxi_api::{CXIDriverSpec, CXINode, KernelModule, Timestamp, node_report::NodeReport};
 use cxi_guest::{Guest, Kernel, Machine, Output};
 use kube::{
     Api,
@@ -243,8 +243,8 @@ fn kubeconfig() -> String {
 fn worker_config(kernel: &str, modprobe: &Value) -> String {
     let source = json!({"type": "prebuilt", "image": "registry.example.com/cxi-driver", "modprobe": modprobe});
     let spec: CXIDriverSpec = serde_json::from_value(json!({"version": lab::A, "source": source})).unwrap();
-    let revision = RevisionId::of("fabric", &spec);
-    let module = cxi_operator::render::module("fabric", &spec, &revision, "cxi-operator");
+    let revision = spec.revision("fabric");
+    let module = cxi_manifests::kmm::module("fabric", &spec, &revision, "cxi-operator");
     let container = module.spec.module_loader.unwrap().container;
     let modprobe = serde_json::to_value(&container.modprobe).unwrap();
     let config = json!({"kernelVersion": kernel, "containerImage": "registry.example.com/cxi-driver:13.0.0", "modprobe": modprobe});

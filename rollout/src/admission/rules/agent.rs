@@ -2,7 +2,7 @@
 
 use cxi_api::Reason;
 
-use crate::{admission::Candidate, decision::Blocked};
+use crate::{admission::Candidate, blocked::Blocked};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let message = "the node agent has not reported in this boot, and without a report the operator proves nothing: look at its pod";

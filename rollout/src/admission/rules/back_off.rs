@@ -2,7 +2,7 @@
 
 use cxi_api::{Reason, names::UPGRADE_LABEL};
 
-use crate::{admission::Candidate, decision::Blocked, request::Request};
+use crate::{admission::Candidate, blocked::Blocked, node::request::Request};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let scope = candidate.fleet.scope;

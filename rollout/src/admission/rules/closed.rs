@@ -2,10 +2,7 @@
 
 use cxi_api::Reason;
 
-use crate::{
-    admission::{Candidate, Closed},
-    decision::Blocked,
-};
+use crate::{admission::Candidate, blocked::Blocked, driver::standing::Closed};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let (reason, message) = match candidate.fleet.closed? {

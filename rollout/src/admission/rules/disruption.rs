@@ -1,6 +1,6 @@
 //! A pod that must not, or cannot, be evicted.
 
-use crate::{admission::Candidate, decision::Blocked, disruption};
+use crate::{admission::Candidate, blocked::Blocked, node::disruption};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let scope = candidate.fleet.scope;

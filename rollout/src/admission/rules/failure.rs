@@ -2,7 +2,7 @@
 
 use cxi_api::{Phase, Reason, names::UPGRADE_LABEL};
 
-use crate::{admission::Candidate, decision::Blocked, record::out_of_service};
+use crate::{admission::Candidate, blocked::Blocked, transaction::record::out_of_service};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let record = candidate.record;

@@ -2,7 +2,7 @@
 
 use cxi_api::Reason;
 
-use crate::{admission::Candidate, decision::Blocked};
+use crate::{admission::Candidate, blocked::Blocked};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let halt = candidate.rollout.halted.as_ref().filter(|_| !candidate.retries())?;

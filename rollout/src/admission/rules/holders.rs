@@ -2,7 +2,7 @@
 
 use cxi_api::Reason;
 
-use crate::{admission::Candidate, decision::Blocked, proof::lasting_holder};
+use crate::{admission::Candidate, blocked::Blocked, evidence::proof::lasting_holder};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let node = candidate.member.node;

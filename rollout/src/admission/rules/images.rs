@@ -2,7 +2,7 @@
 
 use crate::{
     admission::{Candidate, image},
-    decision::Blocked,
+    blocked::Blocked,
 };
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {

@@ -2,7 +2,7 @@
 
 use cxi_api::Reason;
 
-use crate::{admission::Candidate, decision::Blocked};
+use crate::{admission::Candidate, blocked::Blocked};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let node = candidate.member.node;

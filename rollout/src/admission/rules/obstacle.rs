@@ -1,6 +1,6 @@
 //! Something is in the way of the CXIDriver as a whole.
 
-use crate::{admission::Candidate, decision::Blocked};
+use crate::{admission::Candidate, blocked::Blocked};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let obstacle = candidate.fleet.obstacle?;

@@ -2,7 +2,7 @@
 
 use cxi_api::Reason;
 
-use crate::{admission::Candidate, decision::Blocked, request::Request};
+use crate::{admission::Candidate, blocked::Blocked, node::request::Request};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let request = candidate.member.seen.request?;

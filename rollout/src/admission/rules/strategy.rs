@@ -2,7 +2,7 @@
 
 use cxi_api::{Reason, strategy::UpdateType};
 
-use crate::{admission::Candidate, decision::Blocked, request::Request};
+use crate::{admission::Candidate, blocked::Blocked, node::request::Request};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let on_delete = candidate.fleet.scope.driver.spec.update_strategy.kind == UpdateType::OnDelete;

@@ -59,7 +59,7 @@ impl Sim {
     fn check_unselected(&mut self, old: &Driver, mine: &[&Node], new: &[&Node], budget: usize) {
         let selected =
             |node: &Node| old.spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
-        let begun = |node: &Node| node.rollout().is_some_and(|record| record.is_taken_down());
+        let begun = |node: &Node| node.rollout().is_some_and(cxi_api::NodeRollout::is_taken_down);
         let nics = |node: &Node| node.report().is_some_and(|report| !report.devices.is_empty());
         let runs = |node: &Node| node.rollout().is_some_and(|record| record.revision.is_some());
         let leaving = mine.iter().filter(|node| !selected(node) && !begun(node) && nics(node) && runs(node)).count();

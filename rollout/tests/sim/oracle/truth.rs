@@ -26,7 +26,7 @@ impl Sim {
     /// Counters are recounts.
     pub(super) fn check_counters(&mut self) {
         for driver in self.api.drivers.clone() {
-            let target = RevisionId::of(&driver.name, &driver.spec);
+            let target = driver.spec.revision(&driver.name);
             let mine: Vec<Node> =
                 self.api.nodes.values().filter(|n| n.labels.get(DRIVER_LABEL) == Some(&driver.name)).cloned().collect();
             let updated = mine

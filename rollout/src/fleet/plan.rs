@@ -1,0 +1,272 @@
+//! One CXIDriver as a whole: its Modules, its operands, its nodes, its ledger and its status, or its end.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
+
+use cxi_api::{
+    RevisionId,
+    driver_status::{InFlight, Rollout},
+};
+
+use crate::{
+    action::{Action, NodeChange},
+    admission,
+    blocked::Blocked,
+    driver::{
+        agents, installation, ledger,
+        obstacle::Obstacle,
+        ownership::selects,
+        scope::{Member, Scope},
+        selection::{self, Collapse},
+        standing::Standing,
+    },
+    fleet::{release, revisions, status},
+    node::request::Request,
+    step::{self, Step},
+    transaction::{context::Ctx, record},
+    world::Node,
+};
+
+/// What the operator does about a CXIDriver.
+enum Mode<'a> {
+    /// Nothing: another installation looks after it, or it goes and nothing of it is ours.
+    NotOurs,
+    /// Before anything else it gets the finalizer.
+    Unfinalized,
+    /// Before anything else its status says whose it is.
+    Unclaimed,
+    /// Its nodes are looked after.
+    Managed(Standing<'a>),
+}
+
+impl<'a> Mode<'a> {
+    fn of(scope: &Scope<'a>) -> Self {
+        let driver = scope.driver;
+        if installation::another(scope.world, driver).is_some() || driver.deleting && !driver.finalizer {
+            Self::NotOurs
+        } else if !driver.finalizer {
+            Self::Unfinalized
+        } else if installation::is_unclaimed(scope) {
+            Self::Unclaimed
+        } else {
+            Self::Managed(Standing {
+                conflict: scope.ownership.conflicts.get(&driver.name),
+                obstacle: Obstacle::of(scope),
+                collapse: Collapse::of(scope),
+            })
+        }
+    }
+}
+
+/// Plans one driver.
+pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
+    match Mode::of(scope) {
+        Mode::NotOurs => Vec::new(),
+        Mode::Unfinalized => vec![Action::AddFinalizer { driver: scope.driver.name.clone() }],
+        Mode::Unclaimed => vec![status::claim(scope)],
+        Mode::Managed(standing) => manage(scope, &standing),
+    }
+}
+
+fn manage(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
+    let driver = scope.driver;
+    let mut rollout = ledger::current(scope, &scope.target);
+    // Nodes are stepped by the ledger as it is stored: an admission counts once it is written.
+    let stored = driver.status.rollout.as_ref().filter(|stored| stored.id == rollout.id);
+    let known = stored.cloned().unwrap_or_else(|| rollout.clone());
+    let (mut members, steps) = step_all(scope, standing, &known);
+    selection::hold(standing.collapse.as_ref(), &mut members);
+    ledger::settle(scope, &mut rollout, &members);
+    let verdicts = admission::admit(scope, &mut rollout, &members, standing);
+    let orphaned = scope.is_orphaning() && rollout.in_flight.is_empty();
+    let left = if orphaned { release::orphaned(scope) } else { Vec::new() };
+    let over = orphaned && left.is_empty() || scope.nodes().next().is_none();
+    if driver.deleting && over && !scope.world.nodes.values().any(|node| scope.is_hidden(node)) {
+        return release::end(scope);
+    }
+
+    let mut actions = prepare(scope, standing);
+    if let Some(halt) = rollout.halted.as_ref().filter(|_| known.halted.is_none()) {
+        actions.push(Action::warn(&driver.name, "RolloutHalted", halt.message.clone()));
+    }
+    actions.extend(records(scope, &members));
+    if orphaned {
+        actions.extend(left);
+    } else {
+        let released = release::done(scope, &members);
+        for (member, step) in members.iter_mut().zip(steps) {
+            let Some(step) = step else { continue };
+            let verdict = verdicts.get(member.node.name.as_str());
+            let step = explain(scope, &known, member, step, verdict);
+            member.record = step.record().cloned().map(Cow::Owned).or(member.node.rollout().map(Cow::Borrowed));
+            actions.extend(carry_out(member.node, step, &released));
+        }
+        actions.extend(released.into_values());
+    }
+    if standing.goes_on(scope) {
+        actions.extend(revisions::retire(scope, &scope.target, &members));
+    }
+    actions.extend(status::write(scope, rollout, &members, standing));
+    debug_assert!(
+        scope.world.kmm_present || !actions.iter().any(|action| matches!(action, Action::CreateModule { .. }))
+    );
+    actions
+}
+
+/// What the driver needs beside its nodes: the Module of its revision, and its operands.
+fn prepare(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
+    let driver = scope.driver;
+    let mut actions = Vec::new();
+    let goes_on = standing.goes_on(scope);
+    if goes_on {
+        actions.extend(revisions::create(scope, &scope.target));
+        actions.extend(claim(scope));
+    }
+    // What is taken down in order is in service until then.
+    let in_service = driver.deleting && !driver.orphan && standing.conflict.is_none() && scope.nodes().next().is_some();
+    // Those that run stay; none is started without its policy.
+    let guarded = agents::unguarded(scope.world.agent_policy).is_none();
+    // A name is written down before NICs are offered under it: pods that hold them are found by it.
+    let named = driver.resource_names().all(|name| driver.status.resource_names.iter().any(|stored| stored == name));
+    if (goes_on || in_service) && guarded && named && !driver.operands_current {
+        actions.push(Action::ApplyOperands { driver: driver.name.clone() });
+    }
+    let collapse = standing.collapse.as_ref();
+    actions.extend(collapse.and_then(|collapse| status::begins_to_collapse(driver, collapse)));
+    actions
+}
+
+/// Steps every node of the driver: the nodes, and in the same order what comes of each. Nothing comes of a node that cannot be read or
+/// has no record.
+fn step_all<'a>(scope: &Scope<'a>, standing: &Standing<'_>, rollout: &Rollout) -> (Vec<Member<'a>>, Vec<Option<Step>>) {
+    let entries: HashMap<&str, &InFlight> =
+        rollout.in_flight.iter().map(|entry| (entry.node.as_str(), entry)).collect();
+    let mut members = Vec::new();
+    let mut steps = Vec::new();
+    for node in scope.nodes() {
+        let wanted = wanted(scope, node, standing.collapse.as_ref());
+        let step = (node.unreadable.is_none() && node.record.is_some()).then(|| {
+            let entry = entries.get(node.name.as_str()).copied().filter(|entry| entry.uid == node.uid);
+            step::step(&context(scope, node, rollout, entry, wanted.clone()))
+        });
+        let stored = || node.rollout().filter(|_| step.is_some()).map(Cow::Borrowed);
+        let record = step.as_ref().and_then(Step::record).cloned().map(Cow::Owned).or_else(stored);
+        members.push(Member::new(scope, node, wanted, record));
+        steps.push(step);
+    }
+    (members, steps)
+}
+
+/// Creates the records that are missing. What is to be taken down in order needs one too.
+fn records<'m>(scope: &'m Scope<'_>, members: &'m [Member<'_>]) -> impl Iterator<Item = Action> + 'm {
+    let driver = scope.driver;
+    let missing = members.iter().filter(move |member| {
+        let node = member.node;
+        let needed = !driver.deleting || member.seen.labelled && !driver.orphan;
+        needed && node.unreadable.is_none() && node.record.is_none() && node.stale_record.is_none()
+    });
+    missing.map(|member| Action::CreateRecord { node: member.node.name.clone(), uid: member.node.uid.clone() })
+}
+
+fn context<'a>(
+    scope: &Scope<'a>,
+    node: &'a Node,
+    rollout: &'a Rollout,
+    entry: Option<&'a InFlight>,
+    wanted: Option<RevisionId>,
+) -> Ctx<'a> {
+    Ctx {
+        world: scope.world,
+        driver: scope.driver,
+        node,
+        settings: scope.settings,
+        now: scope.now,
+        rollout,
+        entry,
+        wanted,
+        wake: scope.wake,
+    }
+}
+
+/// The revision that a node should be on: the target, the previous one if the administrator asks for it, or none.
+fn wanted(scope: &Scope<'_>, node: &Node, collapse: Option<&Collapse<'_>>) -> Option<RevisionId> {
+    let (driver, target) = (scope.driver, &scope.target);
+    if driver.deleting {
+        return None;
+    }
+    if !selects(driver, node) {
+        return collapse.and_then(|collapse| collapse.stays_on(node));
+    }
+    let asked_back = Request::of(node) == Some(Request::Rollback);
+    let previous = || {
+        let record = node.rollout()?;
+        let good = |revision: &&RevisionId| {
+            let module = scope.revision(revision).is_some_and(|known| !known.deleting);
+            module || record.host_revision.as_ref() == Some(*revision)
+        };
+        revisions::worked(record)
+            .map(|(revision, _)| revision)
+            .filter(|revision| *revision != target)
+            .find(good)
+            .cloned()
+    };
+    Some(if asked_back { previous().unwrap_or_else(|| target.clone()) } else { target.clone() })
+}
+
+/// Takes nodes that no CXIDriver owns.
+fn claim(scope: &Scope<'_>) -> Vec<Action> {
+    let mine = scope.ownership.claims.iter().filter(|(_, driver)| **driver == scope.driver.name);
+    mine.filter_map(|(node, _)| scope.world.nodes.get(node))
+        .map(|node| Action::PatchNode {
+            node: node.name.clone(),
+            uid: node.uid.clone(),
+            changes: vec![NodeChange::SetLabel {
+                key: cxi_api::names::DRIVER_LABEL.into(),
+                was: node.labels.get(cxi_api::names::DRIVER_LABEL).cloned(),
+                value: scope.driver.name.clone(),
+            }],
+        })
+        .collect()
+}
+
+/// Adds to a resting node's record why it is not admitted.
+fn explain(scope: &Scope<'_>, rollout: &Rollout, member: &Member<'_>, step: Step, verdict: Option<&Blocked>) -> Step {
+    let Some(blocked) = verdict else { return step };
+    let stored = member.node.rollout();
+    let Some(record) = step.record().or(stored).filter(|record| record.phase.is_settled()) else { return step };
+    if record.blocked_by.as_ref().is_some_and(|said| record::says(said, blocked)) {
+        return step;
+    }
+    let ctx = context(scope, member.node, rollout, None, member.wanted.clone());
+    let said = record::explain(&ctx, record.clone(), blocked.clone());
+    if stored == Some(&said) {
+        return step;
+    }
+    let announcements = match step {
+        Step::Write { announcements, .. } => announcements,
+        Step::Act(_) => Vec::new(),
+    };
+    Step::Write { record: Box::new(said), announcements }
+}
+
+/// What is done for a step. A node that is let go is changed for that, and for nothing else.
+fn carry_out(node: &Node, step: Step, released: &BTreeMap<String, Action>) -> Vec<Action> {
+    match step {
+        Step::Act(effects) => {
+            let stays = |effect: &Action| !matches!(effect, Action::PatchNode { .. });
+            let let_go = released.contains_key(&node.name);
+            effects.into_iter().filter(|effect| !let_go || stays(effect)).collect()
+        }
+        Step::Write { record: now, announcements } => {
+            let write = node.record.as_ref().map(|record| Action::WriteRollout {
+                node: node.name.clone(),
+                uid: record.uid.clone(),
+                was: record.rollout.clone().map(Box::new),
+                now,
+            });
+            write.into_iter().chain(announcements.into_iter().map(Action::Announce)).collect()
+        }
+    }
+}
