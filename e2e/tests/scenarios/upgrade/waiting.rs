@@ -21,7 +21,7 @@ async fn nobody_is_evicted_while_operator_and_kubelet_restart() -> Result<()> {
 
     s.upgrade_to(NEW).await?;
     let blocker = s.until_blocked("n-01", Reason::PodsRunning).await?;
-    ensure!(blocker.name == "jobs/train", "{blocker:?}");
+    ensure!(blocker.object.as_ref().is_some_and(|object| object.name == "jobs/train"), "{blocker:?}");
     ensure!(s.phase("n-01").await? == Some(Phase::Waiting), "the node waits");
     s.until("only what is in use is offered", || async { Ok(s.offered("n-01").await? == 1) }).await?;
 
