@@ -4,6 +4,7 @@
 //! A write that succeeded is in the caches before the next plan is made. One that failed is planned again, after a pause that
 //! grows; what is planned then may be something else.
 
+mod context;
 mod driver;
 pub mod evict;
 mod layout;
@@ -14,7 +15,6 @@ mod node;
 mod objects;
 pub mod patch;
 mod record;
-mod target;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cxi_rollout::{Action, Settings, action::Announcement};
+use cxi_rollout::{
+    Action, Settings,
+    action::{Announcement, Subject},
+};
 use futures::FutureExt;
 use kube::Client;
 use tokio::{
@@ -39,9 +42,9 @@ use crate::{
     metrics::Metrics,
     observe::{Caches, Identity, Snapshot},
 };
+pub use context::Context;
 use ledger::{Ledger, Turn};
 pub use record::created_by_us as record_parameters;
-pub use target::{Context, Target};
 
 /// Requests at a time about single nodes and pods.
 const AT_ONCE: usize = 16;
@@ -185,7 +188,7 @@ impl Actor {
                 self.0.parts.events.publish(&announcement, seen, &self.0.tasks);
                 continue;
             }
-            let target = Target::of(&action, &self.0.parts.identity.namespace);
+            let target = action.subject();
             match self.ledger().begin(&target, &action, epoch, Instant::now()) {
                 Turn::Go => self.start(action, target, seen.clone()),
                 Turn::Busy => {}
@@ -201,7 +204,7 @@ impl Actor {
         self.0.tasks.wait().await;
     }
 
-    fn start(&self, action: Action, target: Target, seen: Arc<Snapshot>) {
+    fn start(&self, action: Action, target: Subject, seen: Arc<Snapshot>) {
         let actor = self.clone();
         let planned = Instant::now();
         self.0.tasks.spawn(async move {
@@ -223,7 +226,7 @@ impl Actor {
     async fn carry_out(
         &self,
         action: &Action,
-        target: &Target,
+        target: &Subject,
         seen: &Snapshot,
         planned: Instant,
     ) -> Option<Result<(), Error>> {

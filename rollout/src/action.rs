@@ -1,6 +1,8 @@
 //! What the engine may ask for. Actions are data; one module of the operator carries them out. Each is safe to repeat, and
 //! each is guarded against having been decided on a stale view.
 
+mod about;
+
 use std::time::Duration;
 
 use cxi_api::{CXIDriverStatus, NodeRollout, RevisionId, Timestamp, names::RETRY_HANDLER_GATE_PREFIX};
@@ -9,6 +11,8 @@ use crate::{
     evidence::proof::{Quiesced, Unloaded},
     world::{Holder, Taint},
 };
+
+pub use about::Subject;
 
 /// What to do now, and when to look again if nothing happens before.
 #[derive(Clone, Debug, Default, PartialEq)]

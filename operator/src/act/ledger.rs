@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cxi_rollout::Action;
+use cxi_rollout::{Action, action::Subject};
 
-use crate::act::{Error, Target};
+use crate::act::Error;
 
 /// Pause after a first failure; doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(500);
@@ -47,12 +47,12 @@ pub enum Turn {
 #[derive(Default)]
 pub struct Ledger {
     epoch: u64,
-    under_way: HashSet<Target>,
-    done: HashMap<Target, u64>,
-    pauses: HashMap<(Target, Discriminant<Action>), Pause>,
+    under_way: HashSet<Subject>,
+    done: HashMap<Subject, u64>,
+    pauses: HashMap<(Subject, Discriminant<Action>), Pause>,
     /// Pauses that are over are looked for when there are so many: not at each of ten thousand failures.
     sweep_at: usize,
-    statuses: HashMap<Target, Instant>,
+    statuses: HashMap<Subject, Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -68,7 +68,7 @@ impl Ledger {
     }
 
     /// Asks for a turn; `Go` takes it.
-    pub fn begin(&mut self, target: &Target, action: &Action, epoch: u64, now: Instant) -> Turn {
+    pub fn begin(&mut self, target: &Subject, action: &Action, epoch: u64, now: Instant) -> Turn {
         let done_since = self.done.get(target).is_some_and(|done| *done > epoch);
         if done_since || self.under_way.contains(target) || self.waits_for_node(action) {
             return Turn::Busy;
@@ -91,11 +91,11 @@ impl Ledger {
     /// A node's place in the rollout is not written while a label of the node is on its way: an unload that is under way cannot be taken
     /// back.
     fn waits_for_node(&self, action: &Action) -> bool {
-        matches!(action, Action::WriteRollout { node, .. } if self.under_way.contains(&Target::Node(node.clone())))
+        matches!(action, Action::WriteRollout { node, .. } if self.under_way.contains(&Subject::Node(node.clone())))
     }
 
     /// The action ended; `None` when it was not tried.
-    pub fn end(&mut self, target: &Target, action: &Action, result: Option<&Result<(), Error>>, now: Instant) {
+    pub fn end(&mut self, target: &Subject, action: &Action, result: Option<&Result<(), Error>>, now: Instant) {
         self.epoch += 1;
         self.under_way.remove(target);
         // Only views that are being made right now can be older than what has just ended.
@@ -151,8 +151,8 @@ mod tests {
         Action::WriteDriverStatus { driver: "d".into(), status: Box::default(), urgent: false }
     }
 
-    fn target() -> Target {
-        Target::of(&action(), "ns")
+    fn target() -> Subject {
+        action().subject()
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         let (mut ledger, mut now) = (Ledger::default(), Instant::now());
         for number in 0..2000 {
             let action = Action::AddFinalizer { driver: number.to_string() };
-            ledger.end(&Target::of(&action, "ns"), &action, Some(&Err(Error::TimedOut)), now);
+            ledger.end(&action.subject(), &action, Some(&Err(Error::TimedOut)), now);
             now += Duration::from_secs(1);
         }
         assert!(ledger.pauses.len() < 2 * SWEPT, "{} pauses", ledger.pauses.len());

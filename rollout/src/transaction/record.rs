@@ -3,6 +3,7 @@
 use cxi_api::{
     Advertise, Blocker, NodeRollout, Outcome, Phase, Reason, RevisionId, Why,
     node::{Failure, HistoryEntry, Pause},
+    phase::Stage,
     transaction::{Check, Transaction, Wait, Work},
 };
 
@@ -125,10 +126,9 @@ impl Writer<'_, '_> {
         }
         if let Some(transaction) = &mut record.transaction {
             record.check = None;
-            transaction.closed_at = match phase {
-                Phase::Closing | Phase::Evicting | Phase::Quiesced => transaction.closed_at.or(Some(record.since)),
-                Phase::Unloading => transaction.closed_at,
-                _ => None,
+            transaction.closed_at = match phase.traits().stage {
+                Stage::Closed => transaction.closed_at.or(Some(record.since)),
+                _ => transaction.closed_at.filter(|_| phase == Phase::Unloading),
             };
         }
     }
