@@ -18,8 +18,8 @@ pub use crate::source::{
 };
 
 /// A CXIDriver runs one release of the HPE Slingshot (CXI) driver stack on the nodes it selects, with the device plugin
-/// that offers their NICs to pods. Editing spec.version upgrades the nodes one after the other: each is taken out of
-/// service, emptied of pods that hold a NIC, moved to the new driver, verified, and given back.
+/// that offers their NICs to pods. Editing spec.version upgrades the nodes, as many at a time as
+/// `updateStrategy.maxUnavailable` allows: each is taken out of service, emptied of pods that hold a NIC, moved to the new driver, verified, and given back.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "cxi.hpe.com",

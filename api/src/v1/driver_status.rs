@@ -36,7 +36,8 @@ pub struct CXIDriverStatus {
     pub failed: i32,
     /// Nodes that wait for something that the operator cannot change.
     pub blocked: i32,
-    /// The most important condition in one word.
+    /// How the CXIDriver is doing, in one word: `Ready`, `Updating`, `Paused`, `Frozen`, `Blocked`, `RolledBack`, `Degraded`,
+    /// `Halted`, `Conflict`, `NoNodes` or `Deleting`. The conditions say more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// The rollout under way, or the last one.

@@ -109,7 +109,10 @@ pub struct NodeRollout {
     /// Revision that the node should be on; absent when the driver is being taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_revision: Option<RevisionId>,
-    /// Phase.
+    /// The node's place in the rollout. At rest: `UpToDate`, `Pending` (waits to be admitted), `Quarantined` (out of service). In order of
+    /// an upgrade: `Admitted` (images are pulled), `Waiting` (pods end by themselves), `Closing` (the device plugin goes), `Evicting`,
+    /// `Quiesced` (the operator proves that the device is free), `Unloading`, `Loading`, `Verifying`, `Returning` (NICs are offered again).
+    /// `RollingBack`: the new revision failed, and the previous one comes back.
     pub phase: Phase,
     /// When the phase began, by the operator's clock.
     #[schemars(with = "String", extend("format" = "date-time"))]

@@ -17,7 +17,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Transaction {
-    /// Why it exists.
+    /// Why it exists. Wanted: the CXIDriver asks for it. Rollback: the new revision failed, or an administrator asked for the previous
+    /// one. Repair: another client changed labels on the node.
     pub why: Why,
     /// Revision that the node will be on; absent when its driver is only unloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -194,7 +194,7 @@ impl Recipe {
     ) -> Result<String> {
         let id_file = context.path().join("id");
         let mut arguments = vec![
-            // Layers that nobody is to use again are not kept.
+            // Layers that are not to be used again are not kept.
             format!("--layers={}", !self.no_cache),
             format!("--timestamp={epoch}"),
             format!("--iidfile={}", id_file.display()),

@@ -1,8 +1,8 @@
 //! What builds leave in the storage of images, and how it is taken away again.
 //!
 //! A build leaves the images of its steps, which the next one takes up where nothing changed, and, when it was killed, the
-//! containers that it worked in. Neither has a name. Who works in a storage holds a lock on it; what nobody needs is removed
-//! only while nobody does.
+//! containers that it worked in. Neither has a name. Who works in a storage holds a lock on it; what no build needs is removed
+//! only while no process works there.
 
 use std::{
     collections::HashSet,
@@ -27,7 +27,7 @@ pub const KEPT_STAGES: usize = 24;
 /// The lock's file, in the storage itself, so that everybody who uses it finds the same one.
 const LOCK: &str = "cxi-driver-image.lock";
 
-/// Somebody works in the storage. Until this is dropped, and until every build that it began has ended, nothing is removed
+/// A process works in the storage. Until this is dropped, and until every build that it began has ended, nothing is removed
 /// from it but by name.
 #[derive(Debug)]
 pub struct Use {
@@ -136,7 +136,7 @@ impl Place {
         options.open(&path).attempt(|| format!("open the lock file {}", path.display()))
     }
 
-    /// Whether nobody else works here, and nobody can begin to as long as the lock is held.
+    /// Whether no other process works here, and none can begin to as long as the lock is held.
     fn try_alone(&self, lock: &File) -> Result<bool> {
         match lock.try_lock() {
             Ok(()) => Ok(true),

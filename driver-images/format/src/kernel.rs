@@ -93,7 +93,7 @@ impl fmt::Display for ImageTag {
     }
 }
 
-/// Two names that differ only where a tag cannot are one tag; whoever makes tags of several names has to look.
+/// Two names that differ only where a tag cannot are one tag; code that makes tags of several names has to check.
 fn in_tag(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect()
 }

@@ -1,5 +1,5 @@
 //! Shell scripts inside a Containerfile. A ConfigMap holds one text and no files, so they are written out line by line, to
-//! be read by whoever looks at the ConfigMap.
+//! be read by an administrator who looks at the ConfigMap.
 
 use std::fmt::Write;
 

@@ -20,7 +20,8 @@ const TYPES: &str = "cxi-api";
 const OURS: [&str; 5] = ["cxi-driver-image-format", "cxi-hardware", "cxi-manifests", "cxi-rollout", "cxi-world"];
 
 /// What else is shared.
-const SHARED: [&str; 4] = ["cxi-packaging", "cxi-hardware", "cxi-images", "cxi-driver-image-format"];
+const SHARED: [&str; 6] =
+    ["cxi-packaging", "cxi-hardware", "cxi-images", "cxi-driver-image-format", "cxi-injection", "cxi-node"];
 
 /// Checks what the crates need in a build that is not for tests.
 pub fn check(steps: &mut Steps) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::{steps::target, tools};
 
 /// A second xtask that builds tools into the cache, until it is dropped.
 ///
-/// Nobody asks what came of it: whoever needs a tool ensures it, which waits for one that is being built and repeats what
+/// No caller asks what came of it: a step that needs a tool ensures it, which waits for one that is being built and repeats what
 /// failed, with its message.
 #[derive(Debug)]
 pub struct ToolsBeside(#[expect(dead_code, reason = "held for the process")] Process);

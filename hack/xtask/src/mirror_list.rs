@@ -102,7 +102,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// One that somebody names. A digest becomes a tag: registries clean up what has none.
+    /// One that a user names. A digest becomes a tag: registries clean up what has none.
     fn named(reference: String) -> Self {
         Self { kept_as: reference.replace("@sha256:", ":sha256-"), reference, resolved: None }
     }

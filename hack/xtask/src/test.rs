@@ -170,7 +170,7 @@ const THREADS: &str = "RUST_TEST_THREADS";
 /// What a control plane and the nodes on it take at most, in bytes.
 const SCENARIO_MEMORY: u64 = 5 << 29;
 
-/// How many scenarios run at once where nobody has said: most of a scenario's time is waiting, so more than there are
+/// How many scenarios run at once where the user has not said: most of a scenario's time is waiting, so more than there are
 /// processors, but no more than there is memory for.
 fn at_once() -> u64 {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);

@@ -29,7 +29,10 @@ pub fn of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<Blocked
     let because = |reason, message: String| Some(Blocked::new(reason, message).on("Module", module_name(wanted)));
     let say = |message| because(Reason::ImageMissing, message);
     // The same words while the Module is made, while KMM looks for an image and while it pulls it: a record is not rewritten for that.
-    let waits = || format!("KMM has not verified an image of revision {wanted} for kernel {} yet", node.kernel);
+    let target = (*wanted == scope.target).then_some(&scope.driver.spec.version);
+    let version = scope.revision(wanted).map(|known| &known.version).or(target);
+    let release = version.map_or_else(|| format!("revision {wanted}"), |version| format!("release {version}"));
+    let waits = || format!("the node waits until KMM has verified an image of {release} for kernel {}", node.kernel);
     let refused = scope.driver.module_refused.as_ref().filter(|_| *wanted == scope.target);
     let Some(revision) = scope.revision(wanted) else {
         if let Some(other) = scope.world.taken_by(&scope.driver.name, wanted) {

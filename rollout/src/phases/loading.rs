@@ -90,7 +90,8 @@ fn await_load(ctx: &Ctx<'_>, record: &NodeRollout, goal: &RevisionId) -> Decisio
     let blocked = if !ctx.node.ready {
         Blocked::new(Reason::NotReady, "the node is not Ready")
     } else if missing {
-        let message = format!("the image of revision {goal} for kernel {kernel} is not there");
+        let name = image.map_or_else(|| format!("of revision {goal}"), |image| image.reference.clone());
+        let message = format!("image {name} (kernel {kernel}) is not there: push it");
         Blocked::new(Reason::ImageMissing, message)
     } else {
         Blocked::new(Reason::Loading, format!("KMM has not loaded revision {goal} yet"))

@@ -12,7 +12,7 @@ use cxi_driver_image_builder::{
 };
 use cxi_driver_image_format::base::Distro;
 
-/// The repository that images are built into when nobody says otherwise.
+/// The repository that images are built into unless the user says otherwise.
 pub const REPOSITORY: &str = "localhost/cxi-driver";
 
 #[derive(Debug, Args)]

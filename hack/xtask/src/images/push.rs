@@ -21,7 +21,7 @@ pub struct Push {
     /// File with credentials, as `buildah login` writes it
     #[arg(long, value_name = "FILE")]
     authfile: Option<String>,
-    /// Allow a registry that speaks HTTP, or has a certificate that nobody knows
+    /// Allow a registry that speaks HTTP, or whose certificate this machine does not trust
     #[arg(long)]
     insecure: bool,
 }
