@@ -114,7 +114,7 @@ pub(crate) async fn clean_up_without_operator(scenario: &Scenario, version: &str
         let module = key.rsplit('.').next().context("the name of the Module")?;
         let (drain_to_label, look) = steps[3].split_once("kubectl get nodemodulesconfig").context("the look")?;
         let (look, after) = look.split_once('\n').context("what comes after the look")?;
-        let names = [("NODE", node.as_str()), ("MODULE", module)];
+        let names = [("NODE", node.as_str()), ("MODULE", module), ("NAME", DRIVER)];
         let unloads = scenario.unloads(node);
         run(scenario, drain_to_label, &names)?;
         scenario.until("the node is unloaded", || async { Ok(scenario.driver(node).is_none()) }).await?;
