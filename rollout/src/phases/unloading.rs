@@ -162,7 +162,8 @@ fn why_still_loaded(ctx: &Ctx<'_>, record: &NodeRollout, obstacle: &StillLoaded)
             }
             // Between two tries of KMM's worker nothing is better.
             None if record.wait.as_ref().is_some_and(|wait| wait.what == WaitFor::KmmUnload) => {
-                (format!("KMM cannot unload the driver: {doing}"), Says::Same)
+                let said = record.blocked_by.as_ref().map(|said| said.message.clone());
+                (said.unwrap_or_else(|| format!("KMM cannot unload the driver: {doing}")), Says::Same)
             }
             None => (format!("{doing}{SLOW}"), Says::Nothing),
         },
