@@ -15,6 +15,7 @@ mod node;
 mod objects;
 pub mod patch;
 mod record;
+mod request;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -44,7 +45,7 @@ use crate::{
 };
 pub use context::Context;
 use ledger::{Ledger, Turn};
-pub use record::created_by_us as record_parameters;
+pub use request::created_by_us as record_parameters;
 
 /// Requests at a time about single nodes and pods.
 const AT_ONCE: usize = 16;

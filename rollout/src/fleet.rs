@@ -1,5 +1,6 @@
 //! The plan for one CXIDriver as a whole: its Modules, its operands, its nodes, its status, and its end.
 
+pub mod conditions;
 pub mod operands;
 pub mod plan;
 pub mod release;

@@ -11,8 +11,7 @@ use crate::{
     act::{
         Error, Parts,
         ledger::jittered,
-        objects::deleted,
-        record::{created_by_us, only},
+        request::{created_by_us, deleted, only},
     },
     endpoint::Endpoint,
     memory::Refused,

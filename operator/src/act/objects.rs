@@ -15,9 +15,8 @@ use crate::{
     act::{
         Error, Parts,
         driver::seen_driver,
-        record::{created_by_us, only},
+        request::{created_by_us, deleted, only},
     },
-    cache::Cache,
     endpoint::Endpoint,
     observe::{
         Identity, Snapshot, applied, operands_of,
@@ -167,14 +166,6 @@ impl Parts {
     pub(super) async fn delete_own_pod(&self, name: &str, uid: &str) -> Result<(), Error> {
         deleted(&self.caches.own_pods, uid, self.ours().delete(name, &only(uid)).await?);
         Ok(())
-    }
-}
-
-/// Takes in the answer to a deletion: the object as it goes, or nothing when it is gone.
-pub(super) fn deleted<K: Kind>(cache: &Cache<K>, uid: &str, answer: Option<Reading<K>>) {
-    match answer {
-        Some(object) => cache.wrote(object),
-        None => cache.gone(uid),
     }
 }
 

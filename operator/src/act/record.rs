@@ -5,12 +5,16 @@ use cxi_api::{
     names::{MANAGED_BY_LABEL, OPERATOR},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, GetParams, PostParams, Preconditions};
+use kube::api::GetParams;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    act::{Error, Parts, objects::deleted, patch::Guarded},
+    act::{
+        Error, Parts,
+        patch::Guarded,
+        request::{created_by_us, deleted, only},
+    },
     endpoint::Endpoint,
     observe::{
         Snapshot,
@@ -127,17 +131,6 @@ fn first(uid: &str, now: &NodeRollout, record: Option<&Object<Record>>) -> Resul
     } else {
         patch.add("/status", &json!({ "rollout": now }))
     })
-}
-
-/// Who creates.
-pub fn created_by_us() -> PostParams {
-    PostParams { field_manager: Some(OPERATOR.to_owned()), ..PostParams::default() }
-}
-
-/// Deletes only the object with this UID.
-pub fn only(uid: &str) -> DeleteParams {
-    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use cxi_api::{
 
 use crate::{
     driver::scope::{Member, Scope},
-    fleet::status::Conditions,
+    fleet::conditions::Conditions,
     phases::SILENT,
     text::{about, some},
     world::{Injection, Node, PodState},

@@ -4,7 +4,7 @@ use cxi_api::{
     CXIDriverStatus, NodeRollout, Outcome, Phase, Reason, Timestamp, driver_status::Rollout, names::UPGRADE_LABEL,
     node::HistoryEntry,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     action::Action,
@@ -16,7 +16,7 @@ use crate::{
         selection::Collapse,
         standing::Standing,
     },
-    fleet::operands,
+    fleet::{conditions::Conditions, operands},
     node::request::Request,
     text,
     world::{Driver, PodProblem},
@@ -361,36 +361,6 @@ fn preflight(scope: &Scope<'_>, member: &Member<'_>) -> Option<(&'static str, St
     match image.and_then(|image| image.problem.as_ref()) {
         Some(PodProblem::Unscheduled(words)) => Some((reason, format!("{message}: {words}"))),
         _ => Some((reason, message)),
-    }
-}
-
-/// Conditions that keep their transition time while their status stays.
-pub struct Conditions<'a> {
-    generation: i64,
-    now: Timestamp,
-    old: &'a [Condition],
-    new: Vec<Condition>,
-}
-
-impl Conditions<'_> {
-    /// Adds a condition that is true or false.
-    pub fn put(&mut self, type_: &str, status: bool, reason: &str, message: &str) {
-        self.put_as(type_, if status { "True" } else { "False" }, reason, message);
-    }
-
-    /// Adds a condition with `status` as Kubernetes spells it.
-    pub fn put_as(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
-        let before = self.old.iter().find(|old| old.type_ == type_ && old.status == status);
-        // Conditions are stored in whole seconds.
-        let second = Timestamp::from_second(self.now.as_second()).unwrap_or(self.now);
-        self.new.push(Condition {
-            type_: type_.into(),
-            status: status.into(),
-            reason: reason.into(),
-            message: text::bounded(message, text::DRIVER).into_owned(),
-            observed_generation: Some(self.generation),
-            last_transition_time: before.map_or(Time(second), |before| before.last_transition_time.clone()),
-        });
     }
 }
 
