@@ -98,7 +98,7 @@ pub fn admit<'a>(
         rollout.in_flight.extend(unit.members.iter().map(|(member, record)| InFlight {
             node: member.node.name.clone(),
             uid: member.node.uid.clone(),
-            attempt: record.attempt + 1,
+            attempt: record.next_attempt(),
             admitted_at: scope.now,
         }));
     }

@@ -282,6 +282,11 @@ pub struct HistoryEntry {
 // === impl NodeRollout ===
 
 impl NodeRollout {
+    /// Number of the transaction after the last one. Counting begins anew after the last number that can be written.
+    pub fn next_attempt(&self) -> i32 {
+        self.attempt.checked_add(1).unwrap_or(1)
+    }
+
     /// Looks and reports count for the present phase if they are newer than this.
     pub fn evidence_from(&self) -> Timestamp {
         self.evidence_since.unwrap_or(self.since)

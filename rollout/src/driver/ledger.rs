@@ -72,10 +72,10 @@ pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) 
             // Its record was deleted and is made again, unless the node is being let go.
             None => !(scope.driver.deleting && scope.driver.orphan),
             Some(record) if drift::rests(record) => {
-                record.attempt + 1 == entry.attempt
+                record.next_attempt() == entry.attempt
                     && drift::needs_transaction(scope.world, member.node, record, member.wanted.as_ref())
             }
-            Some(record) => record.attempt == entry.attempt || record.attempt + 1 == entry.attempt,
+            Some(record) => [record.attempt, record.next_attempt()].contains(&entry.attempt),
         }
     });
     note_failures(rollout, members);

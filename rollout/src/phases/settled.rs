@@ -84,7 +84,7 @@ pub fn follow(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Option<Decision> {
     if Request::of(ctx.node).is_none() {
         record.handled_request = None;
     }
-    let entry = ctx.entry.filter(|entry| entry.attempt == record.attempt + 1 && ctx.needs_transaction(record))?;
+    let entry = ctx.entry.filter(|entry| entry.attempt == record.next_attempt() && ctx.needs_transaction(record))?;
     Some(Decision::Begin(entry.attempt))
 }
 

@@ -35,6 +35,11 @@ fn in_phase(phase: Phase) -> Sim {
     sim
 }
 
+/// Edits the record of n1.
+fn forge(sim: &mut Sim, edit: impl FnOnce(&mut NodeRollout)) {
+    edit(sim.node_mut("n1").record.as_mut().unwrap().rollout.as_mut().unwrap());
+}
+
 #[test]
 fn modules_that_somebody_took_out_are_loaded_again() {
     let mut sim = Sim::installed(2, spec("13.0.0"));
@@ -237,4 +242,15 @@ fn a_module_that_somebody_took_out_is_missed_although_the_others_are_there() {
     sim.settle();
     sim.assert_all_up_to_date();
     assert!(sim.machines["n1"].modules.contains_key("cxi_user"), "{}", sim.describe());
+}
+
+/// No node counts further than this.
+#[test]
+fn a_record_edited_to_the_last_attempt_that_can_be_counted() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    forge(&mut sim, |record| record.attempt = i32::MAX);
+    sim.oracle.collect = true;
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    sim.assert_all_up_to_date();
 }
