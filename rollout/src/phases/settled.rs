@@ -96,7 +96,7 @@ fn reverify(record: &mut NodeRollout, revision: Option<RevisionId>) -> Decision 
 }
 
 fn evidence_gone(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
-    let rebooted = record.boot_id.as_ref().is_some_and(|boot| *boot != ctx.node.boot_id);
+    let rebooted = !ctx.node.is_in_boot_of(record);
     let unloaded = ctx.node.report().is_some_and(|report| !report.missing_modules().is_empty());
     rebooted || unloaded && !ctx.needs_repair(record)
 }

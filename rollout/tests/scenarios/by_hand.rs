@@ -254,3 +254,14 @@ fn a_record_edited_to_the_last_attempt_that_can_be_counted() {
     sim.settle();
     sim.assert_all_up_to_date();
 }
+
+#[test]
+fn a_record_without_a_boot_is_verified_again() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    upgrade(&mut sim, "13.1.0");
+    sim.until("n1 is done", |sim| sim.driver().status.updated == 1);
+    forge(&mut sim, |record| record.boot_id = None);
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(sim.driver().status.ready, 2, "{}", sim.describe());
+}
