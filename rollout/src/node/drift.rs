@@ -31,7 +31,8 @@ pub fn kmm_has_acted(node: &Node, record: &NodeRollout) -> bool {
 /// Whether a transaction may begin: none is under way. A closed node that is being verified outside a transaction (after a
 /// reboot, say) may never come to the end of it, so it need not.
 pub fn rests(record: &NodeRollout) -> bool {
-    let closed = record.transaction.is_none() && record.advertise == Advertise::None;
+    // Whatever its record says that it offers: only with `All` it keeps what it has while it is verified.
+    let closed = record.transaction.is_none() && record.advertise != Advertise::All;
     let offered_again = record.transaction.is_none() && record.phase == Phase::Returning;
     record.phase.is_settled() || (record.phase == Phase::Verifying && closed) || offered_again
 }

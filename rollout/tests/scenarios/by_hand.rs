@@ -1,10 +1,11 @@
 //! Administrators who edit what is ours.
 
 use cxi_api::{
-    GoDuration, NodeRollout, Phase,
+    Advertise, GoDuration, NodeRollout, Phase,
     names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, UPGRADE_PENDING_TAINT, device_plugin_gate},
     strategy::DrainPolicy,
 };
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use rstest::rstest;
 
 use super::upgrade;
@@ -264,4 +265,20 @@ fn a_record_without_a_boot_is_verified_again() {
     sim.settle();
     sim.assert_all_up_to_date();
     assert_eq!(sim.driver().status.ready, 2, "{}", sim.describe());
+}
+
+/// Its links stay down, so it does not come to the end of the verification. Another release helps.
+#[test]
+fn a_closed_node_takes_another_release_whatever_its_record_says_it_offers() {
+    for offers in [Advertise::All, Advertise::InUse, Advertise::None] {
+        let mut sim = Sim::installed(2, spec("13.0.0"));
+        sim.machine_mut("n1").dark_versions.insert("13.0.0".into());
+        sim.reboot("n1");
+        sim.pass(600);
+        forge(&mut sim, |record| record.advertise = offers);
+        sim.edit(|spec| spec.update_strategy.max_unavailable = IntOrString::Int(2));
+        upgrade(&mut sim, "13.1.0");
+        sim.settle();
+        sim.assert_all_up_to_date();
+    }
 }
