@@ -5,16 +5,23 @@ use cxi_api::{Advertise, NodeRollout, Phase, RevisionId, kmm::NodeModule, names:
 
 use crate::{evidence::labels::version_labels, node::retry_handler, view::View, world::Node};
 
-/// Whether KMM's version labels do not fit the record: the one of the node's revision is gone, or others are there. A
-/// revision without a Module (the host brings the driver) has no label.
+/// Whether KMM's version labels do not fit the record: the one of the node's revision is gone, or others are there, or it was gone
+/// for a moment, and KMM takes the driver out for that. A revision without a Module (the host brings the driver) has no label.
 pub fn needs_repair(world: &View<'_>, node: &Node, record: &NodeRollout) -> bool {
     let labels: Vec<&String> = version_labels(node, &world.namespace).map(|(_, value)| value).collect();
     match &record.revision {
         Some(revision) if world.revision(&record.driver, revision).is_some() => {
-            labels.len() != 1 || labels[0].as_str() != revision.as_str()
+            labels.len() != 1 || labels[0].as_str() != revision.as_str() || is_being_unloaded(node, revision)
         }
         _ => labels.len() > 1,
     }
+}
+
+/// Whether a worker of KMM's takes this revision out. KMM does not call it off when the label is back: it waits for the device, and has
+/// the driver as soon as no process has the device open.
+pub fn is_being_unloaded(node: &Node, revision: &RevisionId) -> bool {
+    let module = module_name(revision);
+    node.workers.iter().any(|worker| !worker.loads && worker.module == module)
 }
 
 /// Whether KMM has acted on labels that do not fit: it works on the node, or it has another Module there, or the driver that was
@@ -38,10 +45,11 @@ pub fn rests(record: &NodeRollout) -> bool {
 }
 
 /// Whether what KMM says it has loaded is not what the kernel has: modules were taken out or put in by hand, and KMM
-/// does not look again. The record says so after the node was verified for a while.
+/// does not look again. Or KMM takes the driver out, and waits for a device that the node's own retry handler holds. The record says so
+/// after the node was verified for a while.
 fn is_lost(world: &View<'_>, record: &NodeRollout) -> bool {
     let by_kmm = record.goal().is_some_and(|goal| world.revision(&record.driver, goal).is_some());
-    by_kmm && record.wait.as_ref().is_some_and(|wait| wait.what == WaitFor::RightModules)
+    by_kmm && record.wait.as_ref().is_some_and(|wait| matches!(wait.what, WaitFor::RightModules | WaitFor::KmmUnload))
 }
 
 /// Whether a resting node has to be moved: it is not on the revision that is wanted, its retry handler is another one,

@@ -20,7 +20,7 @@ use crate::{
         looks::Steps,
         proof::{CXI_MODULES, kmm_at_work},
     },
-    node::{kernel_log, retry_handler},
+    node::{drift, kernel_log, retry_handler},
     transaction::{
         context::Ctx,
         decision::{Decision, Says, Stay},
@@ -126,6 +126,12 @@ fn verify(ctx: &Ctx<'_>, record: &mut NodeRollout, goal: &RevisionId) -> Verdict
     let by_kmm = ctx.revision(goal).is_some();
     if !ctx.node.ready {
         return Verdict::not_yet(Reason::NotReady, "the node is not Ready");
+    }
+    if by_kmm && drift::is_being_unloaded(ctx.node, goal) {
+        let message =
+            format!("KMM unloads revision {goal}, because a label was gone, and waits until the device is free");
+        let blocked = Blocked::new(Reason::UnloadStuck, message).awaits(WaitFor::KmmUnload, "");
+        return Verdict::NotYet(Some(blocked), Vec::new());
     }
     if by_kmm && !kmm_has_loaded(ctx, goal) {
         return Verdict::not_yet(Reason::Loading, format!("KMM has not loaded revision {goal} in this boot"));

@@ -2,7 +2,7 @@
 
 use cxi_api::{
     Advertise, GoDuration, NodeRollout, Phase,
-    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, UPGRADE_PENDING_TAINT, device_plugin_gate},
+    names::{DRIVER_LABEL, DRIVER_VERSION_LABEL, KMM_VERSION_PREFIX, UPGRADE_PENDING_TAINT, device_plugin_gate},
     strategy::DrainPolicy,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -281,4 +281,52 @@ fn a_closed_node_takes_another_release_whatever_its_record_says_it_offers() {
         sim.settle();
         sim.assert_all_up_to_date();
     }
+}
+
+/// While no operator runs, KMM sees a node without a label, and begins to unload. The label is back before the operator is.
+fn without_label_for_a_moment(sim: &mut Sim, label: impl Fn(&str) -> bool) {
+    sim.oracle.by_hand("n1");
+    let taken = sim.node("n1").labels.clone().into_iter().filter(|(key, _)| label(key)).collect::<Vec<_>>();
+    for (key, _) in &taken {
+        sim.unlabel("n1", key);
+    }
+    for _ in 0..5 {
+        sim.environment();
+        sim.now += seconds(1);
+    }
+    for (key, value) in &taken {
+        sim.label("n1", key, value);
+    }
+    assert!(sim.node("n1").workers.iter().any(|worker| !worker.loads), "{}", sim.describe());
+}
+
+/// Its unloader waits for the device, and takes the driver from under the next pod that does not have it open at that moment.
+#[rstest]
+#[case::owner(|key: &str| key == DRIVER_LABEL)]
+#[case::version(|key: &str| key.starts_with(KMM_VERSION_PREFIX))]
+fn a_label_that_was_gone_while_no_operator_ran(#[case] label: fn(&str) -> bool) {
+    for job in [false, true] {
+        let mut sim = Sim::installed(2, spec("13.0.0"));
+        if job {
+            sim.start(Workload { idle: true, ..Workload::job("job").on("n1") }.for_seconds(600));
+            sim.pass(10);
+        }
+        without_label_for_a_moment(&mut sim, label);
+        sim.pass(3600);
+        assert_eq!(sim.node("n1").workers, [], "{}", sim.describe());
+        sim.assert_all_up_to_date();
+        assert_eq!(sim.writes.get("evictions"), None, "the job ended by itself");
+        assert_eq!(sim.node("n2").rollout().map(|record| record.attempt), Some(1), "nobody else was touched");
+    }
+}
+
+/// Its record is lost, too, so the node is closed and verified, and its retry handler holds the device that KMM waits for.
+#[test]
+fn a_label_that_was_gone_on_a_node_without_a_record() {
+    let mut sim = Sim::installed(2, spec("13.0.0"));
+    without_label_for_a_moment(&mut sim, |key| key == DRIVER_LABEL || key == device_plugin_gate("cxi"));
+    sim.node_mut("n1").record = None;
+    sim.pass(7200);
+    assert_eq!(sim.node("n1").workers, [], "{}", sim.describe());
+    sim.assert_all_up_to_date();
 }
