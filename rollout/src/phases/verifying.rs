@@ -42,8 +42,9 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         return anew(record);
     }
     let Some(goal) = record.goal().cloned() else { return Decision::enter(Phase::Pending) };
-    if !ctx.is_labelled(&goal) {
-        // Another client removed or added a version label.
+    let of_host = || ctx.is_preinstalled() || ctx.world.was_of_host(record, &goal);
+    if !ctx.is_labelled(&goal) || ctx.revision(&goal).is_none() && !of_host() {
+        // Another client removed or added a version label, or wrote a revision that there is not.
         return Decision::enter(if in_transaction { Phase::Quiesced } else { Phase::Pending });
     }
     if in_transaction && kmm_has_loaded(ctx, &goal) && ctx.is_overtaken(record) {

@@ -1,6 +1,6 @@
 //! Hosts that bring their driver: nothing is loaded or unloaded, everything else works.
 
-use cxi_api::{CXIDriverSpec, Phase, Reason, driver::SourceType, names::Role};
+use cxi_api::{CXIDriverSpec, Phase, Reason, driver::SourceType, names::Role, transaction::Check};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{message, reason, upgrade};
@@ -203,6 +203,26 @@ fn a_node_between_drivers_follows_when_the_spec_turns_from_the_hosts_to_kmms() {
         wanted.source.kind = SourceType::Prebuilt;
         wanted.version = "13.1.0".into();
     });
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+/// A record that was edited by hand, on a node that never had a driver: nothing says that the host brings one.
+#[test]
+fn a_revision_that_does_not_exist_is_not_the_hosts_driver() {
+    let mut wanted = spec("13.0.0");
+    wanted.paused = true;
+    let mut sim = Sim::new(1, wanted);
+    sim.machine_mut("n1").host_driver = Some("12.9.0".into());
+    sim.settle();
+    let record = sim.node_mut("n1").record.as_mut().unwrap().rollout.as_mut().unwrap();
+    record.phase = Phase::Verifying;
+    record.check = Some(Check { revision: "0badc0de".parse().unwrap(), snapshot: None });
+    sim.pass(3600);
+    assert_eq!(sim.machines["n1"].loaded, None, "{}", sim.describe());
+    assert_eq!((sim.phase("n1"), sim.driver().status.ready), (Some(Phase::Pending), 0), "{}", sim.describe());
+    sim.edit(|spec| spec.paused = false);
+    sim.machine_mut("n1").host_driver = None;
     sim.settle();
     sim.assert_all_up_to_date();
 }
