@@ -6,11 +6,11 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{CXIDevice, CXIDriver, CXINode, limits::bound_time};
+use crate::{CXIDevice, CXIDriver, CXINode, CXIPreflight, limits::bound_time};
 
 /// Every CustomResourceDefinition of this operator. Descriptions are single lines: `kubectl explain` wraps them itself.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![CXIDriver::crd(), CXINode::crd(), CXIDevice::crd()];
+    let mut crds = vec![CXIDriver::crd(), CXIPreflight::crd(), CXINode::crd(), CXIDevice::crd()];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             everywhere(schema, &|place| {

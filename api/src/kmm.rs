@@ -250,10 +250,20 @@ impl NodeModule {
     derive = "PartialEq",
     derive = "Default"
 )]
+#[serde(rename_all = "camelCase")]
 pub struct ModuleImagesConfigSpec {
     /// Images, one per kernel of the selected nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ModuleImage>,
+    /// Pull secret of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_repo_secret: Option<LocalObjectReference>,
+    /// Pull policy of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<String>,
+    /// Whether images that are built are pushed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub push_built_image: bool,
 }
 
 /// An image that a Module needs.
@@ -264,6 +274,18 @@ pub struct ModuleImage {
     pub image: String,
     /// Kernel that needs it.
     pub kernel_version: String,
+    /// How it is built where it does not exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<ModuleBuild>,
+    /// How its modules are signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign: Option<ModuleSign>,
+    /// Whether an image that cannot be pulled is reported as missing. Otherwise KMM waits for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skip_wait_missing_image: bool,
+    /// How to talk to the registry.
+    #[serde(rename = "registryTLS", skip_serializing_if = "Option::is_none")]
+    pub registry_tls: Option<ModuleRegistryTls>,
 }
 
 /// Which images exist.

@@ -30,9 +30,11 @@ pub use v1::{
     outcome::{self, Outcome},
     phase::{self, Phase},
     plugin_rules,
+    preflight::{self, CXIPreflight, CXIPreflightStatus},
     revision::{self, RevisionId},
     source, strategy,
     transaction::{self, Transaction, Why},
+    validation::{self, Validation},
 };
 
 /// An instant, written as RFC 3339 in UTC with as many fractional digits as it has (so it survives a round trip exactly).

@@ -113,19 +113,21 @@ pub enum Role {
     Cleanup,
     /// One-shot pod that has the host load the driver that it brings.
     HostDriver,
+    /// One-shot pod of the site's that tests a new driver.
+    Validation,
 }
 
 impl Role {
     /// Whether it is a pod that a step of a node starts and waits for; the others belong to DaemonSets.
     pub const fn is_one_shot(self) -> bool {
         match self {
-            Self::Prefetch | Self::Cleanup | Self::HostDriver => true,
+            Self::Prefetch | Self::Cleanup | Self::HostDriver | Self::Validation => true,
             Self::DevicePlugin | Self::Agent | Self::MetricsExporter | Self::RetryHandler => false,
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::DevicePlugin,
         Self::Agent,
         Self::MetricsExporter,
@@ -133,6 +135,7 @@ impl Role {
         Self::Prefetch,
         Self::Cleanup,
         Self::HostDriver,
+        Self::Validation,
     ];
 
     /// The role that this value of [`ROLE_LABEL`] stands for.
@@ -150,6 +153,7 @@ impl Role {
             Self::Prefetch => "prefetch",
             Self::Cleanup => "cleanup",
             Self::HostDriver => "host-driver",
+            Self::Validation => "validation",
         }
     }
 }
@@ -171,6 +175,16 @@ pub const DRIVER_NAME_MAX: usize = 40;
 /// Name of the KMM Module of a revision.
 pub fn module_name(revision: &RevisionId) -> String {
     format!("cxi-{revision}")
+}
+
+/// Name of the `ModuleImagesConfig` by which KMM is asked about images for a CXIPreflight, by the UID of that.
+pub fn question_name(preflight: &str) -> String {
+    format!("cxi-ask-{}", &format!("{:x}", Sha256::digest(preflight.as_bytes()))[..10])
+}
+
+/// Name of the pod that validates a node, by the UID of the Node and the number of the transaction.
+pub fn validation_pod(node_uid: &str, attempt: i32) -> String {
+    format!("cxi-validation-{}", &format!("{:x}", Sha256::digest(format!("{node_uid}/{attempt}").as_bytes()))[..10])
 }
 
 /// Node label by which KMM loads a Module on a node (its value is the Module's version).

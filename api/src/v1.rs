@@ -1,4 +1,4 @@
-//! Version `v1` of our kinds: CXIDriver, CXINode and CXIDevice, with all that their schemas say.
+//! Version `v1` of our kinds: CXIDriver, CXIPreflight, CXINode and CXIDevice, with all that their schemas say.
 
 pub mod blocker;
 pub mod device;
@@ -13,7 +13,9 @@ pub mod node_report;
 pub mod outcome;
 pub mod phase;
 pub mod plugin_rules;
+pub mod preflight;
 pub mod revision;
 pub mod source;
 pub mod strategy;
 pub mod transaction;
+pub mod validation;

@@ -1,12 +1,12 @@
 //! Pods that do one thing on one node and end.
 
 use cxi_api::{
-    CXIDriverSpec, KernelModule, RevisionId,
-    names::{AGENT_ACCOUNT, REVISION_LABEL, Role},
+    CXIDriverSpec, KernelModule, RevisionId, Validation,
+    names::{AGENT_ACCOUNT, REVISION_LABEL, Role, validation_pod},
 };
 use cxi_driver_image_format::manifest::MANIFEST_PATH;
 use k8s_openapi::{
-    api::core::v1::{Container, LocalObjectReference, Pod, PodSpec, SecurityContext, Toleration},
+    api::core::v1::{Container, EnvVar, LocalObjectReference, Pod, PodSpec, SecurityContext, Toleration},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
@@ -126,6 +126,65 @@ pub fn host_driver(wanted: &HostDriver<'_>, spec: &CXIDriverSpec, namespace: &st
     };
     let spec = PodSpec { containers: vec![container], volumes: Some(volumes(&HOST_FILES)), ..on_node(wanted.node) };
     let labels = pod_labels(wanted.driver, Role::HostDriver);
+    Pod { metadata: metadata(name, namespace, labels), spec: Some(spec), status: None }
+}
+
+/// What a validation pod is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Validated<'a> {
+    /// CXIDriver.
+    pub driver: &'a str,
+    /// Node.
+    pub node: &'a str,
+    /// UID of the Node.
+    pub node_uid: &'a str,
+    /// Revision that is tested.
+    pub revision: &'a RevisionId,
+    /// Number of the transaction.
+    pub attempt: i32,
+    /// Driver release.
+    pub version: &'a str,
+    /// Device names of the NICs to test.
+    pub devices: &'a [String],
+    /// Pull secret.
+    pub pull_secret: Option<&'a str>,
+}
+
+/// The site's test of a node. It is privileged because the device plugin, which gives NICs to pods, is away from a node that is being
+/// tested (a privileged container has all of the host's devices); and in the host's network, where the interfaces of the NICs are. The
+/// operator ends a pod that takes too long: a deadline of the kubelet's would pass for a pod that was not run.
+pub fn validation(wanted: &Validated<'_>, validation: &Validation, namespace: &str) -> Pod {
+    let mut labels = pod_labels(wanted.driver, Role::Validation);
+    labels.insert(REVISION_LABEL.to_owned(), wanted.revision.to_string());
+    let variable =
+        |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() };
+    let facts = [
+        variable("CXI_NODE", wanted.node),
+        variable("CXI_DEVICES", &wanted.devices.join(",")),
+        variable("CXI_VERSION", wanted.version),
+        variable("CXI_REVISION", wanted.revision.as_str()),
+    ];
+    let own = validation.env.iter().map(|own| variable(&own.name, &own.value));
+    let some = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
+    let container = Container {
+        name: "validation".to_owned(),
+        image: Some(validation.image.clone()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: some(&validation.command),
+        args: some(&validation.args),
+        // What the operator says of the node is last, and so counts.
+        env: Some(own.chain(facts).collect()),
+        security_context: Some(SecurityContext { privileged: Some(true), ..SecurityContext::default() }),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    };
+    let spec = PodSpec {
+        containers: vec![container],
+        host_network: Some(true),
+        image_pull_secrets: wanted.pull_secret.map(|name| vec![LocalObjectReference { name: name.to_owned() }]),
+        ..on_node(wanted.node)
+    };
+    let name = validation_pod(wanted.node_uid, wanted.attempt);
     Pod { metadata: metadata(name, namespace, labels), spec: Some(spec), status: None }
 }
 

@@ -35,6 +35,13 @@ pub const OPERATOR_CLUSTER: &[Rule] = &[
     rule("cxi.hpe.com", &["cxidrivers/status"], &["patch"], "report"),
     rule(
         "cxi.hpe.com",
+        &["cxipreflights"],
+        &["list", "watch", "delete"],
+        "what is asked; delete it when its time is over",
+    ),
+    rule("cxi.hpe.com", &["cxipreflights/status"], &["patch"], "answer"),
+    rule(
+        "cxi.hpe.com",
         &["cxinodes"],
         &["get", "list", "watch", "create", "delete"],
         "one record per node, read uncached before a driver is unloaded",
@@ -86,12 +93,17 @@ pub const OPERATOR_NAMESPACED: &[Rule] = &[
         &["list", "watch", "create"],
         "the Containerfile of each revision whose images KMM builds, which goes with the Module that owns it; the layout it is made of",
     ),
-    rule("kmm.sigs.x-k8s.io", &["moduleimagesconfigs"], &["list", "watch"], "which driver images exist"),
+    rule(
+        "kmm.sigs.x-k8s.io",
+        &["moduleimagesconfigs"],
+        &["list", "watch", "create"],
+        "which driver images exist; ask KMM about images for a CXIPreflight",
+    ),
     rule(
         "",
         &["pods"],
         &["create"],
-        "one-shot pods that pull images, take out leftovers and have hosts load their driver",
+        "one-shot pods that pull images, take out leftovers, have hosts load their driver and validate nodes",
     ),
 ];
 

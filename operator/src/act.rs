@@ -14,6 +14,7 @@ mod look;
 mod node;
 mod objects;
 pub mod patch;
+mod preflight;
 mod record;
 mod request;
 
@@ -267,8 +268,18 @@ impl Parts {
             Action::AddFinalizer { driver } => self.add_finalizer(driver, seen).await,
             Action::RemoveFinalizer { driver } => self.remove_finalizer(driver, seen).await,
             Action::WriteDriverStatus { driver, status, .. } => self.write_status(driver, status, seen).await,
-            Action::CreateModule { driver, revision } => self.create_module(driver, revision, seen).await,
-            Action::CreateContainerfile { driver, revision } => self.create_containerfile(driver, revision, seen).await,
+            Action::CreateModule { driver, revision, spec } => self.create_module(driver, revision, spec, seen).await,
+            Action::CreateContainerfile { driver, revision, spec } => {
+                self.create_containerfile(driver, revision, spec, seen).await
+            }
+            Action::AskForImages { preflight, uid, driver, revision, spec, kernels } => {
+                let question = self.question((preflight, uid), driver, (spec, revision), kernels);
+                self.ask_for_images(&question).await
+            }
+            Action::WritePreflightStatus { preflight, uid, status } => {
+                self.write_preflight(preflight, uid, status, seen).await
+            }
+            Action::DeletePreflight { preflight, uid } => self.delete_preflight(preflight, uid).await,
             Action::DeleteModule { revision } => self.delete_module(revision, seen).await,
             Action::ApplyOperands { driver } => self.apply_operands(driver, seen).await,
             Action::DeleteOperands { driver } => self.delete_operands(driver, seen).await,
@@ -282,9 +293,10 @@ impl Parts {
                 self.unload(node, uid, (label, value), proof, seen).await
             }
             Action::Load { node, uid, label, value, proof } => self.load(node, uid, (label, value), proof, seen).await,
-            Action::StartPrefetch { .. } | Action::StartCleanup { .. } | Action::StartHostDriver { .. } => {
-                self.start_pod(action, seen).await
-            }
+            Action::StartPrefetch { .. }
+            | Action::StartCleanup { .. }
+            | Action::StartHostDriver { .. }
+            | Action::StartValidation { .. } => self.start_pod(action, seen).await,
             Action::DeleteOwnPod { name, uid } => self.delete_own_pod(name, uid).await,
             Action::Evict { driver, pod, .. } => self.evict(driver, pod).await,
             Action::ForceDelete { driver, pod, grace, .. } => self.force_delete(driver, pod, *grace).await,

@@ -3,9 +3,12 @@
 
 mod about;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use cxi_api::{CXIDriverStatus, NodeRollout, RevisionId, Timestamp, names::RETRY_HANDLER_GATE_PREFIX};
+use cxi_api::{
+    CXIDriverSpec, CXIDriverStatus, CXIPreflightStatus, NodeRollout, RevisionId, Timestamp, Validation,
+    names::RETRY_HANDLER_GATE_PREFIX,
+};
 
 use crate::{
     evidence::proof::{Quiesced, Unloaded},
@@ -36,20 +39,54 @@ pub enum Action {
         /// CXIDriver.
         driver: String,
     },
-    /// Create the KMM Module of the revision that the CXIDriver's spec describes.
+    /// Create the KMM Module of a revision.
     CreateModule {
         /// CXIDriver.
         driver: String,
         /// Revision.
         revision: RevisionId,
+        /// The spec that describes it: that of the CXIDriver, or one that a CXIPreflight asks about.
+        spec: Arc<CXIDriverSpec>,
     },
-    /// Create the `ConfigMap` with the Containerfile of the revision that the CXIDriver's spec describes. Its Module, which
-    /// owns it, is there.
+    /// Create the `ConfigMap` with the Containerfile of a revision. Its Module, which owns it, is there.
     CreateContainerfile {
         /// CXIDriver.
         driver: String,
         /// Revision.
         revision: RevisionId,
+        /// The spec that describes it.
+        spec: Arc<CXIDriverSpec>,
+    },
+    /// Ask KMM whether there are images that no node needs: create a `ModuleImagesConfig` for a CXIPreflight, which owns it.
+    AskForImages {
+        /// CXIPreflight.
+        preflight: String,
+        /// Its UID.
+        uid: String,
+        /// CXIDriver.
+        driver: String,
+        /// Revision.
+        revision: RevisionId,
+        /// The spec that describes it.
+        spec: Arc<CXIDriverSpec>,
+        /// Kernels whose images are asked for.
+        kernels: Vec<String>,
+    },
+    /// Replace the status of a CXIPreflight. Fails when another client wrote meanwhile.
+    WritePreflightStatus {
+        /// CXIPreflight.
+        preflight: String,
+        /// Its UID.
+        uid: String,
+        /// The whole status.
+        status: Box<CXIPreflightStatus>,
+    },
+    /// Delete a CXIPreflight whose time is over.
+    DeletePreflight {
+        /// CXIPreflight.
+        preflight: String,
+        /// Its UID.
+        uid: String,
     },
     /// Delete the KMM Module of a revision; no node carries its label.
     DeleteModule {
@@ -171,6 +208,25 @@ pub enum Action {
         /// CXIDriver.
         driver: String,
     },
+    /// Start the site's validation pod.
+    StartValidation {
+        /// Node.
+        node: String,
+        /// UID of the Node.
+        uid: String,
+        /// CXIDriver.
+        driver: String,
+        /// Revision that is tested.
+        revision: RevisionId,
+        /// Number of the transaction: each has a pod of its own.
+        attempt: i32,
+        /// What the pod is told of the node.
+        facts: Facts,
+        /// The pod.
+        validation: Arc<Validation>,
+        /// Pull secret of the driver images, which the pod may need, too.
+        pull_secret: Option<String>,
+    },
     /// Delete a one-shot pod of ours.
     DeleteOwnPod {
         /// Name, in the operator's namespace.
@@ -218,6 +274,15 @@ pub enum Action {
     },
     /// Tell people.
     Announce(Announcement),
+}
+
+/// What a validation pod is told of its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Driver release.
+    pub version: String,
+    /// Device names of the NICs to test, such as cxi0.
+    pub devices: Vec<String>,
 }
 
 /// A change of a Node's labels or of our taint on it.

@@ -7,6 +7,7 @@
 //! - `admission`: who may go next, with a file for each rule.
 //! - `step`: one node. `phases`: what each phase decides, in the order of an upgrade. `transaction`: how a decision becomes a record.
 //! - `evidence`: [`proof`], the two facts without which no driver is unloaded or loaded, and [`looks`], what counts for them.
+//! - `preflight`: a release that a CXIPreflight asks about, and the node that tries it.
 //! - `node`: gates, requests, drift, retry handlers and what emptying a node would disturb.
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ mod evidence;
 mod fleet;
 mod node;
 mod phases;
+mod preflight;
 mod settings;
 mod step;
 mod text;
@@ -34,6 +36,7 @@ pub use driver::installation::another as another_installation;
 use driver::{ownership, scope::Scope};
 pub use evidence::{looks, proof};
 pub use node::{request::unknown as unknown_request, selector};
+use preflight::{plan::homeless, trial::Trials};
 pub use settings::Settings;
 use view::View;
 pub use world::World;
@@ -55,6 +58,7 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
         actions.extend(fleet::plan::plan(&Scope {
             world: &view,
             driver,
+            trials: Trials::of(&view, driver),
             target: driver.spec.revision(&driver.name),
             plugin_gate: names::device_plugin_gate(&driver.name),
             retry_handler_gate: names::retry_handler_gate(&driver.name),
@@ -65,6 +69,7 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
         }));
     }
     actions.extend(ownership::strays(world, &ownership));
+    actions.extend(homeless(world, now));
     actions.extend(world.unreadable_drivers.iter().filter(|driver| !driver.told).map(|driver| Action::SayUnreadable {
         driver: driver.name.clone(),
         uid: driver.uid.clone(),

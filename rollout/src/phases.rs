@@ -15,6 +15,7 @@ mod returning;
 mod rolling_back;
 mod settled;
 mod unloading;
+mod validating;
 mod verifying;
 mod waiting;
 
@@ -40,6 +41,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         Phase::Unloading => unloading::decide(ctx, record),
         Phase::Loading => loading::decide(ctx, record),
         Phase::Verifying => verifying::decide(ctx, record),
+        Phase::Validating => validating::decide(ctx, record),
         Phase::Returning => returning::decide(ctx, record),
     };
     drain::in_time(ctx, decision)

@@ -7,7 +7,7 @@ use cxi_api::{NodeRollout, RevisionId};
 
 use crate::{
     node::disruption::Budgets,
-    world::{Driver, Revision, World},
+    world::{Driver, Preflight, Revision, World},
 };
 
 /// See the module.
@@ -59,6 +59,11 @@ impl<'a> View<'a> {
     /// A CXIDriver with the revision that its spec describes.
     pub fn target(&self, driver: &str) -> Option<(&'a Driver, &RevisionId)> {
         self.targets.get(driver).map(|(driver, target)| (*driver, target))
+    }
+
+    /// All CXIPreflights, the oldest first.
+    pub fn preflights(&self) -> impl Iterator<Item = &'a Preflight> + use<'a> {
+        self.world.preflights.iter()
     }
 
     /// Whether a node was verified under this revision with a driver that its host brought.

@@ -1,11 +1,16 @@
 //! What the engine is told: the cluster as observed. Every list in here is complete: a [`World`] must not be
 //! built while a list has not been read, because an error while looking is not an empty list.
 
-use std::{collections::BTreeMap, ops::Bound, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
 
 use cxi_api::{
-    CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, driver_status::SidecarImages,
-    kmm::NodeModule, names::Role,
+    CXIDriverSpec, CXIDriverStatus, CXIPreflightStatus, NodeReport, NodeRollout, RevisionId, Timestamp,
+    driver_status::SidecarImages, kmm::NodeModule, names::Role, preflight::CXIPreflightSpec,
 };
 
 /// The cluster as observed.
@@ -29,6 +34,44 @@ pub struct World {
     pub revisions: Vec<Revision>,
     /// All PodDisruptionBudgets that cover at least one holder.
     pub disruption_budgets: Vec<DisruptionBudget>,
+    /// All CXIPreflights that can be read, the oldest first.
+    pub preflights: Vec<Preflight>,
+    /// UIDs of CXIPreflights that the API server holds and that cannot be read. A node that tries a release for one stays as it is.
+    pub unreadable_preflights: BTreeSet<String>,
+}
+
+/// A CXIPreflight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preflight {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// metadata.generation.
+    pub generation: i64,
+    /// metadata.creationTimestamp.
+    pub created: Timestamp,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Spec, with defaults.
+    pub spec: CXIPreflightSpec,
+    /// Status as last written.
+    pub status: CXIPreflightStatus,
+    /// What it asks about; absent where its CXIDriver does not exist or cannot be read.
+    pub candidate: Option<Candidate>,
+    /// The image that the candidate has for a kernel: for each kernel of the cluster's nodes and of the spec for which there is one.
+    pub mapped: BTreeMap<String, String>,
+    /// What KMM says of the images that it was asked about for this object alone, by kernel; absent before it was asked.
+    pub images: Option<BTreeMap<String, Image>>,
+}
+
+/// What a CXIPreflight asks about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Its revision.
+    pub revision: RevisionId,
+    /// The spec that the CXIDriver would have.
+    pub spec: Arc<CXIDriverSpec>,
 }
 
 /// Whether the admission policy is there that keeps node agents to their own nodes. Without it the token of one node's agent could write
@@ -78,7 +121,7 @@ pub struct Driver {
     /// Annotation `cxi.hpe.com/resume`.
     pub resume: Option<String>,
     /// Spec, with defaults.
-    pub spec: CXIDriverSpec,
+    pub spec: Arc<CXIDriverSpec>,
     /// Status as last written.
     pub status: CXIDriverStatus,
     /// Why the API server refused the Module of the revision that the spec describes, in its words, if it did; when the Module is
@@ -350,6 +393,8 @@ pub enum PodState {
     },
     /// A container ended badly by itself: that is an answer.
     Failed {
+        /// Its exit code.
+        code: i32,
         /// Its termination message.
         message: String,
     },

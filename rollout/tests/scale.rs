@@ -4,6 +4,8 @@
 #[path = "scale/clusters.rs"]
 mod clusters;
 
+use std::sync::Arc;
+
 use cxi_api::{
     CXIDriverStatus, Phase, Reason, RevisionId, Timestamp, names::Role, node::Failure, node_report::NodeReport,
 };
@@ -53,7 +55,7 @@ fn longest(number: usize) -> String {
 /// Nodes with the longest names, all of which may go at once.
 fn large(nodes: usize) -> World {
     let mut world = upgrading(0, Shape::None);
-    world.drivers[0].spec.update_strategy.max_unavailable = IntOrString::String("100%".into());
+    Arc::make_mut(&mut world.drivers[0].spec).update_strategy.max_unavailable = IntOrString::String("100%".into());
     for node in upgrading(nodes, Shape::None).nodes.into_values() {
         let name = longest(world.nodes.len());
         world.nodes.insert(name.clone(), cxi_rollout::world::Node { name, ..node });
@@ -87,8 +89,14 @@ fn fail(world: &mut World) {
     for node in world.nodes.values_mut().filter(|node| !in_flight.contains(&node.name)) {
         let record = node.record.as_mut().unwrap().rollout.as_mut().unwrap();
         let revision: RevisionId = rollout.to.clone().unwrap();
-        record.failure =
-            Some(Failure { revision, rollout: rollout.id.clone(), phase: Phase::Loading, message: words(), at: now() });
+        record.failure = Some(Failure {
+            revision,
+            rollout: rollout.id.clone(),
+            in_preflight: false,
+            phase: Phase::Loading,
+            message: words(),
+            at: now(),
+        });
         record.phase = Phase::Quarantined;
         record.revision = None;
         record.advertise = cxi_api::Advertise::None;
@@ -125,8 +133,8 @@ fn a_status_stays_small_whatever_happens_on_ten_thousand_nodes() {
 #[case(100, 100, true)]
 fn more_nodes_may_fail_than_are_named(#[case] limit: i32, #[case] fails: usize, #[case] halts: bool) {
     let mut world = large(fails);
-    world.drivers[0].spec.paused = true;
-    world.drivers[0].spec.update_strategy.max_failed = limit;
+    Arc::make_mut(&mut world.drivers[0].spec).paused = true;
+    Arc::make_mut(&mut world.drivers[0].spec).update_strategy.max_failed = limit;
     status(&mut world);
     fail(&mut world);
     let rollout = status(&mut world).rollout.unwrap();
@@ -140,7 +148,7 @@ fn a_record_stays_small() {
     let mut world = large(1);
     status(&mut world);
     let node = world.nodes.values_mut().next().unwrap();
-    let trouble = PodState::Failed { message: words() };
+    let trouble = PodState::Failed { code: 1, message: words() };
     let target = node.rollout().unwrap().target_revision.clone();
     node.pods.push(OwnPod {
         role: Role::Prefetch,

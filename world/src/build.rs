@@ -11,7 +11,7 @@ use cxi_rollout::{
 use crate::{
     Snapshot,
     budgets::{self, Budget},
-    driver, kmm, node, pod,
+    driver, kmm, node, pod, preflight,
     remembered::Remembered,
     resource_names,
     seen::{self, Object},
@@ -54,13 +54,16 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
     drivers.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     let mut unreadable_drivers: Vec<_> = seen.drivers.iter().filter_map(|one| driver::unreadable(one)).collect();
     unreadable_drivers.sort_by(|a, b| a.name.cmp(&b.name));
+    let problems = kmm::Problems::of(seen.own_pods.iter().filter_map(|pod| pod.readable()));
     World {
+        preflights: preflight::preflights(seen, &drivers, &nodes, &problems),
+        unreadable_preflights: preflight::unreadable(seen),
         namespace: identity.namespace.clone(),
         kmm_present: seen.kmm_present,
         agent_policy: memory.agent_policy,
         own_node: identity.own_node.clone(),
         drivers,
-        revisions: revisions(seen, &nodes),
+        revisions: revisions(seen, &nodes, &problems),
         disruption_budgets: disruption_budgets(seen, &nodes),
         unreadable_drivers,
         nodes,
@@ -125,9 +128,8 @@ fn place_own_pods(nodes: &mut BTreeMap<String, Node>, seen: &Snapshot) {
     }
 }
 
-fn revisions(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<Revision> {
+fn revisions(seen: &Snapshot, nodes: &BTreeMap<String, Node>, problems: &kmm::Problems<'_>) -> Vec<Revision> {
     let kernels: BTreeSet<&str> = nodes.values().map(|node| node.kernel.as_str()).collect();
-    let problems = kmm::Problems::of(seen.own_pods.iter().filter_map(|pod| pod.readable()));
     let images: HashMap<&str, _> = seen.images.iter().map(|one| (one.id.name(), one.readable())).collect();
     let containerfiles: BTreeSet<&str> = seen.containerfiles.iter().map(|one| one.id.name()).collect();
     let mut revisions: Vec<Revision> = seen
@@ -136,7 +138,7 @@ fn revisions(seen: &Snapshot, nodes: &BTreeMap<String, Node>) -> Vec<Revision> {
         .filter_map(|one| {
             let name = one.id.name();
             let images = images.get(name).copied().flatten();
-            kmm::revision(name, one.readable()?, images, &kernels, &problems, containerfiles.contains(name))
+            kmm::revision(name, one.readable()?, images, &kernels, problems, containerfiles.contains(name))
         })
         .collect();
     revisions.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));

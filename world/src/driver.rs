@@ -35,7 +35,7 @@ pub fn driver(
         installation: content.installation.as_deref().map(str::to_owned),
         max_unselected: content.max_unselected.as_deref().and_then(|number| number.trim().parse().ok()),
         module_refused: memory.refused_modules.get(&content.spec.revision(name)).cloned(),
-        spec: content.spec.as_ref().clone(),
+        spec: content.spec.clone(),
         status: content.status.as_ref().clone(),
         operands_current: current.all,
         plugin_current: current.plugin,

@@ -31,7 +31,7 @@ pub fn revision(
 }
 
 /// Image by kernel as the nodes spell it. KMM may spell a kernel without the `+` that a locally built one ends with.
-fn by_kernel(
+pub fn by_kernel(
     module: &str,
     config: &Images,
     kernels: &BTreeSet<&str>,

@@ -16,6 +16,7 @@ mod kmm;
 mod node;
 mod operands;
 pub mod pod;
+mod preflight;
 pub mod remembered;
 pub mod seen;
 mod snapshot;

@@ -89,7 +89,7 @@ fn state(status: Option<&PodStatus>) -> PodState {
                 .unwrap_or_default(),
         },
         Some("Failed") => match (taken_away(status), containers(status).find_map(own_failure)) {
-            (None, Some(message)) => PodState::Failed { message },
+            (None, Some((code, message))) => PodState::Failed { code, message },
             (why, _) => {
                 let why = why.unwrap_or_else(|| "the pod failed before its container ran".to_owned());
                 PodState::Unfinished { why }
@@ -115,13 +115,13 @@ fn taken_away(status: &PodStatus) -> Option<String> {
     disrupted.map(|one| words(one.reason.as_deref().unwrap_or("DisruptionTarget"), one.message.as_deref()))
 }
 
-/// Termination message of a container that ended badly by itself; nothing of one that was killed for want of memory, or that the
+/// Exit code and termination message of a container that ended badly by itself; nothing of one that was killed for want of memory, or that the
 /// kubelet lost (`pkg/kubelet/kubelet_pods.go`: `ContainerStatusUnknown`).
-fn own_failure(container: &ContainerStatus) -> Option<String> {
+fn own_failure(container: &ContainerStatus) -> Option<(i32, String)> {
     let ended = container.state.as_ref()?.terminated.as_ref().filter(|ended| ended.exit_code != 0)?;
     let killed = matches!(ended.reason.as_deref(), Some("OOMKilled" | "ContainerStatusUnknown"));
     let said = || ended.message.clone().or_else(|| ended.reason.clone()).unwrap_or_default();
-    (!killed).then(said)
+    (!killed).then(|| (ended.exit_code, said()))
 }
 
 /// The one-shot pods and the DaemonSet of ours have one container that counts.

@@ -148,9 +148,9 @@ fn a_pod_that_did_not_end_by_itself_gave_no_answer(#[case] status: Value, #[case
 #[test]
 fn a_container_that_ended_badly_by_itself_is_an_answer() {
     let status = json!({"phase": "Failed", "containerStatuses": ended(1, "Error", "cxi_sl is in use")});
-    assert_eq!(one_shot(&status), PodState::Failed { message: "cxi_sl is in use".into() });
+    assert_eq!(one_shot(&status), PodState::Failed { code: 1, message: "cxi_sl is in use".into() });
     let status = json!({"phase": "Failed", "initContainerStatuses": ended(128, "StartError", "no /bin/sh")});
-    assert_eq!(one_shot(&status), PodState::Failed { message: "no /bin/sh".into() });
+    assert_eq!(one_shot(&status), PodState::Failed { code: 128, message: "no /bin/sh".into() });
 }
 
 #[rstest]

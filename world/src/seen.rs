@@ -16,6 +16,7 @@ mod node;
 mod operands;
 mod own_pod;
 mod pod;
+mod preflight;
 mod record;
 
 use std::{fmt::Debug, sync::Arc};
@@ -34,6 +35,7 @@ pub use node::Node;
 pub use operands::{Containerfile, DaemonSet};
 pub use own_pod::{ContainerState, ContainerStatus, OwnPod, PodStatus};
 pub use pod::{OnNode, Pod, PodRemains};
+pub use preflight::Preflight;
 pub use record::Record;
 
 /// A kind as it is read.

@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::seen::{
-    Budget, Containerfile, DaemonSet, Driver, Images, Kind, Loaded, Module, Node, Object, OwnPod, Pod, Record,
+    Budget, Containerfile, DaemonSet, Driver, Images, Kind, Loaded, Module, Node, Object, OwnPod, Pod, Preflight,
+    Record,
 };
 
 /// See the module; the fields are those of [`super::Caches`].
@@ -16,6 +17,8 @@ pub struct Snapshot {
     pub kmm_present: bool,
     /// CXIDrivers.
     pub drivers: Vec<Arc<Object<Driver>>>,
+    /// CXIPreflights.
+    pub preflights: Vec<Arc<Object<Preflight>>>,
     /// CXINodes.
     pub records: Vec<Arc<Object<Record>>>,
     /// Nodes.
@@ -62,6 +65,11 @@ impl Snapshot {
     /// A CXIDriver, whether it can be read or not.
     pub fn driver(&self, name: &str) -> Option<&Arc<Object<Driver>>> {
         named(&self.drivers, name)
+    }
+
+    /// A CXIPreflight, whether it can be read or not.
+    pub fn preflight(&self, name: &str) -> Option<&Arc<Object<Preflight>>> {
+        named(&self.preflights, name)
     }
 
     /// A CXINode.

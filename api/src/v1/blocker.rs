@@ -50,6 +50,10 @@ pub enum Reason {
     Skip,
     /// Label `cxi.hpe.com/upgrade` of the node has a value that means nothing.
     UnknownRequest,
+    /// The node is to try a release for a CXIPreflight, and other nodes of the CXIDriver are being moved.
+    Preflight,
+    /// The validation pod tests the node.
+    Validating,
     /// The node is not Ready.
     NotReady,
     /// Another client cordoned the node.

@@ -45,8 +45,7 @@ pub use crate::source::{
 #[schemars(extend("x-kubernetes-validations" = crate::source::sources()))]
 pub struct CXIDriverSpec {
     /// Driver release to run, such as 13.1.0. Editing it starts an ordered upgrade.
-    #[schemars(length(max = 63))]
-    #[x_kube(validation = Rule::new(r"self.matches('^v?[0-9]+(\\.[0-9]+)*([-+_][0-9A-Za-z.+_-]*[0-9A-Za-z])?$')").message("version must be a driver release such as 13.0.0, v1.8.3, 2.0.1-shs12 or 13.1.0_20251209; it becomes part of image tags, which have no ~"))]
+    #[schemars(schema_with = "limits::version")]
     pub version: String,
 
     /// Where the driver comes from.

@@ -82,6 +82,25 @@ pub(crate) fn image(generator: &mut SchemaGenerator) -> Schema {
     )
 }
 
+/// An image that has to be named.
+pub(crate) fn required_image(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = image(generator);
+    merge(&mut schema, "", json!({ "type": "string", "minLength": 1 }));
+    schema
+}
+
+/// A driver release.
+pub(crate) fn version(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 63,
+        "x-kubernetes-validations": [rule(
+            r"self.matches('^v?[0-9]+(\\.[0-9]+)*([-+_][0-9A-Za-z.+_-]*[0-9A-Za-z])?$')",
+            "version must be a driver release such as 13.0.0, v1.8.3, 2.0.1-shs12 or 13.1.0_20251209; it becomes part of image tags, which have no ~",
+        )],
+    })
+}
+
 /// The repository of driver images. That it has no tag is another rule.
 pub(crate) fn image_repository(generator: &mut SchemaGenerator) -> Schema {
     let cel = format!("self == '' || self.matches('^{}(:[^/]*|@.*)?$')", repository(""));

@@ -14,6 +14,7 @@ use crate::{
     node_report::NodeReport,
     outcome::Outcome,
     phase::Phase,
+    preflight::Trial,
     revision::RevisionId,
     transaction::{self, Check, Transaction, Wait, Why},
 };
@@ -111,8 +112,8 @@ pub struct NodeRollout {
     pub target_revision: Option<RevisionId>,
     /// The node's place in the rollout. At rest: `UpToDate`, `Pending` (waits to be admitted), `Quarantined` (out of service). In order of
     /// an upgrade: `Admitted` (images are pulled), `Waiting` (pods end by themselves), `Closing` (the device plugin goes), `Evicting`,
-    /// `Quiesced` (the operator proves that the device is free), `Unloading`, `Loading`, `Verifying`, `Returning` (NICs are offered again).
-    /// `RollingBack`: the new revision failed, and the previous one comes back.
+    /// `Quiesced` (the operator proves that the device is free), `Unloading`, `Loading`, `Verifying`, `Validating` (the site's test runs),
+    /// `Returning` (NICs are offered again). `RollingBack`: the new revision failed, and the previous one comes back.
     pub phase: Phase,
     /// When the phase began, by the operator's clock.
     #[schemars(with = "String", extend("format" = "date-time"))]
@@ -133,6 +134,9 @@ pub struct NodeRollout {
     /// The verification under way outside a transaction; absent while there is a transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
+    /// What the node showed with the release that a CXIPreflight asked about last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
     /// What the node waits for, in words. The operator writes it for you and never reads it to decide.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "blocker::known")]
     pub blocked_by: Option<Blocker>,
@@ -254,6 +258,9 @@ pub struct Failure {
     pub revision: RevisionId,
     /// Rollout in which it failed; another rollout may try again.
     pub rollout: String,
+    /// Whether it failed in a preflight: that says nothing of a rollout.
+    #[serde(rename = "inPreflight", default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_preflight: bool,
     /// Phase in which it failed.
     pub phase: Phase,
     /// What happened.

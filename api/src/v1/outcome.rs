@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub enum Outcome {
     /// The wanted revision was verified and is in service.
     Verified,
+    /// The revision passed the preflight for which it was there.
+    PreflightPassed,
     /// The revision from before was verified again and is in service.
     RolledBack,
     /// The driver was unloaded, and none is wanted.
@@ -38,6 +40,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Verified => "Verified",
+            Self::PreflightPassed => "PreflightPassed",
             Self::RolledBack => "RolledBack",
             Self::Unloaded => "Unloaded",
             Self::GivenBack => "GivenBack",
@@ -51,6 +54,7 @@ impl From<String> for Outcome {
     fn from(text: String) -> Self {
         match text.as_str() {
             "Verified" => Self::Verified,
+            "PreflightPassed" => Self::PreflightPassed,
             "RolledBack" => Self::RolledBack,
             "Unloaded" => Self::Unloaded,
             "GivenBack" => Self::GivenBack,

@@ -32,6 +32,8 @@ pub enum Phase {
     Loading,
     /// Evidence from the node is awaited.
     Verifying,
+    /// The site's validation pod tests the new driver, while no job can get there.
+    Validating,
     /// NICs are being offered again.
     Returning,
     /// The new revision failed; the operator prepares the node for the rollback.
@@ -76,7 +78,7 @@ const NO_PODS: &[Role] = &[];
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::UpToDate,
         Self::Pending,
         Self::Admitted,
@@ -87,6 +89,7 @@ impl Phase {
         Self::Unloading,
         Self::Loading,
         Self::Verifying,
+        Self::Validating,
         Self::Returning,
         Self::RollingBack,
         Self::Quarantined,
@@ -106,6 +109,7 @@ impl Phase {
             Self::Unloading => Traits { looks: true, ..row(Exchanging, &[Role::Cleanup]) },
             Self::Loading => Traits { driver_is_due: true, ..row(Exchanging, NO_PODS) },
             Self::Verifying => Traits { driver_is_due: true, ..row(Exchanging, &[Role::Prefetch, Role::HostDriver]) },
+            Self::Validating => Traits { driver_is_due: true, ..row(Exchanging, &[Role::Validation]) },
             Self::Returning => row(Returning, NO_PODS),
             Self::RollingBack => Traits { looks: true, driver_is_due: true, ..row(Exchanging, NO_PODS) },
             Self::Quarantined => Traits { driver_is_due: true, ..row(Settled, NO_PODS) },

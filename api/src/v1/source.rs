@@ -107,6 +107,11 @@ pub(crate) fn sources() -> Value {
     json!([rule])
 }
 
+/// [`Source::has_sources`] in CEL, of an object with a field `source`.
+pub(crate) fn known_sources() -> &'static str {
+    KNOWN_SOURCES
+}
+
 /// [`Source::has_sources`] in CEL, of a spec; true also for what has its images from elsewhere.
 const KNOWN_SOURCES: &str = "(self.source.type != 'dkms' || (has(self.source.kernelMappings) && size(self.source.kernelMappings) > 0) \
     || (has(self.source.repository) && (self.source.repository.startsWith('https://') || self.source.repository.startsWith('http://'))) \

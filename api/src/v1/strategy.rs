@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{duration::GoDuration, limits};
+use crate::{duration::GoDuration, limits, validation::Validation};
 
 /// How nodes move from one revision to the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +28,31 @@ pub struct UpdateStrategy {
     pub max_failed: i32,
     /// How pods that hold a NIC leave a node.
     pub drain: Drain,
+    /// A test that a node with a new driver has to pass before jobs get there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<StandingValidation>,
+}
+
+/// A test that nodes have to pass, and which nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StandingValidation {
+    /// The pod.
+    #[serde(flatten)]
+    pub pod: Validation,
+    /// Which nodes are tested: `EveryNode` that gets another driver, or only `Canaries`: the canary nodes of preflights.
+    #[serde(default)]
+    pub on: ValidatedNodes,
+}
+
+/// See [`StandingValidation::on`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ValidatedNodes {
+    /// Canary nodes.
+    Canaries,
+    /// All.
+    #[default]
+    EveryNode,
 }
 
 /// When nodes are moved.
@@ -103,6 +128,7 @@ impl Default for UpdateStrategy {
             health_check_timeout: GoDuration::minutes(5),
             max_failed: 1,
             drain: Drain::default(),
+            validation: None,
         }
     }
 }

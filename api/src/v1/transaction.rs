@@ -17,8 +17,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Transaction {
-    /// Why it exists. Wanted: the CXIDriver asks for it. Rollback: the new revision failed, or an administrator asked for the previous
-    /// one. Repair: another client changed labels on the node.
+    /// Why it exists. Wanted: the CXIDriver asks for it. Preflight: a CXIPreflight tries a release on the node. Rollback: the new revision
+    /// failed, or an administrator asked for the previous one. Repair: another client changed labels on the node.
     pub why: Why,
     /// Revision that the node will be on; absent when its driver is only unloaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +47,8 @@ pub struct Transaction {
 pub enum Why {
     /// The CXIDriver wants it: another revision (the first one included), another retry handler, or no driver.
     Wanted,
+    /// A CXIPreflight tries a release on the node, which the CXIDriver does not ask for.
+    Preflight,
     /// The new revision failed, or an administrator asked for the previous one.
     Rollback,
     /// Another client changed labels on the node.

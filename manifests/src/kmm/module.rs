@@ -55,7 +55,7 @@ pub fn module(driver: &str, spec: &CXIDriverSpec, revision: &RevisionId, namespa
 }
 
 /// The special cases, whose images exist; those that are built, by distribution; then one for every other kernel.
-fn kernel_mappings(spec: &CXIDriverSpec, revision: &RevisionId) -> Vec<ModuleKernelMapping> {
+pub fn kernel_mappings(spec: &CXIDriverSpec, revision: &RevisionId) -> Vec<ModuleKernelMapping> {
     let special = spec.source.kernel_mappings.iter().map(|mapping| ModuleKernelMapping {
         container_image: mapping.image.clone(),
         literal: mapping.literal.clone(),

@@ -6,7 +6,7 @@ use cxi_api::{
 };
 use cxi_manifests::{
     kmm,
-    one_shot::{self, Cleanup, HostDriver, Prefetch},
+    one_shot::{self, Cleanup, HostDriver, Prefetch, Validated},
 };
 use cxi_rollout::Action;
 use kube::api::{Patch, PatchParams};
@@ -36,9 +36,10 @@ impl Parts {
         &self,
         driver: &str,
         revision: &RevisionId,
+        spec: &CXIDriverSpec,
         seen: &Snapshot,
     ) -> Result<(), Error> {
-        let spec = described(driver, revision, seen)?;
+        debug_assert!(kmm::describes(driver, spec, revision), "a Module is named by what it loads");
         if let Some(known) = seen.module(&module_name(revision)).and_then(|module| module.unreadable()) {
             return Err(Error::stale(known));
         }
@@ -55,9 +56,10 @@ impl Parts {
         &self,
         driver: &str,
         revision: &RevisionId,
+        spec: &CXIDriverSpec,
         seen: &Snapshot,
     ) -> Result<(), Error> {
-        let spec = described(driver, revision, seen)?;
+        debug_assert!(kmm::describes(driver, spec, revision), "a Module is named by what it loads");
         let module = seen.module(&module_name(revision)).map(|module| &*module.id.uid);
         let module = module.ok_or_else(|| Error::stale("the Module is gone"))?;
         let layout = match spec.source.layout() {
@@ -155,6 +157,19 @@ impl Parts {
                 let wanted = HostDriver { driver, node, node_uid: uid };
                 one_shot::host_driver(&wanted, &seen_driver(driver, seen)?.1.spec, namespace, &self.identity.images)
             }
+            Action::StartValidation { node, uid, driver, revision, attempt, facts, validation, pull_secret } => {
+                let wanted = Validated {
+                    driver,
+                    node,
+                    node_uid: uid,
+                    revision,
+                    attempt: *attempt,
+                    version: &facts.version,
+                    devices: &facts.devices,
+                    pull_secret: pull_secret.as_deref(),
+                };
+                one_shot::validation(&wanted, validation, namespace)
+            }
             _ => return Ok(()),
         };
         let created = self.ours().create(&created_by_us(), &pod).await?;
@@ -177,15 +192,5 @@ fn refusal(kind: &'static str, name: String, error: kube::Error) -> Error {
             Error::Refused { kind, name, why: status.message.clone() }
         }
         other => other.into(),
-    }
-}
-
-/// The spec of a CXIDriver, if it still describes the revision that is to be made.
-fn described<'a>(driver: &str, revision: &RevisionId, seen: &'a Snapshot) -> Result<&'a CXIDriverSpec, Error> {
-    let spec: &CXIDriverSpec = &seen_driver(driver, seen)?.1.spec;
-    if kmm::describes(driver, spec, revision) {
-        Ok(spec)
-    } else {
-        Err(Error::stale("the spec describes another revision"))
     }
 }

@@ -12,7 +12,10 @@ use crate::{
     health::Health,
     observe::{
         Snapshot,
-        seen::{Budget, Containerfile, DaemonSet, Driver, Images, Kind, Loaded, Module, Node, OwnPod, Pod, Record},
+        seen::{
+            Budget, Containerfile, DaemonSet, Driver, Images, Kind, Loaded, Module, Node, OwnPod, Pod, Preflight,
+            Record,
+        },
     },
     watch::{self, Selection},
 };
@@ -21,6 +24,8 @@ use crate::{
 pub struct Caches {
     /// All CXIDrivers.
     pub drivers: Arc<Cache<Driver>>,
+    /// All CXIPreflights.
+    pub preflights: Arc<Cache<Preflight>>,
     /// All CXINodes.
     pub records: Arc<Cache<Record>>,
     /// All Nodes.
@@ -48,6 +53,7 @@ impl Caches {
     pub fn new(changed: &Arc<Notify>) -> Self {
         Self {
             drivers: new(changed),
+            preflights: new(changed),
             records: new(changed),
             nodes: new(changed),
             holders: new(changed),
@@ -68,6 +74,7 @@ impl Caches {
         let ours = || Selection { labels: Some(format!("{MANAGED_BY_LABEL}={OPERATOR}")), fields: None };
         let not_ended = "status.phase!=Succeeded,status.phase!=Failed".to_owned();
         tasks.everywhere(&self.drivers, all());
+        tasks.everywhere(&self.preflights, all());
         tasks.everywhere(&self.records, all());
         tasks.everywhere(&self.nodes, all());
         tasks.everywhere(&self.holders, Selection { labels: None, fields: Some(not_ended) });
@@ -92,6 +99,8 @@ impl Caches {
             .or_else(|| need(&self.budgets))
             .or_else(|| need(&self.daemonsets))
             .or_else(|| need(&self.containerfiles))
+            // An installation may be updated without its CustomResourceDefinitions.
+            .or_else(|| need_if_served(&self.preflights))
             .or_else(|| need_if_served(&self.modules))
             .or_else(|| need_if_served(&self.images))
             .or_else(|| need_if_served(&self.loaded))
@@ -100,6 +109,7 @@ impl Caches {
     /// How often a cache found the API server's database put back to an earlier state.
     pub fn put_back(&self) -> u64 {
         self.drivers.put_back()
+            + self.preflights.put_back()
             + self.records.put_back()
             + self.nodes.put_back()
             + self.holders.put_back()
@@ -122,6 +132,7 @@ impl Caches {
         Snapshot {
             kmm_present: self.kmm_present(),
             drivers: self.drivers.all(),
+            preflights: self.preflights.all(),
             records: self.records.all(),
             nodes: self.nodes.all(),
             holders: self.holders.all(),

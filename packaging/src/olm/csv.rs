@@ -22,8 +22,9 @@ const DESCRIPTION: &str = include_str!("../../../olm/description.md");
 const ICON: &str = include_str!("../../../olm/icon.svg");
 
 /// An example of every kind, the one that people write first.
-const EXAMPLES: [(&str, &str); 3] = [
+const EXAMPLES: [(&str, &str); 4] = [
     ("examples/cxidriver.yaml", include_str!("../../../olm/examples/cxidriver.yaml")),
+    ("examples/cxipreflight.yaml", include_str!("../../../olm/examples/cxipreflight.yaml")),
     ("examples/cxinode.yaml", include_str!("../../../olm/examples/cxinode.yaml")),
     ("examples/cxidevice.yaml", include_str!("../../../olm/examples/cxidevice.yaml")),
 ];
@@ -172,6 +173,12 @@ fn resources(kind: &str) -> Value {
             resource("CXINode", "v1"),
             resource("DaemonSet", "v1"),
             resource("Module", "v1beta1"),
+            resource("Pod", "v1"),
+        ]),
+        "CXIPreflight" => json!([
+            resource("CXINode", "v1"),
+            resource("Module", "v1beta1"),
+            resource("ModuleImagesConfig", "v1beta1"),
             resource("Pod", "v1"),
         ]),
         _ => json!([resource("Node", "v1")]),

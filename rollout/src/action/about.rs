@@ -15,6 +15,10 @@ pub enum Subject {
     Module(String),
     /// The DaemonSets of a CXIDriver.
     Operands(String),
+    /// A CXIPreflight.
+    Preflight(String),
+    /// What KMM is asked about for a CXIPreflight.
+    Question(String),
     /// A CXINode.
     Record(String),
     /// A Node.
@@ -46,6 +50,10 @@ impl Action {
             | Self::CreateContainerfile { revision, .. }
             | Self::DeleteModule { revision } => Subject::Module(module_name(revision)),
             Self::ApplyOperands { driver } | Self::DeleteOperands { driver } => Subject::Operands(driver.clone()),
+            Self::AskForImages { preflight, .. } => Subject::Question(preflight.clone()),
+            Self::WritePreflightStatus { preflight, .. } | Self::DeletePreflight { preflight, .. } => {
+                Subject::Preflight(preflight.clone())
+            }
             Self::CreateRecord { node, .. } | Self::DeleteRecord { node, .. } | Self::WriteRollout { node, .. } => {
                 Subject::Record(node.clone())
             }
@@ -55,6 +63,7 @@ impl Action {
             Self::StartPrefetch { node, .. } => Subject::OwnPod(format!("prefetch on {node}")),
             Self::StartCleanup { node, .. } => Subject::OwnPod(format!("cleanup on {node}")),
             Self::StartHostDriver { node, .. } => Subject::OwnPod(format!("host driver on {node}")),
+            Self::StartValidation { node, .. } => Subject::OwnPod(format!("validation on {node}")),
             Self::DeleteOwnPod { name, .. } => Subject::OwnPod(format!("pod {name}")),
             Self::Evict { pod, .. } | Self::ForceDelete { pod, .. } => Subject::Pod(pod.uid.clone()),
             Self::Look { node, .. } => Subject::Nothing(node.clone()),
@@ -74,6 +83,7 @@ impl Action {
             | Self::StartPrefetch { node, .. }
             | Self::StartCleanup { node, .. }
             | Self::StartHostDriver { node, .. }
+            | Self::StartValidation { node, .. }
             | Self::Evict { node, .. }
             | Self::ForceDelete { node, .. }
             | Self::Look { node, .. } => Some(node),
@@ -95,6 +105,8 @@ impl Action {
             | Self::StartPrefetch { driver, .. }
             | Self::StartCleanup { driver, .. }
             | Self::StartHostDriver { driver, .. }
+            | Self::StartValidation { driver, .. }
+            | Self::AskForImages { driver, .. }
             | Self::Evict { driver, .. }
             | Self::ForceDelete { driver, .. } => Some(driver),
             Self::WriteRollout { now, .. } => Some(&now.driver),
@@ -106,6 +118,7 @@ impl Action {
     pub fn is_routine(&self) -> bool {
         match self {
             Self::WriteDriverStatus { .. }
+            | Self::WritePreflightStatus { .. }
             | Self::CreateRecord { .. }
             | Self::PatchNode { .. }
             | Self::DeleteOwnPod { .. }
@@ -144,6 +157,12 @@ impl fmt::Display for Action {
             Self::StartPrefetch { image, .. } => write!(f, "pull {image}"),
             Self::StartCleanup { modules, .. } => write!(f, "take out {}", modules.join(", ")),
             Self::StartHostDriver { .. } => write!(f, "have the host load its driver"),
+            Self::StartValidation { validation, .. } => {
+                write!(f, "start the validation pod of image {}", validation.image)
+            }
+            Self::AskForImages { kernels, .. } => write!(f, "ask KMM for images of {} kernels", kernels.len()),
+            Self::WritePreflightStatus { preflight, .. } => write!(f, "write the status of CXIPreflight {preflight}"),
+            Self::DeletePreflight { preflight, .. } => write!(f, "delete CXIPreflight {preflight}: its time is over"),
             Self::DeleteOwnPod { name, .. } => write!(f, "delete pod {name}"),
             Self::Evict { pod, .. } => write!(f, "evict {}", pod.full_name()),
             Self::ForceDelete { pod, .. } => write!(f, "delete {}", pod.full_name()),

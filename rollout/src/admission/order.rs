@@ -39,7 +39,17 @@ fn candidates<'m, 'a>(scope: &Scope<'_>, in_flight: &HashSet<&str>, members: &'m
         });
         let own = scope.world.own_node.as_ref() == Some(&node.name);
         // Nothing can hold these up, so they count before the budget is given to others.
-        (!member.seen.repair, own, at_stake, !asked, !homeless, member.holders.len(), node.created, node.name.as_str())
+        (
+            !member.seen.repair,
+            member.trial.is_some(),
+            own,
+            at_stake,
+            !asked,
+            !homeless,
+            member.holders.len(),
+            node.created,
+            node.name.as_str(),
+        )
     });
     candidates
 }

@@ -13,6 +13,7 @@ mod images;
 mod node;
 mod obstacle;
 mod pause;
+mod preflight;
 mod request;
 mod strategy;
 
@@ -35,6 +36,7 @@ const RULES: &[Rule] = &[
     back_off::rule,
     pause::rule,
     strategy::rule,
+    preflight::rule,
     images::rule,
     agent::rule,
     holders::rule,

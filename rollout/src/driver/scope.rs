@@ -8,6 +8,7 @@ use crate::{
     driver::ownership::{Ownership, selects},
     evidence::labels::version_labels,
     node::{drift, request::Request},
+    preflight::trial::{OnTrial, Trials},
     settings::Settings,
     view::View,
     world::{Driver, Holder, Node, Revision},
@@ -17,6 +18,8 @@ use crate::{
 pub struct Scope<'a> {
     pub world: &'a View<'a>,
     pub driver: &'a Driver,
+    /// Its nodes that try a release for a CXIPreflight.
+    pub trials: Trials<'a>,
     /// The revision that the spec describes.
     pub target: RevisionId,
     /// Label that opens a node to the device plugin.
@@ -34,6 +37,8 @@ pub struct Member<'a> {
     pub node: &'a Node,
     /// Revision that the node should be on.
     pub wanted: Option<RevisionId>,
+    /// The trial for which it should be on it, if it is one.
+    pub trial: Option<OnTrial<'a>>,
     /// The record as it will be when this plan is carried out.
     pub record: Option<Cow<'a, NodeRollout>>,
     /// Pods on the node that hold the driver's NICs.
@@ -76,7 +81,8 @@ impl<'a> Member<'a> {
             repair: stored.is_some_and(|record| drift::needs_repair(scope.world, node, record)),
             moves: stored.is_some_and(|record| drift::needs_transaction(scope.world, node, record, wanted.as_ref())),
         };
-        Self { node, wanted, record, holders: node.holders_of(scope.driver), seen }
+        let trial = scope.trials.of_node(node).filter(|trial| wanted.as_ref() == Some(&trial.candidate.revision));
+        Self { node, wanted, trial, record, holders: node.holders_of(scope.driver), seen }
     }
 }
 

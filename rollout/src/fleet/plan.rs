@@ -24,6 +24,7 @@ use crate::{
     },
     fleet::{release, revisions, status},
     node::request::Request,
+    preflight,
     step::{self, Step},
     transaction::{context::Ctx, record},
     world::Node,
@@ -105,6 +106,7 @@ fn manage(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
         }
         actions.extend(released.into_values());
     }
+    actions.extend(preflight::plan::plan(scope, &members, in_the_way(scope, standing).as_deref()));
     if standing.goes_on(scope) {
         actions.extend(revisions::retire(scope, &scope.target, &members));
     }
@@ -113,6 +115,17 @@ fn manage(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
         scope.world.kmm_present || !actions.iter().any(|action| matches!(action, Action::CreateModule { .. }))
     );
     actions
+}
+
+/// What keeps preflights of the driver from going on, if anything does.
+fn in_the_way(scope: &Scope<'_>, standing: &Standing<'_>) -> Option<String> {
+    let name = &scope.driver.name;
+    if scope.driver.deleting {
+        return Some(format!("CXIDriver {name} is being deleted"));
+    }
+    let conflict =
+        standing.conflict.map(|_| format!("another CXIDriver is in the way of {name}, see its condition Conflict"));
+    conflict.or_else(|| standing.obstacle.as_ref().map(|obstacle| format!("CXIDriver {name}: {}", obstacle.message)))
 }
 
 /// What the driver needs beside its nodes: the Module of its revision, and its operands.
@@ -185,6 +198,7 @@ fn context<'a>(
         now: scope.now,
         rollout,
         entry,
+        trial: scope.trials.of_node(node).filter(|trial| wanted.as_ref() == Some(&trial.candidate.revision)),
         wanted,
         wake: scope.wake,
     }
@@ -212,6 +226,15 @@ fn wanted(scope: &Scope<'_>, node: &Node, collapse: Option<&Collapse<'_>>) -> Op
             .find(good)
             .cloned()
     };
+    if let Some(trial) = scope.trials.of_node(node) {
+        return Some(trial.candidate.revision.clone());
+    }
+    // What a CXIPreflight that cannot be read wants of the node is not known: it stays where it is.
+    let record = node.rollout();
+    let trial = record.and_then(|record| record.trial.as_ref());
+    if trial.is_some_and(|trial| scope.world.unreadable_preflights.contains(&trial.preflight)) {
+        return record.and_then(|record| record.target_revision.clone()).or_else(|| Some(target.clone()));
+    }
     Some(if asked_back { previous().unwrap_or_else(|| target.clone()) } else { target.clone() })
 }
 

@@ -14,13 +14,13 @@ use crate::{
 /// Creates the target's Module if it is not there, then the Containerfile that KMM builds its images by. KMM tries a build
 /// again until it finds the Containerfile.
 pub fn create(scope: &Scope<'_>, target: &RevisionId) -> Option<Action> {
-    let (driver, revision) = (scope.driver.name.clone(), target.clone());
+    let (driver, revision, spec) = (scope.driver.name.clone(), target.clone(), scope.driver.spec.clone());
     match scope.revision(target) {
         None if scope.is_preinstalled() || scope.world.taken_by(&driver, target).is_some() => None,
-        None => Some(Action::CreateModule { driver, revision }),
+        None => Some(Action::CreateModule { driver, revision, spec }),
         Some(found) => {
             let missing = scope.driver.spec.source.builds() && !found.containerfile && !found.deleting;
-            missing.then_some(Action::CreateContainerfile { driver, revision })
+            missing.then_some(Action::CreateContainerfile { driver, revision, spec })
         }
     }
 }
@@ -61,6 +61,8 @@ pub fn retire(scope: &Scope<'_>, target: &RevisionId, members: &[Member<'_>]) ->
         goes_back_to
             .extend(worked(record).map(|(revision, _)| revision.as_str()).find(|revision| !used.contains(revision)));
     }
+    let asked = scope.world.preflights().filter(|preflight| !preflight.deleting && !preflight.status.is_over());
+    used.extend(asked.filter_map(|preflight| Some(preflight.candidate.as_ref()?.revision.as_str())));
     used.extend(members.iter().filter_map(|member| member.wanted.as_ref()).map(RevisionId::as_str));
     used.extend(driver.status.current_revision.iter().map(RevisionId::as_str));
     let unused = mine().filter(|revision| !revision.deleting && !used.contains(revision.id.as_str()));

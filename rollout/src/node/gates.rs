@@ -104,9 +104,16 @@ pub fn wanted(rollout: &NodeRollout, operands: Operands) -> Wanted {
         }
         // That no pod can need a retry handler was proved before.
         Phase::Unloading | Phase::Loading => Wanted { retry_handler: away, ..closed() },
+        // The test may need the retry handler, and no pod of a user can get here.
+        Phase::Validating => Wanted { retry_handler: testing(rollout, operands), ..closed() },
         // These may have offered NICs a moment ago.
         Phase::Verifying | Phase::Quarantined => closed(),
     }
+}
+
+/// The retry handler of a revision that is being tested.
+fn testing(rollout: &NodeRollout, operands: Operands) -> Option<Option<RevisionId>> {
+    rollout.goal().filter(|_| operands.retry_handler).cloned().map(Some)
 }
 
 /// What every closed node carries.

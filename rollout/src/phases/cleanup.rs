@@ -68,7 +68,7 @@ pub fn of(ctx: &Ctx<'_>, record: &NodeRollout, modules: &[String]) -> Cleanup {
                 "the pod that takes out modules {names} does not run: {why}"
             ))))
         }
-        PodState::Failed { message } => Cleanup::Settled(Decision::Quarantine(format!(
+        PodState::Failed { message, .. } => Cleanup::Settled(Decision::Quarantine(format!(
             "modules {names} cannot be taken out: {message}; reboot the node"
         ))),
         PodState::Succeeded { .. } if ctx.due(record.since, SUCCEEDED) => Cleanup::UnderWay(vec![delete()]),

@@ -38,7 +38,7 @@ pub fn load(ctx: &Ctx<'_>, record: &NodeRollout) -> HostDriver {
             let trouble = "modprobe succeeded on the host, but no module of the driver is loaded".to_owned();
             (Reason::HostDriverMissing, trouble)
         }
-        PodState::Failed { message } => {
+        PodState::Failed { message, .. } => {
             (Reason::HostDriverMissing, format!("modprobe failed on the host: {}", message.trim()))
         }
         PodState::Unfinished { why } => {

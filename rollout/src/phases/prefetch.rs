@@ -170,7 +170,7 @@ fn answer(pod: &OwnPod, revision: &RevisionId, reference: &str, kernel: &str) ->
             let (revision, kernel) = (revision.to_string(), kernel.to_owned());
             Prefetch::Done(Some(Expected { revision, kernel, driver_version, build_ids }))
         }
-        PodState::Failed { message } => Prefetch::Trouble(format!("image {reference}: {message}")),
+        PodState::Failed { message, .. } => Prefetch::Trouble(format!("image {reference}: {message}")),
         PodState::Unfinished { why } => Prefetch::NotRun(Some(format!("{NOT_RUN}: {why}"))),
         PodState::Pending { image: Some(ImageTrouble::Missing(words)) } => Prefetch::Trouble(words.clone()),
         PodState::Pending { image: Some(ImageTrouble::Unpulled(words)) } => Prefetch::NotRun(Some(words.clone())),

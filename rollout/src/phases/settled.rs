@@ -22,6 +22,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         let revision = record.revision.take();
         return reverify(record, revision);
     }
+    forget_trial(ctx, record);
     if let Some(begins) = follow(ctx, record) {
         return begins;
     }
@@ -52,6 +53,15 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         return Decision::Stay(Stay { says: up_to_date(ctx, record), effects: Vec::new() });
     }
     Decision::stay()
+}
+
+/// What the node showed for a CXIPreflight that is gone is of no use any more.
+fn forget_trial(ctx: &Ctx<'_>, record: &mut NodeRollout) {
+    let Some(trial) = &record.trial else { return };
+    let known = ctx.world.preflights().any(|preflight| preflight.uid == trial.preflight);
+    if !known && !ctx.world.unreadable_preflights.contains(&trial.preflight) {
+        record.trial = None;
+    }
 }
 
 /// What an administrator is told of a node that is as it should be.

@@ -11,7 +11,7 @@ use super::{
     host_driver::{self, HostDriver},
     kmm_has_loaded,
     prefetch::{self, Prefetch, Running},
-    settled,
+    settled, validating,
 };
 use crate::{
     action::Action,
@@ -51,6 +51,8 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         return Decision::TurnRound;
     }
     let (blocked, effects) = match verify(ctx, record, &goal) {
+        // The goal stays what is being proved until the test has passed, too.
+        Verdict::Good if validating::is_due(ctx, record) => return Decision::enter(Phase::Validating),
         Verdict::Good => {
             retry_handler::remember(ctx.world, ctx.driver, ctx.node, record, &goal);
             if ctx.revision(&goal).is_none() {

@@ -15,6 +15,7 @@ use crate::{
     action::Announcement,
     evidence::{labels::version_labels, proof::kmm_at_work},
     node::{drift, gates, request::Request, retry_handler},
+    preflight::trial::OnTrial,
     settings::Settings,
     view::View,
     world::{Driver, ImageState, Node, OwnPod, Revision},
@@ -36,6 +37,8 @@ pub struct Ctx<'a> {
     pub entry: Option<&'a InFlight>,
     /// Revision that this node should be on; `None` is no driver.
     pub wanted: Option<RevisionId>,
+    /// The trial for which it should be on it, if it is one.
+    pub trial: Option<OnTrial<'a>>,
     /// When something has to be looked at again.
     pub wake: &'a Cell<Option<Timestamp>>,
 }

@@ -52,6 +52,7 @@ pub fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
         attempt: ctx.entry.map_or(0, |entry| entry.attempt).max(old.map_or(0, |old| old.attempt)),
         advertise,
         transaction: None,
+        trial: old.and_then(|old| old.trial.clone()),
         check: revision.map(|revision| Check { revision, snapshot: None }),
         blocked_by: None,
         wait: None,

@@ -4,6 +4,7 @@ use cxi_api::{
     Advertise, Blocker, NodeRollout, Outcome, Phase, Reason, RevisionId, Why,
     node::{Failure, HistoryEntry, Pause},
     phase::Stage,
+    preflight::Trial,
     transaction::{Check, Transaction, Wait, Work},
 };
 
@@ -12,6 +13,7 @@ use crate::{
     blocked::Blocked,
     evidence::clock,
     node::{request::Request, retry_handler},
+    preflight::trial::OnTrial,
     text,
     transaction::{
         context::Ctx,
@@ -125,6 +127,11 @@ impl Writer<'_, '_> {
             (record.transaction, record.check) = (None, None);
         }
         if let Some(transaction) = &mut record.transaction {
+            if let Some(trial) = record.trial.as_mut().filter(|_| transaction.why == Why::Preflight)
+                && phase.traits().stage == Stage::Closed
+            {
+                trial.closed_at.get_or_insert(record.since);
+            }
             record.check = None;
             transaction.closed_at = match phase.traits().stage {
                 Stage::Closed => transaction.closed_at.or(Some(record.since)),
@@ -170,6 +177,7 @@ impl Writer<'_, '_> {
         let stays = goal.is_some() && !repairs && record.revision == goal;
         let why = match request {
             _ if repairs => Why::Repair,
+            _ if ctx.trial.is_some() && !stays => Why::Preflight,
             Some(Request::Rollback) if goal.is_some() && !stays => Why::Rollback,
             _ => Why::Wanted,
         };
@@ -177,10 +185,18 @@ impl Writer<'_, '_> {
             // The failure that counts is one of this transaction.
             record.failure = None;
         }
+        if let Some(trial) = ctx.trial.filter(|_| why == Why::Preflight) {
+            record.trial = Some(Trial { preflight: trial.preflight.uid.clone(), ..Trial::default() });
+        }
         let doing = match &goal {
             None => "the operator takes the driver off the node".to_owned(),
             Some(_) if stays => "the operator replaces the node's retry handler".to_owned(),
-            Some(goal) => format!("the operator moves the node to revision {goal}"),
+            Some(goal) => match ctx.trial.filter(|_| why == Why::Preflight) {
+                None => format!("the operator moves the node to revision {goal}"),
+                Some(OnTrial { preflight, candidate }) => {
+                    format!("the node tries release {} for CXIPreflight {}", candidate.spec.version, preflight.name)
+                }
+            },
         };
         let work = Work { driver: !stays, retry_handler: retry_handler::differ(ctx.driver, ctx.node) };
         record.attempt = attempt;
@@ -201,8 +217,16 @@ impl Writer<'_, '_> {
     }
 
     fn turn_round(&mut self) {
-        self.remember(self.record.goal().cloned(), Outcome::CalledOff);
-        self.announce(false, "CalledOff", "another revision is wanted by now".into());
+        let passed = self.record.why() == Some(Why::Preflight)
+            && self.record.trial.as_ref().is_some_and(Trial::passed)
+            && self.record.phase == Phase::Validating;
+        if passed {
+            self.remember(self.record.goal().cloned(), Outcome::PreflightPassed);
+            self.announce(false, "PreflightPassed", "the release passed; the node goes back to its own".into());
+        } else {
+            self.remember(self.record.goal().cloned(), Outcome::CalledOff);
+            self.announce(false, "CalledOff", "another revision is wanted by now".into());
+        }
         self.record.revision = None;
         self.record.target_revision.clone_from(&self.ctx.wanted);
         self.record.advertise = Advertise::None;
@@ -222,13 +246,19 @@ impl Writer<'_, '_> {
         }
         let failed = self.record.goal().cloned();
         let goes_back = self.record.why() == Some(Why::Rollback);
+        let in_preflight = self.record.why() == Some(Why::Preflight);
+        if let Some(trial) = self.record.trial.as_mut().filter(|trial| in_preflight && !trial.is_over()) {
+            trial.failure = Some(format!("{phase}: {message}"));
+            trial.ended_at = Some(ctx.now);
+        }
         if (!goes_back || self.record.failure.is_none())
             && let Some(revision) = failed.as_ref().or(self.record.from()).cloned()
         {
             self.record.failure = Some(Failure {
                 revision,
                 // A revision that is not wanted any more says nothing of the rollout that is under way.
-                rollout: if failed == ctx.wanted { ctx.rollout.id.clone() } else { String::new() },
+                rollout: if failed == ctx.wanted && !in_preflight { ctx.rollout.id.clone() } else { String::new() },
+                in_preflight,
                 phase,
                 message: message.clone(),
                 at: ctx.now,
@@ -237,7 +267,7 @@ impl Writer<'_, '_> {
         let back = self.record.from().filter(|from| Some(*from) != failed.as_ref()).cloned();
         self.remember(failed, Outcome::Failed(format!("Failed in {phase}: {message}")));
         self.announce(true, "DriverFailed", format!("{phase} failed: {message}"));
-        let may_roll_back = ctx.strategy().rollback_on_failure && phase != Phase::Unloading;
+        let may_roll_back = (ctx.strategy().rollback_on_failure || in_preflight) && phase != Phase::Unloading;
         match (back, &mut self.record.transaction) {
             (Some(from), Some(transaction)) if may_roll_back && !goes_back => {
                 transaction.aim(Some(from));
@@ -261,6 +291,7 @@ impl Writer<'_, '_> {
     /// The old revision is still loaded and is offered again.
     fn give_back(&mut self, why: Blocked, steady: bool, failure: bool) {
         let (goal, phase) = (self.record.goal().cloned(), self.record.phase);
+        let in_preflight = self.record.why() == Some(Why::Preflight);
         let earlier = self.record.failure.clone().filter(|_| self.record.why() == Some(Why::Rollback));
         self.pause(&why, steady);
         self.announce(true, "GivenBack", format!("taken back: {}", why.message));
@@ -268,7 +299,8 @@ impl Writer<'_, '_> {
         if failure {
             let failure = goal.map(|revision| Failure {
                 revision,
-                rollout: self.ctx.rollout.id.clone(),
+                rollout: if in_preflight { String::new() } else { self.ctx.rollout.id.clone() },
+                in_preflight,
                 phase,
                 message: text::cut(why.message.clone(), text::RECORD),
                 at: self.ctx.now,
@@ -325,6 +357,8 @@ impl Writer<'_, '_> {
     fn finish(&mut self, revision: &RevisionId) {
         let result = match self.record.why() {
             Some(Why::Rollback) => Some(Outcome::RolledBack),
+            // It came back to its own revision, or stays on trial.
+            Some(Why::Preflight) => Some(Outcome::PreflightPassed).filter(|_| self.ctx.trial.is_some()),
             Some(_) => Some(Outcome::Verified),
             // Given back (said already), or verified again after a reboot.
             None => None,
@@ -333,6 +367,11 @@ impl Writer<'_, '_> {
             let message = format!("revision {revision} is verified and in service");
             self.announce(false, &result.to_string(), message);
             self.remember(Some(revision.clone()), result);
+        }
+        if let Some(trial) = self.record.trial.as_mut().filter(|trial| trial.unavailable_seconds.is_none())
+            && let Some(closed) = trial.closed_at
+        {
+            trial.unavailable_seconds = Some(self.ctx.now.duration_since(closed).as_secs().max(0));
         }
         let up_to_date = self.record.target_revision.as_ref() == Some(revision);
         self.enter(if up_to_date { Phase::UpToDate } else { Phase::Pending });

@@ -1,15 +1,21 @@
 //! One random run: operators on fresh and stale views, lost writes, crashes, everybody dawdling; then fair weather.
 
 use cxi_api::{
-    CXIDriverSpec, GoDuration, Phase,
+    CXIDriverSpec, GoDuration, Phase, Validation,
     driver::{RetryHandlerMode, SourceType},
     names::UPGRADE_LABEL,
-    strategy::{DrainPolicy, OnTimeout, UpdateType},
+    preflight::{After, CXIPreflightSpec},
+    strategy::{DrainPolicy, OnTimeout, StandingValidation, UpdateType, ValidatedNodes},
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::event::Event;
-use crate::sim::{Budget, SELECTOR, Seen, Sim, Workload, build::spec, seconds};
+use crate::sim::{
+    Budget, SELECTOR, Seen, Sim, Workload,
+    build::spec,
+    preflight::{trial, validation},
+    seconds,
+};
 
 const VERSIONS: [&str; 3] = ["13.0.0", "13.1.0", "13.2.0"];
 const KERNELS: [&str; 2] = ["6.12.1", "6.12.2"];
@@ -112,6 +118,15 @@ fn happen(sim: &mut Sim, event: Event) {
                 machine.host_driver = hosts_have_it.then(|| HOSTS.to_owned());
             }
         }
+        Event::NoPreflight => {
+            if !sim.api.preflights.is_empty() {
+                sim.api.preflights.remove(0);
+            }
+        }
+        Event::Validate(test) => {
+            let standing = test_of(test).map(|pod| StandingValidation { pod, on: ValidatedNodes::EveryNode });
+            sim.edit(|spec| spec.update_strategy.validation = standing);
+        }
         Event::Rollback(wanted) => sim.edit(|spec| spec.update_strategy.rollback_on_failure = wanted),
         Event::OnDelete(wanted) => {
             let kind = if wanted { UpdateType::OnDelete } else { UpdateType::RollingUpdate };
@@ -180,6 +195,7 @@ fn happen(sim: &mut Sim, event: Event) {
         | Event::HandLabel { node, .. }
         | Event::DropLabels(node)
         | Event::Forge { node, .. }
+        | Event::Preflight { node, .. }
         | Event::Reboot { node, .. }
         | Event::NotReady(node)
         | Event::Ready(node)
@@ -250,6 +266,13 @@ fn happen_to(sim: &mut Sim, name: &str, event: Event) {
             }
         }
         Event::DropLabels(_) => sim.remove_version_labels_by_hand(name),
+        Event::Preflight { version, keep, test, .. } => {
+            let after = if keep { After::Keep } else { After::Return };
+            let validation = test_of(test);
+            let number = sim.uid("question");
+            let spec = CXIPreflightSpec { after, validation, ..trial(VERSIONS[usize::from(version)], name) };
+            sim.ask_about(&number, spec);
+        }
         Event::Forge { phase, .. } => {
             let record = sim.node_mut(name).record.as_mut();
             if let Some(rollout) = record.and_then(|record| record.rollout.as_mut()) {
@@ -260,6 +283,11 @@ fn happen_to(sim: &mut Sim, name: &str, event: Event) {
     }
 }
 
+/// The test of a number.
+fn test_of(number: u8) -> Option<Validation> {
+    [None, Some("passes"), Some("fails"), Some("hangs")][usize::from(number)].map(validation)
+}
+
 /// All faults are lifted, and an administrator who reads what is in the way does what is advised.
 fn clear_up(sim: &mut Sim) {
     sim.dice = 0;
@@ -267,6 +295,7 @@ fn clear_up(sim: &mut Sim) {
     happen(sim, Event::Clock(0));
     sim.kmm_runs = true;
     sim.missing.clear();
+    sim.api.preflights.clear();
     sim.budgets.clear();
     for workload in &mut sim.workloads {
         workload.by_name = false;
@@ -295,6 +324,7 @@ fn clear_up(sim: &mut Sim) {
     let unblock = |sim: &mut Sim| {
         sim.edit(|spec: &mut CXIDriverSpec| {
             spec.paused = false;
+            spec.update_strategy.validation = None;
             spec.update_strategy.max_unavailable = IntOrString::Int(1);
             spec.source.kind = SourceType::Prebuilt;
             spec.update_strategy.kind = UpdateType::RollingUpdate;

@@ -102,6 +102,17 @@ pub enum Event {
         node: u8,
         phase: u8,
     },
+    /// A preflight tries a release on a node, with a test that passes, fails or hangs, or with none.
+    Preflight {
+        node: u8,
+        version: u8,
+        keep: bool,
+        test: u8,
+    },
+    /// The oldest preflight is deleted.
+    NoPreflight,
+    /// Every node has to pass a test that passes, fails or hangs, or none.
+    Validate(u8),
     /// The `CXIDriver` is deleted; with the drivers left loaded or not.
     DeleteDriver {
         orphan: bool,
@@ -164,7 +175,10 @@ impl Arbitrary for Event {
             1 => (-300i16..300).prop_map(Self::Clock),
             1 => (node(), version()).prop_map(|(node, version)| Self::HandLabel { node, version }),
             1 => node().prop_map(Self::DropLabels),
-            2 => (node(), 0u8..13).prop_map(|(node, phase)| Self::Forge { node, phase }),
+            2 => (node(), 0u8..14).prop_map(|(node, phase)| Self::Forge { node, phase }),
+            3 => (node(), version(), any::<bool>(), 0u8..4).prop_map(|(node, version, keep, test)| Self::Preflight { node, version, keep, test }),
+            1 => Just(Self::NoPreflight),
+            1 => (0u8..4).prop_map(Self::Validate),
             1 => any::<bool>().prop_map(|orphan| Self::DeleteDriver { orphan }),
         ]
         .boxed()

@@ -13,6 +13,7 @@ mod images;
 mod nodes;
 mod one_shot;
 mod pace;
+mod preflight;
 mod preinstalled;
 mod reboots;
 mod retry_handler;

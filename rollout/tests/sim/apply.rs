@@ -1,5 +1,7 @@
 //! The operator's effects: each action becomes at most one write, with the guards that the real operator puts on it.
 
+use std::collections::BTreeMap;
+
 use cxi_api::{
     NodeRollout, Timestamp,
     names::{KMM_VERSION_PREFIX, Role},
@@ -7,7 +9,7 @@ use cxi_api::{
 use cxi_rollout::{
     Action,
     action::NodeChange,
-    world::{Driver, Look, Node, OwnPod, PodState, Record, Revision},
+    world::{Driver, Look, Node, OwnPod, PodState, Preflight, Record, Revision},
 };
 
 use crate::sim::{NAMESPACE, Seen, Sim};
@@ -48,8 +50,8 @@ impl Sim {
                     self.api.drivers.retain(|driver| driver.name != name);
                 }
             }
-            Action::CreateModule { driver, revision } => self.create_module(driver, revision)?,
-            Action::CreateContainerfile { driver, revision } => {
+            Action::CreateModule { driver, revision, spec } => self.create_module(driver, revision, &spec.version)?,
+            Action::CreateContainerfile { driver, revision, .. } => {
                 let refused = self.refuses_layouts.clone();
                 self.driver_mut(driver).module_refused.clone_from(&refused);
                 if refused.is_some() {
@@ -59,6 +61,26 @@ impl Sim {
                 if std::mem::replace(&mut found.containerfile, true) {
                     return Err("exists");
                 }
+            }
+            Action::AskForImages { preflight, uid, kernels, .. } => {
+                let found = self.same_preflight(preflight, uid)?;
+                if found.images.is_some() {
+                    return Err("exists");
+                }
+                found.images = Some(BTreeMap::new());
+                self.questions.insert(uid.clone(), kernels.clone());
+            }
+            Action::WritePreflightStatus { preflight, uid, status } => {
+                let before = seen.preflights.iter().find(|known| known.uid == *uid).map(|known| known.status.clone());
+                let found = self.same_preflight(preflight, uid)?;
+                if Some(&found.status) != before.as_ref() {
+                    return Err("the preflight changed");
+                }
+                found.status = (**status).clone();
+            }
+            Action::DeletePreflight { preflight, uid } => {
+                self.same_preflight(preflight, uid)?;
+                self.api.preflights.retain(|known| known.uid != *uid);
             }
             Action::DeleteModule { revision } => {
                 let found = self.api.revisions.iter_mut().find(|known| known.id == *revision).ok_or("gone")?;
@@ -147,6 +169,10 @@ impl Sim {
             Action::StartCleanup { node, driver, uid, .. } => {
                 self.start_pod(node, uid, driver, Role::Cleanup, None)?;
             }
+            Action::StartValidation { node, driver, uid, revision, validation, .. } => {
+                self.start_pod(node, uid, driver, Role::Validation, Some(revision.clone()))?;
+                self.machine_mut(node).validates = Some(validation.image.clone());
+            }
             Action::DeleteOwnPod { uid, .. } => {
                 let pods = self.api.nodes.values_mut().flat_map(|node| &mut node.pods);
                 let pod = pods.into_iter().find(|pod| pod.uid == *uid).ok_or("gone")?;
@@ -167,11 +193,11 @@ impl Sim {
         Ok(())
     }
 
-    fn create_module(&mut self, driver: &str, revision: &cxi_api::RevisionId) -> Result<(), Refused> {
+    fn create_module(&mut self, driver: &str, revision: &cxi_api::RevisionId, version: &str) -> Result<(), Refused> {
         if self.api.revisions.iter().any(|known| known.id == *revision) {
             return Err("exists");
         }
-        let version = self.driver_named(driver).ok_or("gone")?.spec.version.clone();
+        let version = version.to_owned();
         let refused = self.refuses_modules.clone();
         self.driver_mut(driver).module_refused.clone_from(&refused);
         if refused.is_some() {
@@ -285,6 +311,10 @@ impl Sim {
         if version(found) == version(before) { Ok(found) } else { Err("the driver changed") }
     }
 
+    fn same_preflight(&mut self, name: &str, uid: &str) -> Result<&mut Preflight, Refused> {
+        self.api.preflights.iter_mut().find(|known| known.name == name && known.uid == uid).ok_or("gone")
+    }
+
     fn same_uid(&mut self, name: &str, uid: &str) -> Result<&mut Node, Refused> {
         self.api.nodes.get_mut(name).filter(|node| node.uid == uid).ok_or("the node is gone")
     }
@@ -325,6 +355,7 @@ fn write_kind(action: &Action) -> Option<&'static str> {
         Action::StartPrefetch { .. }
         | Action::StartCleanup { .. }
         | Action::StartHostDriver { .. }
+        | Action::StartValidation { .. }
         | Action::DeleteOwnPod { .. } => "one-shot pods",
         Action::Evict { .. } | Action::ForceDelete { .. } => "evictions",
         _ => "objects",

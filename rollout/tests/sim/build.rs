@@ -1,6 +1,9 @@
 //! Setting a cluster up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use cxi_api::{CXIDriverSpec, CXIDriverStatus, RevisionId, Timestamp, driver::SourceType};
 use cxi_rollout::{
@@ -35,6 +38,7 @@ impl Sim {
                 ..World::default()
             },
             machines: BTreeMap::new(),
+            questions: BTreeMap::new(),
             daemonsets: BTreeMap::new(),
             hidden: BTreeMap::new(),
             workloads: Vec::new(),
@@ -119,7 +123,7 @@ impl Sim {
             orphan: false,
             finalizer: false,
             resume: None,
-            spec,
+            spec: Arc::new(spec),
             status: CXIDriverStatus::default(),
             operands_current: false,
             plugin_current: false,
@@ -158,7 +162,7 @@ impl Sim {
     pub fn edit_named(&mut self, name: &str, change: impl FnOnce(&mut CXIDriverSpec)) {
         let driver = self.driver_mut(name);
         let before = driver.spec.clone();
-        change(&mut driver.spec);
+        change(Arc::make_mut(&mut driver.spec));
         if driver.spec != before {
             driver.generation += 1;
             if driver.spec.device_plugin != before.device_plugin || driver.spec.tolerations != before.tolerations {

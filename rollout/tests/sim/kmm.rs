@@ -50,6 +50,7 @@ impl Sim {
             return;
         }
         self.kmm_images();
+        self.kmm_questions();
         for name in self.node_names() {
             if !self.dawdles() {
                 self.kmm_labels(&name);

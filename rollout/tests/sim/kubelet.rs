@@ -152,7 +152,7 @@ impl Sim {
         let kernel = self.node(name).kernel.clone();
         let mut pods = std::mem::take(&mut self.node_mut(name).pods);
         for pod in pods.iter_mut().filter(|pod| matches!(pod.state, PodState::Pending { .. }) && !pod.deleting) {
-            let one_shot = matches!(pod.role, Role::Prefetch | Role::Cleanup | Role::HostDriver);
+            let one_shot = pod.role.is_one_shot();
             if let Some(why) = self.machines[name].refuses_pods.clone().filter(|_| one_shot) {
                 pod.state = PodState::Unfinished { why };
                 continue;
@@ -172,7 +172,7 @@ impl Sim {
                             self.machine_mut(name).insert(&version, &kernel, now);
                             PodState::Succeeded { message: String::new() }
                         }
-                        None => PodState::Failed { message: "FATAL: Module cxi-user not found".into() },
+                        None => PodState::Failed { code: 1, message: "FATAL: Module cxi-user not found".into() },
                     };
                 }
                 Role::Prefetch => {
@@ -192,11 +192,21 @@ impl Sim {
                         pod.state = PodState::Succeeded { message: manifest.to_string() };
                     }
                 }
+                Role::Validation => {
+                    // What the site's test makes of a release is in its name.
+                    let machine = &self.machines[name];
+                    let image = machine.validates.clone().unwrap_or_default();
+                    pod.state = match image.as_str() {
+                        "fails" => PodState::Failed { code: 3, message: "ping: no answer from 0x11".into() },
+                        "hangs" => PodState::Running { ready: true },
+                        _ => PodState::Succeeded { message: "64 KiB: 23 GB/s".into() },
+                    };
+                }
                 Role::Cleanup => {
                     let busy = !self.open_files(name).is_empty();
                     let machine = self.machine_mut(name);
                     if busy || machine.cleanup_fails {
-                        pod.state = PodState::Failed { message: "cxi_sl has reference count 1".into() };
+                        pod.state = PodState::Failed { code: 1, message: "cxi_sl has reference count 1".into() };
                     } else {
                         machine.clear();
                         pod.state = PodState::Succeeded { message: String::new() };

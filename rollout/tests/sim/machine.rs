@@ -28,6 +28,8 @@ pub struct Machine {
     pub loaded: Option<String>,
     /// Since when.
     pub loaded_at: Option<Timestamp>,
+    /// Image of the validation pod that was started last.
+    pub validates: Option<String>,
     /// PCI addresses; each NIC with whether it has a cable.
     pub nics: BTreeMap<String, bool>,
     /// How long links take to come up.
@@ -101,6 +103,7 @@ impl Default for Machine {
         Self {
             modules: BTreeMap::new(),
             loaded: None,
+            validates: None,
             loaded_at: None,
             nics: [("0000:21:00.0".to_owned(), true), ("0000:a1:00.0".to_owned(), true)].into(),
             link_delay: seconds(3),

@@ -9,6 +9,7 @@ pub mod kmm;
 pub mod kubelet;
 pub mod machine;
 pub mod oracle;
+pub mod preflight;
 pub mod run;
 
 use std::{
@@ -52,6 +53,8 @@ pub struct Sim {
     pub api: World,
     /// Hidden state of each node, by name.
     pub machines: BTreeMap<String, Machine>,
+    /// Kernels that KMM was asked about, by UID of the CXIPreflight.
+    pub questions: BTreeMap<String, Vec<String>>,
     /// Resource that the device plugin's DaemonSet was applied with, by driver.
     pub daemonsets: BTreeMap<String, String>,
     /// Records that cannot be read, by node.
@@ -179,6 +182,7 @@ impl Sim {
         for driver in &mut world.drivers {
             driver.offered = self.daemonsets.get(&driver.name).cloned().into_iter().collect();
         }
+        self.candidates(&mut world);
         // The operator knows pods only by the resources that a CXIDriver names, or named.
         let named =
             world.drivers.iter().flat_map(|driver| driver.resource_names().map(str::to_owned).collect::<Vec<_>>());

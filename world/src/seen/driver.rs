@@ -1,5 +1,7 @@
 //! A CXIDriver.
 
+use std::sync::Arc;
+
 use cxi_api::{
     CXIDriver, CXIDriverSpec, CXIDriverStatus, Timestamp,
     names::{
@@ -38,7 +40,7 @@ pub struct Driver {
     /// Annotation `cxi.hpe.com/max-unselected`.
     pub max_unselected: Option<Box<str>>,
     /// Spec, with defaults.
-    pub spec: Box<CXIDriverSpec>,
+    pub spec: Arc<CXIDriverSpec>,
     /// Status as last written; the default before the first.
     pub status: Box<CXIDriverStatus>,
 }
@@ -100,7 +102,7 @@ impl Kind for Driver {
             resume: annotation(RESUME_ANNOTATION),
             installation: annotation(INSTALLATION_ANNOTATION),
             max_unselected: annotation(MAX_UNSELECTED_ANNOTATION),
-            spec: part("spec", spec.get())?,
+            spec: Arc::new(part("spec", spec.get())?),
             status: status.map(|raw| part("status", &with_good_conditions(raw.get()))).transpose()?.unwrap_or_default(),
             finalizers: metadata.finalizers,
         }))
@@ -123,7 +125,7 @@ impl Kind for Driver {
 }
 
 /// The status without conditions that cannot be read: they say nothing that is planned on, and are written anew.
-fn with_good_conditions(json: &str) -> String {
+pub(super) fn with_good_conditions(json: &str) -> String {
     let Ok(mut status) = serde_json::from_str::<Value>(json) else { return json.to_owned() };
     if let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) {
         conditions.retain(|condition| Condition::deserialize(condition).is_ok());

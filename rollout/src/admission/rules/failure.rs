@@ -1,12 +1,12 @@
 //! The revision failed on this node.
 
-use cxi_api::{Phase, Reason, names::UPGRADE_LABEL};
+use cxi_api::{NodeRollout, Phase, Reason, names::UPGRADE_LABEL, node::Failure};
 
 use crate::{admission::Candidate, blocked::Blocked, transaction::record::out_of_service};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let record = candidate.record;
-    let failure = record.failure.as_ref().filter(|failure| failure.rollout == candidate.rollout.id)?;
+    let failure = record.failure.as_ref().filter(|failure| counts(failure, record, candidate))?;
     if candidate.retries() || candidate.member.wanted.as_ref() != Some(&failure.revision) {
         return None;
     }
@@ -19,4 +19,9 @@ pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
         )
     };
     Some(Blocked::new(Reason::Failed, message))
+}
+
+/// Whether a failure is of this rollout. A node that a preflight left out of service waits for an administrator, too.
+fn counts(failure: &Failure, record: &NodeRollout, candidate: &Candidate<'_>) -> bool {
+    failure.rollout == candidate.rollout.id || failure.in_preflight && record.phase == Phase::Quarantined
 }

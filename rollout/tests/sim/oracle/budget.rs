@@ -47,7 +47,8 @@ impl Sim {
         self.demand(taken.is_empty() || unavailable <= budget, "I1", || {
             format!("{taken:?} are admitted: {unavailable} unavailable, {budget} allowed")
         });
-        self.check_halt(old, rollout, &new);
+        self.check_halt(old, rollout, &new, seen);
+        self.check_trials(old, rollout, &new, seen);
         for node in &new {
             let skip = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request == "skip");
             self.demand(!skip || broken(node), "admission", || format!("{} is to be skipped", node.name));
@@ -72,11 +73,24 @@ impl Sim {
         }
     }
 
-    fn check_halt(&mut self, old: &Driver, rollout: &Rollout, new: &[&Node]) {
+    /// C9: what a preflight moves is the node that it has chosen, alone.
+    fn check_trials(&mut self, old: &Driver, rollout: &Rollout, new: &[&Node], seen: &Seen) {
+        let trying: Vec<&&Node> = new.iter().filter(|node| is_on_trial(seen, old, node)).collect();
+        for node in trying {
+            let others: Vec<&str> =
+                rollout.in_flight.iter().map(|entry| entry.node.as_str()).filter(|name| *name != node.name).collect();
+            self.demand(others.is_empty() || broken(node), "C9", || {
+                format!("{} is admitted for a preflight while {others:?} are in flight", node.name)
+            });
+        }
+    }
+
+    fn check_halt(&mut self, old: &Driver, rollout: &Rollout, new: &[&Node], seen: &Seen) {
         let halted = old.status.rollout.as_ref().filter(|old| old.id == rollout.id).is_some_and(|r| r.halted.is_some());
         for node in new {
             let retry = node.labels.get(UPGRADE_LABEL).is_some_and(|request| request == "retry");
-            self.demand(!halted || retry || broken(node), "I7", || {
+            let tries = is_on_trial(seen, old, node);
+            self.demand(!halted || retry || tries || broken(node), "I7", || {
                 format!("{} is admitted to a rollout that halted", node.name)
             });
         }
@@ -85,6 +99,16 @@ impl Sim {
         let fine = !many || rollout.halted.is_some();
         self.demand(fine, "I7", || format!("{} failures, no halt", rollout.failed.len()));
     }
+}
+
+/// Whether a preflight of the driver has chosen the node for another release than the driver asks for, and has no answer yet.
+fn is_on_trial(seen: &Seen, driver: &Driver, node: &Node) -> bool {
+    let chosen = seen.preflights.iter().filter(|known| known.spec.driver == driver.name && !known.status.is_over());
+    let target = driver.spec.revision(&driver.name);
+    let mut chosen =
+        chosen.filter(|known| known.candidate.as_ref().is_some_and(|candidate| candidate.revision != target));
+    chosen
+        .any(|known| known.status.node.as_ref().is_some_and(|canary| canary.uid == node.uid && canary.trial.is_none()))
 }
 
 /// Own reading of `maxUnavailable`.

@@ -1,0 +1,173 @@
+//! What is done for the CXIPreflights of one CXIDriver.
+
+use cxi_api::{
+    Timestamp,
+    driver::SourceType,
+    preflight::{After, CXIPreflightSpec},
+};
+
+use super::{images, status};
+use crate::{
+    action::{Action, Announcement},
+    driver::scope::{Member, Scope},
+    world::{Candidate, Preflight, World},
+};
+
+/// Plans the preflights of a CXIDriver whose nodes are looked after. `goes_on` says whether nothing is in the way of the CXIDriver.
+pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], goes_on: Option<&str>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    // The oldest whose node part is not over; the others wait for it.
+    let mut first: Option<&Preflight> = None;
+    for preflight in scope.world.preflights().filter(|preflight| preflight.spec.driver == scope.driver.name) {
+        if preflight.deleting {
+            continue;
+        }
+        if preflight.status.is_over() {
+            actions.extend(expire(scope, members, preflight));
+            continue;
+        }
+        let Some(candidate) = &preflight.candidate else { continue };
+        let status = match goes_on {
+            Some(obstacle) => status::waiting(scope.now, preflight, obstacle),
+            None => match impossible(scope, &preflight.spec, candidate) {
+                Some(message) => status::refused(scope.now, preflight, &message),
+                None => {
+                    actions.extend(ask(scope, members, preflight, candidate));
+                    status::of(scope, members, preflight, candidate, first.filter(|_| preflight.spec.has_node()))
+                }
+            },
+        };
+        if preflight.spec.has_node() && !status.is_over() {
+            first = first.or(Some(preflight));
+        }
+        actions.extend(write(scope, preflight, status));
+    }
+    actions
+}
+
+/// Preflights whose CXIDriver does not exist or cannot be read: they wait for it.
+pub fn homeless(world: &World, now: Timestamp) -> Vec<Action> {
+    let known = |name: &String| world.drivers.iter().any(|driver| driver.name == *name);
+    let waiting = world
+        .preflights
+        .iter()
+        .filter(|preflight| !preflight.deleting && !preflight.status.is_over() && !known(&preflight.spec.driver));
+    let write = |preflight: &Preflight| {
+        let driver = &preflight.spec.driver;
+        let message = if world.unreadable_drivers.iter().any(|unreadable| unreadable.name == *driver) {
+            format!("CXIDriver {driver} cannot be read: correct it first")
+        } else {
+            format!(
+                "spec.driver names CXIDriver {driver}, which does not exist: create it, or delete this CXIPreflight"
+            )
+        };
+        let status = status::waiting(now, preflight, &message);
+        (status != preflight.status).then(|| Action::WritePreflightStatus {
+            preflight: preflight.name.clone(),
+            uid: preflight.uid.clone(),
+            status: Box::new(status),
+        })
+    };
+    waiting.filter_map(write).collect()
+}
+
+/// What is asked and cannot be answered, and what helps.
+fn impossible(scope: &Scope<'_>, spec: &CXIPreflightSpec, candidate: &Candidate) -> Option<String> {
+    if candidate.spec.source.kind == SourceType::Preinstalled {
+        return Some(
+            "the hosts bring the driver (source.type preinstalled): there is no image to look for and no release to try. Name a \
+             spec.source of type prebuilt or dkms"
+                .to_owned(),
+        );
+    }
+    if let Some(other) = scope.world.taken_by(&scope.driver.name, &candidate.revision) {
+        return Some(format!(
+            "Module cxi-{} belongs to CXIDriver {other}: names of revisions are short, and these two meet. Change anything in \
+             spec.source, such as a parameter of a module, for another name",
+            candidate.revision
+        ));
+    }
+    let unmapped =
+        candidate.spec.source.repository_of_images().is_none() && candidate.spec.source.kernel_mappings.is_empty();
+    unmapped.then(|| {
+        let field = if spec.source.is_some() { "spec.source.image" } else { "source.image of the CXIDriver" };
+        format!("{field} is not set: name the repository of the driver images")
+    })
+}
+
+/// Has KMM look for the images, and makes the Module that the canary node needs. No node carries its label, so KMM loads nothing.
+fn ask(scope: &Scope<'_>, members: &[Member<'_>], preflight: &Preflight, candidate: &Candidate) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let (driver, revision) = (scope.driver.name.clone(), candidate.revision.clone());
+    let builds = candidate.spec.source.builds();
+    let module = scope.revision(&revision);
+    // The Containerfile that images are built by belongs to the Module.
+    let needs_module = preflight.spec.has_node() || builds;
+    match module {
+        None if needs_module && candidate.revision != scope.target => {
+            actions.push(Action::CreateModule { driver, revision, spec: candidate.spec.clone() });
+        }
+        Some(found) if builds && !found.containerfile && !found.deleting && candidate.revision != scope.target => {
+            actions.push(Action::CreateContainerfile { driver, revision, spec: candidate.spec.clone() });
+        }
+        _ => {}
+    }
+    let kernels = images::to_ask(members, preflight, candidate);
+    let ready = !builds || module.is_some_and(|module| module.containerfile);
+    if preflight.images.is_none() && !kernels.is_empty() && ready {
+        actions.push(Action::AskForImages {
+            preflight: preflight.name.clone(),
+            uid: preflight.uid.clone(),
+            driver: scope.driver.name.clone(),
+            revision: candidate.revision.clone(),
+            spec: candidate.spec.clone(),
+            kernels,
+        });
+    }
+    actions
+}
+
+/// Writes the status, and says once how the preflight ended.
+fn write(scope: &Scope<'_>, preflight: &Preflight, status: cxi_api::CXIPreflightStatus) -> Vec<Action> {
+    if status == preflight.status {
+        return Vec::new();
+    }
+    let mut actions = Vec::new();
+    if status.is_over() {
+        let failed = status.message.as_ref();
+        let version = status.version.as_deref().unwrap_or_default();
+        let message = match failed {
+            Some(why) => format!("CXIPreflight {}: {why}", preflight.name),
+            None => format!("CXIPreflight {}: release {version} has passed", preflight.name),
+        };
+        actions.push(Action::Announce(Announcement {
+            driver: scope.driver.name.clone(),
+            node: status.node.as_ref().map(|node| node.name.clone()),
+            warning: failed.is_some(),
+            reason: if failed.is_some() { "PreflightFailed" } else { "PreflightPassed" }.to_owned(),
+            message,
+        }));
+    }
+    actions.push(Action::WritePreflightStatus {
+        preflight: preflight.name.clone(),
+        uid: preflight.uid.clone(),
+        status: Box::new(status),
+    });
+    actions
+}
+
+/// Deletes a preflight that ended long ago, unless a node stays on its release for it.
+fn expire(scope: &Scope<'_>, members: &[Member<'_>], preflight: &Preflight) -> Option<Action> {
+    let keeps = preflight.spec.after == After::Keep
+        && members.iter().any(|member| member.trial.is_some_and(|trial| trial.preflight.uid == preflight.uid));
+    let ended = preflight.status.finished_at?;
+    if keeps {
+        return None;
+    }
+    let due = ended.checked_add(preflight.spec.ttl_after_finished.0).ok()?;
+    if due > scope.now {
+        scope.wake_at(due);
+        return None;
+    }
+    Some(Action::DeletePreflight { preflight: preflight.name.clone(), uid: preflight.uid.clone() })
+}

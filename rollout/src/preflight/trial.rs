@@ -1,0 +1,70 @@
+//! Which node tries which release. It follows from what is written: the node that a CXIPreflight has chosen is in its status, and what
+//! became of the trial is in the node's record.
+
+use std::collections::HashMap;
+
+use cxi_api::{
+    NodeRollout,
+    preflight::{After, Trial},
+};
+
+use crate::{
+    view::View,
+    world::{Candidate, Driver, Node, Preflight},
+};
+
+/// A node on trial.
+#[derive(Clone, Copy, Debug)]
+pub struct OnTrial<'a> {
+    /// The CXIPreflight that it is on trial for.
+    pub preflight: &'a Preflight,
+    /// The release that it tries.
+    pub candidate: &'a Candidate,
+}
+
+/// The nodes of a CXIDriver that are on trial, by UID of the Node.
+#[derive(Debug, Default)]
+pub struct Trials<'a>(HashMap<&'a str, OnTrial<'a>>);
+
+impl<'a> Trials<'a> {
+    /// Finds them. Of several CXIPreflights that name a node the oldest has it.
+    pub fn of(view: &View<'a>, driver: &Driver) -> Self {
+        let mut found = HashMap::new();
+        if driver.deleting {
+            return Self(found);
+        }
+        for preflight in view.preflights().filter(|preflight| preflight.spec.driver == driver.name) {
+            let (Some(candidate), Some(node)) = (&preflight.candidate, &preflight.status.node) else { continue };
+            // What the CXIDriver asks for is no trial any more.
+            let asked_for = view.target(&driver.name).is_some_and(|(_, target)| *target == candidate.revision);
+            if preflight.deleting || asked_for {
+                continue;
+            }
+            let record = view.nodes.get(&node.name).filter(|found| found.uid == node.uid).and_then(Node::rollout);
+            if is_on_trial(preflight, record) {
+                found.entry(node.uid.as_str()).or_insert(OnTrial { preflight, candidate });
+            }
+        }
+        Self(found)
+    }
+
+    /// What a node tries, if it is on trial.
+    pub fn of_node(&self, node: &Node) -> Option<OnTrial<'a>> {
+        self.0.get(node.uid.as_str()).copied()
+    }
+}
+
+/// Whether the node that a CXIPreflight has chosen should be on the release in question.
+fn is_on_trial(preflight: &Preflight, record: Option<&NodeRollout>) -> bool {
+    match result(preflight, record) {
+        Some(trial) if trial.is_over() => trial.passed() && preflight.spec.after == After::Keep,
+        Some(_) => true,
+        None => !preflight.status.is_over(),
+    }
+}
+
+/// What a node showed for a CXIPreflight: what its record says, or, where the record was lost, what was copied from it.
+pub fn result<'a>(preflight: &'a Preflight, record: Option<&'a NodeRollout>) -> Option<&'a Trial> {
+    let written = record.and_then(|record| record.trial.as_ref()).filter(|trial| trial.preflight == preflight.uid);
+    written.or_else(|| preflight.status.node.as_ref()?.trial.as_ref().filter(|trial| trial.is_over()))
+}
