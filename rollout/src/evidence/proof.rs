@@ -1,8 +1,6 @@
 //! The two facts without which no driver is unloaded or loaded. A value of these types can only be made here, from
 //! observations; it is never stored and never outlives the tick in which it was made.
 
-use std::collections::BTreeSet;
-
 use cxi_api::{
     KernelModule, NodeReport, NodeRollout, Timestamp,
     names::{KMM_WORKER_PREFIX, RETRY_HANDLER_GATE_PREFIX, Role},
@@ -14,6 +12,7 @@ use crate::{
         labels::{foreign_label, version_labels},
         looks::Steps,
     },
+    maps::Set,
     settings::Settings,
     world::{Holder, Look, Node},
 };
@@ -169,10 +168,9 @@ pub fn hidden_holder(node: &Node, report: &NodeReport) -> Option<String> {
 
 /// Open files of the device but those of the retry handler that runs on the node: it ends when its gate is closed.
 pub fn open_files<'a>(node: &Node, report: &'a NodeReport) -> impl Iterator<Item = &'a OpenFile> {
-    let serving = |file: &OpenFile| {
-        let handlers = node.pods.iter().filter(|pod| pod.role == Role::RetryHandler);
-        handlers.map(|pod| &pod.uid).any(|uid| file.pod_uid.as_ref() == Some(uid))
-    };
+    let handlers = node.pods.iter().filter(|pod| pod.role == Role::RetryHandler);
+    let handlers: Vec<&str> = handlers.map(|pod| pod.uid.as_str()).collect();
+    let serving = move |file: &OpenFile| file.pod_uid.as_deref().is_some_and(|uid| handlers.contains(&uid));
     report.open_files.iter().filter(move |file| !serving(file))
 }
 
@@ -183,9 +181,12 @@ pub fn host_holder(node: &Node, report: &NodeReport) -> Option<String> {
 
 /// The same while pods still run: who will hold the device when `leaving` have been evicted.
 pub fn lasting_holder(node: &Node, report: &NodeReport, leaving: &[&Holder]) -> Option<String> {
-    let leaving: BTreeSet<&str> = leaving.iter().map(|holder| holder.uid.as_str()).collect();
+    let leaving: Set<&str> = leaving.iter().map(|holder| holder.uid.as_str()).collect();
+    // A pod has the device open more than once, and its files are listed together.
+    let mut files: Vec<&OpenFile> = open_files(node, report).collect();
+    files.dedup_by_key(|file| file.pod_uid.as_deref());
     let lasts = |file: &&OpenFile| file.pod_uid.as_deref().is_none_or(|uid| !leaving.contains(uid));
-    let file = open_files(node, report).find(lasts).map(|file| match &file.pod_uid {
+    let file = files.into_iter().find(lasts).map(|file| match &file.pod_uid {
         Some(uid) => format!("process {} ({}) of pod {uid} has {} open", file.pid, file.command, file.device),
         None => format!("process {} ({}) has {} open", file.pid, file.command, file.device),
     });
