@@ -59,13 +59,16 @@ impl<'a> Capacity<'a> {
             return None;
         }
         let in_flight = rollout.in_flight.len();
-        let stakes: Vec<Stake> = unit.members.iter().map(|(member, record)| stake(scope, member, record)).collect();
-        let (more, already) = stakes.iter().fold((0, 0), |(more, already), stake| match stake {
-            Stake::Service { counted: false } => (more + 1, already),
-            Stake::Service { counted: true } => (more, already + 1),
-            Stake::Jobs | Stake::Nothing => (more, already),
-        });
-        let size = stakes.len();
+        let (mut more, mut already, mut jobs) = (0, 0, false);
+        for (member, record) in &unit.members {
+            match stake(scope, member, record) {
+                Stake::Service { counted: false } => more += 1,
+                Stake::Service { counted: true } => already += 1,
+                Stake::Jobs => jobs = true,
+                Stake::Nothing => {}
+            }
+        }
+        let size = unit.members.len();
         // Numbers change all the time; the record should not.
         let unavailable = "the node waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)";
         // Those that count already are back by themselves, unless they are moved.
@@ -73,7 +76,7 @@ impl<'a> Capacity<'a> {
         if serving > 0 && (self.unavailable - already) + serving > self.budget {
             return says(unavailable);
         }
-        if stakes.contains(&Stake::Jobs) && in_flight + size > self.budget {
+        if jobs && in_flight + size > self.budget {
             return says(unavailable);
         }
         if in_flight + size > self.budget.max(NODES_AT_ONCE) {

@@ -57,7 +57,7 @@ pub fn is_in_service(scope: &Scope<'_>, member: &Member<'_>, record: &NodeRollou
 fn rests_open(scope: &Scope<'_>, member: &Member<'_>, record: &NodeRollout) -> bool {
     let node = member.node;
     let Some(revision) = &record.revision else { return false };
-    let gate = || node.ours.plugin(&scope.driver.name) == Some(revision.as_str());
+    let gate = || node.plugin == Some(revision.as_str());
     let rests = matches!(record.phase, Phase::UpToDate | Phase::Pending | Phase::Admitted);
     rests
         && node.is_in_boot_of(record)

@@ -19,10 +19,9 @@ const FEW: usize = 20;
 
 /// Puts the conditions of the operands that are wanted, or that are not gone yet.
 pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
-    let (spec, driver) = (&scope.driver.spec, scope.driver.name.as_str());
+    let spec = &scope.driver.spec;
     if spec.device_plugin.enabled {
-        let expected =
-            members.iter().filter(|member| member.node.ours.plugin(driver).is_some() && should_serve(scope, member));
+        let expected = members.iter().filter(|member| member.node.plugin.is_some() && should_serve(scope, member));
         let (ready, pods) = gated(scope, Role::DevicePlugin, "device plugin", expected);
         set.put("DevicePluginReady", ready, reason(ready), &pods);
     }
@@ -79,19 +78,17 @@ fn agent(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
 
 fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
     const TYPE: &str = "RetryHandlerReady";
-    let (wanted, driver) = (&scope.driver.spec.retry_handler, scope.driver.name.as_str());
-    let left = members.iter().filter(|member| member.node.ours.retry_handler(driver).is_some()).count();
+    let wanted = &scope.driver.spec.retry_handler;
+    let left = members.iter().filter(|member| member.node.retry_handler.is_some()).count();
     if wanted.runs_on_nodes() {
         let serves = |member: &&Member<'_>| {
-            member.node.ours.retry_handler(driver).is_some()
-                && should_serve(scope, member)
-                && wanted.selects(&member.node.labels)
+            member.node.retry_handler.is_some() && should_serve(scope, member) && wanted.selects(&member.node.labels)
         };
         let expected = members.iter().filter(serves);
         let (ready, mut pods) = gated(scope, Role::RetryHandler, "retry handler", expected);
         let value = wanted.image_on_nodes().map(|image| retry_handler_value(image));
         let outdated = |member: &&Member<'_>| {
-            value.is_some() && member.node.ours.retry_handler(driver).is_some_and(|runs| Some(runs) != value.as_deref())
+            value.is_some() && member.node.retry_handler.is_some_and(|runs| Some(runs) != value.as_deref())
         };
         let outdated: Vec<&str> = members.iter().filter(outdated).map(|member| member.node.name.as_str()).collect();
         if !outdated.is_empty() {

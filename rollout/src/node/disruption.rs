@@ -39,6 +39,8 @@ impl<'a> Budgets<'a> {
     /// Looks the budgets through once.
     pub fn new(all: &'a [DisruptionBudget]) -> Self {
         let mut of: Map<&str, Cover> = Map::default();
+        // At most two of them count for a pod.
+        of.reserve(all.iter().map(|budget| budget.covers.len()).sum::<usize>().min(1 << 16));
         for (place, budget) in all.iter().enumerate() {
             for uid in &budget.covers {
                 let cover = of.entry(uid).or_insert(Cover { first: place, second: None });
@@ -56,21 +58,17 @@ impl<'a> Budgets<'a> {
         self.of.get(holder.uid.as_str()).copied().filter(|_| asked)
     }
 
-    /// Those of the pods about which budgets are asked, with the budgets.
-    fn covered<'h>(&self, holders: &[&'h Holder]) -> Vec<(&'h Holder, Cover)> {
-        holders.iter().filter_map(|holder| Some((*holder, self.asked(holder)?))).collect()
+    /// Whether a pod needs an eviction of its budget. One that is not ready needs none where the budget spares it.
+    fn needs(&self, holder: &Holder, budget: usize) -> bool {
+        holder.health != PodHealth::Unready || !self.all[budget].spares_unready
     }
 
-    /// How many evictions these pods need of each budget, in the order of the budgets. A pod that is not ready needs none where the
-    /// budget spares it.
-    fn demand(&self, covered: &[(&Holder, Cover)]) -> Vec<(usize, i32)> {
-        let spared = |(holder, cover): &(&Holder, Cover)| {
-            holder.health == PodHealth::Unready && self.all[cover.first].spares_unready
-        };
-        let mut places: Vec<usize> = covered.iter().filter(|pod| !spared(pod)).map(|(_, cover)| cover.first).collect();
-        places.sort_unstable();
+    /// How many evictions are needed of each budget, in the order of the budgets, with the budget of each pod that needs one.
+    fn demand(&self, mut of_pods: Vec<usize>) -> Vec<(usize, i32)> {
+        of_pods.sort_unstable();
         let pods = |same: &[usize]| i32::try_from(same.len()).unwrap_or(i32::MAX);
-        places.chunk_by(|a, b| a == b).map(|same| (same[0], needed_at_first(&self.all[same[0]], pods(same)))).collect()
+        let same = of_pods.chunk_by(|a, b| a == b);
+        same.map(|same| (same[0], needed_at_first(&self.all[same[0]], pods(same)))).collect()
     }
 }
 
@@ -83,9 +81,10 @@ impl<'a> Allowance<'a> {
     /// What is in the way of evicting all of these pods, if anything is.
     pub fn obstacle(&self, holders: &[&Holder]) -> Option<Blocked> {
         let all = self.budgets.all;
-        let covered = self.budgets.covered(holders);
-        for (holder, cover) in &covered {
-            if let Cover { first, second: Some(second) } = *cover {
+        let mut of_pods = Vec::with_capacity(holders.len());
+        for holder in holders {
+            let Some(Cover { first, second }) = self.budgets.asked(holder) else { continue };
+            if let Some(second) = second {
                 let pod = holder.full_name();
                 let message = format!(
                     "the PodDisruptionBudgets {} and {} both cover pod {pod}, and the Eviction API refuses such pods: change one",
@@ -93,8 +92,9 @@ impl<'a> Allowance<'a> {
                 );
                 return Some(Blocked::new(Reason::MultipleDisruptionBudgets, message).on("Pod", pod));
             }
+            of_pods.extend(self.budgets.needs(holder, first).then_some(first));
         }
-        self.budgets.demand(&covered).into_iter().find_map(|(place, needed)| {
+        self.budgets.demand(of_pods).into_iter().find_map(|(place, needed)| {
             let budget = &all[place];
             let left = budget.allowed.saturating_sub(self.taken.get(&place).copied().unwrap_or(0)).max(0);
             let forbids = needed > left || budget.broken.is_some();
@@ -108,7 +108,9 @@ impl<'a> Allowance<'a> {
 
     /// Sets aside what the eviction of these pods needs.
     pub fn take(&mut self, holders: &[&Holder]) {
-        for (place, needed) in self.budgets.demand(&self.budgets.covered(holders)) {
+        let asked = holders.iter().filter_map(|holder| Some((holder, self.budgets.asked(holder)?.first)));
+        let of_pods = asked.filter(|(holder, budget)| self.budgets.needs(holder, *budget)).map(|(_, budget)| budget);
+        for (place, needed) in self.budgets.demand(of_pods.collect()) {
             let taken = self.taken.entry(place).or_default();
             *taken = taken.saturating_add(needed);
         }

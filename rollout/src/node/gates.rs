@@ -121,10 +121,10 @@ pub fn changes(view: &View<'_>, driver: &Driver, node: &Seen<'_>, wanted: &Wante
     }
     if let Some(gate) = wanted.gate {
         let key = || device_plugin_gate(&driver.name);
-        set(&mut changes, key, labels.plugin(&driver.name), gate.map(RevisionId::as_str));
+        set(&mut changes, key, node.plugin, gate.map(RevisionId::as_str));
     }
     if let Some(wanted) = wanted.retry_handler {
-        let (key, open) = (|| retry_handler_gate(&driver.name), labels.retry_handler(&driver.name));
+        let (key, open) = (|| retry_handler_gate(&driver.name), node.retry_handler);
         let served = wanted.zip(node.rollout());
         let value = served.and_then(|(id, record)| retry_handler::gate_value(view, driver, node, record, id));
         set(&mut changes, key, open, value.as_deref());

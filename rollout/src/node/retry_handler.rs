@@ -34,7 +34,7 @@ pub fn differ(view: &View<'_>, driver: &Driver, node: &Seen<'_>) -> bool {
 }
 
 fn is_another(described: &Described<'_>, node: &Seen<'_>) -> bool {
-    let runs = node.ours.retry_handler(&described.driver.name);
+    let runs = node.retry_handler_of(&described.driver.name);
     described.retry_handler.as_deref().zip(runs).is_some_and(|(wanted, runs)| wanted != runs)
 }
 
@@ -48,7 +48,7 @@ pub fn are_outdated(view: &View<'_>, node: &Seen<'_>, record: &NodeRollout) -> b
 pub fn remember(view: &View<'_>, driver: &Driver, node: &Seen<'_>, record: &mut NodeRollout, revision: &RevisionId) {
     let Some(image) = image_with(view, driver, record, revision).cloned() else { return };
     // What runs already stays what it is.
-    let open = node.ours.retry_handler(&driver.name);
+    let open = node.retry_handler_of(&driver.name);
     if open.is_some_and(|runs| runs != retry_handler_value(&image)) {
         return;
     }
@@ -67,6 +67,6 @@ pub fn gate_value<'a>(
     record: &NodeRollout,
     revision: &RevisionId,
 ) -> Option<Cow<'a, str>> {
-    let open = node.ours.retry_handler(&driver.name).map(Cow::Borrowed);
+    let open = node.retry_handler_of(&driver.name).map(Cow::Borrowed);
     open.or_else(|| image_with(view, driver, record, revision).map(|image| retry_handler_value(image).into()))
 }

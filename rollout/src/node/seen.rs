@@ -36,6 +36,10 @@ pub struct Seen<'a> {
     pub allocatable: i64,
     /// How much of the owner's NICs the kubelet offers, under all names together.
     pub offered: i64,
+    /// Value of the gate of the owner's device plugin.
+    pub plugin: Option<&'a str>,
+    /// Value of the gate of the owner's retry handler.
+    pub retry_handler: Option<&'a str>,
     /// The place of the node's kernel among those of all nodes.
     pub kernel_place: usize,
     report: Option<&'a NodeReport>,
@@ -103,6 +107,8 @@ impl<'a> Reader<'a> {
             allocatable: resources.first().map_or(0, amount),
             offered: resources.iter().map(amount).sum(),
             report: node.report(),
+            plugin: owner.and_then(|(name, _)| ours.plugins.get(name)),
+            retry_handler: owner.and_then(|(name, _)| ours.retry_handlers.get(name)),
             kernel_place,
             owner: owner.map(|(name, _)| *name),
             ours,
@@ -131,22 +137,17 @@ impl<'a> OurLabels<'a> {
         }
         found
     }
-
-    /// Value of the gate of a CXIDriver's device plugin.
-    pub fn plugin(&self, driver: &str) -> Option<&'a str> {
-        self.plugins.get(driver)
-    }
-
-    /// Value of the gate of a CXIDriver's retry handler.
-    pub fn retry_handler(&self, driver: &str) -> Option<&'a str> {
-        self.retry_handlers.get(driver)
-    }
 }
 
 impl<'a> Seen<'a> {
     /// The node itself.
     pub fn node(&self) -> &'a Node {
         self.node
+    }
+
+    /// Value of the gate of a CXIDriver's retry handler.
+    pub fn retry_handler_of(&self, driver: &str) -> Option<&'a str> {
+        if self.owner == Some(driver) { self.retry_handler } else { self.ours.retry_handlers.get(driver) }
     }
 
     /// See [`Node::report`].

@@ -25,8 +25,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
     }
     record.advertise = Advertise::All;
     let expected = expected_allocatable(ctx);
-    let open =
-        !ctx.driver.spec.device_plugin.enabled || ctx.node.ours.plugin(&ctx.driver.name) == Some(revision.as_str());
+    let open = !ctx.driver.spec.device_plugin.enabled || ctx.node.plugin == Some(revision.as_str());
     if open && ctx.allocatable() >= expected {
         return Decision::Finish(revision);
     }

@@ -32,7 +32,7 @@ fn is_fiction(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
 pub fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
     let loaded = ctx.labelled_revision();
     let host_driver = loaded.is_none() && ctx.is_preinstalled();
-    let gate = ctx.node.ours.plugin(&ctx.driver.name).is_some();
+    let gate = ctx.node.plugin.is_some();
     let (phase, revision, advertise) = match loaded {
         Some(revision) => (Phase::Verifying, Some(revision), if gate { Advertise::All } else { Advertise::None }),
         None if host_driver && gate => (Phase::Verifying, ctx.wanted.clone(), Advertise::All),
