@@ -187,6 +187,11 @@ pub fn validation_pod(node_uid: &str, attempt: i32) -> String {
     format!("cxi-validation-{}", &format!("{:x}", Sha256::digest(format!("{node_uid}/{attempt}").as_bytes()))[..10])
 }
 
+/// The revision in the name of a KMM Module of ours.
+pub fn revision_in(module: &str) -> Option<&str> {
+    module.strip_prefix("cxi-")
+}
+
 /// Node label by which KMM loads a Module on a node (its value is the Module's version).
 pub fn kmm_version_label(namespace: &str, module: &str) -> String {
     format!("{KMM_VERSION_PREFIX}{namespace}.{module}")
@@ -207,9 +212,12 @@ pub fn kmm_worker_pod(node: &str, module: &str) -> String {
     format!("kmm-worker-{node}-{module}")
 }
 
+/// What the keys of [`device_plugin_gate`] begin with.
+pub const DEVICE_PLUGIN_GATE_PREFIX: &str = "cxi.hpe.com/device-plugin.";
+
 /// Node label that opens the device plugin's gate; its value is the revision verified on the node.
 pub fn device_plugin_gate(driver: &str) -> String {
-    format!("cxi.hpe.com/device-plugin.{driver}")
+    format!("{DEVICE_PLUGIN_GATE_PREFIX}{driver}")
 }
 
 /// What the keys of [`retry_handler_gate`] begin with.

@@ -7,8 +7,6 @@ mod order;
 mod rules;
 mod stake;
 
-use std::collections::HashMap;
-
 use cxi_api::{
     NodeRollout,
     driver_status::{InFlight, Rollout},
@@ -22,11 +20,12 @@ use crate::{
         scope::{Member, Scope},
         standing::{Closed, Standing},
     },
+    maps::Map,
     node::{disruption::Allowance, drift, request::Request},
 };
 
 use capacity::Capacity;
-pub use image::of as image_of;
+pub use image::of_fleet as images_of;
 pub use stake::{is_in_service, is_skipped};
 
 /// What holds for all nodes of a CXIDriver.
@@ -58,14 +57,14 @@ pub struct Unit<'m, 'a> {
 impl Candidate<'_> {
     /// Whether another try was asked for and has not begun yet.
     fn retries(&self) -> bool {
-        let request = self.member.seen.request;
+        let request = self.member.node.ours.request;
         request.is_some_and(|request| request == Request::Retry && !request.is_handled(self.record))
     }
 
     /// Whether the CXIDriver waits for nothing of this node: KMM has acted on labels that were changed by hand, and to wait would not
     /// keep anything in service.
     fn is_put_right(&self) -> bool {
-        self.fleet.closed.is_none() && self.member.seen.repair && drift::kmm_has_acted(self.member.node, self.record)
+        self.fleet.closed.is_none() && self.member.repair && drift::kmm_has_acted(self.member.node, self.record)
     }
 }
 
@@ -75,16 +74,17 @@ pub fn admit<'a>(
     rollout: &mut Rollout,
     members: &[Member<'a>],
     standing: &Standing<'_>,
-) -> HashMap<&'a str, Blocked> {
-    let mut verdicts = HashMap::new();
+) -> Map<&'a str, Blocked> {
+    let mut verdicts = Map::default();
     let in_flight = ledger::names(rollout);
     let units = order::units(scope, &in_flight, members);
     let mut capacity = Capacity::new(scope, rollout, &in_flight, members);
+    let preflight = scope.driver.spec.preflight.required;
     let fleet = Fleet {
         scope,
         closed: standing.closed(scope),
         obstacle: standing.obstacle.as_ref(),
-        images: image::of_fleet(scope, members),
+        images: preflight.then(|| image::of_fleet(scope, members)).flatten().map(|(_, blocked)| blocked),
     };
     for unit in units {
         if let Some((node, blocked)) = refused(&fleet, rollout, &capacity, &unit) {

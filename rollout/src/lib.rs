@@ -18,6 +18,7 @@ mod builds;
 mod driver;
 mod evidence;
 mod fleet;
+mod maps;
 mod node;
 mod phases;
 mod preflight;
@@ -31,7 +32,7 @@ pub mod world;
 use std::cell::Cell;
 
 pub use action::{Action, Plan};
-use cxi_api::{Timestamp, names};
+use cxi_api::Timestamp;
 pub use driver::installation::another as another_installation;
 use driver::{ownership, scope::Scope};
 pub use evidence::{looks, proof};
@@ -50,8 +51,8 @@ pub fn has_limits(world: &World) -> bool {
 
 /// What to do now, and when to look again if nothing happens before.
 pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
-    let ownership = ownership::ownership(world);
     let view = View::new(world);
+    let ownership = ownership::ownership(&view);
     let wake = Cell::new(None);
     let mut actions = Vec::new();
     for driver in &world.drivers {
@@ -60,15 +61,13 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
             driver,
             trials: Trials::of(&view, driver),
             target: driver.spec.revision(&driver.name),
-            plugin_gate: names::device_plugin_gate(&driver.name),
-            retry_handler_gate: names::retry_handler_gate(&driver.name),
             ownership: &ownership,
             settings,
             now,
             wake: &wake,
         }));
     }
-    actions.extend(ownership::strays(world, &ownership));
+    actions.extend(ownership::strays(&view, &ownership));
     actions.extend(homeless(world, now));
     actions.extend(world.unreadable_drivers.iter().filter(|driver| !driver.told).map(|driver| Action::SayUnreadable {
         driver: driver.name.clone(),

@@ -7,4 +7,5 @@ pub mod gates;
 pub mod kernel_log;
 pub mod request;
 pub mod retry_handler;
+pub mod seen;
 pub mod selector;

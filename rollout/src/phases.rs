@@ -23,13 +23,13 @@ use std::time::Duration;
 
 use cxi_api::{NodeRollout, Phase, RevisionId, names::kmm_version_ready_label, names::module_name};
 
-use crate::transaction::{context::Ctx, decision::Decision};
+use crate::transaction::{context::Ctx, decision::Decision, draft::Draft};
 
 /// How long others may take for what they always take a moment for, before that is worth a word.
 pub const SILENT: Duration = Duration::from_secs(30);
 
 /// What the phase of a record decides.
-pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
+pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
     let decision = match record.phase {
         Phase::UpToDate | Phase::Pending | Phase::Quarantined => settled::decide(ctx, record),
         Phase::Admitted => admitted::decide(ctx, record),

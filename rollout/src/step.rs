@@ -12,6 +12,7 @@ use crate::{
     transaction::{
         context::Ctx,
         decision::{Decision, Says},
+        draft::Draft,
         rebuild::{self, rebuild},
         record,
     },
@@ -28,8 +29,8 @@ pub enum Step {
 
 impl Step {
     /// A record of which there is nothing to tell.
-    fn write(record: NodeRollout) -> Self {
-        Self::Write { record: Box::new(record), announcements: Vec::new() }
+    fn write(record: Box<NodeRollout>) -> Self {
+        Self::Write { record, announcements: Vec::new() }
     }
 
     /// The next record, if it is to change.
@@ -43,14 +44,14 @@ impl Step {
 
 /// Steps a node. Without a stored record, or with one that cannot be the operator's, it is rebuilt from observation.
 pub fn step(ctx: &Ctx<'_>) -> Step {
-    let Some(stored) = ctx.node.rollout() else { return Step::write(rebuild(ctx, None)) };
+    let Some(stored) = ctx.node.rollout() else { return Step::write(Box::new(rebuild(ctx, None))) };
     if rebuild::is_needed(ctx, stored) {
-        return Step::write(rebuild(ctx, Some(stored)));
+        return Step::write(Box::new(rebuild(ctx, Some(stored))));
     }
     if let Some(put_right) = clock::put_right(stored, ctx.now, ctx.settings) {
         return Step::write(put_right);
     }
-    let mut found = stored.clone();
+    let mut found = Draft::of(stored);
     let decision = if is_back(ctx, stored) {
         Decision::enter(stored.phase)
     } else {
@@ -58,11 +59,14 @@ pub fn step(ctx: &Ctx<'_>) -> Step {
         not_ready(ctx, stored, decision)
     };
     let mut written = record::write(ctx, found, decision);
-    written.record.version = gates::release(ctx.world, stored, &written.record);
-    if written.record != *stored {
-        return Step::Write { record: Box::new(written.record), announcements: written.announcements };
+    let release = gates::release(ctx.world, stored, &written.record);
+    if written.record.version.as_deref() != release {
+        written.record.version = release.map(str::to_owned);
     }
-    Step::Act(effects(ctx, stored, written.effects))
+    match written.record.changed() {
+        Some(record) => Step::Write { record, announcements: written.announcements },
+        None => Step::Act(effects(ctx, stored, written.effects)),
+    }
 }
 
 /// What is done for a record that is as it should be: what its phase asks for, its gates, and its one-shot pods.

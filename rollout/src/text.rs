@@ -32,6 +32,11 @@ pub fn cut(message: String, most: usize) -> String {
 
 /// The same, without a copy where there is nothing to change.
 pub fn bounded(message: &str, most: usize) -> Cow<'_, str> {
+    // Neither a control character nor the first byte of one of U+0080 to U+009F.
+    let harmless = |byte: u8| byte >= b' ' && byte != 0x7f && byte != 0xc2;
+    if message.len() <= most && message.bytes().all(harmless) {
+        return Cow::Borrowed(message);
+    }
     let plain = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c };
     if message.len() <= most {
         let clean = message.chars().all(|c| plain(c) == c);
@@ -87,6 +92,7 @@ mod tests {
     #[test]
     fn control_characters_cost_no_more_than_others() {
         assert_eq!(bounded("a\u{1}b\nc", 100), "a b\nc");
+        assert_eq!(bounded("\u{7f}\u{85}\u{a9}é", 100), "  \u{a9}é");
     }
 
     #[rstest]

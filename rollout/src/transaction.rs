@@ -2,5 +2,6 @@
 
 pub mod context;
 pub mod decision;
+pub mod draft;
 pub mod rebuild;
 pub mod record;

@@ -1,22 +1,48 @@
 //! The world with what is looked up in it for node after node, worked out once per plan: nothing in a plan may grow faster than the
 //! cluster.
 
-use std::{collections::HashMap, ops::Deref};
+use std::ops::Deref;
 
-use cxi_api::{NodeRollout, RevisionId};
+use cxi_api::{
+    NodeRollout, RevisionId,
+    names::{label_value, retry_handler_value},
+};
 
 use crate::{
-    node::disruption::Budgets,
+    maps::Map,
+    node::{
+        disruption::Budgets,
+        seen::{Reader, Seen},
+    },
     world::{Driver, Preflight, Revision, World},
 };
 
 /// See the module.
 pub struct View<'a> {
     world: &'a World,
-    revisions: HashMap<&'a str, Vec<&'a Revision>>,
-    targets: HashMap<&'a str, (&'a Driver, RevisionId)>,
+    /// All nodes, by name.
+    pub seen: Vec<Seen<'a>>,
+    owned: Map<&'a str, Vec<usize>>,
+    unreadable: Vec<usize>,
+    revisions: Map<&'a RevisionId, Vec<Known<'a>>>,
+    drivers: Map<&'a str, Described<'a>>,
     /// Which PodDisruptionBudgets cover which pod.
     pub budgets: Budgets<'a>,
+}
+
+/// A CXIDriver with what its spec describes.
+pub struct Described<'a> {
+    pub driver: &'a Driver,
+    /// The revision.
+    pub target: RevisionId,
+    /// Value of the gate of the retry handler whose image is to run on nodes.
+    pub retry_handler: Option<String>,
+}
+
+/// A Module with the value of the label that names its release.
+pub struct Known<'a> {
+    pub revision: &'a Revision,
+    pub label: String,
 }
 
 impl Deref for View<'_> {
@@ -30,35 +56,60 @@ impl Deref for View<'_> {
 impl<'a> View<'a> {
     /// Looks at the world once.
     pub fn new(world: &'a World) -> Self {
-        let target = |driver: &'a Driver| (driver, driver.spec.revision(&driver.name));
-        let mut revisions: HashMap<&str, Vec<&Revision>> = HashMap::new();
+        let mut revisions: Map<&RevisionId, Vec<Known<'_>>> = Map::default();
         for revision in &world.revisions {
-            revisions.entry(revision.id.as_str()).or_default().push(revision);
+            let known = Known { revision, label: label_value(&revision.version) };
+            revisions.entry(&revision.id).or_default().push(known);
+        }
+        let mut reader = Reader::new(world);
+        let seen: Vec<Seen<'_>> = world.nodes.values().map(|node| reader.see(node)).collect();
+        let mut owned: Map<&str, Vec<usize>> = Map::default();
+        for (place, node) in seen.iter().enumerate() {
+            if let Some(owner) = node.owner {
+                owned.entry(owner).or_default().push(place);
+            }
         }
         Self {
             world,
+            owned,
+            unreadable: (0..seen.len()).filter(|place| seen[*place].unreadable.is_some()).collect(),
+            seen,
             revisions,
-            targets: world.drivers.iter().map(|driver| (driver.name.as_str(), target(driver))).collect(),
+            drivers: world.drivers.iter().map(|driver| (driver.name.as_str(), Described::of(driver))).collect(),
             budgets: Budgets::new(&world.disruption_budgets),
         }
     }
 
+    /// The nodes that a CXIDriver owns, by name.
+    pub fn nodes_of(&self, driver: &str) -> impl ExactSizeIterator<Item = &Seen<'a>> {
+        self.owned.get(driver).map_or(&[][..], Vec::as_slice).iter().map(|place| &self.seen[*place])
+    }
+
+    /// The nodes that cannot be read.
+    pub fn unreadable_nodes(&self) -> impl Iterator<Item = &Seen<'a>> {
+        self.unreadable.iter().map(|place| &self.seen[*place])
+    }
+
     /// The Module of a CXIDriver's revision; none for a revision that the host brings, and none that belongs to another CXIDriver:
     /// names of revisions are short, and may meet.
+    pub fn known(&self, driver: &str, id: &RevisionId) -> Option<&Known<'a>> {
+        self.revisions.get(id)?.iter().find(|known| known.revision.driver == driver)
+    }
+
+    /// See [`Self::known`].
     pub fn revision(&self, driver: &str, id: &RevisionId) -> Option<&'a Revision> {
-        let known = self.revisions.get(id.as_str())?;
-        known.iter().copied().find(|revision| revision.driver == driver)
+        self.known(driver, id).map(|known| known.revision)
     }
 
     /// The CXIDriver other than `driver` whose Module has the name that the revision's Module would have.
     pub fn taken_by(&self, driver: &str, id: &RevisionId) -> Option<&'a str> {
-        let known = self.revisions.get(id.as_str())?;
-        known.iter().copied().find(|revision| revision.driver != driver).map(|revision| revision.driver.as_str())
+        let mut known = self.revisions.get(id)?.iter().map(|known| known.revision.driver.as_str());
+        known.find(|other| *other != driver)
     }
 
-    /// A CXIDriver with the revision that its spec describes.
-    pub fn target(&self, driver: &str) -> Option<(&'a Driver, &RevisionId)> {
-        self.targets.get(driver).map(|(driver, target)| (*driver, target))
+    /// A CXIDriver with what its spec describes.
+    pub fn described(&self, driver: &str) -> Option<&Described<'a>> {
+        self.drivers.get(driver)
     }
 
     /// All CXIPreflights, the oldest first.
@@ -69,5 +120,16 @@ impl<'a> View<'a> {
     /// Whether a node was verified under this revision with a driver that its host brought.
     pub fn was_of_host(&self, record: &NodeRollout, id: &RevisionId) -> bool {
         record.host_revision.as_ref() == Some(id) && self.revision(&record.driver, id).is_none()
+    }
+}
+
+impl<'a> Described<'a> {
+    fn of(driver: &'a Driver) -> Self {
+        let image = driver.spec.retry_handler.image_on_nodes();
+        Self {
+            driver,
+            target: driver.spec.revision(&driver.name),
+            retry_handler: image.map(|image| retry_handler_value(image)),
+        }
     }
 }

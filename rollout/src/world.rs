@@ -497,22 +497,10 @@ impl Look {
 }
 
 impl Node {
-    /// Pods on the node that hold NICs of a driver, under whatever name they got them. A pod that cannot be read may be one.
-    pub fn holders_of(&self, driver: &Driver) -> Vec<&Holder> {
-        let names = |name: &String| driver.resource_names().any(|known| known == name);
-        self.holders.iter().filter(|holder| holder.unreadable || holder.resources.iter().any(names)).collect()
-    }
-
-    /// How much of a driver's NICs the kubelet offers, under all names together.
-    pub fn offered_of(&self, driver: &Driver) -> i64 {
-        driver.resource_names().filter_map(|name| self.allocatable.get(name)).sum()
-    }
-
     /// Labels whose keys begin with `prefix`.
-    pub fn labels_below(&self, prefix: &str) -> impl Iterator<Item = (&String, &String)> + use<'_> {
-        let prefix = prefix.to_owned();
-        let from = self.labels.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
-        from.take_while(move |(key, _)| key.starts_with(&prefix))
+    pub fn labels_below<P: AsRef<str>>(&self, prefix: P) -> impl Iterator<Item = (&String, &String)> + use<'_, P> {
+        let from = self.labels.range::<str, _>((Bound::Included(prefix.as_ref()), Bound::Unbounded));
+        from.take_while(move |(key, _)| key.starts_with(prefix.as_ref()))
     }
 
     /// The node's place in a rollout.

@@ -35,7 +35,7 @@ enum What {
     Rollout,
     /// Programs of a node: Allocate, scrapes, start, memory, CPU; fails where a goal is missed
     Node,
-    /// A plan on 1,000, 5,000 and 10,000 nodes; fails where its time grows faster than the cluster
+    /// A plan on 1,000, 5,000 and 10,000 nodes; fails where its time grows faster than the cluster or the goal is missed
     Plan,
 }
 

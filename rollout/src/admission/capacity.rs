@@ -1,8 +1,6 @@
 //! How many more nodes may be taken out of service: `maxUnavailable`, PodDisruptionBudgets, what KMM can do at once, and the room in the
 //! ledger.
 
-use std::collections::HashSet;
-
 use cxi_api::{Reason, driver_status::Rollout};
 
 use super::{
@@ -15,8 +13,8 @@ use crate::{
         ledger,
         scope::{Member, Scope},
     },
+    maps::Set,
     node::disruption::Allowance,
-    world::Node,
 };
 
 /// How many nodes may be in flight at once although the budget does not bound them (they have nothing to lose). KMM's client
@@ -35,19 +33,18 @@ pub struct Capacity<'a> {
 
 impl<'a> Capacity<'a> {
     /// What the nodes in flight and those out of service leave.
-    pub fn new(scope: &Scope<'a>, rollout: &Rollout, in_flight: &HashSet<&str>, members: &[Member<'_>]) -> Self {
+    pub fn new(scope: &Scope<'a>, rollout: &Rollout, in_flight: &Set<&str>, members: &[Member<'_>]) -> Self {
         let mut allowance = Allowance::new(&scope.world.budgets);
         for member in members.iter().filter(|member| in_flight.contains(member.node.name.as_str())) {
-            allowance.take(&member.holders);
+            allowance.take(&member.node.holders);
         }
         let counted = members.iter().filter(|member| !is_skipped(member)).count();
         // A node that cannot be read and is not owned may be one of these.
-        let unknown = |node: &&Node| scope.is_hidden(node) && !scope.ownership.owner.contains_key(node.name.as_str());
         Self {
             allowance,
             budget: scope.driver.spec.update_strategy.budget(counted).unwrap_or(0),
             unavailable: members.iter().filter(|member| counts(scope, in_flight, member)).count()
-                + scope.world.nodes.values().filter(unknown).count(),
+                + scope.hidden().filter(|node| node.owner.is_none()).count(),
             room: ledger::Room::left_by(rollout),
         }
     }
@@ -55,20 +52,23 @@ impl<'a> Capacity<'a> {
     /// Why a unit does not fit, if it does not. One that is put right takes no place in service: only the ledger has to have room.
     pub fn full(&self, scope: &Scope<'_>, rollout: &Rollout, unit: &Unit<'_, '_>, put_right: bool) -> Option<Blocked> {
         let says = |message: &str| Some(Blocked::new(Reason::Budget, message));
-        if !self.room.fits(unit.members.iter().map(|(member, _)| member.node)) {
+        if !self.room.fits(unit.members.iter().map(|(member, _)| member.node.node())) {
             return says(ledger::FULL);
         }
         if put_right {
             return None;
         }
         let in_flight = rollout.in_flight.len();
-        let stakes: Vec<Stake> = unit.members.iter().map(|(member, record)| stake(scope, member, record)).collect();
-        let (more, already) = stakes.iter().fold((0, 0), |(more, already), stake| match stake {
-            Stake::Service { counted: false } => (more + 1, already),
-            Stake::Service { counted: true } => (more, already + 1),
-            Stake::Jobs | Stake::Nothing => (more, already),
-        });
-        let size = stakes.len();
+        let (mut more, mut already, mut jobs) = (0, 0, false);
+        for (member, record) in &unit.members {
+            match stake(scope, member, record) {
+                Stake::Service { counted: false } => more += 1,
+                Stake::Service { counted: true } => already += 1,
+                Stake::Jobs => jobs = true,
+                Stake::Nothing => {}
+            }
+        }
+        let size = unit.members.len();
         // Numbers change all the time; the record should not.
         let unavailable = "the node waits until fewer nodes are unavailable (updateStrategy.maxUnavailable)";
         // Those that count already are back by themselves, unless they are moved.
@@ -76,7 +76,7 @@ impl<'a> Capacity<'a> {
         if serving > 0 && (self.unavailable - already) + serving > self.budget {
             return says(unavailable);
         }
-        if stakes.contains(&Stake::Jobs) && in_flight + size > self.budget {
+        if jobs && in_flight + size > self.budget {
             return says(unavailable);
         }
         if in_flight + size > self.budget.max(NODES_AT_ONCE) {
@@ -91,7 +91,7 @@ impl<'a> Capacity<'a> {
             if stake(scope, member, record) == (Stake::Service { counted: false }) {
                 self.unavailable += 1;
             }
-            self.allowance.take(&member.holders);
+            self.allowance.take(&member.node.holders);
             self.room.take(member.node);
         }
     }

@@ -6,19 +6,16 @@ use crate::{
     blocked::Blocked,
     builds::builds_for,
     driver::scope::{Member, Scope},
+    maps::Set,
     world::{Image, ImageState, Node, PodProblem},
 };
 
-/// What is wrong with the images of the revision that the driver moves to, over the kernels of all its nodes.
-pub fn of_fleet(scope: &Scope<'_>, members: &[Member<'_>]) -> Option<Blocked> {
-    if !scope.driver.spec.preflight.required {
-        return None;
-    }
-    let target = &scope.target;
-    members
-        .iter()
-        .filter(|member| member.wanted.as_ref() == Some(target))
-        .find_map(|member| of(scope, member.node, target))
+/// The first node for whose kernel something is wrong with the image of the revision that the driver moves to, and what.
+pub fn of_fleet<'a>(scope: &Scope<'_>, members: &[Member<'a>]) -> Option<(&'a Node, Blocked)> {
+    let mut asked = Set::default();
+    let moving = members.iter().filter(|member| member.wanted.as_ref() == Some(&scope.target));
+    let mut kernels = moving.map(|member| member.node).filter(|node| asked.insert(node.kernel_place));
+    kernels.find_map(|node| Some((node.node(), of(scope, node, &scope.target)?)))
 }
 
 /// What is wrong with a revision's image for a node's kernel.
@@ -30,11 +27,13 @@ pub fn of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<Blocked
     let say = |message| because(Reason::ImageMissing, message);
     // The same words while the Module is made, while KMM looks for an image and while it pulls it: a record is not rewritten for that.
     let target = (*wanted == scope.target).then_some(&scope.driver.spec.version);
-    let version = scope.revision(wanted).map(|known| &known.version).or(target);
-    let release = version.map_or_else(|| format!("revision {wanted}"), |version| format!("release {version}"));
-    let waits = || format!("the node waits until KMM has verified an image of {release} for kernel {}", node.kernel);
+    let found = scope.revision(wanted);
+    let version = found.map(|known| &known.version).or(target);
+    let release = || version.map_or_else(|| format!("revision {wanted}"), |version| format!("release {version}"));
+    let waits =
+        || format!("the node waits until KMM has verified an image of {} for kernel {}", release(), node.kernel);
     let refused = scope.driver.module_refused.as_ref().filter(|_| *wanted == scope.target);
-    let Some(revision) = scope.revision(wanted) else {
+    let Some(revision) = found else {
         if let Some(other) = scope.world.taken_by(&scope.driver.name, wanted) {
             return say(format!(
                 "Module cxi-{wanted} belongs to CXIDriver {other}: names of revisions are short, and these two meet. Change \

@@ -1,8 +1,6 @@
 //! The ledger of a rollout: which nodes are in flight, which failed, whether it halted. It is stored in the CXIDriver's
 //! status and written with a compare-and-swap before any node is touched.
 
-use std::collections::{HashMap, HashSet};
-
 use cxi_api::{
     RevisionId, Timestamp,
     driver_status::{FailedNode, Halt, Rollout},
@@ -10,6 +8,7 @@ use cxi_api::{
 
 use crate::{
     driver::scope::{Member, Scope},
+    maps::Set,
     node::drift,
     text,
     world::Node,
@@ -62,10 +61,10 @@ fn name(to: Option<&RevisionId>, at: Timestamp) -> String {
 
 /// Takes nodes off the ledger that have settled or are gone, notes failures, and halts when there are too many.
 pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) {
-    let by_name: HashMap<&str, &Member<'_>> =
-        members.iter().map(|member| (member.node.name.as_str(), member)).collect();
+    // The nodes of a driver are in the order of their names.
+    let place = |name: &str| members.binary_search_by(|member| member.node.name.as_str().cmp(name)).ok();
     rollout.in_flight.retain(|entry| {
-        let member = by_name.get(entry.node.as_str()).filter(|member| member.node.uid == entry.uid);
+        let member = place(&entry.node).map(|place| &members[place]).filter(|member| member.node.uid == entry.uid);
         let Some(member) = member else { return false };
         // By what is stored, not by what this plan wants to store.
         match member.node.rollout() {
@@ -96,10 +95,10 @@ pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) 
 /// Notes the nodes on which the driver failed, and how many they are. The records of the nodes say so themselves until a node succeeds;
 /// those that do not fit into the list are counted by them.
 fn note_failures(rollout: &mut Rollout, members: &[Member<'_>]) {
-    let known: HashSet<String> = rollout.failed.iter().map(|failed| failed.node.clone()).collect();
+    let known: Set<String> = rollout.failed.iter().map(|failed| failed.node.clone()).collect();
     let mut nodes = known.len();
     for member in members.iter().filter(|member| !known.contains(&member.node.name)) {
-        let failure = member.record.as_deref().and_then(|record| record.failure.as_ref());
+        let failure = member.record().and_then(|record| record.failure.as_ref());
         let Some(failure) = failure.filter(|failure| failure.rollout == rollout.id) else { continue };
         nodes += 1;
         if rollout.failed.len() < NAMED {
@@ -111,7 +110,7 @@ fn note_failures(rollout: &mut Rollout, members: &[Member<'_>]) {
 }
 
 /// The names in the ledger.
-pub fn names(rollout: &Rollout) -> HashSet<&str> {
+pub fn names(rollout: &Rollout) -> Set<&str> {
     rollout.in_flight.iter().map(|entry| entry.node.as_str()).collect()
 }
 

@@ -1,17 +1,16 @@
 //! One CXIDriver with what its plan may look at, and its nodes.
 
-use std::{borrow::Cow, cell::Cell};
+use std::cell::Cell;
 
 use cxi_api::{NodeRollout, RevisionId, Timestamp, driver::SourceType};
 
 use crate::{
     driver::ownership::{Ownership, selects},
-    evidence::labels::version_labels,
-    node::{drift, request::Request},
+    node::{drift, seen::Seen},
     preflight::trial::{OnTrial, Trials},
     settings::Settings,
     view::View,
-    world::{Driver, Holder, Node, Revision},
+    world::{Driver, Revision},
 };
 
 /// What the planning of one driver may look at.
@@ -22,41 +21,28 @@ pub struct Scope<'a> {
     pub trials: Trials<'a>,
     /// The revision that the spec describes.
     pub target: RevisionId,
-    /// Label that opens a node to the device plugin.
-    pub plugin_gate: String,
-    /// Label that opens a node to the retry handler.
-    pub retry_handler_gate: String,
     pub ownership: &'a Ownership<'a>,
     pub settings: &'a Settings,
     pub now: Timestamp,
     pub wake: &'a Cell<Option<Timestamp>>,
 }
 
-/// Nodes of a driver with what this plan makes of their records.
+/// What a plan makes of a record.
+pub enum Becomes<'a> {
+    /// It stays as it is stored; none is, or nothing comes of it.
+    Same(Option<&'a NodeRollout>),
+    /// This.
+    Changed(Box<NodeRollout>),
+}
+
+/// A node of a driver with what this plan makes of its record. There are as many as nodes, so it is small.
 pub struct Member<'a> {
-    pub node: &'a Node,
+    pub node: &'a Seen<'a>,
     /// Revision that the node should be on.
     pub wanted: Option<RevisionId>,
     /// The trial for which it should be on it, if it is one.
     pub trial: Option<OnTrial<'a>>,
-    /// The record as it will be when this plan is carried out.
-    pub record: Option<Cow<'a, NodeRollout>>,
-    /// Pods on the node that hold the driver's NICs.
-    pub holders: Vec<&'a Holder>,
-    /// What the node shows, besides.
-    pub seen: Seen<'a>,
-}
-
-/// What is asked of a node's labels again and again: a node of a large cluster is not at hand a second time.
-pub struct Seen<'a> {
-    /// What the administrator asks of the node.
-    pub request: Option<Request<'a>>,
-    /// Value of the gate of the device plugin.
-    pub plugin: Option<&'a str>,
-    /// Value of the gate of the retry handler.
-    pub retry_handler: Option<&'a str>,
-    /// Whether it has a version label of KMM's.
-    pub labelled: bool,
+    record: Becomes<'a>,
     /// See [`drift::needs_repair`], by the record as it is stored.
     pub repair: bool,
     /// See [`drift::needs_transaction`], by the record as it is stored.
@@ -65,39 +51,53 @@ pub struct Seen<'a> {
 
 impl<'a> Member<'a> {
     /// A node with what is asked of it.
-    pub fn new(
-        scope: &Scope<'a>,
-        node: &'a Node,
-        wanted: Option<RevisionId>,
-        record: Option<Cow<'a, NodeRollout>>,
-    ) -> Self {
-        let label = |key: &str| node.labels.get(key).map(String::as_str);
+    pub fn new(scope: &Scope<'a>, node: &'a Seen<'a>, wanted: Option<RevisionId>, record: Becomes<'a>) -> Self {
         let stored = node.rollout();
-        let seen = Seen {
-            request: Request::of(node),
-            plugin: label(&scope.plugin_gate),
-            retry_handler: label(&scope.retry_handler_gate),
-            labelled: version_labels(node, &scope.world.namespace).next().is_some(),
+        Self {
+            node,
             repair: stored.is_some_and(|record| drift::needs_repair(scope.world, node, record)),
             moves: stored.is_some_and(|record| drift::needs_transaction(scope.world, node, record, wanted.as_ref())),
-        };
-        let trial = scope.trials.of_node(node).filter(|trial| wanted.as_ref() == Some(&trial.candidate.revision));
-        Self { node, wanted, trial, record, holders: node.holders_of(scope.driver), seen }
+            trial: scope.trials.of_node(node).filter(|trial| wanted.as_ref() == Some(&trial.candidate.revision)),
+            wanted,
+            record,
+        }
+    }
+
+    /// The record as it will be when this plan is carried out.
+    pub fn record(&self) -> Option<&NodeRollout> {
+        match &self.record {
+            Becomes::Same(record) => *record,
+            Becomes::Changed(record) => Some(record),
+        }
+    }
+
+    /// What comes of the record was decided anew.
+    pub fn becomes(&mut self, record: Becomes<'a>) {
+        self.record = record;
+    }
+
+    /// Whether this plan leaves the record as it is stored.
+    pub fn is_unchanged(&self) -> bool {
+        match &self.record {
+            Becomes::Same(record) => record.is_some() == self.node.rollout().is_some(),
+            Becomes::Changed(record) => Some(&**record) == self.node.rollout(),
+        }
     }
 }
 
 impl<'a> Scope<'a> {
-    /// Whether a node cannot be read, and is the driver's or may be: one whose labels are not known may be of any.
-    pub fn is_hidden(&self, node: &Node) -> bool {
-        let owner = self.ownership.owner.get(node.name.as_str());
-        let mine = owner.map_or_else(|| selects(self.driver, node), |owner| *owner == self.driver.name);
-        node.unreadable.is_some() && (mine || node.labels.is_empty())
+    /// Nodes that cannot be read, and are the driver's or may be: one whose labels are not known may be of any.
+    pub fn hidden(&self) -> impl Iterator<Item = &'a Seen<'a>> {
+        let driver = self.driver;
+        self.world.unreadable_nodes().filter(move |node| {
+            let mine = node.owner.map_or_else(|| selects(driver, node), |owner| owner == driver.name);
+            mine || node.labels.is_empty()
+        })
     }
 
     /// Nodes that belong to the driver.
-    pub fn nodes(&self) -> impl Iterator<Item = &'a Node> {
-        let (world, ownership, name) = (self.world, self.ownership, &self.driver.name);
-        world.nodes.values().filter(move |node| ownership.owner.get(node.name.as_str()) == Some(&name.as_str()))
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &'a Seen<'a>> {
+        self.world.nodes_of(&self.driver.name)
     }
 
     /// The Module of a revision; none for a revision that the host brings.

@@ -7,10 +7,8 @@ use std::collections::BTreeSet;
 use cxi_api::{NodeRollout, RevisionId, names::MAX_UNSELECTED_ANNOTATION, phase::Stage};
 
 use crate::{
-    driver::{
-        ownership::selects,
-        scope::{Member, Scope},
-    },
+    driver::scope::{Member, Scope},
+    node::seen::Seen,
     text,
     world::Node,
 };
@@ -28,13 +26,13 @@ impl<'a> Collapse<'a> {
         if driver.deleting {
             return None;
         }
-        let nodes: BTreeSet<&str> = scope.nodes().filter(|node| leaves(scope, node)).map(|node| &*node.name).collect();
-        let budget = || driver.spec.update_strategy.budget(scope.nodes().count()).unwrap_or(0).max(1);
+        let nodes: BTreeSet<&str> = scope.nodes().filter(|node| leaves(node)).map(|node| &*node.node().name).collect();
+        let budget = || driver.spec.update_strategy.budget(scope.nodes().len()).unwrap_or(0).max(1);
         if nodes.is_empty() {
             return None;
         }
         let limit = driver.max_unselected.unwrap_or_else(budget);
-        let begun = |node: &&Node| !selects(driver, node) && node.rollout().is_some_and(NodeRollout::is_taken_down);
+        let begun = |node: &&Seen<'_>| !node.is_selected && node.rollout().is_some_and(NodeRollout::is_taken_down);
         let leaving = nodes.len() + scope.nodes().filter(begun).count();
         (leaving > limit).then_some(Self { nodes, limit })
     }
@@ -61,12 +59,12 @@ impl<'a> Collapse<'a> {
 pub fn hold(collapse: Option<&Collapse<'_>>, members: &mut [Member<'_>]) {
     let held = |member: &&mut Member<'_>| collapse.is_some_and(|all| all.nodes.contains(member.node.name.as_str()));
     for member in members.iter_mut().filter(held) {
-        member.seen.moves &= member.seen.repair;
+        member.moves &= member.repair;
     }
 }
 
 /// Whether a node is about to lose its driver although it still has NICs.
-fn leaves(scope: &Scope<'_>, node: &Node) -> bool {
+fn leaves(node: &Seen<'_>) -> bool {
     let loses = |record: &NodeRollout| {
         !record.is_taken_down()
             && (record.revision.is_some() || record.target_revision.is_some() || record.goal().is_some())
@@ -75,5 +73,5 @@ fn leaves(scope: &Scope<'_>, node: &Node) -> bool {
     let exchanged = |record: &NodeRollout| record.phase.traits().stage == Stage::Exchanging;
     let has_nics =
         || node.report().is_some_and(|report| !report.devices.is_empty()) || node.rollout().is_some_and(exchanged);
-    !selects(scope.driver, node) && node.rollout().is_some_and(loses) && has_nics()
+    !node.is_selected && node.rollout().is_some_and(loses) && has_nics()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cxi_api::{NodeRollout, Timestamp};
 
-use crate::settings::Settings;
+use crate::{settings::Settings, transaction::draft::Draft};
 
 /// How far ahead of the operator's clock a stored time may be. Clocks of a cluster's nodes agree better than this.
 const AHEAD: Duration = Duration::from_mins(1);
@@ -26,22 +26,39 @@ fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
 
 /// A record whose times are in the future, with its phase begun anew now; nothing when its times can be right. What is known of the
 /// node stays. Evidence for the step is looked for again, because the step has another name now.
-pub fn put_right(stored: &NodeRollout, now: Timestamp, settings: &Settings) -> Option<NodeRollout> {
+pub fn put_right(stored: &NodeRollout, now: Timestamp, settings: &Settings) -> Option<Box<NodeRollout>> {
     let longest = settings.back_off_max.saturating_add(AHEAD);
-    let mut right = stored.clone();
-    if is_ahead(stored.since, now) || stored.evidence_since.is_some_and(|since| is_ahead(since, now)) {
+    let ahead = |time: Option<Timestamp>| time.is_some_and(|time| is_ahead(time, now));
+    let closed_at = stored.transaction.as_ref().and_then(|transaction| transaction.closed_at);
+    let said = stored.blocked_by.as_ref().map(|blocker| blocker.since);
+    let waited = stored.wait.as_ref().map(|wait| wait.since);
+    let paused = stored.pause.as_ref().map(|pause| pause.until);
+
+    let mut right = Draft::of(stored);
+    if ahead(Some(stored.since)) || ahead(stored.evidence_since) {
         right.since = now;
         right.evidence_since = None;
     }
-    let closed_at = right.transaction.as_mut().and_then(|transaction| transaction.closed_at.as_mut());
-    let said = right.blocked_by.as_mut().map(|blocker| &mut blocker.since);
-    let waited = right.wait.as_mut().map(|wait| &mut wait.since);
-    for time in [closed_at, said, waited].into_iter().flatten().filter(|time| is_ahead(**time, now)) {
-        *time = now;
+    if ahead(closed_at)
+        && let Some(transaction) = &mut right.transaction
+    {
+        transaction.closed_at = Some(now);
     }
-    let too_late = |until: &Timestamp| Duration::try_from(until.duration_since(now)).is_ok_and(|left| left > longest);
-    if let Some(pause) = right.pause.as_mut().filter(|pause| too_late(&pause.until)) {
+    if ahead(said)
+        && let Some(blocker) = &mut right.blocked_by
+    {
+        blocker.since = now;
+    }
+    if ahead(waited)
+        && let Some(wait) = &mut right.wait
+    {
+        wait.since = now;
+    }
+    let too_late = |until: Timestamp| Duration::try_from(until.duration_since(now)).is_ok_and(|left| left > longest);
+    if paused.is_some_and(too_late)
+        && let Some(pause) = &mut right.pause
+    {
         pause.until = now.checked_add(settings.back_off_after(stored)).unwrap_or(now);
     }
-    (right != *stored).then_some(right)
+    right.changed()
 }

@@ -21,7 +21,7 @@ const FEW: usize = 20;
 pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
     let spec = &scope.driver.spec;
     if spec.device_plugin.enabled {
-        let expected = members.iter().filter(|member| member.seen.plugin.is_some() && should_serve(scope, member));
+        let expected = members.iter().filter(|member| member.node.plugin.is_some() && should_serve(scope, member));
         let (ready, pods) = gated(scope, Role::DevicePlugin, "device plugin", expected);
         set.put("DevicePluginReady", ready, reason(ready), &pods);
     }
@@ -79,16 +79,16 @@ fn agent(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
 fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
     const TYPE: &str = "RetryHandlerReady";
     let wanted = &scope.driver.spec.retry_handler;
-    let left = members.iter().filter(|member| member.seen.retry_handler.is_some()).count();
+    let left = members.iter().filter(|member| member.node.retry_handler.is_some()).count();
     if wanted.runs_on_nodes() {
         let serves = |member: &&Member<'_>| {
-            member.seen.retry_handler.is_some() && should_serve(scope, member) && wanted.selects(&member.node.labels)
+            member.node.retry_handler.is_some() && should_serve(scope, member) && wanted.selects(&member.node.labels)
         };
         let expected = members.iter().filter(serves);
         let (ready, mut pods) = gated(scope, Role::RetryHandler, "retry handler", expected);
         let value = wanted.image_on_nodes().map(|image| retry_handler_value(image));
         let outdated = |member: &&Member<'_>| {
-            value.is_some() && member.seen.retry_handler.is_some_and(|runs| Some(runs) != value.as_deref())
+            value.is_some() && member.node.retry_handler.is_some_and(|runs| Some(runs) != value.as_deref())
         };
         let outdated: Vec<&str> = members.iter().filter(outdated).map(|member| member.node.name.as_str()).collect();
         if !outdated.is_empty() {
@@ -135,7 +135,7 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
 
 /// Whether a node rests, or should by now: then a pod belongs there where the gate is open, whatever becomes of it.
 fn should_serve(scope: &Scope<'_>, member: &Member<'_>) -> bool {
-    member.record.as_deref().is_some_and(|record| match record.phase {
+    member.record().is_some_and(|record| match record.phase {
         phase if phase.traits().offers => true,
         // The pod is on its way, for a moment.
         Phase::Returning => scope.now.duration_since(record.since).unsigned_abs() >= SILENT,
@@ -150,7 +150,7 @@ fn gated<'a>(
     name: &str,
     expected: impl Iterator<Item = &'a Member<'a>>,
 ) -> (bool, String) {
-    let (with, without): (Vec<&Node>, Vec<&Node>) = expected.map(|member| member.node).partition(|node| {
+    let (with, without): (Vec<&Node>, Vec<&Node>) = expected.map(|member| member.node.node()).partition(|node| {
         let ready = PodState::Running { ready: true };
         let mut pods = node.pods.iter().filter(|pod| pod.role == role && pod.driver == scope.driver.name);
         node.ready && pods.any(|pod| !pod.deleting && pod.state == ready)

@@ -1,9 +1,6 @@
 //! One CXIDriver as a whole: its Modules, its operands, its nodes, its ledger and its status, or its end.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
-};
+use std::collections::BTreeMap;
 
 use cxi_api::{
     RevisionId,
@@ -17,17 +14,16 @@ use crate::{
     driver::{
         agents, installation, ledger,
         obstacle::Obstacle,
-        ownership::selects,
-        scope::{Member, Scope},
+        scope::{Becomes, Member, Scope},
         selection::{self, Collapse},
         standing::Standing,
     },
     fleet::{release, revisions, status},
-    node::request::Request,
+    maps::Map,
+    node::{request::Request, seen::Seen},
     preflight,
     step::{self, Step},
     transaction::{context::Ctx, record},
-    world::Node,
 };
 
 /// What the operator does about a CXIDriver.
@@ -53,7 +49,7 @@ impl<'a> Mode<'a> {
             Self::Unclaimed
         } else {
             Self::Managed(Standing {
-                conflict: scope.ownership.conflicts.get(&driver.name),
+                conflict: scope.ownership.conflicts.get(driver.name.as_str()),
                 obstacle: Obstacle::of(scope),
                 collapse: Collapse::of(scope),
             })
@@ -84,7 +80,7 @@ fn manage(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
     let orphaned = scope.is_orphaning() && rollout.in_flight.is_empty();
     let left = if orphaned { release::orphaned(scope) } else { Vec::new() };
     let over = orphaned && left.is_empty() || scope.nodes().next().is_none();
-    if driver.deleting && over && !scope.world.nodes.values().any(|node| scope.is_hidden(node)) {
+    if driver.deleting && over && scope.hidden().next().is_none() {
         return release::end(scope);
     }
 
@@ -101,7 +97,10 @@ fn manage(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
             let Some(step) = step else { continue };
             let verdict = verdicts.get(member.node.name.as_str());
             let step = explain(scope, &known, member, step, verdict);
-            member.record = step.record().cloned().map(Cow::Owned).or(member.node.rollout().map(Cow::Borrowed));
+            // A step that was not explained is the one that the record is of already.
+            if verdict.is_some() {
+                member.becomes(becomes(member.node, Some(&step)));
+            }
             actions.extend(carry_out(member.node, step, &released));
         }
         actions.extend(released.into_values());
@@ -154,22 +153,28 @@ fn prepare(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
 /// Steps every node of the driver: the nodes, and in the same order what comes of each. Nothing comes of a node that cannot be read or
 /// has no record.
 fn step_all<'a>(scope: &Scope<'a>, standing: &Standing<'_>, rollout: &Rollout) -> (Vec<Member<'a>>, Vec<Option<Step>>) {
-    let entries: HashMap<&str, &InFlight> =
-        rollout.in_flight.iter().map(|entry| (entry.node.as_str(), entry)).collect();
-    let mut members = Vec::new();
-    let mut steps = Vec::new();
+    let entries: Map<&str, &InFlight> = rollout.in_flight.iter().map(|entry| (entry.node.as_str(), entry)).collect();
+    let mut members = Vec::with_capacity(scope.nodes().len());
+    let mut steps = Vec::with_capacity(scope.nodes().len());
     for node in scope.nodes() {
         let wanted = wanted(scope, node, standing.collapse.as_ref());
         let step = (node.unreadable.is_none() && node.record.is_some()).then(|| {
             let entry = entries.get(node.name.as_str()).copied().filter(|entry| entry.uid == node.uid);
             step::step(&context(scope, node, rollout, entry, wanted.clone()))
         });
-        let stored = || node.rollout().filter(|_| step.is_some()).map(Cow::Borrowed);
-        let record = step.as_ref().and_then(Step::record).cloned().map(Cow::Owned).or_else(stored);
+        let record = becomes(node, step.as_ref());
         members.push(Member::new(scope, node, wanted, record));
         steps.push(step);
     }
     (members, steps)
+}
+
+/// What a step makes of the record of a node.
+fn becomes<'a>(node: &'a Seen<'a>, step: Option<&Step>) -> Becomes<'a> {
+    match step.and_then(Step::record) {
+        Some(record) => Becomes::Changed(Box::new(record.clone())),
+        None => Becomes::Same(node.node().rollout().filter(|_| step.is_some())),
+    }
 }
 
 /// Creates the records that are missing. What is to be taken down in order needs one too.
@@ -177,7 +182,7 @@ fn records<'m>(scope: &'m Scope<'_>, members: &'m [Member<'_>]) -> impl Iterator
     let driver = scope.driver;
     let missing = members.iter().filter(move |member| {
         let node = member.node;
-        let needed = !driver.deleting || member.seen.labelled && !driver.orphan;
+        let needed = !driver.deleting || !node.kmm.versions.is_empty() && !driver.orphan;
         needed && node.unreadable.is_none() && node.record.is_none() && node.stale_record.is_none()
     });
     missing.map(|member| Action::CreateRecord { node: member.node.name.clone(), uid: member.node.uid.clone() })
@@ -185,7 +190,7 @@ fn records<'m>(scope: &'m Scope<'_>, members: &'m [Member<'_>]) -> impl Iterator
 
 fn context<'a>(
     scope: &Scope<'a>,
-    node: &'a Node,
+    node: &'a Seen<'a>,
     rollout: &'a Rollout,
     entry: Option<&'a InFlight>,
     wanted: Option<RevisionId>,
@@ -205,15 +210,15 @@ fn context<'a>(
 }
 
 /// The revision that a node should be on: the target, the previous one if the administrator asks for it, or none.
-fn wanted(scope: &Scope<'_>, node: &Node, collapse: Option<&Collapse<'_>>) -> Option<RevisionId> {
+fn wanted(scope: &Scope<'_>, node: &Seen<'_>, collapse: Option<&Collapse<'_>>) -> Option<RevisionId> {
     let (driver, target) = (scope.driver, &scope.target);
     if driver.deleting {
         return None;
     }
-    if !selects(driver, node) {
+    if !node.is_selected {
         return collapse.and_then(|collapse| collapse.stays_on(node));
     }
-    let asked_back = Request::of(node) == Some(Request::Rollback);
+    let asked_back = node.ours.request == Some(Request::Rollback);
     let previous = || {
         let record = node.rollout()?;
         let good = |revision: &&RevisionId| {
@@ -241,7 +246,7 @@ fn wanted(scope: &Scope<'_>, node: &Node, collapse: Option<&Collapse<'_>>) -> Op
 /// Takes nodes that no CXIDriver owns.
 fn claim(scope: &Scope<'_>) -> Vec<Action> {
     let mine = scope.ownership.claims.iter().filter(|(_, driver)| **driver == scope.driver.name);
-    mine.filter_map(|(node, _)| scope.world.nodes.get(node))
+    mine.filter_map(|(node, _)| scope.world.nodes.get(*node))
         .map(|node| Action::PatchNode {
             node: node.name.clone(),
             uid: node.uid.clone(),
@@ -263,19 +268,19 @@ fn explain(scope: &Scope<'_>, rollout: &Rollout, member: &Member<'_>, step: Step
         return step;
     }
     let ctx = context(scope, member.node, rollout, None, member.wanted.clone());
-    let said = record::explain(&ctx, record.clone(), blocked.clone());
-    if stored == Some(&said) {
+    let Some(said) = record::explain(&ctx, record, blocked.clone()) else { return step };
+    if stored == Some(&*said) {
         return step;
     }
     let announcements = match step {
         Step::Write { announcements, .. } => announcements,
         Step::Act(_) => Vec::new(),
     };
-    Step::Write { record: Box::new(said), announcements }
+    Step::Write { record: said, announcements }
 }
 
 /// What is done for a step. A node that is let go is changed for that, and for nothing else.
-fn carry_out(node: &Node, step: Step, released: &BTreeMap<String, Action>) -> Vec<Action> {
+fn carry_out(node: &Seen<'_>, step: Step, released: &BTreeMap<String, Action>) -> Vec<Action> {
     match step {
         Step::Act(effects) => {
             let stays = |effect: &Action| !matches!(effect, Action::PatchNode { .. });

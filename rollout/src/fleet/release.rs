@@ -10,7 +10,6 @@ use crate::{
         ledger,
         scope::{Member, Scope},
     },
-    evidence::labels::version_labels,
     node::gates,
     world::OwnPod,
 };
@@ -20,20 +19,19 @@ use crate::{
 pub fn done(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Action> {
     let in_flight = scope.driver.status.rollout.as_ref().map(ledger::names).unwrap_or_default();
     let gone = members.iter().filter(|member| {
-        if !member.holders.is_empty() || member.node.unreadable.is_some() {
+        if !member.node.holders.is_empty() || member.node.unreadable.is_some() {
             return false;
         }
-        let labelled = member.seen.labelled;
+        let labelled = !member.node.kmm.versions.is_empty();
         let Some(record) = member.node.rollout() else {
             return scope.driver.deleting && member.node.record.is_none() && !labelled;
         };
-        let idle = !in_flight.contains(member.node.name.as_str());
-        let same = member.record.as_deref() == Some(record);
+        let idle = || !in_flight.contains(member.node.name.as_str());
         let stays = |role| matches!(role, Role::DevicePlugin | Role::RetryHandler);
         let swept = |pod: &OwnPod| stays(pod.role) || pod.driver != scope.driver.name;
         member.wanted.is_none()
-            && idle
-            && same
+            && idle()
+            && member.is_unchanged()
             && !labelled
             && member.node.pods.iter().all(swept)
             && record.phase == cxi_api::Phase::Pending
@@ -63,7 +61,7 @@ pub fn done(scope: &Scope<'_>, members: &[Member<'_>]) -> BTreeMap<String, Actio
 pub fn orphaned(scope: &Scope<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     for node in scope.nodes().filter(|node| node.unreadable.is_none()) {
-        let loaded = version_labels(node, &scope.world.namespace).next().is_some();
+        let loaded = !node.kmm.versions.is_empty();
         let wanted = gates::Wanted {
             owner: (!loaded).then_some(false),
             gate: Some(None),

@@ -1,13 +1,11 @@
 //! The KMM Modules of a driver: one per revision, created once, never edited, and deleted when no node needs it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use cxi_api::{NodeRollout, RevisionId, Timestamp, names::module_name, node::HistoryEntry};
+use cxi_api::{NodeRollout, RevisionId, Timestamp, names::revision_in, node::HistoryEntry};
 
 use crate::{
     action::Action,
     driver::scope::{Member, Scope},
-    evidence::labels::version_labels,
+    maps::{Map, Set},
     world::Revision,
 };
 
@@ -38,38 +36,50 @@ pub fn worked(record: &NodeRollout) -> impl Iterator<Item = (&RevisionId, Timest
 /// worked last. One that never ran anywhere is a mistake that was taken back, and goes.
 pub fn retire(scope: &Scope<'_>, target: &RevisionId, members: &[Member<'_>]) -> Vec<Action> {
     // What is on a node that cannot be read is not known.
-    if scope.world.nodes.values().any(|node| scope.is_hidden(node)) {
+    if scope.hidden().next().is_some() {
         return Vec::new();
     }
     let driver = scope.driver;
     let mine = || scope.world.revisions.iter().filter(|revision| revision.driver == driver.name);
-    let by_module: BTreeMap<String, &RevisionId> = mine().map(|known| (module_name(&known.id), &known.id)).collect();
-    let mut used: BTreeSet<&str> = [target.as_str()].into();
-    let mut last_worked: BTreeMap<&str, Timestamp> = BTreeMap::new();
-    let mut goes_back_to: BTreeSet<&str> = BTreeSet::new();
-    for node in scope.world.nodes.values() {
-        used.extend(version_labels(node, &scope.world.namespace).map(|(_, value)| value.as_str()));
-        let listed = node.kmm_has.iter().chain(&node.kmm_wants).filter_map(|module| by_module.get(&module.name));
-        used.extend(listed.map(|revision| revision.as_str()));
-        let Some(record) = node.rollout() else { continue };
-        let named = [record.revision.as_ref(), record.target_revision.as_ref(), record.goal(), record.from()];
-        used.extend(named.into_iter().flatten().map(RevisionId::as_str));
-        for (revision, at) in worked(record) {
-            let last = last_worked.entry(revision.as_str()).or_insert(at);
-            *last = at.max(*last);
-        }
-        goes_back_to
-            .extend(worked(record).map(|(revision, _)| revision.as_str()).find(|revision| !used.contains(revision)));
+    let ids: Set<&RevisionId> = mine().map(|known| &known.id).collect();
+    let mut used: Set<RevisionId> = [target.clone()].into_iter().collect();
+    let wanted = members.iter().filter_map(|member| member.wanted.as_ref()).chain(&driver.status.current_revision);
+    let mut left: Set<&RevisionId> = mine().filter(|known| !known.deleting).map(|known| &known.id).collect();
+    for id in wanted.chain([target]) {
+        left.remove(id);
     }
     let asked = scope.world.preflights().filter(|preflight| !preflight.deleting && !preflight.status.is_over());
-    used.extend(asked.filter_map(|preflight| Some(preflight.candidate.as_ref()?.revision.as_str())));
-    used.extend(members.iter().filter_map(|member| member.wanted.as_ref()).map(RevisionId::as_str));
-    used.extend(driver.status.current_revision.iter().map(RevisionId::as_str));
-    let unused = mine().filter(|revision| !revision.deleting && !used.contains(revision.id.as_str()));
+    for candidate in asked.filter_map(|preflight| preflight.candidate.as_ref()) {
+        left.remove(&candidate.revision);
+    }
+    let mut last_worked: Map<&RevisionId, Timestamp> = Map::default();
+    let mut goes_back_to: Set<&RevisionId> = Set::default();
+    for node in &scope.world.seen {
+        if left.is_empty() {
+            return Vec::new();
+        }
+        let listed = node.kmm_has.iter().chain(&node.kmm_wants).filter_map(|module| revision_in(&module.name));
+        let listed = listed.filter_map(|revision| revision.parse().ok()).filter(|revision| ids.contains(revision));
+        let labelled = node.kmm.versions.iter().filter_map(|(_, value)| value.parse().ok());
+        let record = node.rollout();
+        let named = record.map(|of| [of.revision.as_ref(), of.target_revision.as_ref(), of.goal(), of.from()]);
+        let named = named.into_iter().flatten().flatten().cloned();
+        for id in labelled.chain(listed).chain(named) {
+            left.remove(&id);
+            used.insert(id);
+        }
+        let Some(record) = record else { continue };
+        for (revision, at) in worked(record) {
+            let last = last_worked.entry(revision).or_insert(at);
+            *last = at.max(*last);
+        }
+        goes_back_to.extend(worked(record).map(|(revision, _)| revision).find(|revision| !used.contains(revision)));
+    }
+    let unused = mine().filter(|revision| left.contains(&revision.id));
     let (mut proven, never_ran): (Vec<&Revision>, Vec<&Revision>) =
-        unused.partition(|revision| last_worked.contains_key(revision.id.as_str()));
+        unused.partition(|revision| last_worked.contains_key(&revision.id));
     proven.sort_by_key(|revision| {
-        let id = revision.id.as_str();
+        let id = &revision.id;
         std::cmp::Reverse((goes_back_to.contains(id), last_worked[id], id))
     });
     let keep = usize::try_from(driver.spec.revision_history_limit).unwrap_or(0);

@@ -120,7 +120,7 @@ impl Facts {
     fn gather(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>], standing: &Standing<'_>) -> Self {
         let target = scope.target.clone();
         let count = |test: &dyn Fn(&Member<'_>, &NodeRollout) -> bool| {
-            let matching = members.iter().filter(|m| m.record.as_deref().is_some_and(|record| test(m, record)));
+            let matching = members.iter().filter(|m| m.record().is_some_and(|record| test(m, record)));
             i32::try_from(matching.count()).unwrap_or(i32::MAX)
         };
         let wanted = |m: &Member<'_>| m.wanted.as_ref() == Some(&target);
@@ -148,7 +148,7 @@ impl Facts {
             reasons.push((Reason::Unreadable, message, unreadable.len()));
         }
         for member in members {
-            let Some(record) = member.record.as_deref().filter(|record| blocked(member, record)) else {
+            let Some(record) = member.record().filter(|record| blocked(member, record)) else {
                 continue;
             };
             let Some(why) = &record.blocked_by else { continue };
@@ -158,14 +158,13 @@ impl Facts {
             }
         }
         reasons.sort_by_key(|(_, _, times)| std::cmp::Reverse(*times));
-        let quarantined = |m: &&Member<'_>| m.record.as_deref().is_some_and(|r| r.phase == Phase::Quarantined);
+        let quarantined = |m: &&Member<'_>| m.record().is_some_and(|r| r.phase == Phase::Quarantined);
         let out_of_service = text::some(members.iter().filter(quarantined).map(|m| m.node.name.as_str()));
         let went_back = |m: &&Member<'_>| {
-            let there = m.record.as_deref().is_some_and(|r| r.phase == Phase::UpToDate && r.revision == m.wanted);
-            m.seen.request == Some(Request::Rollback) && !wanted(m) && there
+            let there = m.record().is_some_and(|r| r.phase == Phase::UpToDate && r.revision == m.wanted);
+            m.node.ours.request == Some(Request::Rollback) && !wanted(m) && there
         };
         let went_back: Vec<&str> = members.iter().filter(went_back).map(|m| m.node.name.as_str()).collect();
-        let preflight = members.iter().filter(|m| wanted(m)).find_map(|m| preflight(scope, m));
         Self {
             total: i32::try_from(members.len()).unwrap_or(i32::MAX),
             updated,
@@ -177,7 +176,7 @@ impl Facts {
             blocked: count(&blocked).saturating_add(i32::try_from(unreadable.len()).unwrap_or(i32::MAX)),
             out_of_service: Some(out_of_service).filter(|names| !names.is_empty()),
             top_blocker: used_up.map(|message| (Reason::Budget, message, 1)).or(reasons.into_iter().next()),
-            preflight,
+            preflight: preflight(scope, members),
             conflict: standing.conflict.cloned(),
             obstacle: standing
                 .obstacle
@@ -338,12 +337,12 @@ fn budget_used_up(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) 
     let waits = |record: &NodeRollout| {
         record.phase == Phase::Pending && record.blocked_by.as_ref().is_some_and(|why| why.reason == Reason::Budget)
     };
-    let waiting = members.iter().any(|member| member.record.as_deref().is_some_and(waits));
+    let waiting = members.iter().any(|member| member.record().is_some_and(waits));
     if !waiting || !rollout.in_flight.is_empty() {
         return None;
     }
     let unavailable = members.iter().filter(|member| {
-        !admission::is_skipped(member) && !member.record.as_deref().is_some_and(|r| is_in_service(scope, member, r))
+        !admission::is_skipped(member) && !member.record().is_some_and(|r| is_in_service(scope, member, r))
     });
     let names = text::some(unavailable.map(|member| member.node.name.as_str()));
     Some(format!(
@@ -352,11 +351,11 @@ fn budget_used_up(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) 
     ))
 }
 
-/// What is wrong with the image of the wanted revision for a member's kernel. Only here the scheduler's words are repeated: they change all
+/// What is wrong with the image of the wanted revision for the first kernel for which something is. Only here the scheduler's words are repeated: they change all
 /// the time, and the records of all nodes would with them.
-fn preflight(scope: &Scope<'_>, member: &Member<'_>) -> Option<(&'static str, String)> {
-    let Blocked { reason, message, .. } = admission::image_of(scope, member.node, &scope.target)?;
-    let image = scope.revision(&scope.target).and_then(|revision| revision.images.get(&member.node.kernel));
+fn preflight(scope: &Scope<'_>, members: &[Member<'_>]) -> Option<(&'static str, String)> {
+    let (node, Blocked { reason, message, .. }) = admission::images_of(scope, members)?;
+    let image = scope.revision(&scope.target).and_then(|revision| revision.images.get(&node.kernel));
     let reason = if reason == Reason::ImageUnverified { "ImagesUnverified" } else { "ImagesMissing" };
     match image.and_then(|image| image.problem.as_ref()) {
         Some(PodProblem::Unscheduled(words)) => Some((reason, format!("{message}: {words}"))),
@@ -369,14 +368,12 @@ fn eta(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) -> Option<T
     let verified = |entry: &&HistoryEntry| entry.result == Outcome::Verified && entry.started >= rollout.started_at;
     let times: Vec<f64> = members
         .iter()
-        .filter_map(|member| member.record.as_deref())
+        .filter_map(|member| member.record())
         .flat_map(|record| record.history.iter().filter(verified))
         .map(|entry| entry.at.duration_since(entry.started).as_secs_f64())
         .collect();
-    let left = members
-        .iter()
-        .filter(|m| m.record.as_deref().is_none_or(|r| r.revision.is_none() || r.revision != m.wanted))
-        .count();
+    let left =
+        members.iter().filter(|m| m.record().is_none_or(|r| r.revision.is_none() || r.revision != m.wanted)).count();
     if times.is_empty() || left == 0 {
         return None;
     }

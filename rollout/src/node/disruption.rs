@@ -2,8 +2,6 @@
 //! must not be evicted, and the arithmetic over PodDisruptionBudgets, as the Eviction API does it (kube-apiserver
 //! `pkg/registry/core/pod/storage/eviction.go`).
 
-use std::collections::{BTreeMap, HashMap};
-
 use cxi_api::{
     Reason, Timestamp,
     strategy::{Drain, DrainPolicy, OnTimeout},
@@ -11,6 +9,7 @@ use cxi_api::{
 
 use crate::{
     blocked::Blocked,
+    maps::Map,
     node::selector::{self, Protection},
     world::{DisruptionBudget, Holder, PodHealth},
 };
@@ -19,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Budgets<'a> {
     all: &'a [DisruptionBudget],
-    of: HashMap<&'a str, Cover>,
+    of: Map<&'a str, Cover>,
 }
 
 /// The budgets over one pod, by their places in the list. There may be more than two: the Eviction API refuses a pod with two.
@@ -33,13 +32,15 @@ struct Cover {
 #[derive(Clone, Debug)]
 pub struct Allowance<'a> {
     budgets: &'a Budgets<'a>,
-    taken: HashMap<usize, i32>,
+    taken: Map<usize, i32>,
 }
 
 impl<'a> Budgets<'a> {
     /// Looks the budgets through once.
     pub fn new(all: &'a [DisruptionBudget]) -> Self {
-        let mut of: HashMap<&str, Cover> = HashMap::new();
+        let mut of: Map<&str, Cover> = Map::default();
+        // At most two of them count for a pod.
+        of.reserve(all.iter().map(|budget| budget.covers.len()).sum::<usize>().min(1 << 16));
         for (place, budget) in all.iter().enumerate() {
             for uid in &budget.covers {
                 let cover = of.entry(uid).or_insert(Cover { first: place, second: None });
@@ -57,34 +58,33 @@ impl<'a> Budgets<'a> {
         self.of.get(holder.uid.as_str()).copied().filter(|_| asked)
     }
 
-    /// How many evictions these pods need of each budget. A pod that is not ready needs none where the budget spares it.
-    fn demand(&self, holders: &[&Holder]) -> BTreeMap<usize, i32> {
-        let mut demand = BTreeMap::new();
-        for holder in holders {
-            let Some(Cover { first, .. }) = self.asked(holder) else { continue };
-            let spared = holder.health == PodHealth::Unready && self.all[first].spares_unready;
-            if !spared {
-                *demand.entry(first).or_insert(0) += 1;
-            }
-        }
-        for (place, needed) in &mut demand {
-            *needed = needed_at_first(&self.all[*place], *needed);
-        }
-        demand
+    /// Whether a pod needs an eviction of its budget. One that is not ready needs none where the budget spares it.
+    fn needs(&self, holder: &Holder, budget: usize) -> bool {
+        holder.health != PodHealth::Unready || !self.all[budget].spares_unready
+    }
+
+    /// How many evictions are needed of each budget, in the order of the budgets, with the budget of each pod that needs one.
+    fn demand(&self, mut of_pods: Vec<usize>) -> Vec<(usize, i32)> {
+        of_pods.sort_unstable();
+        let pods = |same: &[usize]| i32::try_from(same.len()).unwrap_or(i32::MAX);
+        let same = of_pods.chunk_by(|a, b| a == b);
+        same.map(|same| (same[0], needed_at_first(&self.all[same[0]], pods(same)))).collect()
     }
 }
 
 impl<'a> Allowance<'a> {
     /// All that the budgets allow at present.
     pub fn new(budgets: &'a Budgets<'a>) -> Self {
-        Self { budgets, taken: HashMap::new() }
+        Self { budgets, taken: Map::default() }
     }
 
     /// What is in the way of evicting all of these pods, if anything is.
     pub fn obstacle(&self, holders: &[&Holder]) -> Option<Blocked> {
         let all = self.budgets.all;
+        let mut of_pods = Vec::with_capacity(holders.len());
         for holder in holders {
-            if let Some(Cover { first, second: Some(second) }) = self.budgets.asked(holder) {
+            let Some(Cover { first, second }) = self.budgets.asked(holder) else { continue };
+            if let Some(second) = second {
                 let pod = holder.full_name();
                 let message = format!(
                     "the PodDisruptionBudgets {} and {} both cover pod {pod}, and the Eviction API refuses such pods: change one",
@@ -92,8 +92,9 @@ impl<'a> Allowance<'a> {
                 );
                 return Some(Blocked::new(Reason::MultipleDisruptionBudgets, message).on("Pod", pod));
             }
+            of_pods.extend(self.budgets.needs(holder, first).then_some(first));
         }
-        self.budgets.demand(holders).into_iter().find_map(|(place, needed)| {
+        self.budgets.demand(of_pods).into_iter().find_map(|(place, needed)| {
             let budget = &all[place];
             let left = budget.allowed.saturating_sub(self.taken.get(&place).copied().unwrap_or(0)).max(0);
             let forbids = needed > left || budget.broken.is_some();
@@ -107,7 +108,9 @@ impl<'a> Allowance<'a> {
 
     /// Sets aside what the eviction of these pods needs.
     pub fn take(&mut self, holders: &[&Holder]) {
-        for (place, needed) in self.budgets.demand(holders) {
+        let asked = holders.iter().filter_map(|holder| Some((holder, self.budgets.asked(holder)?.first)));
+        let of_pods = asked.filter(|(holder, budget)| self.budgets.needs(holder, *budget)).map(|(_, budget)| budget);
+        for (place, needed) in self.budgets.demand(of_pods.collect()) {
             let taken = self.taken.entry(place).or_default();
             *taken = taken.saturating_add(needed);
         }

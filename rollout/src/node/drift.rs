@@ -3,17 +3,21 @@
 
 use cxi_api::{Advertise, NodeRollout, Phase, RevisionId, kmm::NodeModule, names::module_name, transaction::WaitFor};
 
-use crate::{evidence::labels::version_labels, node::retry_handler, view::View, world::Node};
+use crate::{
+    node::{retry_handler, seen::Seen},
+    view::View,
+    world::Node,
+};
 
 /// Whether KMM's version labels do not fit the record: the one of the node's revision is gone, or others are there, or it was gone
 /// for a moment, and KMM takes the driver out for that. A revision without a Module (the host brings the driver) has no label.
-pub fn needs_repair(world: &View<'_>, node: &Node, record: &NodeRollout) -> bool {
-    let labels: Vec<&String> = version_labels(node, &world.namespace).map(|(_, value)| value).collect();
+pub fn needs_repair(world: &View<'_>, node: &Seen<'_>, record: &NodeRollout) -> bool {
+    let labels = &node.kmm.versions;
     match &record.revision {
         Some(revision) if world.revision(&record.driver, revision).is_some() => {
-            labels.len() != 1 || labels[0].as_str() != revision.as_str() || is_being_unloaded(node, revision)
+            labels.only() != Some(revision.as_str()) || is_being_unloaded(node, revision)
         }
-        _ => labels.len() > 1,
+        _ => !labels.is_empty() && labels.only().is_none(),
     }
 }
 
@@ -54,16 +58,15 @@ fn is_lost(world: &View<'_>, record: &NodeRollout) -> bool {
 
 /// Whether a resting node has to be moved: it is not on the revision that is wanted, its retry handler is another one,
 /// or its labels or its modules were changed by hand.
-pub fn needs_transaction(world: &View<'_>, node: &Node, record: &NodeRollout, wanted: Option<&RevisionId>) -> bool {
+pub fn needs_transaction(world: &View<'_>, node: &Seen<'_>, record: &NodeRollout, wanted: Option<&RevisionId>) -> bool {
     if !rests(record) {
         return false;
     }
     if matches!(record.phase, Phase::Verifying | Phase::Returning) {
         return record.goal() != wanted || is_lost(world, record);
     }
-    let labelled = version_labels(node, &world.namespace).next().is_some();
     match wanted {
-        None => record.revision.is_some() || labelled || record.phase == Phase::Quarantined,
+        None => record.revision.is_some() || !node.kmm.versions.is_empty() || record.phase == Phase::Quarantined,
         wanted => {
             let outdated = || retry_handler::are_outdated(world, node, record);
             record.revision.as_ref() != wanted || needs_repair(world, node, record) || outdated()

@@ -26,8 +26,12 @@ impl<'a> Request<'a> {
 
     /// What is asked of a node, if anything is.
     pub fn of(node: &'a Node) -> Option<Self> {
-        let value = node.labels.get(UPGRADE_LABEL)?.as_str();
-        Some(Self::KNOWN.into_iter().find(|known| known.as_str() == value).unwrap_or(Self::Unknown(value)))
+        node.labels.get(UPGRADE_LABEL).map(|value| Self::named(value))
+    }
+
+    /// What a value of the label asks for.
+    pub fn named(value: &'a str) -> Self {
+        Self::KNOWN.into_iter().find(|known| known.as_str() == value).unwrap_or(Self::Unknown(value))
     }
 
     /// The value of the label.

@@ -1,15 +1,14 @@
 //! Which retry handler runs with which driver. It has to be of the driver's release: a node that goes back to a driver gets
 //! the image back that ran with it there, and another image comes only to a node that was drained for it.
 
-use cxi_api::{
-    NodeRollout, RevisionId,
-    names::{retry_handler_gate, retry_handler_value},
-    node::Served,
-};
+use std::borrow::Cow;
+
+use cxi_api::{NodeRollout, RevisionId, names::retry_handler_value, node::Served};
 
 use crate::{
-    view::View,
-    world::{Driver, Node},
+    node::seen::Seen,
+    view::{Described, View},
+    world::Driver,
 };
 
 /// How many revisions' images a record keeps.
@@ -25,33 +24,32 @@ pub fn image_with<'a>(
 ) -> Option<&'a String> {
     let wanted = driver.spec.retry_handler.image_on_nodes()?;
     let last = record.retry_handlers.iter().find(|served| served.revision == *revision).map(|served| &served.image);
-    let described = view.target(&driver.name).is_some_and(|(_, target)| target == revision);
+    let described = view.described(&driver.name).is_some_and(|described| described.target == *revision);
     Some(last.filter(|_| !described).unwrap_or(wanted))
 }
 
 /// Whether another image than the one that the CXIDriver names runs on a node.
-pub fn differ(driver: &Driver, node: &Node) -> bool {
-    let runs = node.labels.get(&retry_handler_gate(&driver.name));
-    driver
-        .spec
-        .retry_handler
-        .image_on_nodes()
-        .zip(runs)
-        .is_some_and(|(wanted, runs)| retry_handler_value(wanted) != *runs)
+pub fn differ(view: &View<'_>, driver: &Driver, node: &Seen<'_>) -> bool {
+    view.described(&driver.name).is_some_and(|described| is_another(described, node))
+}
+
+fn is_another(described: &Described<'_>, node: &Seen<'_>) -> bool {
+    let runs = node.retry_handler_of(&described.driver.name);
+    described.retry_handler.as_deref().zip(runs).is_some_and(|(wanted, runs)| wanted != runs)
 }
 
 /// Whether a node on the revision that the spec describes runs another image than the spec names.
-pub fn are_outdated(view: &View<'_>, node: &Node, record: &NodeRollout) -> bool {
-    let described = view.target(&record.driver);
-    described.is_some_and(|(driver, target)| record.revision.as_ref() == Some(target) && differ(driver, node))
+pub fn are_outdated(view: &View<'_>, node: &Seen<'_>, record: &NodeRollout) -> bool {
+    let described = view.described(&record.driver);
+    described.is_some_and(|it| record.revision.as_ref() == Some(&it.target) && is_another(it, node))
 }
 
 /// Writes down which image `revision` is given back with, should it be left and come back.
-pub fn remember(view: &View<'_>, driver: &Driver, node: &Node, record: &mut NodeRollout, revision: &RevisionId) {
+pub fn remember(view: &View<'_>, driver: &Driver, node: &Seen<'_>, record: &mut NodeRollout, revision: &RevisionId) {
     let Some(image) = image_with(view, driver, record, revision).cloned() else { return };
     // What runs already stays what it is.
-    let open = node.labels.get(&retry_handler_gate(&driver.name));
-    if open.is_some_and(|runs| *runs != retry_handler_value(&image)) {
+    let open = node.retry_handler_of(&driver.name);
+    if open.is_some_and(|runs| runs != retry_handler_value(&image)) {
         return;
     }
     record.retry_handlers.retain(|served| served.revision != *revision);
@@ -62,13 +60,13 @@ pub fn remember(view: &View<'_>, driver: &Driver, node: &Node, record: &mut Node
 
 /// Value of the gate's label on a node that is to serve with `revision`. A gate that is open stays as it is: another value would
 /// take the retry handler from under jobs.
-pub fn gate_value(
+pub fn gate_value<'a>(
     view: &View<'_>,
     driver: &Driver,
-    node: &Node,
+    node: &Seen<'a>,
     record: &NodeRollout,
     revision: &RevisionId,
-) -> Option<String> {
-    let open = node.labels.get(&retry_handler_gate(&driver.name));
-    open.cloned().or_else(|| image_with(view, driver, record, revision).map(|image| retry_handler_value(image)))
+) -> Option<Cow<'a, str>> {
+    let open = node.retry_handler_of(&driver.name).map(Cow::Borrowed);
+    open.or_else(|| image_with(view, driver, record, revision).map(|image| retry_handler_value(image).into()))
 }

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     blocked::Blocked,
-    evidence::labels::version_labels,
     transaction::{context::Ctx, decision::Decision},
 };
 
@@ -61,8 +60,8 @@ fn leave(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         return Decision::enter(Phase::Verifying);
     }
     let holders = drain::holders(ctx);
-    let labelled = version_labels(node, &ctx.world.namespace).next().is_some();
-    let in_service = labelled || record.revision.is_some() || !holders.is_empty() || node.offered_of(ctx.driver) > 0;
+    let labelled = !node.kmm.versions.is_empty();
+    let in_service = labelled || record.revision.is_some() || !holders.is_empty() || node.offered > 0;
     let loaded = node.report().is_some_and(|report| !report.modules.is_empty());
     if !in_service && !loaded {
         record.advertise = Advertise::None;

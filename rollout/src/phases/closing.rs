@@ -36,7 +36,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
     if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
         let message = format!("the kubelet still offers {resource} although its device plugin was taken away");
         Decision::give_back(Blocked::new(Reason::StillAdvertised, message))
-    } else if ctx.pod(Role::DevicePlugin).is_none() && ctx.node.offered_of(ctx.driver) == 0 {
+    } else if ctx.pod(Role::DevicePlugin).is_none() && ctx.node.offered == 0 {
         Decision::act(quiet::look(ctx, record))
     } else if ctx.due(since, SILENT) {
         let message = format!("the node waits until the kubelet withdraws {resource}");

@@ -106,13 +106,13 @@ pub fn policy(ctx: &Ctx<'_>) -> DrainPolicy {
 }
 
 /// Pods on the node that hold this driver's NICs, or are bound to the node for one.
-pub fn holders<'a>(ctx: &Ctx<'a>) -> Vec<&'a Holder> {
-    ctx.node.holders_of(ctx.driver)
+pub fn holders<'a>(ctx: &Ctx<'a>) -> &'a [&'a Holder] {
+    &ctx.node.holders
 }
 
 /// Of these the pods that the kubelet has accepted.
 pub fn accepted<'a>(ctx: &Ctx<'a>) -> Vec<&'a Holder> {
-    holders(ctx).into_iter().filter(|holder| holder.started).collect()
+    holders(ctx).iter().copied().filter(|holder| holder.started).collect()
 }
 
 /// Why pods are still there.

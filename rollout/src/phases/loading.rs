@@ -11,7 +11,7 @@ use super::{SILENT, kmm_has_loaded, rebooted};
 use crate::{
     action::Action,
     blocked::Blocked,
-    evidence::{labels::version_labels, looks::Steps, proof::Unloaded},
+    evidence::{looks::Steps, proof::Unloaded},
     transaction::{context::Ctx, decision::Decision},
     world::ImageState,
 };
@@ -30,10 +30,10 @@ pub fn decide(ctx: &Ctx<'_>, record: &NodeRollout) -> Decision {
     }
     let namespace = &ctx.world.namespace;
     let label = kmm_version_label(namespace, &module_name(goal));
-    let labels: Vec<(&String, &String)> = version_labels(ctx.node, namespace).collect();
+    let labels: Vec<(&str, &str)> = ctx.node.kmm.versions.iter().collect();
     match labels.as_slice() {
         [] => set_label(ctx, record, goal, label),
-        [(key, value)] if **key == label && value.as_str() == goal.as_str() => await_load(ctx, record, goal),
+        [(key, value)] if *key == label && *value == goal.as_str() => await_load(ctx, record, goal),
         // Another client's label: everything goes, then the right one comes.
         _ => Decision::enter(Phase::Quiesced),
     }

@@ -34,7 +34,7 @@ pub fn await_kubelet(ctx: &Ctx<'_>, record: &NodeRollout, pods: &[Holder]) -> De
 
 /// The retry handler ends once its gate is closed, and that is closed when a look shows that no pod needs it any more.
 pub fn await_retry_handler(ctx: &Ctx<'_>, record: &NodeRollout, since: Timestamp) -> Decision {
-    if Pods::on(ctx.node, ctx.driver) != Pods::Excluded {
+    if Pods::on(ctx.node) != Pods::Excluded {
         let closed: Vec<&Look> = Steps::of(record).looks(ctx.node).filter(|look| look.is_closed()).collect();
         // Two looks see the same pod: the kubelet had time to refuse it.
         let both = |holder: &&Holder| closed.len() > 1 && closed.iter().all(|look| look.sees(&holder.uid));

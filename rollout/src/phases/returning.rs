@@ -1,15 +1,15 @@
 //! Returning: the NICs are offered again, and the kubelet shows them.
 
-use cxi_api::{Advertise, NodeRollout, Reason, names::device_plugin_gate, node_report::MAX_NICS};
+use cxi_api::{Advertise, Reason, node_report::MAX_NICS};
 
 use super::{settled, verifying};
 use crate::{
     blocked::Blocked,
-    transaction::{context::Ctx, decision::Decision},
+    transaction::{context::Ctx, decision::Decision, draft::Draft},
 };
 
 /// Decides about a node that is given back.
-pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
+pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
     let same_boot = ctx.node.is_in_boot_of(record);
     let proved = record.revision.clone().filter(|revision| {
         same_boot
@@ -25,9 +25,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
     }
     record.advertise = Advertise::All;
     let expected = expected_allocatable(ctx);
-    let gate = device_plugin_gate(&ctx.driver.name);
-    let open = !ctx.driver.spec.device_plugin.enabled
-        || ctx.node.labels.get(&gate).map(String::as_str) == Some(revision.as_str());
+    let open = !ctx.driver.spec.device_plugin.enabled || ctx.node.plugin == Some(revision.as_str());
     if open && ctx.allocatable() >= expected {
         return Decision::Finish(revision);
     }

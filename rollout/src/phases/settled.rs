@@ -9,13 +9,16 @@ use crate::{
     transaction::{
         context::Ctx,
         decision::{Decision, Says, Stay},
+        draft::Draft,
     },
 };
 
 /// Decides about a node that rests.
-pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
+pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
     // Written by hand: nothing is under way on a node that rests.
-    (record.transaction, record.check) = (None, None);
+    if record.transaction.is_some() || record.check.is_some() {
+        (record.transaction, record.check) = (None, None);
+    }
     // Before a transaction begins: it would take what was verified in an earlier boot for verified in this one. And a
     // node that rests offers what it has: otherwise its record was edited in the middle of a transaction.
     if record.revision.is_some() && (evidence_gone(ctx, record) || record.advertise != Advertise::All) {
@@ -66,7 +69,7 @@ fn forget_trial(ctx: &Ctx<'_>, record: &mut NodeRollout) {
 
 /// What an administrator is told of a node that is as it should be.
 fn up_to_date(ctx: &Ctx<'_>, record: &NodeRollout) -> Says {
-    let request = Request::of(ctx.node);
+    let request = ctx.node.ours.request;
     // The revision to go back to would be wanted instead.
     if request == Some(Request::Rollback) && record.revision.as_ref() == ctx.target() {
         let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no earlier revision that worked here is left; \
@@ -80,7 +83,7 @@ fn up_to_date(ctx: &Ctx<'_>, record: &NodeRollout) -> Says {
 }
 
 /// Notes what is wanted and asked for, and begins the transaction that was admitted, if one was.
-pub fn follow(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Option<Decision> {
+pub fn follow(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Option<Decision> {
     if record.target_revision != ctx.wanted {
         if ctx.wanted.is_none() && !ctx.driver.deleting {
             // A label that comes and goes must not start a drain.
@@ -91,7 +94,7 @@ pub fn follow(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Option<Decision> {
         record.target_revision.clone_from(&ctx.wanted);
     }
     // A request that was taken away may be made again.
-    if Request::of(ctx.node).is_none() {
+    if ctx.node.ours.request.is_none() && record.handled_request.is_some() {
         record.handled_request = None;
     }
     let entry = ctx.entry.filter(|entry| entry.attempt == record.next_attempt() && ctx.needs_transaction(record))?;

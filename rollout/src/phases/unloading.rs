@@ -13,7 +13,6 @@ use crate::{
     action::Action,
     blocked::Blocked,
     evidence::{
-        labels::version_labels,
         looks::Steps,
         proof::{NotQuiet, StillLoaded, Unloaded, host_holder},
     },
@@ -34,8 +33,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
     if let Some(rebooted) = rebooted(ctx, record) {
         return rebooted;
     }
-    let label = version_labels(ctx.node, &ctx.world.namespace).next();
-    if let Some((label, value)) = label {
+    if let Some((label, value)) = ctx.node.kmm.versions.iter().next() {
         return remove_label(ctx, record, label, value);
     }
     let Err(obstacle) = Unloaded::prove(ctx.node, &ctx.world.namespace, Steps::present(record)) else {

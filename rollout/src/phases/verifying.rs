@@ -24,6 +24,7 @@ use crate::{
     transaction::{
         context::Ctx,
         decision::{Decision, Says, Stay},
+        draft::Draft,
     },
 };
 
@@ -32,7 +33,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Compares what the node runs with what it should run.
-pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
+pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
     let in_transaction = record.transaction.is_some();
     if !in_transaction && let Some(begins) = settled::follow(ctx, record) {
         return begins;

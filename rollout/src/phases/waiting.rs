@@ -31,10 +31,10 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
     // The policy may have changed while the node waited; a node that was admitted with `Evict` does not come here.
     if policy == DrainPolicy::Evict || ctx.due(since, limits.wait_timeout.0) {
         if policy == DrainPolicy::WaitForCompletion {
-            return drain::on_timeout(ctx, record, Reason::PodsRunning, &drain::describe(&holders));
+            return drain::on_timeout(ctx, record, Reason::PodsRunning, &drain::describe(holders));
         }
         let allowance = Allowance::new(&ctx.world.budgets);
-        return match disruption::in_the_way(limits, &holders, &allowance, ctx.now) {
+        return match disruption::in_the_way(limits, holders, &allowance, ctx.now) {
             None => drain::close(record),
             Some(blocked) if ctx.due(since, limits.wait_timeout.0 + limits.evict_timeout.0) => {
                 drain::on_timeout(ctx, record, blocked.reason, &blocked.message)
@@ -42,6 +42,6 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
             Some(blocked) => Decision::wait(blocked),
         };
     }
-    let message = format!("waits for {}", drain::describe(&holders));
+    let message = format!("waits for {}", drain::describe(holders));
     Decision::wait(Blocked::new(Reason::PodsRunning, message).on("Pod", first.full_name()))
 }

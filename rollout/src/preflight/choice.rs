@@ -26,7 +26,7 @@ fn named<'m, 'a>(scope: &Scope<'_>, members: &'m [Member<'a>], name: &str) -> Re
     let help = "delete this CXIPreflight, then create one with another spec.node";
     Err(if !scope.world.nodes.contains_key(name) {
         format!("spec.node {name} is no Node of this cluster: {help}")
-    } else if let Some(owner) = scope.ownership.owner.get(name) {
+    } else if let Some(owner) = scope.world.seen.iter().find(|node| node.name == name).and_then(|node| node.owner) {
         format!("spec.node {name} belongs to CXIDriver {owner}, not to {driver}: {help}")
     } else {
         format!("spec.node {name} is not selected by spec.nodeSelector of CXIDriver {driver}: {help}")
@@ -44,14 +44,14 @@ fn selected<'m, 'a>(
         member.node.unreadable.is_none()
             && !is_skipped(member)
             && member.trial.is_none()
-            && member.seen.request.is_none()
+            && member.node.ours.request.is_none()
     };
     // One that serves and disturbs the fewest; the operator's own node last.
     let key = |member: &&Member<'_>| {
         let node = member.node;
         let serves = node.rollout().is_some_and(|record| is_in_service(scope, member, record));
         let own = scope.world.own_node.as_ref() == Some(&node.name);
-        (own, !serves, member.holders.len(), node.created, node.name.clone())
+        (own, !serves, node.holders.len(), node.created, node.name.clone())
     };
     let chosen = members.iter().filter(fits).filter(free).min_by_key(key);
     chosen.ok_or_else(|| {

@@ -36,7 +36,8 @@ impl<'a> Trials<'a> {
         for preflight in view.preflights().filter(|preflight| preflight.spec.driver == driver.name) {
             let (Some(candidate), Some(node)) = (&preflight.candidate, &preflight.status.node) else { continue };
             // What the CXIDriver asks for is no trial any more.
-            let asked_for = view.target(&driver.name).is_some_and(|(_, target)| *target == candidate.revision);
+            let asked_for =
+                view.described(&driver.name).is_some_and(|described| described.target == candidate.revision);
             if preflight.deleting || asked_for {
                 continue;
             }

@@ -13,12 +13,12 @@ use cxi_api::{
 
 use crate::{
     action::Announcement,
-    evidence::{labels::version_labels, proof::kmm_at_work},
-    node::{drift, gates, request::Request, retry_handler},
+    evidence::proof::kmm_at_work,
+    node::{drift, gates, request::Request, retry_handler, seen::Seen},
     preflight::trial::OnTrial,
     settings::Settings,
     view::View,
-    world::{Driver, ImageState, Node, OwnPod, Revision},
+    world::{Driver, ImageState, OwnPod, Revision},
 };
 
 /// How long a node that is not Ready may be so before a time limit that runs meanwhile counts.
@@ -28,7 +28,7 @@ pub const NODE_LOST: Duration = Duration::from_mins(30);
 pub struct Ctx<'a> {
     pub world: &'a View<'a>,
     pub driver: &'a Driver,
-    pub node: &'a Node,
+    pub node: &'a Seen<'a>,
     pub settings: &'a Settings,
     pub now: Timestamp,
     /// The rollout's ledger as stored.
@@ -55,7 +55,7 @@ impl<'a> Ctx<'a> {
 
     /// How much the kubelet offers under this name.
     pub fn allocatable(&self) -> i64 {
-        self.node.allocatable.get(self.resource()).copied().unwrap_or(0)
+        self.node.allocatable
     }
 
     /// Time since `since`; zero when the clock went backwards, so that no timer fires early.
@@ -86,7 +86,7 @@ impl<'a> Ctx<'a> {
 
     /// The revision that the spec describes.
     pub fn target(&self) -> Option<&RevisionId> {
-        self.world.target(&self.driver.name).map(|(_, target)| target)
+        self.world.described(&self.driver.name).map(|described| &described.target)
     }
 
     /// The Module of a revision; none for a revision that the host brings.
@@ -103,11 +103,8 @@ impl<'a> Ctx<'a> {
 
     /// Whether the only version label of KMM on the node is that of `goal`; of a driver that the host brings, that there is none.
     pub fn is_labelled(&self, goal: &RevisionId) -> bool {
-        let labels: Vec<&String> = version_labels(self.node, &self.world.namespace).map(|(_, value)| value).collect();
-        if self.revision(goal).is_none() {
-            return labels.is_empty();
-        }
-        matches!(labels.as_slice(), [value] if value.as_str() == goal.as_str())
+        let labels = &self.node.kmm.versions;
+        if self.revision(goal).is_none() { labels.is_empty() } else { labels.only() == Some(goal.as_str()) }
     }
 
     pub fn pod(&self, role: Role) -> Option<&'a OwnPod> {
@@ -115,12 +112,12 @@ impl<'a> Ctx<'a> {
     }
 
     /// What of the operands the gates depend on.
-    pub fn operands(&self) -> gates::Operands {
+    pub fn operands(&self) -> gates::Operands<'a> {
         let spec = &self.driver.spec;
         gates::Operands {
             plugin: spec.device_plugin.enabled,
             retry_handler: spec.retry_handler.runs_on_nodes(),
-            pods: gates::Pods::on(self.node, self.driver),
+            node: self.node,
         }
     }
 
@@ -131,21 +128,19 @@ impl<'a> Ctx<'a> {
 
     /// The revision by whose label KMM loads on this node; none when there is no label, or several.
     pub fn labelled_revision(&self) -> Option<RevisionId> {
-        let mut labels = version_labels(self.node, &self.world.namespace);
-        let (_, value) = labels.next()?;
-        if labels.next().is_some() { None } else { value.parse().ok() }
+        self.node.kmm.versions.only()?.parse().ok()
     }
 
     /// What is left to do for the transaction of a record. The driver stays where the host brings it, and where only the retry handler
     /// is another.
     pub fn work_left(&self, record: &NodeRollout) -> Work {
-        let retry_handler = retry_handler::differ(self.driver, self.node);
+        let retry_handler = retry_handler::differ(self.world, self.driver, self.node);
         let Some((transaction, goal)) = record.transaction.as_ref().and_then(|all| Some((all, all.goal.as_ref()?)))
         else {
             return Work { driver: true, retry_handler };
         };
         let namespace = &self.world.namespace;
-        let left = version_labels(self.node, namespace).next().is_none() && kmm_at_work(self.node, namespace).is_none();
+        let left = self.node.kmm.versions.is_empty() && kmm_at_work(self.node, namespace).is_none();
         let by_host = self.is_preinstalled() && left;
         let stays = by_host || !transaction.work.driver && self.is_labelled(goal);
         Work { driver: !stays, retry_handler }
@@ -169,7 +164,7 @@ impl<'a> Ctx<'a> {
         let halted = self.rollout.halted.is_some() && forward && !asked;
         // The request was taken back before anything was taken away.
         let untouched = matches!(record.phase, Phase::Admitted | Phase::Waiting);
-        let idle = !transaction.work.driver && untouched && !retry_handler::differ(self.driver, self.node);
+        let idle = !transaction.work.driver && untouched && !retry_handler::differ(self.world, self.driver, self.node);
         // A node that goes back from what is wanted does so until something else is wanted.
         let failed = record.failure.as_ref().filter(|_| transaction.why == Why::Rollback);
         let goes_back = failed.is_some_and(|failure| {

@@ -1,6 +1,6 @@
 //! Records that cannot be what the operator wrote, and records made from nothing but observation.
 
-use cxi_api::{Advertise, NodeRollout, Phase, RevisionId, names::device_plugin_gate, transaction::Check};
+use cxi_api::{Advertise, NodeRollout, Phase, RevisionId, transaction::Check};
 
 use crate::{evidence::clock, transaction::context::Ctx};
 
@@ -32,7 +32,7 @@ fn is_fiction(ctx: &Ctx<'_>, record: &NodeRollout) -> bool {
 pub fn rebuild(ctx: &Ctx<'_>, old: Option<&NodeRollout>) -> NodeRollout {
     let loaded = ctx.labelled_revision();
     let host_driver = loaded.is_none() && ctx.is_preinstalled();
-    let gate = ctx.node.labels.contains_key(&device_plugin_gate(&ctx.driver.name));
+    let gate = ctx.node.plugin.is_some();
     let (phase, revision, advertise) = match loaded {
         Some(revision) => (Phase::Verifying, Some(revision), if gate { Advertise::All } else { Advertise::None }),
         None if host_driver && gate => (Phase::Verifying, ctx.wanted.clone(), Advertise::All),

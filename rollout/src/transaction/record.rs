@@ -18,6 +18,7 @@ use crate::{
     transaction::{
         context::Ctx,
         decision::{Decision, Enter, GiveBack, Says, Stay},
+        draft::Draft,
     },
 };
 
@@ -25,21 +26,21 @@ use crate::{
 const REMEMBERED: usize = 10;
 
 /// A record with what was decided, and what people are told of it.
-pub struct Written {
-    pub record: NodeRollout,
+pub struct Written<'a> {
+    pub record: Draft<'a>,
     /// What the phase does if the record stays what it is.
     pub effects: Vec<Action>,
     pub announcements: Vec<Announcement>,
 }
 
 /// Writes a decision into a record, which has what the phase found out already.
-pub fn write(ctx: &Ctx<'_>, record: NodeRollout, decision: Decision) -> Written {
+pub fn write<'a>(ctx: &Ctx<'a>, record: Draft<'a>, decision: Decision) -> Written<'a> {
     let mut next = Writer { ctx, record, announcements: Vec::new() };
     let effects = match decision {
         Decision::Stay(Stay { says, effects }) => {
             match says {
                 Says::Same => {}
-                Says::Nothing => (next.record.blocked_by, next.record.wait) = (None, None),
+                Says::Nothing => next.says_nothing(),
                 Says::This(blocked) => next.say(blocked),
             }
             effects
@@ -58,10 +59,10 @@ pub fn out_of_service(why: &str) -> String {
 }
 
 /// Writes down what a resting node waits for, if its record does not say so already.
-pub fn explain(ctx: &Ctx<'_>, record: NodeRollout, blocked: Blocked) -> NodeRollout {
-    let mut next = Writer { ctx, record, announcements: Vec::new() };
+pub fn explain(ctx: &Ctx<'_>, record: &NodeRollout, blocked: Blocked) -> Option<Box<NodeRollout>> {
+    let mut next = Writer { ctx, record: Draft::of(record), announcements: Vec::new() };
     next.say(blocked);
-    next.record
+    next.record.changed()
 }
 
 /// Whether a blocker says this already.
@@ -73,7 +74,7 @@ pub fn says(said: &Blocker, blocked: &Blocked) -> bool {
 
 struct Writer<'c, 'a> {
     ctx: &'c Ctx<'a>,
-    record: NodeRollout,
+    record: Draft<'a>,
     announcements: Vec<Announcement>,
 }
 
@@ -116,7 +117,7 @@ impl Writer<'_, '_> {
 
     /// Enters a phase. `since` differs from all earlier ones: it is the name by which looks and reports refer to the step.
     fn enter(&mut self, phase: Phase) {
-        let record = &mut self.record;
+        let record = &mut *self.record;
         record.phase = phase;
         record.since = clock::after(record.since, self.ctx.now);
         record.blocked_by = None;
@@ -151,6 +152,13 @@ impl Writer<'_, '_> {
         self.enter(phase);
     }
 
+    /// Nothing is waited for.
+    fn says_nothing(&mut self) {
+        if self.record.blocked_by.is_some() || self.record.wait.is_some() {
+            (self.record.blocked_by, self.record.wait) = (None, None);
+        }
+    }
+
     /// Says what the node waits for. The time stays when the reason is the same as before, and so does that of the wait.
     fn say(&mut self, blocked: Blocked) {
         let now = self.ctx.now;
@@ -170,9 +178,9 @@ impl Writer<'_, '_> {
 
     /// Starts the transaction that the ledger has admitted.
     fn begin(&mut self, attempt: i32) {
-        let (ctx, record) = (self.ctx, &mut self.record);
+        let (ctx, record) = (self.ctx, &mut *self.record);
         let goal = ctx.wanted.clone();
-        let request = Request::of(ctx.node);
+        let request = ctx.node.ours.request;
         let repairs = goal.is_some() && ctx.needs_repair(record);
         let stays = goal.is_some() && !repairs && record.revision == goal;
         let why = match request {
@@ -198,7 +206,7 @@ impl Writer<'_, '_> {
                 }
             },
         };
-        let work = Work { driver: !stays, retry_handler: retry_handler::differ(ctx.driver, ctx.node) };
+        let work = Work { driver: !stays, retry_handler: retry_handler::differ(ctx.world, ctx.driver, ctx.node) };
         record.attempt = attempt;
         record.pause = None;
         record.handled_request = request.map(|request| request.to_string());

@@ -7,7 +7,7 @@ use crate::{admission::Candidate, blocked::Blocked, node::request::Request};
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let scope = candidate.fleet.scope;
     let pause = candidate.record.pause.as_ref().filter(|pause| pause.until > scope.now)?;
-    if candidate.retries() || candidate.member.seen.request == Some(Request::Now) {
+    if candidate.retries() || candidate.member.node.ours.request == Some(Request::Now) {
         return None;
     }
     let until = pause.until;

@@ -2,11 +2,10 @@
 
 use cxi_api::Reason;
 
-use crate::{admission::Candidate, blocked::Blocked, evidence::labels::foreign_label};
+use crate::{admission::Candidate, blocked::Blocked};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
-    let world = candidate.fleet.scope.world;
-    let label = foreign_label(candidate.member.node, &world.namespace)?;
+    let label = candidate.member.node.kmm.foreign?;
     let message = format!(
         "an operator in another namespace has loaded a driver here (label {label}); take that installation down in order, or, if \
          it is gone, remove the label and reboot the node"

@@ -6,7 +6,7 @@ use crate::{admission::Candidate, blocked::Blocked, evidence::proof::lasting_hol
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let node = candidate.member.node;
-    let holder = lasting_holder(node, node.report()?, &candidate.member.holders)?;
+    let holder = lasting_holder(node, node.report()?, &candidate.member.node.holders)?;
     let message = format!("{holder}: end it, then the operator can move the node");
     Some(Blocked::new(Reason::HostHolder, message).on("Process", holder))
 }

@@ -15,6 +15,8 @@ pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
         return None;
     }
     // A node that is asked back needs only its own.
-    let fleet = candidate.fleet.images.as_ref().filter(|_| *wanted == scope.target);
-    fleet.cloned().or_else(|| image::of(scope, candidate.member.node, wanted))
+    if *wanted == scope.target && scope.driver.spec.preflight.required {
+        return candidate.fleet.images.clone();
+    }
+    image::of(scope, candidate.member.node, wanted)
 }

@@ -5,7 +5,7 @@ use cxi_api::Reason;
 use crate::{admission::Candidate, blocked::Blocked, node::request::Request};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
-    let request = candidate.member.seen.request?;
+    let request = candidate.member.node.ours.request?;
     if request == Request::Skip {
         return Some(Blocked::new(Reason::Skip, "the node is labelled cxi.hpe.com/upgrade=skip"));
     }
