@@ -6,7 +6,6 @@ use cxi_api::{Advertise, NodeRollout, Phase, RevisionId, kmm::NodeModule, names:
 use crate::{
     node::{retry_handler, seen::Seen},
     view::View,
-    world::Node,
 };
 
 /// Whether KMM's version labels do not fit the record: the one of the node's revision is gone, or others are there, or it was gone
@@ -23,20 +22,23 @@ pub fn needs_repair(world: &View<'_>, node: &Seen<'_>, record: &NodeRollout) -> 
 
 /// Whether a worker of KMM's takes this revision out. KMM does not call it off when the label is back: it waits for the device, and has
 /// the driver as soon as no process has the device open.
-pub fn is_being_unloaded(node: &Node, revision: &RevisionId) -> bool {
+pub fn is_being_unloaded(node: &Seen<'_>, revision: &RevisionId) -> bool {
     let module = module_name(revision);
     node.workers.iter().any(|worker| !worker.loads && worker.module == module)
 }
 
 /// Whether KMM has acted on labels that do not fit: it works on the node, or it has another Module there, or the driver that was
 /// verified is gone. Until then the node is as it was, and may wait for its turn.
-pub fn kmm_has_acted(node: &Node, record: &NodeRollout) -> bool {
+pub fn kmm_has_acted(node: &Seen<'_>, record: &NodeRollout) -> bool {
     let Some(revision) = &record.revision else { return true };
     let module = module_name(revision);
     let lists = |modules: &[NodeModule]| modules.iter().any(|listed| listed.name == module);
     let others = node.kmm_has.iter().chain(&node.kmm_wants).any(|listed| listed.name != module);
     let unloaded = node.report().is_some_and(|report| !report.missing_modules().is_empty());
-    !node.workers.is_empty() || others || unloaded || lists(&node.kmm_has) && !lists(&node.kmm_wants)
+    // An unloader whose label is back waits until the device is free: until then jobs go on, and to wait keeps them.
+    let works = node.workers.iter().any(|worker| worker.loads || worker.module != module);
+    let labelled = node.kmm.versions.only() == Some(revision.as_str());
+    works || others || unloaded || !labelled && lists(&node.kmm_has) && !lists(&node.kmm_wants)
 }
 
 /// Whether a transaction may begin: none is under way. A closed node that is being verified outside a transaction (after a

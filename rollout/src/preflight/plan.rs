@@ -27,15 +27,13 @@ pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], goes_on: Option<&str>) ->
             continue;
         }
         let Some(candidate) = &preflight.candidate else { continue };
-        let status = match goes_on {
-            Some(obstacle) => status::waiting(scope.now, preflight, obstacle),
-            None => match impossible(scope, &preflight.spec, candidate) {
-                Some(message) => status::refused(scope.now, preflight, &message),
-                None => {
-                    actions.extend(ask(scope, members, preflight, candidate));
-                    status::of(scope, members, preflight, candidate, first.filter(|_| preflight.spec.has_node()))
-                }
-            },
+        let status = if let Some(obstacle) = goes_on {
+            status::waiting(scope.now, preflight, obstacle)
+        } else if let Some(message) = impossible(scope, &preflight.spec, candidate) {
+            status::refused(scope.now, preflight, &message)
+        } else {
+            actions.extend(ask(scope, members, preflight, candidate));
+            status::of(scope, members, preflight, candidate, first.filter(|_| preflight.spec.has_node()))
         };
         if preflight.spec.has_node() && !status.is_over() {
             first = first.or(Some(preflight));

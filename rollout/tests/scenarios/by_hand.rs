@@ -285,19 +285,29 @@ fn a_closed_node_takes_another_release_whatever_its_record_says_it_offers() {
 
 /// While no operator runs, KMM sees a node without a label, and begins to unload. The label is back before the operator is.
 fn without_label_for_a_moment(sim: &mut Sim, label: impl Fn(&str) -> bool) {
-    sim.oracle.by_hand("n1");
-    let taken = sim.node("n1").labels.clone().into_iter().filter(|(key, _)| label(key)).collect::<Vec<_>>();
-    for (key, _) in &taken {
-        sim.unlabel("n1", key);
+    nodes_without_label_for_a_moment(sim, &["n1"], label);
+}
+
+fn nodes_without_label_for_a_moment(sim: &mut Sim, nodes: &[&str], label: impl Fn(&str) -> bool) {
+    let mut taken = Vec::new();
+    for node in nodes {
+        sim.oracle.by_hand(node);
+        let labels = sim.node(node).labels.clone().into_iter().filter(|(key, _)| label(key));
+        taken.extend(labels.map(|(key, value)| (*node, key, value)));
+    }
+    for (node, key, _) in &taken {
+        sim.unlabel(node, key);
     }
     for _ in 0..5 {
         sim.environment();
         sim.now += seconds(1);
     }
-    for (key, value) in &taken {
-        sim.label("n1", key, value);
+    for (node, key, value) in &taken {
+        sim.label(node, key, value);
     }
-    assert!(sim.node("n1").workers.iter().any(|worker| !worker.loads), "{}", sim.describe());
+    for node in nodes {
+        assert!(sim.node(node).workers.iter().any(|worker| !worker.loads), "{}", sim.describe());
+    }
 }
 
 /// Its unloader waits for the device, and takes the driver from under the next pod that does not have it open at that moment.
@@ -318,6 +328,27 @@ fn a_label_that_was_gone_while_no_operator_ran(#[case] label: fn(&str) -> bool) 
         assert_eq!(sim.writes.get("evictions"), None, "the job ended by itself");
         assert_eq!(sim.node("n2").rollout().map(|record| record.attempt), Some(1), "nobody else was touched");
     }
+}
+
+/// All nodes at once: their jobs go on while they wait for their turn.
+#[test]
+fn a_label_that_was_gone_everywhere_is_put_right_within_the_budget() {
+    let mut wanted = spec("13.0.0");
+    wanted.update_strategy.drain.policy = DrainPolicy::Evict;
+    wanted.update_strategy.max_unavailable = IntOrString::Int(1);
+    let mut sim = Sim::installed(3, wanted);
+    for node in ["n1", "n2", "n3"] {
+        sim.start(Workload { idle: true, ..Workload::job(node).on(node) });
+    }
+    sim.pass(10);
+    nodes_without_label_for_a_moment(&mut sim, &["n1", "n2", "n3"], |key| key == DRIVER_LABEL);
+    for _ in 0..2000 {
+        let flying = sim.driver().status.rollout.as_ref().map_or(0, |rollout| rollout.in_flight.len());
+        assert!(flying <= 1, "{}", sim.describe());
+        sim.round();
+    }
+    sim.settle();
+    sim.assert_all_up_to_date();
 }
 
 /// Its record is lost, too, so the node is closed and verified, and its retry handler holds the device that KMM waits for.

@@ -219,7 +219,7 @@ fn one_canary_node_at_a_time() {
     let mut sim = evicting(3);
     sim.edit(|spec| {
         spec.update_strategy.max_unavailable =
-            k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String("100%".into())
+            k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String("100%".into());
     });
     sim.ask_about("one", CXIPreflightSpec { validation: Some(validation("passes")), ..trial("13.1.0", "n1") });
     sim.ask_about("two", trial("14.0.0", "n2"));

@@ -182,7 +182,7 @@ impl Sim {
         for driver in &mut world.drivers {
             driver.offered = self.daemonsets.get(&driver.name).cloned().into_iter().collect();
         }
-        self.candidates(&mut world);
+        Self::candidates(&mut world);
         // The operator knows pods only by the resources that a CXIDriver names, or named.
         let named =
             world.drivers.iter().flat_map(|driver| driver.resource_names().map(str::to_owned).collect::<Vec<_>>());

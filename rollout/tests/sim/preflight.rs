@@ -60,7 +60,7 @@ impl Sim {
     }
 
     /// What the operator works out about preflights from other objects.
-    pub fn candidates(&self, world: &mut World) {
+    pub fn candidates(world: &mut World) {
         let kernels: Vec<String> = world.nodes.values().map(|node| node.kernel.clone()).collect();
         for preflight in &mut world.preflights {
             let driver = world.drivers.iter().find(|driver| driver.name == preflight.spec.driver);
