@@ -1,7 +1,12 @@
 //! What other clients changed: labels by which KMM loads that do not fit what was verified on the node. KMM has acted
 //! on them already; all that is left is to put the node right in order.
 
-use cxi_api::{Advertise, NodeRollout, Phase, RevisionId, kmm::NodeModule, names::module_name, transaction::WaitFor};
+use cxi_api::{
+    Advertise, NodeRollout, Phase, RevisionId,
+    kmm::NodeModule,
+    names::{module_name, revision_in},
+    transaction::WaitFor,
+};
 
 use crate::{
     node::{retry_handler, seen::Seen},
@@ -23,8 +28,8 @@ pub fn needs_repair(world: &View<'_>, node: &Seen<'_>, record: &NodeRollout) -> 
 /// Whether a worker of KMM's takes this revision out. KMM does not call it off when the label is back: it waits for the device, and has
 /// the driver as soon as no process has the device open.
 pub fn is_being_unloaded(node: &Seen<'_>, revision: &RevisionId) -> bool {
-    let module = module_name(revision);
-    node.workers.iter().any(|worker| !worker.loads && worker.module == module)
+    let is_of = |module: &str| revision_in(module) == Some(revision.as_str());
+    node.workers.iter().any(|worker| !worker.loads && is_of(&worker.module))
 }
 
 /// Whether KMM has acted on labels that do not fit: it works on the node, or it has another Module there, or the driver that was
