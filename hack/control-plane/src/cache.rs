@@ -71,7 +71,7 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let step = progress.step(&format!("waiting for another process that holds {}", path.display()));
+                let step = progress.step(&format!("{} is being built by another process", what(&path)));
                 file.lock().attempt(|| format!("lock {}", path.display()))?;
                 step.done();
             }
@@ -81,6 +81,12 @@ impl Lock {
         }
         Ok(Self(file))
     }
+}
+
+/// What a lock is for: the name of its file without the key and the ending.
+fn what(lock: &Path) -> String {
+    let name = lock.file_stem().unwrap_or_default().to_string_lossy();
+    name.rsplit_once('-').map_or(name.as_ref(), |(name, _)| name).to_owned()
 }
 
 /// Creates the directory that `path` lies in.
@@ -100,6 +106,12 @@ mod tests {
         assert_eq!(base, key(&["mod", "sum", "flags", "go1.26.8"]));
         assert_ne!(base, key(&["mods", "um", "flags", "go1.26.8"]));
         assert_ne!(base, key(&["mod", "sum", "flags", "go1.27.0"]));
+    }
+
+    #[test]
+    fn a_lock_says_what_is_built() {
+        assert_eq!(what(Path::new("/cache/tools/kubernetes-5e6e64d9555c19a4.lock")), "kubernetes");
+        assert_eq!(what(Path::new("/cache/go.lock")), "go");
     }
 
     fn chosen(variables: &[(&str, &str)]) -> Option<PathBuf> {
