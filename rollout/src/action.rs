@@ -109,7 +109,7 @@ pub enum Action {
         driver: String,
         /// The whole status; `lastTransitionTime` of conditions is already right.
         status: Box<CXIDriverStatus>,
-        /// Whether the ledger, the halt or a condition changed; otherwise only counters did, which can wait a second.
+        /// Whether the ledger, the halt or a condition changed; otherwise only counters did, which can wait for some seconds.
         urgent: bool,
     },
     /// Create a node's CXINode.

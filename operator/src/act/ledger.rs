@@ -21,7 +21,7 @@ const PAUSE_STALE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Status that holds counters only is written once in this time, on a small cluster.
-const COUNTERS: Duration = Duration::from_secs(1);
+const COUNTERS: Duration = Duration::from_secs(3);
 
 /// On a large one, where the counters change all the time and the status is large, once in this time.
 const COUNTERS_MAX: Duration = Duration::from_secs(10);
@@ -129,7 +129,8 @@ impl Ledger {
 
 /// Time between two writes of counters that speak of so many nodes.
 fn between(nodes: i32) -> Duration {
-    (COUNTERS * (u32::try_from(nodes).unwrap_or_default() / NODES).saturating_add(1)).min(COUNTERS_MAX)
+    let longer = Duration::from_secs((u32::try_from(nodes).unwrap_or_default() / NODES).into());
+    (COUNTERS + longer).min(COUNTERS_MAX)
 }
 
 /// Between 80 and 100 percent of `time`, so that many that failed together do not come back together.
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn counters_of_a_large_cluster_wait_longer() {
-        for (nodes, seconds) in [(0, 1), (499, 1), (500, 2), (4000, 9), (10_000, 10), (i32::MAX, 10), (-1, 1)] {
+        for (nodes, seconds) in [(0, 3), (499, 3), (500, 4), (3000, 9), (10_000, 10), (i32::MAX, 10), (-1, 3)] {
             assert_eq!(between(nodes), Duration::from_secs(seconds), "{nodes} nodes");
         }
     }
