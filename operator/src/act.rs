@@ -251,7 +251,9 @@ impl Actor {
 fn refused(action: &Action, result: &Result<(), Error>) -> Option<Announcement> {
     let error = result.as_ref().err()?;
     let (driver, reason) = match (action, error) {
-        (Action::ApplyOperands { driver }, Error::Refused { .. } | Error::Unfit { .. }) => (driver, "OperandRefused"),
+        (Action::ApplyOperands { driver, .. }, Error::Refused { .. } | Error::Unfit { .. }) => {
+            (driver, "OperandRefused")
+        }
         (Action::CreateModule { driver, .. } | Action::CreateContainerfile { driver, .. }, Error::Refused { .. }) => {
             (driver, "ModuleRefused")
         }
@@ -281,7 +283,7 @@ impl Parts {
             }
             Action::DeletePreflight { preflight, uid } => self.delete_preflight(preflight, uid).await,
             Action::DeleteModule { revision } => self.delete_module(revision, seen).await,
-            Action::ApplyOperands { driver } => self.apply_operands(driver, seen).await,
+            Action::ApplyOperands { driver, spec } => self.apply_operands(driver, spec, seen).await,
             Action::DeleteOperands { driver } => self.delete_operands(driver, seen).await,
             Action::CreateRecord { node, uid } => self.create_record(node, uid).await,
             Action::DeleteRecord { node, uid } => self.delete_record(node, uid).await,
@@ -296,7 +298,7 @@ impl Parts {
             Action::StartPrefetch { .. }
             | Action::StartCleanup { .. }
             | Action::StartHostDriver { .. }
-            | Action::StartValidation { .. } => self.start_pod(action, seen).await,
+            | Action::StartValidation { .. } => self.start_pod(action).await,
             Action::DeleteOwnPod { name, uid } => self.delete_own_pod(name, uid).await,
             Action::Evict { driver, pod, .. } => self.evict(driver, pod).await,
             Action::ForceDelete { driver, pod, grace, .. } => self.force_delete(driver, pod, *grace).await,

@@ -97,6 +97,8 @@ pub enum Action {
     ApplyOperands {
         /// CXIDriver.
         driver: String,
+        /// The CXIDriver's spec.
+        spec: Arc<CXIDriverSpec>,
     },
     /// Delete the DaemonSets of the operands.
     DeleteOperands {
@@ -181,6 +183,8 @@ pub enum Action {
         uid: String,
         /// CXIDriver.
         driver: String,
+        /// The spec that describes the revision: it names the pull secret.
+        spec: Arc<CXIDriverSpec>,
         /// Revision that will be loaded.
         revision: RevisionId,
         /// Its image.
@@ -196,6 +200,8 @@ pub enum Action {
         uid: String,
         /// CXIDriver.
         driver: String,
+        /// The CXIDriver's spec.
+        spec: Arc<CXIDriverSpec>,
         /// Modules to take out, holders before what they hold.
         modules: Vec<String>,
     },
@@ -207,6 +213,8 @@ pub enum Action {
         uid: String,
         /// CXIDriver.
         driver: String,
+        /// The CXIDriver's spec.
+        spec: Arc<CXIDriverSpec>,
     },
     /// Start the site's validation pod.
     StartValidation {
@@ -224,8 +232,8 @@ pub enum Action {
         facts: Facts,
         /// The pod.
         validation: Arc<Validation>,
-        /// Pull secret of the driver images, which the pod may need, too.
-        pull_secret: Option<String>,
+        /// The spec that describes the revision: it names the pull secret.
+        spec: Arc<CXIDriverSpec>,
     },
     /// Delete a one-shot pod of ours.
     DeleteOwnPod {

@@ -61,6 +61,8 @@ pub struct Preflight {
     pub candidate: Option<Candidate>,
     /// The image that the candidate has for a kernel: for each kernel of the cluster's nodes and of the spec for which there is one.
     pub mapped: BTreeMap<String, String>,
+    /// Why the API server refused the candidate's Module, or why there is no Containerfile by which KMM could build, in words.
+    pub module_refused: Option<String>,
     /// What KMM says of the images that it was asked about for this object alone, by kernel; absent before it was asked.
     pub images: Option<BTreeMap<String, Image>>,
 }

@@ -9,11 +9,12 @@ use cxi_api::names::question_name;
 use cxi_manifests::kmm::image_for;
 use cxi_rollout::world::{Candidate, Driver, Node, Preflight};
 
-use crate::{Snapshot, kmm};
+use crate::{Snapshot, kmm, remembered::Remembered};
 
 /// Those that can be read, the oldest first.
 pub fn preflights(
     seen: &Snapshot,
+    memory: &Remembered,
     drivers: &[Driver],
     nodes: &BTreeMap<String, Node>,
     problems: &kmm::Problems<'_>,
@@ -42,6 +43,7 @@ pub fn preflights(
             });
             let name = question_name(&object.id.uid);
             let answer = seen.images.iter().find(|one| one.id.name() == name);
+            let revision = candidate.as_ref().map(|candidate| &candidate.revision);
             Some(Preflight {
                 name: object.id.name().to_owned(),
                 uid: object.id.uid.to_string(),
@@ -50,13 +52,14 @@ pub fn preflights(
                 deleting: content.deleting,
                 spec: content.spec.as_ref().clone(),
                 status: content.status.as_ref().clone(),
-                candidate,
                 mapped: mapped.unwrap_or_default(),
+                module_refused: revision.and_then(|revision| memory.refused_modules.get(revision)).cloned(),
                 // One that cannot be read has been asked, and says nothing.
                 images: answer.map(|answer| {
                     let known = answer.readable().map(|known| kmm::by_kernel(&name, known, &kernels, problems));
                     known.unwrap_or_default()
                 }),
+                candidate,
             })
         })
         .collect();

@@ -14,7 +14,6 @@ use kube::api::{Patch, PatchParams};
 use crate::{
     act::{
         Error, Parts,
-        driver::seen_driver,
         request::{created_by_us, deleted, only},
     },
     endpoint::Endpoint,
@@ -96,8 +95,12 @@ impl Parts {
     }
 
     /// Creates, changes or deletes each of the operands' DaemonSets.
-    pub(super) async fn apply_operands(&self, driver: &str, seen: &Snapshot) -> Result<(), Error> {
-        let spec = &seen_driver(driver, seen)?.1.spec;
+    pub(super) async fn apply_operands(
+        &self,
+        driver: &str,
+        spec: &CXIDriverSpec,
+        seen: &Snapshot,
+    ) -> Result<(), Error> {
         let parameters = PatchParams::apply(cxi_api::names::OPERATOR).force();
         let Identity { namespace, images, .. } = &self.identity;
         let faults = spec.device_plugin.faults();
@@ -142,22 +145,22 @@ impl Parts {
     }
 
     /// Starts a one-shot pod.
-    pub(super) async fn start_pod(&self, action: &Action, seen: &Snapshot) -> Result<(), Error> {
+    pub(super) async fn start_pod(&self, action: &Action) -> Result<(), Error> {
         let namespace = &self.identity.namespace;
         let pod = match action {
-            Action::StartPrefetch { node, uid, driver, revision, image, old_image } => {
+            Action::StartPrefetch { node, uid, driver, spec, revision, image, old_image } => {
                 let wanted = Prefetch { driver, node, node_uid: uid, revision, image, old_image: old_image.as_deref() };
-                one_shot::prefetch(&wanted, &seen_driver(driver, seen)?.1.spec, namespace)
+                one_shot::prefetch(&wanted, spec, namespace)
             }
-            Action::StartCleanup { node, uid, driver, modules } => {
+            Action::StartCleanup { node, uid, driver, spec, modules } => {
                 let wanted = Cleanup { driver, node, node_uid: uid, modules };
-                one_shot::cleanup(&wanted, &seen_driver(driver, seen)?.1.spec, namespace, &self.identity.images)
+                one_shot::cleanup(&wanted, spec, namespace, &self.identity.images)
             }
-            Action::StartHostDriver { node, uid, driver } => {
+            Action::StartHostDriver { node, uid, driver, spec } => {
                 let wanted = HostDriver { driver, node, node_uid: uid };
-                one_shot::host_driver(&wanted, &seen_driver(driver, seen)?.1.spec, namespace, &self.identity.images)
+                one_shot::host_driver(&wanted, spec, namespace, &self.identity.images)
             }
-            Action::StartValidation { node, uid, driver, revision, attempt, facts, validation, pull_secret } => {
+            Action::StartValidation { node, uid, driver, revision, attempt, facts, validation, spec } => {
                 let wanted = Validated {
                     driver,
                     node,
@@ -166,7 +169,7 @@ impl Parts {
                     attempt: *attempt,
                     version: &facts.version,
                     devices: &facts.devices,
-                    pull_secret: pull_secret.as_deref(),
+                    pull_secret: spec.source.image_pull_secret.as_deref(),
                 };
                 one_shot::validation(&wanted, validation, namespace)
             }

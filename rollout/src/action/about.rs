@@ -49,7 +49,7 @@ impl Action {
             Self::CreateModule { revision, .. }
             | Self::CreateContainerfile { revision, .. }
             | Self::DeleteModule { revision } => Subject::Module(module_name(revision)),
-            Self::ApplyOperands { driver } | Self::DeleteOperands { driver } => Subject::Operands(driver.clone()),
+            Self::ApplyOperands { driver, .. } | Self::DeleteOperands { driver } => Subject::Operands(driver.clone()),
             Self::AskForImages { preflight, .. } => Subject::Question(preflight.clone()),
             Self::WritePreflightStatus { preflight, .. } | Self::DeletePreflight { preflight, .. } => {
                 Subject::Preflight(preflight.clone())
@@ -98,7 +98,7 @@ impl Action {
             | Self::RemoveFinalizer { driver }
             | Self::CreateModule { driver, .. }
             | Self::CreateContainerfile { driver, .. }
-            | Self::ApplyOperands { driver }
+            | Self::ApplyOperands { driver, .. }
             | Self::DeleteOperands { driver }
             | Self::WriteDriverStatus { driver, .. }
             | Self::SayUnreadable { driver, .. }

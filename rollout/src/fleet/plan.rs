@@ -143,7 +143,7 @@ fn prepare(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
     // A name is written down before NICs are offered under it: pods that hold them are found by it.
     let named = driver.resource_names().all(|name| driver.status.resource_names.iter().any(|stored| stored == name));
     if (goes_on || in_service) && guarded && named && !driver.operands_current {
-        actions.push(Action::ApplyOperands { driver: driver.name.clone() });
+        actions.push(Action::ApplyOperands { driver: driver.name.clone(), spec: driver.spec.clone() });
     }
     let collapse = standing.collapse.as_ref();
     actions.extend(collapse.and_then(|collapse| status::begins_to_collapse(driver, collapse)));

@@ -142,6 +142,7 @@ pub fn images(ctx: &Ctx<'_>, record: &NodeRollout) -> Prefetch {
                 node: ctx.node.name.clone(),
                 uid: ctx.node.uid.clone(),
                 driver: ctx.driver.name.clone(),
+                spec: ctx.describing(&module.id),
                 revision: module.id.clone(),
                 image: image.reference.clone(),
                 old_image: old.map(|old| old.reference.clone()),

@@ -146,7 +146,7 @@ fn test(
             attempt: record.attempt,
             facts: Facts { version, devices },
             validation: validation.clone(),
-            pull_secret: ctx.driver.spec.source.image_pull_secret.clone(),
+            spec: ctx.describing(goal),
         }]));
     };
     answer(ctx, record, pod, late, &format!("{limit}"))

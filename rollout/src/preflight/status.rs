@@ -49,6 +49,21 @@ pub fn of(
         node: preflight.status.node.clone(),
         ..CXIPreflightStatus::default()
     };
+    let images_are_there = status.kernels.iter().all(|kernel| kernel.result == ImageResult::Found);
+    let module = scope.revision(&candidate.revision);
+    let refused = preflight.module_refused.as_ref().filter(|_| match module {
+        None => true,
+        Some(module) => !module.containerfile && !images_are_there,
+    });
+    if let Some(why) = refused {
+        let what = if module.is_none() { "the API server refuses the Module" } else { "no image can be built" };
+        return finish(
+            scope.now,
+            preflight,
+            status,
+            Place::failed(format!("release {}: {what}: {why}", candidate.spec.version)),
+        );
+    }
     let place = match of_images(&status.kernels) {
         Some(place) => place,
         None if !preflight.spec.has_node() => Place { phase: PreflightPhase::Succeeded, message: None },

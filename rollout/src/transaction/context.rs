@@ -1,9 +1,9 @@
 //! What a step of one node may look at, and what is asked of it again and again.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use cxi_api::{
-    NodeRollout, Phase, RevisionId, Timestamp, Why,
+    CXIDriverSpec, NodeRollout, Phase, RevisionId, Timestamp, Why,
     driver::SourceType,
     driver_status::{InFlight, Rollout},
     names::Role,
@@ -87,6 +87,12 @@ impl<'a> Ctx<'a> {
     /// The revision that the spec describes.
     pub fn target(&self) -> Option<&RevisionId> {
         self.world.described(&self.driver.name).map(|described| &described.target)
+    }
+
+    /// The spec that describes a revision, as far as it is known: that of a trial, or the CXIDriver's.
+    pub fn describing(&self, id: &RevisionId) -> Arc<CXIDriverSpec> {
+        let trial = self.trial.filter(|trial| trial.candidate.revision == *id);
+        trial.map_or(&self.driver.spec, |trial| &trial.candidate.spec).clone()
     }
 
     /// The Module of a revision; none for a revision that the host brings.

@@ -251,6 +251,16 @@ fn what_is_not_there_is_named_and_nothing_moves(
 }
 
 #[test]
+fn a_module_that_is_refused_is_an_answer() {
+    let mut sim = evicting(1);
+    sim.refuses_modules = Some("Module cxi has too long a name".into());
+    sim.ask_about("next", trial("13.1.0", "n1"));
+    assert_eq!(ends(&mut sim, "next"), PreflightPhase::Failed);
+    assert!(why(&sim, "next").contains("too long a name"), "{}", why(&sim, "next"));
+    assert!(disturbed(&sim).is_empty());
+}
+
+#[test]
 fn what_the_driver_asks_for_already_is_refused() {
     let mut sim = evicting(1);
     sim.ask_about("next", trial("13.0.0", "n1"));

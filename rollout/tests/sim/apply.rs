@@ -86,7 +86,7 @@ impl Sim {
                 let found = self.api.revisions.iter_mut().find(|known| known.id == *revision).ok_or("gone")?;
                 found.deleting = true;
             }
-            Action::ApplyOperands { driver } => {
+            Action::ApplyOperands { driver, .. } => {
                 let found = self.driver_named(driver).ok_or("gone")?;
                 if found.spec.device_plugin.enabled {
                     let resource = found.spec.device_plugin.resource_name.clone();
@@ -163,7 +163,7 @@ impl Sim {
             Action::StartPrefetch { node, driver, revision, uid, .. } => {
                 self.start_pod(node, uid, driver, Role::Prefetch, Some(revision.clone()))?;
             }
-            Action::StartHostDriver { node, driver, uid } => {
+            Action::StartHostDriver { node, driver, uid, .. } => {
                 self.start_pod(node, uid, driver, Role::HostDriver, None)?;
             }
             Action::StartCleanup { node, driver, uid, .. } => {
@@ -201,6 +201,9 @@ impl Sim {
         let refused = self.refuses_modules.clone();
         self.driver_mut(driver).module_refused.clone_from(&refused);
         if refused.is_some() {
+            for preflight in &mut self.api.preflights {
+                preflight.module_refused.clone_from(&refused);
+            }
             return Err("refused");
         }
         let created = self.now;

@@ -41,6 +41,7 @@ impl Sim {
             status: CXIPreflightStatus::default(),
             candidate: None,
             mapped: BTreeMap::new(),
+            module_refused: None,
             images: None,
         };
         self.api.preflights.push(preflight);
