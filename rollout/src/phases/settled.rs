@@ -70,6 +70,14 @@ fn forget_trial(ctx: &Ctx<'_>, record: &mut NodeRollout) {
 /// What an administrator is told of a node that is as it should be.
 fn up_to_date(ctx: &Ctx<'_>, record: &NodeRollout) -> Says {
     let request = ctx.node.ours.request;
+    if let Some(trial) = ctx.trial.filter(|_| request == Some(Request::Rollback)) {
+        let message = format!(
+            "the node is labelled cxi.hpe.com/upgrade=rollback, and stays on its release for CXIPreflight {name}: delete that object, \
+             then the node goes back",
+            name = trial.preflight.name
+        );
+        return Says::This(Blocked::new(Reason::Preflight, message));
+    }
     // The revision to go back to would be wanted instead.
     if request == Some(Request::Rollback) && record.revision.as_ref() == ctx.target() {
         let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no earlier revision that worked here is left; \

@@ -28,8 +28,10 @@ pub fn wanted(ctx: &Ctx<'_>, record: &NodeRollout) -> Option<Arc<Validation>> {
     let standing = ctx.strategy().validation.as_ref();
     match record.why()? {
         Why::Preflight => {
-            let trial = ctx.trial?;
-            trial.preflight.spec.validation(&ctx.driver.spec).cloned().map(Arc::new)
+            // Also when the CXIDriver asks for the release by now, so that the node is not on trial any more.
+            let uid = &record.trial.as_ref()?.preflight;
+            let preflight = ctx.world.preflights().find(|preflight| preflight.uid == *uid)?;
+            preflight.spec.validation(&ctx.driver.spec).cloned().map(Arc::new)
         }
         Why::Wanted => {
             let every = standing.filter(|standing| standing.on == ValidatedNodes::EveryNode);

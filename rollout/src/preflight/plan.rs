@@ -1,7 +1,7 @@
 //! What is done for the CXIPreflights of one CXIDriver.
 
 use cxi_api::{
-    Timestamp,
+    CXIPreflightStatus, Timestamp,
     driver::SourceType,
     preflight::{After, CXIPreflightSpec},
 };
@@ -16,12 +16,13 @@ use crate::{
 /// Plans the preflights of a CXIDriver whose nodes are looked after. `goes_on` says whether nothing is in the way of the CXIDriver.
 pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], goes_on: Option<&str>) -> Vec<Action> {
     let mut actions = Vec::new();
-    // The oldest whose node part is not over; the others wait for it.
-    let mut first: Option<&Preflight> = None;
-    for preflight in scope.world.preflights().filter(|preflight| preflight.spec.driver == scope.driver.name) {
-        if preflight.deleting {
-            continue;
-        }
+    let mine = || {
+        let of_driver = |preflight: &&Preflight| preflight.spec.driver == scope.driver.name && !preflight.deleting;
+        scope.world.preflights().filter(of_driver)
+    };
+    // One that has chosen a node; the others wait until it is over.
+    let mut busy = mine().find(|preflight| has_chosen(&preflight.status));
+    for preflight in mine() {
         if preflight.status.is_over() {
             actions.extend(expire(scope, members, preflight));
             continue;
@@ -33,14 +34,20 @@ pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], goes_on: Option<&str>) ->
             status::refused(scope.now, preflight, &message)
         } else {
             actions.extend(ask(scope, members, preflight, candidate));
-            status::of(scope, members, preflight, candidate, first.filter(|_| preflight.spec.has_node()))
+            let before = busy.filter(|other| other.uid != preflight.uid);
+            status::of(scope, members, preflight, candidate, before)
         };
-        if preflight.spec.has_node() && !status.is_over() {
-            first = first.or(Some(preflight));
+        if has_chosen(&status) {
+            busy = busy.or(Some(preflight));
         }
         actions.extend(write(scope, preflight, status));
     }
     actions
+}
+
+/// Whether a canary node is chosen, and the preflight is not over.
+fn has_chosen(status: &CXIPreflightStatus) -> bool {
+    status.node.is_some() && !status.is_over()
 }
 
 /// Preflights whose CXIDriver does not exist or cannot be read: they wait for it.
@@ -126,7 +133,7 @@ fn ask(scope: &Scope<'_>, members: &[Member<'_>], preflight: &Preflight, candida
 }
 
 /// Writes the status, and says once how the preflight ended.
-fn write(scope: &Scope<'_>, preflight: &Preflight, status: cxi_api::CXIPreflightStatus) -> Vec<Action> {
+fn write(scope: &Scope<'_>, preflight: &Preflight, status: CXIPreflightStatus) -> Vec<Action> {
     if status == preflight.status {
         return Vec::new();
     }

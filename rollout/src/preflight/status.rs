@@ -33,7 +33,7 @@ impl Place {
     }
 }
 
-/// The status of a preflight for whose CXIDriver this is planned. `before` is an older preflight whose node part is not over.
+/// The status of a preflight for whose CXIDriver this is planned. `before` is another preflight that has chosen its node and is not over.
 pub fn of(
     scope: &Scope<'_>,
     members: &[Member<'_>],

@@ -254,8 +254,11 @@ impl Writer<'_, '_> {
         }
         let failed = self.record.goal().cloned();
         let goes_back = self.record.why() == Some(Why::Rollback);
-        let in_preflight = self.record.why() == Some(Why::Preflight);
-        if let Some(trial) = self.record.trial.as_mut().filter(|trial| in_preflight && !trial.is_over()) {
+        let tries = self.record.why() == Some(Why::Preflight);
+        // Where the CXIDriver asks for the release by now, its failure is one of the rollout.
+        let asked_for = ctx.trial.is_none() && failed == ctx.wanted && self.record.from() != failed.as_ref();
+        let in_preflight = tries && !asked_for;
+        if let Some(trial) = self.record.trial.as_mut().filter(|trial| tries && !trial.is_over()) {
             trial.failure = Some(format!("{phase}: {message}"));
             trial.ended_at = Some(ctx.now);
         }
@@ -275,7 +278,7 @@ impl Writer<'_, '_> {
         let back = self.record.from().filter(|from| Some(*from) != failed.as_ref()).cloned();
         self.remember(failed, Outcome::Failed(format!("Failed in {phase}: {message}")));
         self.announce(true, "DriverFailed", format!("{phase} failed: {message}"));
-        let may_roll_back = (ctx.strategy().rollback_on_failure || in_preflight) && phase != Phase::Unloading;
+        let may_roll_back = (ctx.strategy().rollback_on_failure || tries) && phase != Phase::Unloading;
         match (back, &mut self.record.transaction) {
             (Some(from), Some(transaction)) if may_roll_back && !goes_back => {
                 transaction.aim(Some(from));
@@ -365,8 +368,9 @@ impl Writer<'_, '_> {
     fn finish(&mut self, revision: &RevisionId) {
         let result = match self.record.why() {
             Some(Why::Rollback) => Some(Outcome::RolledBack),
-            // It came back to its own revision, or stays on trial.
-            Some(Why::Preflight) => Some(Outcome::PreflightPassed).filter(|_| self.ctx.trial.is_some()),
+            // It stays on trial, came back to its own revision, or the CXIDriver asks for the release by now.
+            Some(Why::Preflight) if self.ctx.trial.is_some() => Some(Outcome::PreflightPassed),
+            Some(Why::Preflight) if self.record.from() == Some(revision) => None,
             Some(_) => Some(Outcome::Verified),
             // Given back (said already), or verified again after a reboot.
             None => None,

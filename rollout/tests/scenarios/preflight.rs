@@ -1,7 +1,7 @@
 //! A release is asked about before the CXIDriver is edited: images, and a canary node.
 
 use cxi_api::{
-    Phase,
+    Outcome, Phase,
     preflight::{After, CXIPreflightSpec, ImageResult, PreflightPhase},
 };
 use rstest::rstest;
@@ -212,6 +212,50 @@ fn after_a_halt_a_release_can_be_tried() {
     assert_eq!(ends(&mut sim, "next"), PreflightPhase::Succeeded, "{}", why(&sim, "next"));
     sim.settle();
     sim.assert_runs("n1", "13.0.0");
+}
+
+#[test]
+fn one_that_finds_no_node_holds_up_no_other() {
+    let mut sim = evicting(2);
+    sim.ask_about("one", trial("13.1.0", "n9"));
+    sim.ask_about("two", trial("14.0.0", "n2"));
+    assert_eq!(ends(&mut sim, "two"), PreflightPhase::Succeeded, "{}", why(&sim, "two"));
+    // Its node is there now, while a third one has chosen its own.
+    sim.ask_about("three", CXIPreflightSpec { validation: Some(validation("hangs")), ..trial("13.1.0", "n1") });
+    sim.until_phase("n1", Phase::Validating);
+    sim.add_node("n9");
+    sim.pass(60);
+    assert!(why(&sim, "one").contains("CXIPreflight three"), "{}", why(&sim, "one"));
+    sim.until("the first's end", |sim| sim.answer_to("one").is_over());
+    assert_eq!(sim.preflight_phase("one"), Some(PreflightPhase::Succeeded), "{}", why(&sim, "one"));
+}
+
+#[test]
+fn the_release_that_is_tried_is_asked_for_meanwhile() {
+    for image in ["passes", "fails"] {
+        let mut sim = evicting(2);
+        sim.ask_about("next", CXIPreflightSpec { validation: Some(validation(image)), ..trial("13.1.0", "n1") });
+        sim.until_phase("n1", Phase::Loading);
+        upgrade(&mut sim, "13.1.0");
+        let end = ends(&mut sim, "next");
+        assert_eq!(end == PreflightPhase::Succeeded, image == "passes", "{}", why(&sim, "next"));
+        sim.settle();
+        // It is the rollout's affair by now: a release that fails a test halts it.
+        assert_eq!(sim.driver().status.rollout.as_ref().unwrap().halted.is_some(), image == "fails");
+        let last = sim.node("n1").rollout().unwrap().history.last().unwrap().result.clone();
+        assert_eq!(last, if image == "passes" { Outcome::Verified } else { Outcome::RolledBack });
+    }
+}
+
+#[test]
+fn a_node_that_is_kept_says_what_takes_it_back() {
+    let mut sim = evicting(1);
+    sim.ask_about("next", CXIPreflightSpec { after: After::Keep, ..trial("13.1.0", "n1") });
+    ends(&mut sim, "next");
+    sim.ask("n1", "rollback");
+    sim.settle();
+    let said = sim.node("n1").rollout().unwrap().blocked_by.clone().unwrap().message;
+    assert!(said.contains("CXIPreflight next: delete that object"), "{said}");
 }
 
 #[test]

@@ -52,6 +52,7 @@ impl Sim {
             }
             Action::CreateModule { driver, revision, spec } => self.create_module(driver, revision, &spec.version)?,
             Action::CreateContainerfile { driver, revision, .. } => {
+                self.driver_named(driver).ok_or("gone")?;
                 let refused = self.refuses_layouts.clone();
                 self.driver_mut(driver).module_refused.clone_from(&refused);
                 if refused.is_some() {
@@ -197,6 +198,7 @@ impl Sim {
         if self.api.revisions.iter().any(|known| known.id == *revision) {
             return Err("exists");
         }
+        self.driver_named(driver).ok_or("gone")?;
         let version = version.to_owned();
         let refused = self.refuses_modules.clone();
         self.driver_mut(driver).module_refused.clone_from(&refused);
