@@ -88,8 +88,18 @@ pub(crate) enum Work {
     Cleanup { modules: Vec<String> },
     /// Has the host load the driver that it brings.
     HostDriver,
+    /// Tests the node, and passes or fails as its first argument says.
+    Validate(Verdict),
     /// A spec that makes no sense to the node: it fails with this message.
     Broken(String),
+}
+
+/// What comes of a test of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passes,
+    Fails,
+    Hangs,
 }
 
 /// How a device plugin offers NICs.
@@ -193,6 +203,13 @@ impl Work {
             Some("retry-handler") => return Self::RetryHandler,
             Some("cleanup") => return Self::Cleanup { modules: cleanup_modules(first) },
             Some("host-driver") => return Self::HostDriver,
+            Some("validation") => {
+                return Self::Validate(match first.args.iter().flatten().next().map(String::as_str) {
+                    Some("fail") => Verdict::Fails,
+                    Some("hang") => Verdict::Hangs,
+                    _ => Verdict::Passes,
+                });
+            }
             _ => {}
         }
         match annotation(RUN_FOR).map(|text| text.parse::<cxi_api::GoDuration>()) {

@@ -9,7 +9,7 @@ use crate::driver_model::{Registry, Resolved, manifest};
 
 use super::{
     machine::Machine,
-    plan::{PodPlan, Restart, Work},
+    plan::{PodPlan, Restart, Verdict, Work},
     shape::Pace,
 };
 
@@ -198,7 +198,8 @@ impl PodRuntime {
 
     fn start(&mut self, pod: &PodPlan, host: &mut Host<'_>) {
         let takes = match &pod.work {
-            Work::Forever | Work::Plugin(_) | Work::RetryHandler => None,
+            Work::Forever | Work::Plugin(_) | Work::RetryHandler | Work::Validate(Verdict::Hangs) => None,
+            Work::Validate(_) => Some(host.pace.load),
             Work::For(time) => Some(*time),
             Work::Load(_) | Work::HostDriver => Some(host.pace.load * host.machine.faults.slowness),
             Work::Unload(_) | Work::Cleanup { .. } => Some(host.pace.unload * host.machine.faults.slowness),
@@ -222,6 +223,8 @@ impl PodRuntime {
             Work::Unload(plan) => host.machine.unload(plan).map(|()| String::new()),
             Work::Cleanup { modules } => host.machine.clean_up(modules).map(|()| String::new()),
             Work::Prefetch { image } => Ok(manifest_text(image, host)),
+            Work::Validate(Verdict::Fails) => Err("no answer from NID 0x11".to_owned()),
+            Work::Validate(_) => Ok("64 KiB: 23 GB/s".to_owned()),
             Work::Broken(message) => Err(message.clone()),
             Work::Forever | Work::For(_) | Work::Plugin(_) | Work::RetryHandler | Work::Pull => Ok(String::new()),
         };
