@@ -59,7 +59,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
 }
 
 /// What the node showed for a CXIPreflight that is gone is of no use any more.
-fn forget_trial(ctx: &Ctx<'_>, record: &mut NodeRollout) {
+fn forget_trial(ctx: &Ctx<'_>, record: &mut Draft<'_>) {
     let Some(trial) = &record.trial else { return };
     let known = ctx.world.preflights().any(|preflight| preflight.uid == trial.preflight);
     if !known && !ctx.world.unreadable_preflights.contains(&trial.preflight) {

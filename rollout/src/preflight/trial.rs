@@ -1,14 +1,13 @@
 //! Which node tries which release. It follows from what is written: the node that a CXIPreflight has chosen is in its status, and what
 //! became of the trial is in the node's record.
 
-use std::collections::HashMap;
-
 use cxi_api::{
     NodeRollout,
     preflight::{After, Trial},
 };
 
 use crate::{
+    maps::Map,
     view::View,
     world::{Candidate, Driver, Node, Preflight},
 };
@@ -24,12 +23,12 @@ pub struct OnTrial<'a> {
 
 /// The nodes of a CXIDriver that are on trial, by UID of the Node.
 #[derive(Debug, Default)]
-pub struct Trials<'a>(HashMap<&'a str, OnTrial<'a>>);
+pub struct Trials<'a>(Map<&'a str, OnTrial<'a>>);
 
 impl<'a> Trials<'a> {
     /// Finds them. Of several CXIPreflights that name a node the oldest has it.
     pub fn of(view: &View<'a>, driver: &Driver) -> Self {
-        let mut found = HashMap::new();
+        let mut found = Map::default();
         if driver.deleting {
             return Self(found);
         }

@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 use cxi_api::NodeRollout;
 
-/// A record that is copied when it changes for the first time. Most nodes rest, and their records stay as they are.
+/// A record that is copied when it changes for the first time. Most nodes rest, and their records stay as they are: what looks at
+/// every resting node takes a `&mut Draft`, because a `&mut NodeRollout` made of it is a copy already.
 pub struct Draft<'a> {
     stored: &'a NodeRollout,
     copy: Option<Box<NodeRollout>>,
