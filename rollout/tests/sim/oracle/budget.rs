@@ -103,6 +103,10 @@ impl Sim {
 
 /// Whether a preflight of the driver has chosen the node for another release than the driver asks for, and has no answer yet.
 fn is_on_trial(seen: &Seen, driver: &Driver, node: &Node) -> bool {
+    let selected = driver.spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value));
+    if driver.deleting || !selected {
+        return false;
+    }
     let chosen = seen.preflights.iter().filter(|known| known.spec.driver == driver.name && !known.status.is_over());
     let target = driver.spec.revision(&driver.name);
     let mut chosen =

@@ -97,7 +97,7 @@ impl Sim {
             Action::PatchNode { node, changes, .. } => self.check_patch(node, changes, seen),
             Action::WriteDriverStatus { driver, status, .. } => self.check_status(driver, status, seen, before),
             Action::WriteRollout { node, was, now, .. } => self.check_record(node, was.as_deref(), now),
-            Action::DeleteModule { revision } => self.check_module_deletion(revision),
+            Action::DeleteModule { revision } => self.check_module_deletion(revision, seen),
             Action::RemoveFinalizer { driver } => self.check_end(driver, seen),
             _ => {}
         }

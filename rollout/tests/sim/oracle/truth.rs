@@ -75,13 +75,19 @@ impl Sim {
     }
 
     /// KMM unloads a deleted Module everywhere at once: no node may carry its label.
-    pub(super) fn check_module_deletion(&mut self, revision: &RevisionId) {
+    pub(super) fn check_module_deletion(&mut self, revision: &RevisionId, seen: &Seen) {
+        let named = |node: &Node| version_labels(node).iter().any(|(_, value)| value == revision.as_str());
         let driver = self.api.revisions.iter().find(|known| known.id == *revision).map(|known| known.driver.clone());
         let users: Vec<String> = self
             .api
             .nodes
             .values()
-            .filter(|node| version_labels(node).iter().any(|(_, value)| value == revision.as_str()))
+            .filter(|node| named(node))
+            // A label that somebody set after the operator had looked names a Module that is about to go.
+            .filter(|node| {
+                let before = seen.nodes.get(&node.name).filter(|before| before.uid == node.uid);
+                !self.oracle.by_hand.contains(&node.name) || before.is_some_and(named)
+            })
             // KMM passes over a label that somebody set on a node that the Module does not select.
             .filter(|node| {
                 node.labels.get(DRIVER_LABEL) == driver.as_ref() || !self.oracle.by_hand.contains(&node.name)
