@@ -13,6 +13,7 @@ mod operands;
 mod page;
 mod planes;
 mod policies;
+mod preflight;
 mod refusals;
 mod releases;
 mod soft_nodes;

@@ -68,7 +68,8 @@ pub fn question(
     let spec = ModuleImagesConfigSpec {
         images: kernels.iter().filter_map(|kernel| image_for(spec, revision, kernel)).collect(),
         image_repo_secret: secret.map(|name| LocalObjectReference { name }),
-        image_pull_policy: Some("IfNotPresent".to_owned()),
+        // The registry is asked, not a node that may have the image from before.
+        image_pull_policy: Some("Always".to_owned()),
         push_built_image: true,
     };
     ModuleImagesConfig { metadata, spec, status: None }

@@ -52,8 +52,8 @@ pub fn answers(
         };
         let by_module = scope.revision(&candidate.revision).and_then(|module| module.images.get(kernel));
         let by_question = preflight.images.as_ref().and_then(|images| images.get(kernel));
-        let known = [by_question, by_module].into_iter().flatten();
-        let image = known.clone().find(|image| image.state == ImageState::Exists).or(known.clone().next());
+        // What was asked for this object is an answer of the registry; a node may have an image from before.
+        let image = by_question.or(by_module);
         let (result, message) = image.map_or((ImageResult::Checking, None), |image| judge(image, candidate, kernel));
         KernelImage { kernel: kernel.to_owned(), image: Some(reference.clone()), result, message }
     };

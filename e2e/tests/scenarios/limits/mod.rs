@@ -9,7 +9,7 @@ mod values;
 use std::{collections::BTreeSet, env, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use cxi_api::{CXIDevice, CXIDriver, CXINode, crds::crds};
+use cxi_api::{CXIDevice, CXIDriver, CXINode, CXIPreflight, crds::crds};
 use cxi_e2e::{
     client::client,
     planes::{Plane, Wanted},
@@ -122,12 +122,14 @@ fn seed() -> Result<u64> {
 /// The kinds, with the examples in the cluster, so that their status can be changed.
 async fn kinds(client: &Client) -> Result<Vec<Kind>> {
     let examples: Vec<Value> = serde_saphyr::from_multiple(include_str!("../fixtures/every-field.yaml"))?;
-    let [driver, node, device] = &examples[..] else { bail!("there are {} examples", examples.len()) };
+    let [driver, node, device, preflight] = &examples[..] else { bail!("there are {} examples", examples.len()) };
     Ok(vec![
         Kind::new::<CXIDriver>(client, driver, Half::Status, reads::<CXIDriver>).await?,
         Kind::new::<CXIDriver>(client, driver, Half::Spec, reads_and_runs).await?,
         Kind::new::<CXINode>(client, node, Half::Status, reads::<CXINode>).await?,
         Kind::new::<CXIDevice>(client, device, Half::Status, reads::<CXIDevice>).await?,
+        // Its spec cannot be changed.
+        Kind::new::<CXIPreflight>(client, preflight, Half::Status, reads::<CXIPreflight>).await?,
     ])
 }
 

@@ -3,12 +3,19 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use cxi_api::Reason;
+use cxi_api::{Reason, kmm::WORKER_ACTION_LABEL};
+use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
     harness::Harness,
+    jobs::{self, JobShape},
     oracle::Allowed,
-    scenario::{NEW, OLD, Scenario},
+    scenario::{LONG, NEW, OLD, Scenario},
     truth::Fact,
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
 };
 use serde_json::json;
 
@@ -80,5 +87,43 @@ async fn labels_swapped_by_hand_under_a_process_close_the_node_until_it_runs_wha
     scenario.harness.soft.remove_process("n-01", "lnetd")?;
     scenario.verified().await?;
     scenario.all_run(NEW).await?;
+    scenario.finish().await
+}
+
+/// KMM begins to unload when its label is gone, and waits until no process has the device open. What it does when the label is back is
+/// its affair: no job may lose its driver, and no unload may be left that takes it later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_that_was_gone_while_no_operator_ran_takes_no_driver_from_a_job() -> Result<()> {
+    let mut scenario = Scenario::installed(1, |_| ()).await?;
+    scenario.harness.jobs.pod("job", &JobShape::on("n-01")).await?;
+    let jobs = &scenario.harness.jobs;
+    scenario.until("the job runs", || async { Ok(jobs.running_on("job").await?.len() == 1) }).await?;
+    scenario.kill_operator()?;
+    scenario.allow(&Allowed::OurLabels("n-01".to_owned()), Duration::from_secs(90));
+    let revision = scenario.revision(OLD).await?;
+    let label = Harness::version_label(&revision);
+    scenario.harness.patch_node("n-01", &json!({ "metadata": { "labels": { label.clone(): null } } })).await?;
+    let pods: Api<Pod> = Api::namespaced(scenario.harness.client.clone(), NAMESPACE);
+    let unloads = ListParams::default().labels(&format!("{WORKER_ACTION_LABEL}=Unload"));
+    scenario.until("KMM begins to unload", || async { Ok(!pods.list(&unloads).await?.items.is_empty()) }).await?;
+    scenario.harness.patch_node("n-01", &json!({ "metadata": { "labels": { label: revision } } })).await?;
+    scenario.start_operator(&[])?;
+    let runs = || async {
+        let running = scenario.harness.jobs.running_on("job").await?.len() == 1;
+        Ok(running && scenario.driver("n-01").as_deref() == Some(OLD))
+    };
+    scenario.stays("the job goes on with its driver", Duration::from_secs(6), runs).await?;
+
+    // The job ends by itself.
+    scenario.allow(&Allowed::PodDeletion("jobs/job".to_owned()), LONG);
+    let jobs: Api<Pod> = Api::namespaced(scenario.harness.client.clone(), jobs::NAMESPACE);
+    jobs.delete("job", &DeleteParams::default()).await?;
+    let back = || async {
+        let idle = pods.list(&unloads).await?.items.is_empty();
+        Ok(idle && scenario.driver("n-01").as_deref() == Some(OLD) && scenario.offered("n-01").await? > 0)
+    };
+    scenario.until("the node is back in service, and no unload is left", back).await?;
+    scenario.verified().await?;
+    scenario.all_run(OLD).await?;
     scenario.finish().await
 }

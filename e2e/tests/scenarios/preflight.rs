@@ -1,0 +1,188 @@
+//! A release is asked about before the CXIDriver is edited: images by the real KMM, and a canary node with a validation pod.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use cxi_api::{
+    CXIPreflight, CXIPreflightStatus, Phase,
+    kmm::ModuleImagesConfig,
+    names::question_name,
+    preflight::{ImageResult, PreflightPhase},
+};
+use cxi_control_plane::NAMESPACE;
+use cxi_e2e::{
+    driver_model::image_reference,
+    harness::REPOSITORY,
+    oracle::Allowed,
+    scenario::{DRIVER, NEW, OLD, Scenario},
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+/// A kernel that no node runs.
+const NEXT_KERNEL: &str = "6.12.120+deb12-amd64";
+
+fn preflights(s: &Scenario) -> Api<CXIPreflight> {
+    Api::all(s.harness.client.clone())
+}
+
+/// Creates a CXIPreflight of [`NEW`] with these fields.
+async fn ask(s: &Scenario, name: &str, fields: &Value) -> Result<CXIPreflight> {
+    let mut spec = json!({ "driver": DRIVER, "version": NEW });
+    spec.as_object_mut().context("an object")?.extend(fields.as_object().cloned().unwrap_or_default());
+    let object = json!({
+        "apiVersion": "cxi.hpe.com/v1", "kind": "CXIPreflight", "metadata": { "name": name }, "spec": spec,
+    });
+    Ok(preflights(s).create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+}
+
+async fn answer(s: &Scenario, name: &str) -> Result<CXIPreflightStatus> {
+    Ok(preflights(s).get(name).await?.status.unwrap_or_default())
+}
+
+/// Waits until a preflight is over.
+async fn ends(s: &Scenario, name: &str) -> Result<CXIPreflightStatus> {
+    s.until(&format!("preflight {name} ends"), || async { Ok(answer(s, name).await?.is_over()) }).await?;
+    answer(s, name).await
+}
+
+async fn attempts(s: &Scenario) -> Result<Vec<i32>> {
+    let mut attempts = Vec::new();
+    for node in &s.nodes {
+        attempts.push(s.record(node).await?.map_or(0, |record| record.attempt));
+    }
+    Ok(attempts)
+}
+
+/// A test that passes, fails or hangs.
+fn test(verdict: &str) -> Value {
+    json!({ "image": "registry.example/site/fabric-test:1", "args": [verdict], "timeout": "5m" })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_answered_for_by_kmm_and_no_node_is_touched() -> Result<()> {
+    let s = Scenario::installed(2, |_| {}).await?;
+    let here = s.harness.soft.truth(&s.nodes[0]).context("a node")?.kernel;
+    let before = attempts(&s).await?;
+
+    let found = ask(&s, "found", &json!({ "kernels": [here, NEXT_KERNEL] })).await?;
+    let status = ends(&s, "found").await?;
+    ensure!(status.phase == Some(PreflightPhase::Succeeded), "{status:?}");
+    ensure!(status.kernels.iter().all(|kernel| kernel.result == ImageResult::Found), "{status:?}");
+
+    let image = image_reference(REPOSITORY, NEW, NEXT_KERNEL);
+    s.harness.soft.with_registry(|registry| registry.withdraw(&image));
+    ask(&s, "missing", &json!({ "kernels": [here, NEXT_KERNEL], "node": s.nodes[0] })).await?;
+    let status = ends(&s, "missing").await?;
+    let message = status.message.clone().unwrap_or_default();
+    ensure!(status.phase == Some(PreflightPhase::Failed) && message.contains(&image), "{status:?}");
+    ensure!(attempts(&s).await? == before, "a node was moved for a release without an image");
+
+    // What KMM was asked goes with the object that asked.
+    let uid = found.uid().context("a UID")?;
+    let questions: Api<ModuleImagesConfig> = Api::namespaced(s.harness.client.clone(), NAMESPACE);
+    ensure!(questions.get_opt(&question_name(&uid)).await?.is_some(), "the question is not there");
+    preflights(&s).delete("found", &DeleteParams::default()).await?;
+    s.until("the question is gone", || async { Ok(questions.get_opt(&question_name(&uid)).await?.is_none()) }).await?;
+    s.all_run(OLD).await?;
+    s.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_node_tries_the_release_and_goes_back() -> Result<()> {
+    let mut s = Scenario::installed(3, |_| {}).await?;
+    let canary = s.nodes[1].clone();
+    ask(&s, "next", &json!({ "node": canary, "validation": test("hang") })).await?;
+    s.until_phase(&canary, Phase::Validating).await?;
+    s.until("the validation pod runs", || async {
+        let why = s.record(&canary).await?.and_then(|record| record.blocked_by);
+        Ok(why.is_some_and(|why| why.message.contains("validation pod")))
+    })
+    .await?;
+    ensure!(s.driver(&canary).as_deref() == Some(NEW) && s.offered(&canary).await? == 0);
+    // The operator dies; the next one goes on with the same pod.
+    s.kill_operator()?;
+    s.start_operator(&[])?;
+    preflights(&s).delete("next", &DeleteParams::default()).await?;
+    s.verified().await?;
+    s.all_run(OLD).await?;
+
+    ask(&s, "again", &json!({ "node": canary, "validation": test("pass") })).await?;
+    let status = ends(&s, "again").await?;
+    ensure!(status.phase == Some(PreflightPhase::Succeeded), "{status:?}");
+    let trial = status.node.and_then(|node| node.trial).context("a trial")?;
+    let result = trial.validation.context("a result")?;
+    ensure!(result.exit_code == Some(0) && result.output == "64 KiB: 23 GB/s", "{result:?}");
+    ensure!(trial.nics == Some(2) && trial.links == Some(2) && !trial.build_ids.is_empty());
+    s.verified().await?;
+    s.all_run(OLD).await?;
+    let attempts = attempts(&s).await?;
+    ensure!(attempts[0] == 1 && attempts[2] == 1, "another node was moved: {attempts:?}");
+    s.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_fails_the_test_hurts_no_other_node() -> Result<()> {
+    let s = Scenario::installed(2, |_| {}).await?;
+    let canary = &s.nodes[0];
+    ask(&s, "next", &json!({ "node": canary, "validation": test("fail") })).await?;
+    let status = ends(&s, "next").await?;
+    let message = status.message.unwrap_or_default();
+    ensure!(status.phase == Some(PreflightPhase::Failed) && message.contains("no answer from NID 0x11"), "{message}");
+    s.verified().await?;
+    s.all_run(OLD).await?;
+    let driver = s.status().await?;
+    ensure!(driver.failed == 0 && driver.rollout.is_some_and(|rollout| rollout.halted.is_none()));
+    ensure!(s.condition("Degraded").await?.is_some_and(|(status, _)| status == "False"));
+    // It says nothing of a rollout.
+    s.upgrade_to(NEW).await?;
+    s.verified().await?;
+    s.all_run(NEW).await?;
+    s.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_kept_goes_back_when_the_object_goes() -> Result<()> {
+    let s = Scenario::installed(2, |_| {}).await?;
+    let canary = &s.nodes[0];
+    s.allow(&Allowed::ForeignEdit(canary.clone()), Duration::from_secs(5));
+    s.harness.patch_node(canary, &json!({ "metadata": { "labels": { "example.com/canary": "true" } } })).await?;
+    ask(&s, "next", &json!({ "nodeSelector": { "example.com/canary": "true" }, "after": "Keep" })).await?;
+    let status = ends(&s, "next").await?;
+    ensure!(status.node.is_some_and(|node| node.name == *canary) && status.phase == Some(PreflightPhase::Succeeded));
+    s.stays("the canary node runs the release, in service", Duration::from_secs(3), || async {
+        Ok(s.driver(canary).as_deref() == Some(NEW) && s.offered(canary).await? > 0)
+    })
+    .await?;
+    preflights(&s).delete("next", &DeleteParams::default()).await?;
+    s.until("the node is back", || async { Ok(s.driver(canary).as_deref() == Some(OLD)) }).await?;
+    s.verified().await?;
+    s.all_run(OLD).await?;
+    s.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense_is_refused_in_words() -> Result<()> {
+    let s = Scenario::installed(1, |_| {}).await?;
+    for (fields, says) in [
+        (json!({ "node": "a", "nodeSelector": { "b": "c" } }), "exclude each other"),
+        (json!({ "version": "13~1" }), "version must be a driver release"),
+        (json!({ "source": { "type": "dkms" } }), "nothing says what to build"),
+        (json!({ "kernels": ["6.1 amd64"] }), "kernels must be names of kernels"),
+        (json!({ "validation": { "image": "" } }), "validation.image"),
+        (json!({ "validation": { "image": "r/t:1", "nics": 0 } }), "nics must be from 1 to 64"),
+        (json!({ "validation": { "image": "r/t:1", "env": [{ "name": "9" }] } }), "must not begin with a digit"),
+    ] {
+        let refused = ask(&s, "bad", &fields).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(refused.contains(says), "{fields}: {refused}");
+    }
+    ask(&s, "next", &json!({})).await?;
+    let change = Patch::Merge(json!({ "spec": { "version": OLD } }));
+    let refused = preflights(&s).patch("next", &PatchParams::default(), &change).await;
+    let refused = refused.err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(refused.contains("cannot be changed"), "{refused}");
+    s.finish().await
+}
