@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use cxi_api::{NodeRollout, Timestamp};
+use cxi_api::{NodeRollout, Timestamp, preflight::PreflightPhase};
 use cxi_rollout::World;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -16,6 +16,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     nodes: Family<DriverPhase, Gauge>,
     blocked: Family<DriverReason, Gauge>,
+    preflights: Family<DriverPhase, Gauge>,
     halted: Family<Driver, Gauge>,
     eta: Family<Driver, Gauge>,
     phases: Family<PhaseLabel, Histogram>,
@@ -69,6 +70,7 @@ impl Default for Metrics {
             registry: Arc::default(),
             nodes: Family::default(),
             blocked: Family::default(),
+            preflights: Family::default(),
             halted: Family::default(),
             eta: Family::default(),
             phases: Family::new_with_constructor(phases),
@@ -78,6 +80,7 @@ impl Default for Metrics {
         };
         registry.register("cxi_rollout_nodes", "Nodes by phase", metrics.nodes.clone());
         registry.register("cxi_rollout_blocked_nodes", "Nodes by what they wait for", metrics.blocked.clone());
+        registry.register("cxi_preflights", "CXIPreflights by phase", metrics.preflights.clone());
         registry.register("cxi_rollout_halted", "Whether the rollout is halted", metrics.halted.clone());
         registry.register(
             "cxi_rollout_eta_seconds",
@@ -149,6 +152,12 @@ impl Metrics {
         self.blocked.clear();
         for ((driver, reason), count) in blocked {
             self.blocked.get_or_create(&DriverReason { driver, reason }).set(count);
+        }
+        self.preflights.clear();
+        for preflight in &world.preflights {
+            let phase = preflight.status.phase.unwrap_or(PreflightPhase::Images);
+            let label = DriverPhase { driver: preflight.spec.driver.clone(), phase: format!("{phase:?}") };
+            self.preflights.get_or_create(&label).inc();
         }
         self.halted.clear();
         self.eta.clear();

@@ -9,7 +9,7 @@ use crate::{duration::GoDuration, limits};
 /// passes when the pod ends with exit code 0.
 ///
 /// The pod runs in the operator's namespace, in the host's network and with all of the node's NICs under /dev. It has the rights to use
-/// them: whoever may write this field has root on the nodes.
+/// them: a user who may write this field has root on the nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Validation {

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: an ordered upgrade to watch, on a real control plane with the real KMM.
 
 mod figures;
+mod preflight;
 mod view;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -53,6 +54,8 @@ enum Scenario {
     Upgrade,
     /// The new driver does not load on one node: it goes back, the rollout halts, and is resumed after a fix
     Failure,
+    /// The new driver is asked about first: it is tried on a canary node, where it passes once and fails once
+    Preflight,
 }
 
 /// Runs the demo.
@@ -128,13 +131,20 @@ async fn show(arguments: &Arguments, harness: &Harness, screen: &mut Screen) -> 
     let log = harness.plane.audit_log().context("the audit log is on")?;
     let before = Requests::read(log)?;
     let mut figures = Figures::default();
-    screen.say(&format!("editing spec.version: {OLD} → {NEW}"));
-    harness.edit_version(DRIVER, NEW).await?;
+    let ends_on = if arguments.scenario == Scenario::Preflight {
+        preflight::show(harness, &releases, screen, &mut figures, victim).await?;
+        OLD
+    } else {
+        screen.say(&format!("editing spec.version: {OLD} → {NEW}"));
+        harness.edit_version(DRIVER, NEW).await?;
+        NEW
+    };
     if arguments.scenario == Scenario::Failure {
         watch(harness, &releases, screen, &mut figures, "the rollout halts", halted).await?;
         resume(harness, screen, victim).await?;
     }
-    watch(harness, &releases, screen, &mut figures, "every node runs 13.1.0", |picture| done(picture, NEW)).await?;
+    let what = format!("every node runs {ends_on}");
+    watch(harness, &releases, screen, &mut figures, &what, |picture| done(picture, ends_on)).await?;
     screen.say("done; the checker watches the settled cluster for some seconds");
     let requests = Requests::read(log)?.since(&before)?;
     let violations = oracle.finish().await;

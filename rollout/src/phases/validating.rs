@@ -27,6 +27,8 @@ const OUTPUT: usize = 1024;
 pub fn wanted(ctx: &Ctx<'_>, record: &NodeRollout) -> Option<Arc<Validation>> {
     let standing = ctx.strategy().validation.as_ref();
     match record.why()? {
+        // The driver from before needs no test when it comes back.
+        Why::Preflight if !is_under_way(record) => None,
         Why::Preflight => {
             // Also when the CXIDriver asks for the release by now, so that the node is not on trial any more.
             let uid = &record.trial.as_ref()?.preflight;

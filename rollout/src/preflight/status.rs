@@ -157,7 +157,9 @@ fn of_node(
         None => Place::waits(waits("waits to be admitted")),
         Some(trial) if trial.is_over() => ended(record, trial, &waits),
         Some(_) => match record.phase {
-            Phase::Validating => Place::at(PreflightPhase::Validating, waits("runs the validation pod")),
+            Phase::Validating => {
+                Place::at(PreflightPhase::Validating, format!("node {} runs the validation pod", member.node.name))
+            }
             phase if phase.is_settled() => Place::waits(waits("waits to be admitted")),
             _ => Place::at(PreflightPhase::Moving, waits("changes its driver")),
         },

@@ -70,6 +70,7 @@ fn a_canary_node_tries_the_release_and_goes_back_with_one_drain() {
     assert_eq!((result.nics, result.links), (Some(2), Some(2)));
     assert!(!result.build_ids.is_empty() && result.unavailable_seconds.unwrap() > 0);
     assert_eq!(disturbed(&sim), ["n2"]);
+    assert_eq!(sim.machines["n2"].validations, 1, "the driver from before is not tested");
     assert_eq!(sim.node("n2").rollout().unwrap().attempt, 2, "one transaction there and back");
     sim.settle();
     sim.assert_all_up_to_date();

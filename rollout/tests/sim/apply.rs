@@ -172,7 +172,9 @@ impl Sim {
             }
             Action::StartValidation { node, driver, uid, revision, validation, .. } => {
                 self.start_pod(node, uid, driver, Role::Validation, Some(revision.clone()))?;
-                self.machine_mut(node).validates = Some(validation.image.clone());
+                let machine = self.machine_mut(node);
+                machine.validates = Some(validation.image.clone());
+                machine.validations += 1;
             }
             Action::DeleteOwnPod { uid, .. } => {
                 let pods = self.api.nodes.values_mut().flat_map(|node| &mut node.pods);

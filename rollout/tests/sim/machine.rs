@@ -30,6 +30,8 @@ pub struct Machine {
     pub loaded_at: Option<Timestamp>,
     /// Image of the validation pod that was started last.
     pub validates: Option<String>,
+    /// How many validation pods were started.
+    pub validations: usize,
     /// PCI addresses; each NIC with whether it has a cable.
     pub nics: BTreeMap<String, bool>,
     /// How long links take to come up.
@@ -104,6 +106,7 @@ impl Default for Machine {
             modules: BTreeMap::new(),
             loaded: None,
             validates: None,
+            validations: 0,
             loaded_at: None,
             nics: [("0000:21:00.0".to_owned(), true), ("0000:a1:00.0".to_owned(), true)].into(),
             link_delay: seconds(3),
