@@ -56,7 +56,7 @@ pub fn build(seen: &Snapshot, memory: &Remembered, identity: &Identity) -> World
     unreadable_drivers.sort_by(|a, b| a.name.cmp(&b.name));
     let problems = kmm::Problems::of(seen.own_pods.iter().filter_map(|pod| pod.readable()));
     World {
-        preflights: preflight::preflights(seen, memory, &drivers, &nodes, &problems),
+        preflights: preflight::preflights(seen, memory, &drivers, &nodes, &problems, &identity.namespace),
         unreadable_preflights: preflight::unreadable(seen),
         namespace: identity.namespace.clone(),
         kmm_present: seen.kmm_present,

@@ -18,6 +18,7 @@ pub fn preflights(
     drivers: &[Driver],
     nodes: &BTreeMap<String, Node>,
     problems: &kmm::Problems<'_>,
+    namespace: &str,
 ) -> Vec<Preflight> {
     let in_use: BTreeSet<&str> = nodes.values().map(|node| node.kernel.as_str()).collect();
     let mut preflights: Vec<Preflight> = seen
@@ -36,7 +37,7 @@ pub fn preflights(
             kernels.extend(content.spec.kernels.iter().filter(|_| asks).map(String::as_str));
             let mapped = candidate.as_ref().map(|candidate| {
                 let image = |kernel: &&str| {
-                    let image = image_for(&candidate.spec, &candidate.revision, kernel)?;
+                    let image = image_for(&candidate.spec, &candidate.revision, kernel, namespace)?;
                     Some(((*kernel).to_owned(), image.image))
                 };
                 kernels.iter().filter_map(image).collect()
