@@ -79,7 +79,7 @@ pub fn admit<'a>(
     let in_flight = ledger::names(rollout);
     let units = order::units(scope, &in_flight, members);
     let mut capacity = Capacity::new(scope, rollout, &in_flight, members);
-    let preflight = scope.driver.spec.preflight.required;
+    let preflight = scope.intent.asks_for_all_images;
     let fleet = Fleet {
         scope,
         closed: standing.closed(scope),

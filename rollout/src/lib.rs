@@ -3,6 +3,7 @@
 //!
 //! Where to find what, from the whole to the parts:
 //! - [`world`]: what the engine is told. [`action`]: what it may ask for.
+//! - `intent`: what a CXIDriver asks for; only it reads the spec.
 //! - `fleet`: the plan for one CXIDriver. `driver`: its nodes, its ledger and what is in its way.
 //! - `admission`: who may go next, with a file for each rule.
 //! - `step`: one node. `phases`: what each phase decides, in the order of an upgrade. `transaction`: how a decision becomes a record.
@@ -14,10 +15,10 @@
 pub mod action;
 mod admission;
 mod blocked;
-mod builds;
 mod driver;
 mod evidence;
 mod fleet;
+mod intent;
 mod maps;
 mod node;
 mod phases;
@@ -34,10 +35,11 @@ use std::cell::Cell;
 pub use action::{Action, Plan};
 use cxi_api::Timestamp;
 pub use driver::installation::another as another_installation;
-use driver::{ownership, scope::Scope};
+use driver::ownership;
 pub use evidence::{looks, proof};
+use fleet::plan::Room;
 pub use node::{request::unknown as unknown_request, selector};
-use preflight::{plan::homeless, trial::Trials};
+use preflight::plan::homeless;
 pub use settings::Settings;
 use view::View;
 pub use world::World;
@@ -55,17 +57,9 @@ pub fn plan(world: &World, now: Timestamp, settings: &Settings) -> Plan {
     let ownership = ownership::ownership(&view);
     let wake = Cell::new(None);
     let mut actions = Vec::new();
-    for driver in &world.drivers {
-        actions.extend(fleet::plan::plan(&Scope {
-            world: &view,
-            driver,
-            trials: Trials::of(&view, driver),
-            target: driver.spec.revision(&driver.name),
-            ownership: &ownership,
-            settings,
-            now,
-            wake: &wake,
-        }));
+    let room = Room { world: &view, ownership: &ownership, settings, now, wake: &wake };
+    for (driver, intent) in view.drivers() {
+        actions.extend(room.plan(driver, intent));
     }
     actions.extend(ownership::strays(&view, &ownership));
     actions.extend(homeless(world, now));

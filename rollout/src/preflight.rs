@@ -4,5 +4,6 @@
 mod choice;
 mod images;
 pub mod plan;
+pub mod question;
 mod status;
 pub mod trial;

@@ -3,18 +3,17 @@
 
 use std::ops::Deref;
 
-use cxi_api::{
-    NodeRollout, RevisionId,
-    names::{label_value, retry_handler_value},
-};
+use cxi_api::{NodeRollout, RevisionId, names::label_value};
 
 use crate::{
+    intent::{Intent, Invalid},
     maps::Map,
     node::{
         disruption::Budgets,
         seen::{Reader, Seen},
     },
-    world::{Driver, Preflight, Revision, World},
+    preflight::question::Question,
+    world::{Driver, Revision, World},
 };
 
 /// See the module.
@@ -25,18 +24,10 @@ pub struct View<'a> {
     owned: Map<&'a str, Vec<usize>>,
     unreadable: Vec<usize>,
     revisions: Map<&'a RevisionId, Vec<Known<'a>>>,
-    drivers: Map<&'a str, Described<'a>>,
+    intents: Map<&'a str, Result<Intent<'a>, Invalid>>,
+    questions: Vec<Question<'a>>,
     /// Which PodDisruptionBudgets cover which pod.
     pub budgets: Budgets<'a>,
-}
-
-/// A CXIDriver with what its spec describes.
-pub struct Described<'a> {
-    pub driver: &'a Driver,
-    /// The revision.
-    pub target: RevisionId,
-    /// Value of the gate of the retry handler whose image is to run on nodes.
-    pub retry_handler: Option<String>,
 }
 
 /// A Module with the value of the label that names its release.
@@ -75,7 +66,8 @@ impl<'a> View<'a> {
             unreadable: (0..seen.len()).filter(|place| seen[*place].unreadable.is_some()).collect(),
             seen,
             revisions,
-            drivers: world.drivers.iter().map(|driver| (driver.name.as_str(), Described::of(driver))).collect(),
+            intents: world.drivers.iter().map(|driver| (driver.name.as_str(), Intent::of(driver))).collect(),
+            questions: world.preflights.iter().map(Question::of).collect(),
             budgets: Budgets::new(&world.disruption_budgets),
         }
     }
@@ -107,29 +99,23 @@ impl<'a> View<'a> {
         known.find(|other| *other != driver)
     }
 
-    /// A CXIDriver with what its spec describes.
-    pub fn described(&self, driver: &str) -> Option<&Described<'a>> {
-        self.drivers.get(driver)
+    /// What a CXIDriver asks for, if that can be.
+    pub fn intent(&self, driver: &str) -> Option<&Intent<'a>> {
+        self.intents.get(driver)?.as_ref().ok()
+    }
+
+    /// All CXIDrivers that can be read, with what each asks for.
+    pub fn drivers(&self) -> impl Iterator<Item = (&'a Driver, &Result<Intent<'a>, Invalid>)> {
+        self.world.drivers.iter().filter_map(|driver| Some((driver, self.intents.get(driver.name.as_str())?)))
     }
 
     /// All CXIPreflights, the oldest first.
-    pub fn preflights(&self) -> impl Iterator<Item = &'a Preflight> + use<'a> {
-        self.world.preflights.iter()
+    pub fn questions(&self) -> impl Iterator<Item = &Question<'a>> {
+        self.questions.iter()
     }
 
     /// Whether a node was verified under this revision with a driver that its host brought.
     pub fn was_of_host(&self, record: &NodeRollout, id: &RevisionId) -> bool {
         record.host_revision.as_ref() == Some(id) && self.revision(&record.driver, id).is_none()
-    }
-}
-
-impl<'a> Described<'a> {
-    fn of(driver: &'a Driver) -> Self {
-        let image = driver.spec.retry_handler.image_on_nodes();
-        Self {
-            driver,
-            target: driver.spec.revision(&driver.name),
-            retry_handler: image.map(|image| retry_handler_value(image)),
-        }
     }
 }

@@ -476,6 +476,11 @@ impl Holder {
 }
 
 impl Driver {
+    /// Whether its selector matches a node.
+    pub fn selects(&self, node: &Node) -> bool {
+        self.spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+    }
+
     /// Names under which NICs are offered, the present one first, or were offered and may still be held.
     pub fn resource_names(&self) -> impl Iterator<Item = &str> {
         let present = &self.spec.device_plugin.resource_name;

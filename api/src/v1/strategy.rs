@@ -134,21 +134,56 @@ impl Default for UpdateStrategy {
 }
 
 impl UpdateStrategy {
-    /// How many of `nodes` may be unavailable at once: a percentage rounds down but is at least 1, an explicit 0 freezes.
-    /// `None` when the field is nonsense (which the API server refuses).
+    /// How many of `nodes` may be unavailable at once. `None` when the field is nonsense (which the API server refuses).
     pub fn budget(&self, nodes: usize) -> Option<usize> {
-        let text = match &self.max_unavailable {
-            IntOrString::Int(number) => return usize::try_from(*number).ok(),
+        Budget::try_from(&self.max_unavailable).ok().map(|budget| budget.of(nodes))
+    }
+}
+
+/// How many nodes may be unavailable at once: `maxUnavailable` when it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// This many; 0 freezes.
+    Count(usize),
+    /// This many of a hundred, rounded down but at least one; 0 freezes.
+    Percent(u8),
+}
+
+/// `maxUnavailable` is neither a number nor a percentage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoBudget;
+
+impl TryFrom<&IntOrString> for Budget {
+    type Error = NoBudget;
+
+    fn try_from(written: &IntOrString) -> Result<Self, NoBudget> {
+        let text = match written {
+            IntOrString::Int(number) => return usize::try_from(*number).map(Self::Count).map_err(|_| NoBudget),
             IntOrString::String(text) => text,
         };
         match text.strip_suffix('%') {
-            None => text.parse().ok(),
-            Some(percent) => match percent.parse::<usize>().ok()? {
-                0 => Some(0),
-                percent if percent <= 100 => Some((nodes * percent / 100).max(1)),
-                _ => None,
+            None => text.parse().map(Self::Count).map_err(|_| NoBudget),
+            Some(percent) => match percent.parse() {
+                Ok(percent) if percent <= 100 => Ok(Self::Percent(percent)),
+                _ => Err(NoBudget),
             },
         }
+    }
+}
+
+impl Budget {
+    /// How many of `nodes` may be unavailable.
+    pub fn of(self, nodes: usize) -> usize {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(0) => 0,
+            Self::Percent(percent) => (nodes * usize::from(percent) / 100).max(1),
+        }
+    }
+
+    /// Whether no node may be moved.
+    pub fn is_frozen(self) -> bool {
+        matches!(self, Self::Count(0) | Self::Percent(0))
     }
 }
 

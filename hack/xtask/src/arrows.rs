@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::steps::{Steps, cargo};
+use crate::steps::{Steps, cargo, root};
 
 /// What only a program that talks to an API server has in it.
 const CLIENT: [&str; 4] = ["kube-client", "kube-runtime", "hyper", "tokio"];
@@ -23,7 +23,10 @@ const OURS: [&str; 5] = ["cxi-driver-image-format", "cxi-hardware", "cxi-manifes
 const SHARED: [&str; 6] =
     ["cxi-packaging", "cxi-hardware", "cxi-images", "cxi-driver-image-format", "cxi-injection", "cxi-node"];
 
-/// Checks what the crates need in a build that is not for tests.
+/// Where the engine reads the spec of a CXIDriver. Everything else in it takes what was read there.
+const SPEC_READER: &str = "rollout/src/intent.rs";
+
+/// Checks what the crates need in a build that is not for tests, and that the engine reads a spec in one place.
 pub fn check(steps: &mut Steps) -> Result<()> {
     steps.call("arrows between crates", || {
         let mut faults = Vec::new();
@@ -37,9 +40,28 @@ pub fn check(steps: &mut Steps) -> Result<()> {
                 faults.extend(unwanted(package, &needs, &OURS));
             }
         }
+        faults.extend(raw_specs()?);
         ensure!(faults.is_empty(), "{}", faults.join("\n"));
         Ok(())
     })
+}
+
+/// One fault for each line of the engine that reads the spec of a CXIDriver as it is written.
+fn raw_specs() -> Result<Vec<String>> {
+    let arguments = ["grep", "-nE", r"(driver|candidate)\.spec\b", "--", "rollout/src"];
+    let output = Command::new("git").args(arguments).current_dir(root()).output().context("cannot run git grep")?;
+    // It ends with 1 where there is no such line.
+    if !output.status.success() && output.status.code() != Some(1) {
+        bail!("git grep: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let lines = String::from_utf8(output.stdout).context("the engine's source is not UTF-8")?;
+    Ok(past_the_door(&lines))
+}
+
+/// Those of the lines that are not of the one place where specs are read.
+fn past_the_door(lines: &str) -> Vec<String> {
+    let others = lines.lines().filter(|line| !line.starts_with(SPEC_READER));
+    others.map(|line| format!("only {SPEC_READER} reads a spec; take what it says from the Intent: {line}")).collect()
 }
 
 /// The packages that `package` needs, itself included, one on each line, each followed by its version.
@@ -74,6 +96,15 @@ mod tests {
             faults,
             ["cxi-api must not need hyper; `cargo tree -p cxi-api -e normal -i hyper` shows what brings it in"]
         );
+    }
+
+    #[test]
+    fn only_one_file_of_the_engine_reads_a_spec() {
+        let lines = "rollout/src/intent.rs:66:read(&driver.spec)\nrollout/src/step.rs:9:ctx.driver.spec.paused\n";
+        let faults = past_the_door(lines);
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].contains("rollout/src/step.rs:9"), "{faults:?}");
+        assert_eq!(raw_specs().unwrap(), Vec::<String>::new());
     }
 
     #[test]

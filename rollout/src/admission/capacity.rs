@@ -42,7 +42,7 @@ impl<'a> Capacity<'a> {
         // A node that cannot be read and is not owned may be one of these.
         Self {
             allowance,
-            budget: scope.driver.spec.update_strategy.budget(counted).unwrap_or(0),
+            budget: scope.intent.strategy.budget.of(counted),
             unavailable: members.iter().filter(|member| counts(scope, in_flight, member)).count()
                 + scope.hidden().filter(|node| node.owner.is_none()).count(),
             room: ledger::Room::left_by(rollout),

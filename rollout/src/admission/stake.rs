@@ -49,8 +49,7 @@ pub fn counts(scope: &Scope<'_>, in_flight: &Set<&str>, member: &Member<'_>) -> 
 
 /// Whether jobs can use a node's NICs: verified in this boot, Ready, not cordoned, and offered.
 pub fn is_in_service(scope: &Scope<'_>, member: &Member<'_>, record: &NodeRollout) -> bool {
-    let plugin = &scope.driver.spec.device_plugin;
-    rests_open(scope, member, record) && (!plugin.enabled || member.node.allocatable > 0)
+    rests_open(scope, member, record) && (scope.intent.offer.is_none() || member.node.allocatable > 0)
 }
 
 /// Whether nothing of ours keeps jobs from a node: verified in this boot, Ready, not cordoned, and with its device plugin.
@@ -59,9 +58,5 @@ fn rests_open(scope: &Scope<'_>, member: &Member<'_>, record: &NodeRollout) -> b
     let Some(revision) = &record.revision else { return false };
     let gate = || node.plugin == Some(revision.as_str());
     let rests = matches!(record.phase, Phase::UpToDate | Phase::Pending | Phase::Admitted);
-    rests
-        && node.is_in_boot_of(record)
-        && node.ready
-        && !node.cordoned
-        && (!scope.driver.spec.device_plugin.enabled || gate())
+    rests && node.is_in_boot_of(record) && node.ready && !node.cordoned && (scope.intent.offer.is_none() || gate())
 }

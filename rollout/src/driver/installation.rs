@@ -4,7 +4,6 @@
 use cxi_api::names::INSTALLATION_ANNOTATION;
 
 use crate::{
-    driver::{ownership::selects, scope::Scope},
     evidence::labels::foreign_label,
     world::{Driver, Node, World},
 };
@@ -28,7 +27,7 @@ pub fn another(world: &World, driver: &Driver) -> Option<String> {
         }),
         None if driver.status.installation.is_some() => None,
         None => {
-            let theirs = |node: &&Node| owns(driver, node) || selects(driver, node);
+            let theirs = |node: &&Node| owns(driver, node) || driver.selects(node);
             let mut nodes = world.nodes.values().filter(theirs);
             let (node, label) = nodes.find_map(|node| Some((node, foreign_label(node, ours)?)))?;
             Some(format!(
@@ -45,6 +44,6 @@ fn owns(driver: &Driver, node: &Node) -> bool {
 }
 
 /// Whether this installation has still to write down that it looks after the CXIDriver.
-pub fn is_unclaimed(scope: &Scope<'_>) -> bool {
-    scope.driver.status.installation.as_deref() != Some(scope.world.namespace.as_str())
+pub fn is_unclaimed(world: &World, driver: &Driver) -> bool {
+    driver.status.installation.as_deref() != Some(world.namespace.as_str())
 }

@@ -78,8 +78,8 @@ pub fn settle(scope: &Scope<'_>, rollout: &mut Rollout, members: &[Member<'_>]) 
         }
     });
     note_failures(rollout, members);
-    let limit = scope.driver.spec.update_strategy.max_failed.max(1);
-    if rollout.halted.is_none() && rollout.failed_nodes >= limit {
+    let limit = i64::from(scope.intent.strategy.max_failed.get());
+    if rollout.halted.is_none() && i64::from(rollout.failed_nodes) >= limit {
         let names = text::some(rollout.failed.iter().map(|failed| failed.node.as_str()));
         let why = rollout.failed.first().map(|failed| failed.message.as_str()).unwrap_or_default();
         let message = format!(

@@ -2,12 +2,14 @@
 
 use cxi_api::{
     Reason,
-    driver::SourceType,
     names::{KMM_MAX_NAME, module_name},
     source::SOURCES_REQUIRED,
 };
 
-use crate::driver::{agents, scope::Scope};
+use crate::{
+    driver::{agents, scope::Scope},
+    intent::{Field, Invalid, Lack, Source},
+};
 
 /// What is in the way, and a sentence that says what helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +31,8 @@ pub enum Kind {
     KmmUnavailable,
     /// The namespace of the operator is longer than KMM allows.
     NamespaceTooLong,
-    /// `updateStrategy.maxUnavailable` is no number.
-    InvalidMaxUnavailable,
+    /// A field of the spec says what cannot be.
+    Invalid(Field),
 }
 
 impl Kind {
@@ -42,7 +44,10 @@ impl Kind {
             Self::DriverSourceRequired => "DriverSourceRequired",
             Self::KmmUnavailable => "KMMUnavailable",
             Self::NamespaceTooLong => "NamespaceTooLong",
-            Self::InvalidMaxUnavailable => "InvalidMaxUnavailable",
+            Self::Invalid(Field::MaxUnavailable) => "InvalidMaxUnavailable",
+            Self::Invalid(Field::MaxFailed) => "InvalidMaxFailed",
+            Self::Invalid(Field::RevisionHistoryLimit) => "InvalidRevisionHistoryLimit",
+            Self::Invalid(Field::ValidationNics) => "InvalidValidation",
         }
     }
 
@@ -51,11 +56,16 @@ impl Kind {
         match self {
             Self::AgentPolicyMissing => Reason::AgentPolicyMissing,
             Self::KmmUnavailable => Reason::KmmUnavailable,
-            Self::ImageRepositoryRequired
-            | Self::DriverSourceRequired
-            | Self::NamespaceTooLong
-            | Self::InvalidMaxUnavailable => Reason::NotConfigured,
+            Self::ImageRepositoryRequired | Self::DriverSourceRequired | Self::NamespaceTooLong | Self::Invalid(_) => {
+                Reason::NotConfigured
+            }
         }
+    }
+}
+
+impl From<&Invalid> for Obstacle {
+    fn from(invalid: &Invalid) -> Self {
+        Self::new(Kind::Invalid(invalid.field), invalid.message())
     }
 }
 
@@ -66,36 +76,29 @@ impl Obstacle {
 
     /// What is in the way of a driver; the first of several.
     pub fn of(scope: &Scope<'_>) -> Option<Self> {
-        let driver = scope.driver;
-        if driver.deleting {
+        if scope.driver.deleting {
             // What the spec lacks does not keep the operator from taking down what is loaded.
             let message = "KMM is not installed or does not answer: no driver is unloaded until then";
-            let missing = !scope.world.kmm_present && !scope.is_preinstalled();
+            let missing = !scope.world.kmm_present && !scope.intent.is_preinstalled();
             return missing.then(|| Self::new(Kind::KmmUnavailable, message));
         }
         let unguarded = agents::unguarded(scope.world.agent_policy);
         unguarded
             .map(|message| Self::new(Kind::AgentPolicyMissing, message))
-            .or_else(|| if scope.is_preinstalled() { None } else { of_kmm(scope) })
-            .or_else(|| {
-                let invalid = driver.spec.update_strategy.budget(1).is_none();
-                let message = "updateStrategy.maxUnavailable is neither a number nor a percentage";
-                invalid.then(|| Self::new(Kind::InvalidMaxUnavailable, message))
-            })
+            .or_else(|| if scope.intent.is_preinstalled() { None } else { of_kmm(scope) })
     }
 }
 
 /// What KMM needs and does not have.
 fn of_kmm(scope: &Scope<'_>) -> Option<Obstacle> {
-    let source = &scope.driver.spec.source;
+    let source = scope.intent.source;
     let namespace = &scope.world.namespace;
-    let mapped = !source.kernel_mappings.is_empty();
-    let length = namespace.len() + module_name(&scope.target).len();
-    if source.image.as_deref().unwrap_or_default().is_empty() && !mapped {
+    let length = namespace.len() + module_name(&scope.intent.revision).len();
+    if source == Source::Incomplete(Lack::Repository) {
         let message = "source.image is not set: name the repository of the driver images, or use source.type preinstalled if the \
                        hosts bring the driver";
         Some(Obstacle::new(Kind::ImageRepositoryRequired, message))
-    } else if source.kind == SourceType::Dkms && !mapped && !source.has_sources() {
+    } else if source == Source::Incomplete(Lack::Sources) {
         Some(Obstacle::new(Kind::DriverSourceRequired, SOURCES_REQUIRED))
     } else if !scope.world.kmm_present {
         let message = "KMM is not installed or does not answer: install Kernel Module Management 2.5 or newer; no node is changed \

@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    action::Action,
-    view::View,
-    world::{Driver, Node},
-};
+use crate::{action::Action, view::View, world::Driver};
 
 /// Who may take what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,11 +12,6 @@ pub struct Ownership<'a> {
     pub claims: BTreeMap<&'a str, &'a str>,
     /// Why a driver touches nothing, by driver: another one was there first.
     pub conflicts: BTreeMap<&'a str, String>,
-}
-
-/// Whether a driver's selector matches a node.
-pub fn selects(driver: &Driver, node: &Node) -> bool {
-    driver.spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
 }
 
 /// Works out who may take what. Among drivers that want a node the oldest gets it (then the first by name).
@@ -32,7 +23,7 @@ pub fn ownership<'a>(view: &'a View<'_>) -> Ownership<'a> {
     for node in &view.seen {
         // That its own selector matches stands in the way of no driver.
         let others = drivers.iter().filter(|driver| node.owner != Some(driver.name.as_str()));
-        let mut wanting = others.filter(|driver| !driver.deleting && selects(driver, node));
+        let mut wanting = others.filter(|driver| !driver.deleting && driver.selects(node));
         if let Some(owner) = node.owner {
             for driver in wanting {
                 conflict(&mut result, driver, format!("CXIDriver {owner} owns node {}", node.name));

@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 
-use cxi_api::{NodeRollout, RevisionId, Timestamp, driver::SourceType};
+use cxi_api::{NodeRollout, RevisionId, Timestamp};
 
 use crate::{
-    driver::ownership::{Ownership, selects},
+    driver::ownership::Ownership,
+    intent::Intent,
     node::{drift, seen::Seen},
     preflight::trial::{OnTrial, Trials},
     settings::Settings,
@@ -19,8 +20,8 @@ pub struct Scope<'a> {
     pub driver: &'a Driver,
     /// Its nodes that try a release for a CXIPreflight.
     pub trials: Trials<'a>,
-    /// The revision that the spec describes.
-    pub target: RevisionId,
+    /// What it asks for.
+    pub intent: &'a Intent<'a>,
     pub ownership: &'a Ownership<'a>,
     pub settings: &'a Settings,
     pub now: Timestamp,
@@ -90,7 +91,7 @@ impl<'a> Scope<'a> {
     pub fn hidden(&self) -> impl Iterator<Item = &'a Seen<'a>> {
         let driver = self.driver;
         self.world.unreadable_nodes().filter(move |node| {
-            let mine = node.owner.map_or_else(|| selects(driver, node), |owner| owner == driver.name);
+            let mine = node.owner.map_or_else(|| driver.selects(node), |owner| owner == driver.name);
             mine || node.labels.is_empty()
         })
     }
@@ -103,10 +104,6 @@ impl<'a> Scope<'a> {
     /// The Module of a revision; none for a revision that the host brings.
     pub fn revision(&self, id: &RevisionId) -> Option<&'a Revision> {
         self.world.revision(&self.driver.name, id)
-    }
-
-    pub fn is_preinstalled(&self) -> bool {
-        self.driver.spec.source.kind == SourceType::Preinstalled
     }
 
     /// Whether the CXIDriver is being deleted and leaves its driver where it is.

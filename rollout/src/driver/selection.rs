@@ -27,7 +27,7 @@ impl<'a> Collapse<'a> {
             return None;
         }
         let nodes: BTreeSet<&str> = scope.nodes().filter(|node| leaves(node)).map(|node| &*node.node().name).collect();
-        let budget = || driver.spec.update_strategy.budget(scope.nodes().len()).unwrap_or(0).max(1);
+        let budget = || scope.intent.strategy.budget.of(scope.nodes().len()).max(1);
         if nodes.is_empty() {
             return None;
         }

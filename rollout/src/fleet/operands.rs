@@ -1,14 +1,11 @@
 //! The conditions of the operands: each is true only when its pods are ready on every node that should have one.
 
-use cxi_api::{
-    Phase,
-    driver::RetryHandlerMode,
-    names::{Role, retry_handler_value},
-};
+use cxi_api::{Phase, names::Role};
 
 use crate::{
     driver::scope::{Member, Scope},
     fleet::conditions::Conditions,
+    intent::RetryHandler,
     phases::SILENT,
     text::{about, some},
     world::{Injection, Node, PodState},
@@ -19,8 +16,7 @@ const FEW: usize = 20;
 
 /// Puts the conditions of the operands that are wanted, or that are not gone yet.
 pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
-    let spec = &scope.driver.spec;
-    if spec.device_plugin.enabled {
+    if scope.intent.offer.is_some() {
         let expected = members.iter().filter(|member| member.node.plugin.is_some() && should_serve(scope, member));
         let (ready, pods) = gated(scope, Role::DevicePlugin, "device plugin", expected);
         set.put("DevicePluginReady", ready, reason(ready), &pods);
@@ -28,7 +24,7 @@ pub fn put(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) 
     agent(set, scope, members);
     updated(set, scope, members);
     retry_handler(set, scope, members);
-    if spec.metrics_exporter.enabled {
+    if scope.intent.exports_metrics {
         let (ready, pods) = pods(scope, Role::MetricsExporter, "metrics exporter", members.len());
         set.put("MetricsExporterReady", ready, reason(ready), &pods);
     }
@@ -78,18 +74,15 @@ fn agent(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
 
 fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<'_>]) {
     const TYPE: &str = "RetryHandlerReady";
-    let wanted = &scope.driver.spec.retry_handler;
+    let wanted = &scope.intent.retry_handler;
     let left = members.iter().filter(|member| member.node.retry_handler.is_some()).count();
-    if wanted.runs_on_nodes() {
+    if let Some(on_nodes) = wanted.on_nodes() {
         let serves = |member: &&Member<'_>| {
-            member.node.retry_handler.is_some() && should_serve(scope, member) && wanted.selects(&member.node.labels)
+            member.node.retry_handler.is_some() && should_serve(scope, member) && on_nodes.selects(&member.node.labels)
         };
         let expected = members.iter().filter(serves);
         let (ready, mut pods) = gated(scope, Role::RetryHandler, "retry handler", expected);
-        let value = wanted.image_on_nodes().map(|image| retry_handler_value(image));
-        let outdated = |member: &&Member<'_>| {
-            value.is_some() && member.node.retry_handler.is_some_and(|runs| Some(runs) != value.as_deref())
-        };
+        let outdated = |member: &&Member<'_>| member.node.retry_handler.is_some_and(|runs| runs != on_nodes.gate);
         let outdated: Vec<&str> = members.iter().filter(outdated).map(|member| member.node.name.as_str()).collect();
         if !outdated.is_empty() {
             pods = format!(
@@ -101,7 +94,7 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
     } else if left > 0 {
         let message = format!("the retry handler pods of {} nodes stay until no pod there holds a NIC", about(left));
         set.put(TYPE, false, "StillOnNodes", &message);
-    } else if wanted.runs_in_pods() {
+    } else if matches!(wanted, RetryHandler::InPods) {
         let (ready, reason, message) = match scope.driver.injection {
             Injection::InForce => {
                 (true, "Injected", "new pods that ask for a NIC get a retry handler, where their namespace asks for it")
@@ -122,11 +115,11 @@ fn retry_handler(set: &mut Conditions<'_>, scope: &Scope<'_>, members: &[Member<
             }
         };
         set.put(TYPE, ready, reason, message);
-    } else if wanted.lacks_image() {
+    } else if matches!(wanted, RetryHandler::ImageMissing) {
         let message = "spec.retryHandler.image must name an image with HPE's cxi_rh in it (see docs/retry-handler.md); if the \
                        hosts run it themselves or none is wanted, set retryHandler.mode to none";
         set.put(TYPE, false, "ImageRequired", message);
-    } else if wanted.enabled && wanted.mode == RetryHandlerMode::Kernel {
+    } else if matches!(wanted, RetryHandler::LeftToTheHost) {
         let message = "the operator runs no retry handler in this mode: CXIDevices say in status.retryHandler.enabled whether a NIC \
                        has one";
         set.put_as(TYPE, "Unknown", "LeftToTheHost", message);

@@ -1,9 +1,9 @@
 //! One CXIDriver as a whole: its Modules, its operands, its nodes, its ledger and its status, or its end.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use cxi_api::{
-    RevisionId,
+    RevisionId, Timestamp,
     driver_status::{InFlight, Rollout},
 };
 
@@ -14,62 +14,66 @@ use crate::{
     driver::{
         agents, installation, ledger,
         obstacle::Obstacle,
+        ownership::Ownership,
         scope::{Becomes, Member, Scope},
         selection::{self, Collapse},
         standing::Standing,
     },
-    fleet::{release, revisions, status},
+    fleet::{invalid, release, revisions, status},
+    intent::{Intent, Invalid},
     maps::Map,
     node::{request::Request, seen::Seen},
-    preflight,
+    preflight::{self, trial::Trials},
+    settings::Settings,
     step::{self, Step},
     transaction::{context::Ctx, record},
+    view::View,
+    world::Driver,
 };
 
-/// What the operator does about a CXIDriver.
-enum Mode<'a> {
-    /// Nothing: another installation looks after it, or it goes and nothing of it is ours.
-    NotOurs,
-    /// Before anything else it gets the finalizer.
-    Unfinalized,
-    /// Before anything else its status says whose it is.
-    Unclaimed,
-    /// Its nodes are looked after.
-    Managed(Standing<'a>),
+/// What the plans of all CXIDrivers may look at.
+#[derive(Clone, Copy)]
+pub struct Room<'a> {
+    pub world: &'a View<'a>,
+    pub ownership: &'a Ownership<'a>,
+    pub settings: &'a Settings,
+    pub now: Timestamp,
+    pub wake: &'a Cell<Option<Timestamp>>,
 }
 
-impl<'a> Mode<'a> {
-    fn of(scope: &Scope<'a>) -> Self {
-        let driver = scope.driver;
-        if installation::another(scope.world, driver).is_some() || driver.deleting && !driver.finalizer {
-            Self::NotOurs
-        } else if !driver.finalizer {
-            Self::Unfinalized
-        } else if installation::is_unclaimed(scope) {
-            Self::Unclaimed
-        } else {
-            Self::Managed(Standing {
-                conflict: scope.ownership.conflicts.get(driver.name.as_str()),
-                obstacle: Obstacle::of(scope),
-                collapse: Collapse::of(scope),
-            })
+impl<'a> Room<'a> {
+    /// Plans one driver.
+    pub fn plan(self, driver: &'a Driver, intent: &'a Result<Intent<'a>, Invalid>) -> Vec<Action> {
+        let Self { world, ownership, settings, now, wake } = self;
+        if installation::another(world, driver).is_some() || driver.deleting && !driver.finalizer {
+            // Another installation looks after it, or it goes and nothing of it is ours.
+            return Vec::new();
+        }
+        if !driver.finalizer {
+            return vec![Action::AddFinalizer { driver: driver.name.clone() }];
+        }
+        if installation::is_unclaimed(world, driver) {
+            return vec![status::claim(world, driver)];
+        }
+        match intent {
+            Err(why) => invalid::plan(world, driver, &Obstacle::from(why), now),
+            Ok(intent) => {
+                let trials = Trials::of(world, driver, intent);
+                manage(&Scope { world, driver, trials, intent, ownership, settings, now, wake })
+            }
         }
     }
 }
 
-/// Plans one driver.
-pub fn plan(scope: &Scope<'_>) -> Vec<Action> {
-    match Mode::of(scope) {
-        Mode::NotOurs => Vec::new(),
-        Mode::Unfinalized => vec![Action::AddFinalizer { driver: scope.driver.name.clone() }],
-        Mode::Unclaimed => vec![status::claim(scope)],
-        Mode::Managed(standing) => manage(scope, &standing),
-    }
-}
-
-fn manage(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
+/// Looks after the nodes of a driver.
+fn manage(scope: &Scope<'_>) -> Vec<Action> {
     let driver = scope.driver;
-    let mut rollout = ledger::current(scope, &scope.target);
+    let standing = &Standing {
+        conflict: scope.ownership.conflicts.get(driver.name.as_str()),
+        obstacle: Obstacle::of(scope),
+        collapse: Collapse::of(scope),
+    };
+    let mut rollout = ledger::current(scope, &scope.intent.revision);
     // Nodes are stepped by the ledger as it is stored: an admission counts once it is written.
     let stored = driver.status.rollout.as_ref().filter(|stored| stored.id == rollout.id);
     let known = stored.cloned().unwrap_or_else(|| rollout.clone());
@@ -107,7 +111,7 @@ fn manage(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
     }
     actions.extend(preflight::plan::plan(scope, &members, in_the_way(scope, standing).as_deref()));
     if standing.goes_on(scope) {
-        actions.extend(revisions::retire(scope, &scope.target, &members));
+        actions.extend(revisions::retire(scope, &scope.intent.revision, &members));
     }
     actions.extend(status::write(scope, rollout, &members, standing));
     debug_assert!(
@@ -133,7 +137,7 @@ fn prepare(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     let goes_on = standing.goes_on(scope);
     if goes_on {
-        actions.extend(revisions::create(scope, &scope.target));
+        actions.extend(revisions::create(scope, &scope.intent.revision));
         actions.extend(claim(scope));
     }
     // What is taken down in order is in service until then.
@@ -143,7 +147,7 @@ fn prepare(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
     // A name is written down before NICs are offered under it: pods that hold them are found by it.
     let named = driver.resource_names().all(|name| driver.status.resource_names.iter().any(|stored| stored == name));
     if (goes_on || in_service) && guarded && named && !driver.operands_current {
-        actions.push(Action::ApplyOperands { driver: driver.name.clone(), spec: driver.spec.clone() });
+        actions.push(Action::ApplyOperands { driver: driver.name.clone(), spec: scope.intent.for_manifests() });
     }
     let collapse = standing.collapse.as_ref();
     actions.extend(collapse.and_then(|collapse| status::begins_to_collapse(driver, collapse)));
@@ -198,6 +202,7 @@ fn context<'a>(
     Ctx {
         world: scope.world,
         driver: scope.driver,
+        intent: scope.intent,
         node,
         settings: scope.settings,
         now: scope.now,
@@ -211,7 +216,7 @@ fn context<'a>(
 
 /// The revision that a node should be on: the target, the previous one if the administrator asks for it, or none.
 fn wanted(scope: &Scope<'_>, node: &Seen<'_>, collapse: Option<&Collapse<'_>>) -> Option<RevisionId> {
-    let (driver, target) = (scope.driver, &scope.target);
+    let (driver, target) = (scope.driver, &scope.intent.revision);
     if driver.deleting {
         return None;
     }

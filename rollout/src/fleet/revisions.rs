@@ -12,12 +12,12 @@ use crate::{
 /// Creates the target's Module if it is not there, then the Containerfile that KMM builds its images by. KMM tries a build
 /// again until it finds the Containerfile.
 pub fn create(scope: &Scope<'_>, target: &RevisionId) -> Option<Action> {
-    let (driver, revision, spec) = (scope.driver.name.clone(), target.clone(), scope.driver.spec.clone());
+    let (driver, revision, spec) = (scope.driver.name.clone(), target.clone(), scope.intent.for_manifests());
     match scope.revision(target) {
-        None if scope.is_preinstalled() || scope.world.taken_by(&driver, target).is_some() => None,
+        None if scope.intent.is_preinstalled() || scope.world.taken_by(&driver, target).is_some() => None,
         None => Some(Action::CreateModule { driver, revision, spec }),
         Some(found) => {
-            let missing = scope.driver.spec.source.builds() && !found.containerfile && !found.deleting;
+            let missing = scope.intent.source.builds() && !found.containerfile && !found.deleting;
             missing.then_some(Action::CreateContainerfile { driver, revision, spec })
         }
     }
@@ -48,7 +48,7 @@ pub fn retire(scope: &Scope<'_>, target: &RevisionId, members: &[Member<'_>]) ->
     for id in wanted.chain([target]) {
         left.remove(id);
     }
-    let asked = scope.world.preflights().filter(|preflight| !preflight.deleting && !preflight.status.is_over());
+    let asked = scope.world.preflights.iter().filter(|preflight| !preflight.deleting && !preflight.status.is_over());
     for candidate in asked.filter_map(|preflight| preflight.candidate.as_ref()) {
         left.remove(&candidate.revision);
     }
@@ -82,7 +82,6 @@ pub fn retire(scope: &Scope<'_>, target: &RevisionId, members: &[Member<'_>]) ->
         let id = &revision.id;
         std::cmp::Reverse((goes_back_to.contains(id), last_worked[id], id))
     });
-    let keep = usize::try_from(driver.spec.revision_history_limit).unwrap_or(0);
-    let surplus = proven.into_iter().skip(keep).chain(never_ran);
+    let surplus = proven.into_iter().skip(scope.intent.history).chain(never_ran);
     surplus.map(|revision| Action::DeleteModule { revision: revision.id.clone() }).collect()
 }

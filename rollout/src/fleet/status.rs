@@ -19,11 +19,14 @@ use crate::{
     fleet::{conditions::Conditions, operands},
     node::request::Request,
     text,
-    world::{Driver, PodProblem},
+    world::{Driver, PodProblem, World},
 };
 
 /// Type of the condition that is there while nodes are held because too many stopped to be selected.
 pub const SELECTOR_COLLAPSED: &str = "SelectorCollapsed";
+
+/// Type of the condition that says what the nodes wait for, and the state of a CXIDriver whose nodes wait.
+pub const BLOCKED: &str = "Blocked";
 
 /// Says once that nodes are held.
 pub fn begins_to_collapse(driver: &Driver, collapse: &Collapse<'_>) -> Option<Action> {
@@ -32,11 +35,10 @@ pub fn begins_to_collapse(driver: &Driver, collapse: &Collapse<'_>) -> Option<Ac
 }
 
 /// The status with this installation in it, and nothing else: what another one may be about to do is not known before.
-pub fn claim(scope: &Scope<'_>) -> Action {
-    let driver = scope.driver;
+pub fn claim(world: &World, driver: &Driver) -> Action {
     let status = CXIDriverStatus {
         observed_generation: driver.generation,
-        installation: Some(scope.world.namespace.clone()),
+        installation: Some(world.namespace.clone()),
         ..driver.status.clone()
     };
     Action::WriteDriverStatus { driver: driver.name.clone(), status: Box::new(status), urgent: true }
@@ -52,11 +54,11 @@ fn resource_names(scope: &Scope<'_>) -> Vec<String> {
 pub fn write(scope: &Scope<'_>, rollout: Rollout, members: &[Member<'_>], standing: &Standing<'_>) -> Option<Action> {
     let driver = scope.driver;
     let old = &driver.status;
-    let target = scope.target.clone();
+    let target = scope.intent.revision.clone();
     let facts = Facts::gather(scope, &rollout, members, standing);
     let everywhere = facts.total > 0 && facts.updated == facts.total;
     let current = if everywhere { Some(target.clone()) } else { old.current_revision.clone() };
-    let version = if everywhere { Some(driver.spec.version.clone()) } else { old.version.clone() };
+    let version = if everywhere { Some(scope.intent.version.to_owned()) } else { old.version.clone() };
     let mut rollout = rollout;
     let ledger_changed = old.rollout.as_ref().is_none_or(|stored| {
         (&stored.id, &stored.in_flight, &stored.failed, stored.failed_nodes, &stored.halted)
@@ -67,7 +69,7 @@ pub fn write(scope: &Scope<'_>, rollout: Rollout, members: &[Member<'_>], standi
     let status = CXIDriverStatus {
         observed_generation: driver.generation,
         version,
-        target_version: Some(driver.spec.version.clone()),
+        target_version: Some(scope.intent.version.to_owned()),
         current_revision: current,
         target_revision: (!driver.deleting).then_some(target),
         total: facts.total,
@@ -118,7 +120,7 @@ struct Facts {
 
 impl Facts {
     fn gather(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>], standing: &Standing<'_>) -> Self {
-        let target = scope.target.clone();
+        let target = scope.intent.revision.clone();
         let count = |test: &dyn Fn(&Member<'_>, &NodeRollout) -> bool| {
             let matching = members.iter().filter(|m| m.record().is_some_and(|record| test(m, record)));
             i32::try_from(matching.count()).unwrap_or(i32::MAX)
@@ -238,19 +240,19 @@ impl Facts {
         } else if rollout.halted.is_some() {
             "Halted"
         } else if self.obstacle.is_some() || self.collapse.is_some() {
-            "Blocked"
+            BLOCKED
         } else if self.total == 0 {
             "NoNodes"
         } else if self.updating > 0 {
             "Updating"
         } else if self.done() {
             "Ready"
-        } else if scope.driver.spec.paused {
+        } else if scope.intent.is_paused {
             "Paused"
-        } else if scope.driver.spec.update_strategy.budget(1) == Some(0) {
+        } else if scope.intent.strategy.budget.is_frozen() {
             "Frozen"
         } else if self.blocked > 0 {
-            "Blocked"
+            BLOCKED
         } else if self.failed > 0 {
             "Degraded"
         } else if self.is_rolled_back() {
@@ -291,12 +293,12 @@ impl Facts {
         }
         match (&self.obstacle, &self.top_blocker) {
             _ if self.conflict.is_some() => {
-                set.put("Blocked", true, "Conflict", "another CXIDriver is in the way, see the condition Conflict");
+                set.put(BLOCKED, true, "Conflict", "another CXIDriver is in the way, see the condition Conflict");
             }
-            (Some((reason, message)), _) => set.put("Blocked", true, reason, message),
+            (Some((reason, message)), _) => set.put(BLOCKED, true, reason, message),
             _ if self.collapse.is_some() => {
                 let message = "too many nodes no longer match spec.nodeSelector, see the condition SelectorCollapsed";
-                set.put("Blocked", true, SELECTOR_COLLAPSED, message);
+                set.put(BLOCKED, true, SELECTOR_COLLAPSED, message);
             }
             (None, Some((reason, message, times))) => {
                 let more = match times {
@@ -304,12 +306,12 @@ impl Facts {
                     2 => " (and 1 more node)".to_owned(),
                     _ => format!(" (and {} more nodes)", text::about(times - 1)),
                 };
-                set.put("Blocked", true, &reason.to_string(), &format!("{message}{more}"));
+                set.put(BLOCKED, true, &reason.to_string(), &format!("{message}{more}"));
             }
             (None, None) if self.total == 0 => {
-                set.put("Blocked", true, "NoNodeSelected", "no node carries the labels of spec.nodeSelector");
+                set.put(BLOCKED, true, "NoNodeSelected", "no node carries the labels of spec.nodeSelector");
             }
-            (None, None) => set.put("Blocked", false, "NotBlocked", "no node waits for anything outside the rollout"),
+            (None, None) => set.put(BLOCKED, false, "NotBlocked", "no node waits for anything outside the rollout"),
         }
         match &self.conflict {
             Some(why) => {
@@ -355,7 +357,7 @@ fn budget_used_up(scope: &Scope<'_>, rollout: &Rollout, members: &[Member<'_>]) 
 /// the time, and the records of all nodes would with them.
 fn preflight(scope: &Scope<'_>, members: &[Member<'_>]) -> Option<(&'static str, String)> {
     let (node, Blocked { reason, message, .. }) = admission::images_of(scope, members)?;
-    let image = scope.revision(&scope.target).and_then(|revision| revision.images.get(&node.kernel));
+    let image = scope.revision(&scope.intent.revision).and_then(|revision| revision.images.get(&node.kernel));
     let reason = if reason == Reason::ImageUnverified { "ImagesUnverified" } else { "ImagesMissing" };
     match image.and_then(|image| image.problem.as_ref()) {
         Some(PodProblem::Unscheduled(words)) => Some((reason, format!("{message}: {words}"))),

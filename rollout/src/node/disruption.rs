@@ -4,13 +4,13 @@
 
 use cxi_api::{
     Reason, Timestamp,
-    strategy::{Drain, DrainPolicy, OnTimeout},
+    strategy::{DrainPolicy, OnTimeout},
 };
 
 use crate::{
     blocked::Blocked,
+    intent::Drain,
     maps::Map,
-    node::selector::{self, Protection},
     world::{DisruptionBudget, Holder, PodHealth},
 };
 
@@ -137,8 +137,13 @@ fn why_not(budget: &DisruptionBudget, name: &str, left: i32, needed: i32) -> Str
 
 /// What makes it pointless to begin with emptying a node of these pods, if anything does. Where pods are deleted after the time limit
 /// (`onTimeout: Force`), a budget or a long grace period is a delay and no more.
-pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>, now: Timestamp) -> Option<Blocked> {
-    let longest = now.checked_add(drain.max_grace_period.0).unwrap_or(Timestamp::MAX);
+pub fn in_the_way(
+    drain: &Drain<'_>,
+    holders: &[&Holder],
+    allowance: &Allowance<'_>,
+    now: Timestamp,
+) -> Option<Blocked> {
+    let longest = now.checked_add(drain.max_grace_period).unwrap_or(Timestamp::MAX);
     let waits = drain.policy == DrainPolicy::WaitForCompletion;
     let forces = drain.on_timeout == OnTimeout::Force;
     for holder in holders {
@@ -161,11 +166,11 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>,
         if waits {
             continue;
         }
-        if let Some(why) = why_protected(drain, holder) {
+        if let Some(why) = drain.protected.why(holder) {
             let message = format!("pod {} is protected ({why}); the node waits until it has ended", name());
             return Some(Blocked::new(Reason::ProtectedPod, message).on("Pod", name()));
         }
-        if !forces && holder.ends.is_none() && holder.grace > drain.max_grace_period.0 {
+        if !forces && holder.ends.is_none() && holder.grace > drain.max_grace_period {
             let message = format!(
                 "pod {} asks for {} s to end, which is longer than drain.maxGracePeriod: end it, or raise the limit",
                 name(),
@@ -186,12 +191,12 @@ pub fn in_the_way(drain: &Drain, holders: &[&Holder], allowance: &Allowance<'_>,
 }
 
 /// Why a pod must never be evicted, if so: it is protected, or nothing is known of it.
-pub fn must_stay(drain: &Drain, holder: &Holder) -> Option<Blocked> {
+pub fn must_stay(drain: &Drain<'_>, holder: &Holder) -> Option<Blocked> {
     let name = holder.full_name();
     if holder.unreadable {
         return Some(unreadable(&name));
     }
-    let why = why_protected(drain, holder)?;
+    let why = drain.protected.why(holder)?;
     Some(Blocked::new(Reason::ProtectedPod, format!("pod {name} is protected ({why})")).on("Pod", name))
 }
 
@@ -201,19 +206,4 @@ fn unreadable(name: &str) -> Blocked {
          is wrong with it"
     );
     Blocked::new(Reason::Unreadable, message).on("Pod", name)
-}
-
-/// By what a pod is protected, if it is.
-fn why_protected(drain: &Drain, holder: &Holder) -> Option<String> {
-    let selector = drain.protected_pods.as_ref()?;
-    if !drain.protected_namespaces.is_empty() && !drain.protected_namespaces.contains(&holder.namespace) {
-        return None;
-    }
-    match selector::protection(selector, &holder.labels) {
-        Protection::No => None,
-        Protection::Yes => Some("drain.protectedPods".to_owned()),
-        Protection::NotUnderstood(why) => {
-            Some(format!("drain.protectedPods cannot be understood, so it protects every pod: {why}"))
-        }
-    }
 }

@@ -5,11 +5,7 @@ use std::borrow::Cow;
 
 use cxi_api::{NodeRollout, RevisionId, names::retry_handler_value, node::Served};
 
-use crate::{
-    node::seen::Seen,
-    view::{Described, View},
-    world::Driver,
-};
+use crate::{intent::Intent, node::seen::Seen, view::View, world::Driver};
 
 /// How many revisions' images a record keeps.
 const KEPT: usize = 3;
@@ -17,31 +13,31 @@ const KEPT: usize = 3;
 /// The image that goes with `revision` on a node: that of the spec with the revision that the spec describes, with another one
 /// the image that ran with it last.
 pub fn image_with<'a>(
-    view: &View<'_>,
-    driver: &'a Driver,
+    view: &'a View<'_>,
+    driver: &Driver,
     record: &'a NodeRollout,
     revision: &RevisionId,
 ) -> Option<&'a String> {
-    let wanted = driver.spec.retry_handler.image_on_nodes()?;
+    let intent = view.intent(&driver.name)?;
+    let wanted = intent.retry_handler.on_nodes()?.image;
     let last = record.retry_handlers.iter().find(|served| served.revision == *revision).map(|served| &served.image);
-    let described = view.described(&driver.name).is_some_and(|described| described.target == *revision);
-    Some(last.filter(|_| !described).unwrap_or(wanted))
+    Some(last.filter(|_| intent.revision != *revision).unwrap_or(wanted))
 }
 
 /// Whether another image than the one that the CXIDriver names runs on a node.
 pub fn differ(view: &View<'_>, driver: &Driver, node: &Seen<'_>) -> bool {
-    view.described(&driver.name).is_some_and(|described| is_another(described, node))
+    view.intent(&driver.name).is_some_and(|intent| is_another(intent, &driver.name, node))
 }
 
-fn is_another(described: &Described<'_>, node: &Seen<'_>) -> bool {
-    let runs = node.retry_handler_of(&described.driver.name);
-    described.retry_handler.as_deref().zip(runs).is_some_and(|(wanted, runs)| wanted != runs)
+fn is_another(intent: &Intent<'_>, driver: &str, node: &Seen<'_>) -> bool {
+    let wanted = intent.retry_handler.on_nodes();
+    wanted.zip(node.retry_handler_of(driver)).is_some_and(|(wanted, runs)| wanted.gate != runs)
 }
 
 /// Whether a node on the revision that the spec describes runs another image than the spec names.
 pub fn are_outdated(view: &View<'_>, node: &Seen<'_>, record: &NodeRollout) -> bool {
-    let described = view.described(&record.driver);
-    described.is_some_and(|it| record.revision.as_ref() == Some(&it.target) && is_another(it, node))
+    let intent = view.intent(&record.driver);
+    intent.is_some_and(|it| record.revision.as_ref() == Some(&it.revision) && is_another(it, &record.driver, node))
 }
 
 /// Writes down which image `revision` is given back with, should it be left and come back.

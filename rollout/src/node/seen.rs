@@ -11,7 +11,6 @@ use cxi_api::{
 };
 
 use crate::{
-    driver::ownership::selects,
     evidence::labels::{Few, KmmLabels},
     maps::Map,
     node::request::Request,
@@ -102,7 +101,7 @@ impl<'a> Reader<'a> {
         };
         Seen {
             kmm: KmmLabels::of(node, self.namespace, &self.modules),
-            is_selected: readable.is_some_and(|owner| selects(owner.driver, node)),
+            is_selected: readable.is_some_and(|owner| owner.driver.selects(node)),
             holders: if readable.is_some() { node.holders.iter().filter(holds).collect() } else { Vec::new() },
             allocatable: resources.first().map_or(0, amount),
             offered: resources.iter().map(amount).sum(),

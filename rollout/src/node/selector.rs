@@ -1,6 +1,6 @@
 //! Label selectors, as the API server evaluates them (`LabelSelectorAsSelector` and `labels.NewRequirement` of apimachinery). The schema
 //! of a custom resource takes selectors that the API server would refuse in its own objects. What such a selector means is not known, and
-//! each use says what follows from that: see [`protection`] and [`coverage`].
+//! each use says what follows from that: see [`understand`] and [`coverage`].
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,6 @@ const LONGEST: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub struct Understood<'a>(&'a LabelSelector);
 
-/// Whether a pod is one of those that an administrator protects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Protection {
-    /// It is not.
-    No,
-    /// It is.
-    Yes,
-    /// It is not known which pods the selector means, so it protects every pod. Why it cannot be understood.
-    NotUnderstood(String),
-}
-
 /// What a PodDisruptionBudget covers in its namespace.
 #[derive(Clone, Debug)]
 pub enum Coverage<'a> {
@@ -33,15 +22,6 @@ pub enum Coverage<'a> {
     Everything(String),
     /// The pods that the selector matches.
     Matching(Understood<'a>),
-}
-
-/// Whether a selector of protected pods means a pod with these labels.
-pub fn protection(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> Protection {
-    match understand(selector) {
-        Ok(understood) if understood.matches(labels) => Protection::Yes,
-        Ok(_) => Protection::No,
-        Err(why) => Protection::NotUnderstood(why),
-    }
 }
 
 /// What a PodDisruptionBudget with this selector covers. An empty selector covers everything, an absent one nothing.
@@ -83,8 +63,11 @@ impl<'a> Understood<'a> {
     }
 }
 
-/// The selector, if it means something.
-fn understand(selector: &LabelSelector) -> Result<Understood<'_>, String> {
+/// The selector, if it means something; else why not.
+///
+/// # Errors
+/// Says what cannot be understood.
+pub fn understand(selector: &LabelSelector) -> Result<Understood<'_>, String> {
     for (key, value) in selector.match_labels.iter().flatten() {
         is_key(key)?;
         is_value(value)?;
@@ -181,7 +164,7 @@ mod tests {
         let selector = expression("key", operator, values);
         let labels = value.map(|value| ("key".to_owned(), value.to_owned())).into_iter().collect();
         assert_eq!(coverage(Some(&selector)).covers(&labels), expected);
-        assert_eq!(protection(&selector, &labels), if expected { Protection::Yes } else { Protection::No });
+        assert_eq!(understand(&selector).map(|selector| selector.matches(&labels)), Ok(expected));
     }
 
     #[rstest]
@@ -200,7 +183,7 @@ mod tests {
     #[case::ends_in_a_dash(equal("app", "x-"), "x-")]
     fn what_cannot_be_understood_protects_and_covers_everything(#[case] selector: LabelSelector, #[case] word: &str) {
         for labels in [BTreeMap::new(), [("key".to_owned(), "z".to_owned())].into()] {
-            let Protection::NotUnderstood(why) = protection(&selector, &labels) else { panic!("understood") };
+            let Err(why) = understand(&selector) else { panic!("understood") };
             assert!(why.contains(word), "{why}");
             let Coverage::Everything(why) = coverage(Some(&selector)) else { panic!("understood") };
             assert!(why.contains(word), "{why}");
@@ -214,12 +197,13 @@ mod tests {
     #[case("9", "9")]
     fn labels_as_they_are_in_clusters_are_understood(#[case] key: &str, #[case] value: &str) {
         let labels = [(key.to_owned(), value.to_owned())].into();
-        assert_eq!(protection(&equal(key, value), &labels), Protection::Yes);
+        assert_eq!(understand(&equal(key, value)).map(|selector| selector.matches(&labels)), Ok(true));
     }
 
     #[test]
     fn an_empty_selector_matches_everything_and_none_nothing() {
-        assert_eq!(protection(&LabelSelector::default(), &BTreeMap::new()), Protection::Yes);
+        let empty = LabelSelector::default();
+        assert_eq!(understand(&empty).map(|selector| selector.matches(&BTreeMap::new())), Ok(true));
         assert!(coverage(Some(&LabelSelector::default())).covers(&BTreeMap::new()));
         assert!(!coverage(None).covers(&BTreeMap::new()));
     }

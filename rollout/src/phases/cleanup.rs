@@ -45,7 +45,7 @@ pub fn of(ctx: &Ctx<'_>, record: &NodeRollout, modules: &[String]) -> Cleanup {
             node: ctx.node.name.clone(),
             uid: ctx.node.uid.clone(),
             driver: ctx.driver.name.clone(),
-            spec: ctx.driver.spec.clone(),
+            spec: ctx.intent.for_manifests(),
             modules: modules.to_vec(),
         })));
     };

@@ -33,7 +33,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         };
     }
     let resource = ctx.resource();
-    if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
+    if ctx.due(since, ctx.strategy().drain.evict_timeout) {
         let message = format!("the kubelet still offers {resource} although its device plugin was taken away");
         Decision::give_back(Blocked::new(Reason::StillAdvertised, message))
     } else if ctx.pod(Role::DevicePlugin).is_none() && ctx.node.offered == 0 {

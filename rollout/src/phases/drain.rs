@@ -84,7 +84,7 @@ pub fn in_time(ctx: &Ctx<'_>, decision: Decision) -> Decision {
 /// How long a node may be closed before its driver is unloaded.
 fn closed_for(ctx: &Ctx<'_>) -> Duration {
     let drain = &ctx.strategy().drain;
-    drain.evict_timeout.0.saturating_add(drain.max_grace_period.0).saturating_add(SLACK)
+    drain.evict_timeout.saturating_add(drain.max_grace_period).saturating_add(SLACK)
 }
 
 /// What `drain.onTimeout` says of a node that was not empty in time.

@@ -35,10 +35,10 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         return if serves(ctx.node) { last_pod_gone(ctx, record) } else { Decision::enter(Phase::Quiesced) };
     }
     let limits = &ctx.strategy().drain;
-    let longest = limits.max_grace_period.0;
+    let longest = limits.max_grace_period;
     let closed = record.transaction.as_ref().and_then(|transaction| transaction.closed_at).unwrap_or(record.since);
-    let past_limit = ctx.due(closed, limits.evict_timeout.0);
-    let latest = drain::later(closed, limits.evict_timeout.0.saturating_add(longest));
+    let past_limit = ctx.due(closed, limits.evict_timeout);
+    let latest = drain::later(closed, limits.evict_timeout.saturating_add(longest));
     let ends = holders.iter().filter_map(|holder| holder.ends).map(|ends| ends.min(latest)).max();
     let timed_out = past_limit && ends.is_none_or(|ends| ctx.due(ends, drain::OVERSTAY));
     let force = limits.on_timeout == OnTimeout::Force;

@@ -29,7 +29,7 @@ pub fn load(ctx: &Ctx<'_>, record: &NodeRollout) -> HostDriver {
             node: ctx.node.name.clone(),
             uid: ctx.node.uid.clone(),
             driver: ctx.driver.name.clone(),
-            spec: ctx.driver.spec.clone(),
+            spec: ctx.intent.for_manifests(),
         }]);
     };
     let (reason, trouble) = match &pod.state {

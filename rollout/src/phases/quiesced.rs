@@ -77,7 +77,7 @@ fn await_quiet(ctx: &Ctx<'_>, record: &NodeRollout) -> Decision {
     {
         return host_held(ctx, record, &holder);
     }
-    if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
+    if ctx.due(since, ctx.strategy().drain.evict_timeout) {
         let message = "the node agent did not report in time that the device is free";
         return Decision::give_back(Blocked::new(Reason::AgentSilent, message));
     }

@@ -25,7 +25,7 @@ pub fn await_kubelet(ctx: &Ctx<'_>, record: &NodeRollout, pods: &[Holder]) -> De
     let wait = waits_for(record.wait.as_ref(), WaitFor::Kubelet, &names);
     let message = format!("the kubelet has neither accepted nor refused {names}: see whether it runs");
     let blocked = Blocked::new(Reason::PodsRunning, message).on("Pod", name);
-    if wait.is_some_and(|wait| ctx.due(wait.since, ctx.strategy().drain.evict_timeout.0)) {
+    if wait.is_some_and(|wait| ctx.due(wait.since, ctx.strategy().drain.evict_timeout)) {
         Decision::give_back(blocked)
     } else {
         Decision::wait(blocked.awaits(WaitFor::Kubelet, names)).with(look(ctx, record))
@@ -44,7 +44,7 @@ pub fn await_retry_handler(ctx: &Ctx<'_>, record: &NodeRollout, since: Timestamp
             None => Decision::act(look(ctx, record)),
         };
     }
-    if ctx.due(since, ctx.strategy().drain.evict_timeout.0) {
+    if ctx.due(since, ctx.strategy().drain.evict_timeout) {
         let message = "the retry handler did not end in time: look at its pod";
         Decision::give_back(Blocked::new(Reason::RetryHandlerRunning, message))
     } else if record.phase == Phase::Quiesced || ctx.due(since, SILENT) {

@@ -25,7 +25,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
     }
     record.advertise = Advertise::All;
     let expected = expected_allocatable(ctx);
-    let open = !ctx.driver.spec.device_plugin.enabled || ctx.node.plugin == Some(revision.as_str());
+    let open = ctx.intent.offer.is_none() || ctx.node.plugin == Some(revision.as_str());
     if open && ctx.allocatable() >= expected {
         return Decision::Finish(revision);
     }
@@ -44,16 +44,13 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
 
 /// What the kubelet should offer: the NICs whose links are up, times the pods that share one.
 fn expected_allocatable(ctx: &Ctx<'_>) -> i64 {
-    let plugin = &ctx.driver.spec.device_plugin;
-    if !plugin.enabled {
-        return 0;
-    }
+    let Some(offer) = ctx.intent.offer else { return 0 };
     let up = ctx.node.report().map_or(0, |report| report.devices.iter().filter(|nic| nic.is_linked()).count());
     let nics = ctx.node.report().map_or(0, |report| report.devices.len());
     // The report may have been cut: how many there are is not known.
     if nics >= MAX_NICS {
         return 1;
     }
-    let each = plugin.ids_of_each(nics);
+    let each = offer.of_each(nics);
     i64::try_from(up).unwrap_or(i64::MAX).saturating_mul(each).max(1)
 }

@@ -61,7 +61,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
 /// What the node showed for a CXIPreflight that is gone is of no use any more.
 fn forget_trial(ctx: &Ctx<'_>, record: &mut Draft<'_>) {
     let Some(trial) = &record.trial else { return };
-    let known = ctx.world.preflights().any(|preflight| preflight.uid == trial.preflight);
+    let known = ctx.world.preflights.iter().any(|preflight| preflight.uid == trial.preflight);
     if !known && !ctx.world.unreadable_preflights.contains(&trial.preflight) {
         record.trial = None;
     }
@@ -79,7 +79,7 @@ fn up_to_date(ctx: &Ctx<'_>, record: &NodeRollout) -> Says {
         return Says::This(Blocked::new(Reason::Preflight, message));
     }
     // The revision to go back to would be wanted instead.
-    if request == Some(Request::Rollback) && record.revision.as_ref() == ctx.target() {
+    if request == Some(Request::Rollback) && record.revision.as_ref() == Some(ctx.target()) {
         let message = "the node is labelled cxi.hpe.com/upgrade=rollback, and no earlier revision that worked here is left; \
                        remove the label, then set spec.version to the release that you want";
         return Says::This(Blocked::new(Reason::NoRollback, message));

@@ -1,16 +1,17 @@
 //! Validating: the driver is verified, and the site's validation pod says whether the node is fit for jobs. The node still offers nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use cxi_api::{
-    Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, Validation, Why, names::Role,
-    preflight::ValidationResult, strategy::ValidatedNodes, transaction::WaitFor,
+    Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, Why, names::Role, preflight::ValidationResult,
+    transaction::WaitFor,
 };
 
 use super::verifying;
 use crate::{
     action::{Action, Facts},
     blocked::Blocked,
+    intent::Test,
     node::retry_handler,
     text,
     transaction::{context::Ctx, decision::Decision},
@@ -24,21 +25,17 @@ const RETRY_HANDLER: Duration = Duration::from_mins(1);
 const OUTPUT: usize = 1024;
 
 /// What has to succeed on this node before it is offered, if anything has to.
-pub fn wanted(ctx: &Ctx<'_>, record: &NodeRollout) -> Option<Arc<Validation>> {
-    let standing = ctx.strategy().validation.as_ref();
+pub fn wanted<'a>(ctx: &Ctx<'a>, record: &NodeRollout) -> Option<&'a Test> {
     match record.why()? {
         // The driver from before needs no test when it comes back.
         Why::Preflight if !is_under_way(record) => None,
         Why::Preflight => {
             // Also when the CXIDriver asks for the release by now, so that the node is not on trial any more.
             let uid = &record.trial.as_ref()?.preflight;
-            let preflight = ctx.world.preflights().find(|preflight| preflight.uid == *uid)?;
-            preflight.spec.validation(&ctx.driver.spec).cloned().map(Arc::new)
+            let question = ctx.world.questions().find(|question| question.preflight.uid == *uid)?;
+            question.readable()?.strategy.test_of_canaries.as_ref()
         }
-        Why::Wanted => {
-            let every = standing.filter(|standing| standing.on == ValidatedNodes::EveryNode);
-            every.map(|standing| Arc::new(standing.pod.clone()))
-        }
+        Why::Wanted => ctx.strategy().test_of_nodes.as_ref(),
         Why::Rollback | Why::Repair => None,
     }
 }
@@ -80,16 +77,16 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
         trial.links = i32::try_from(linked).ok();
         return Decision::stay();
     }
-    let Some(validation) = wanted(ctx, record) else { return passed(ctx, record, goal, None) };
-    match test(ctx, record, &goal, report, &validation) {
-        Test::Passed(result) => passed(ctx, record, goal, Some(result)),
-        Test::Failed(result, message) => {
+    let Some(test) = wanted(ctx, record) else { return passed(ctx, record, goal, None) };
+    match run(ctx, record, &goal, report, test) {
+        Answer::Passed(result) => passed(ctx, record, goal, Some(result)),
+        Answer::Failed(result, message) => {
             if let Some(trial) = record.trial.as_mut().filter(|_| trial) {
                 trial.validation = Some(result);
             }
             Decision::Fail(message)
         }
-        Test::UnderWay(decision) => decision,
+        Answer::UnderWay(decision) => decision,
     }
 }
 
@@ -108,48 +105,43 @@ fn passed(ctx: &Ctx<'_>, record: &mut NodeRollout, goal: RevisionId, result: Opt
     Decision::enter(Phase::Returning)
 }
 
-enum Test {
+/// What came of the test.
+enum Answer {
     Passed(ValidationResult),
     Failed(ValidationResult, String),
     UnderWay(Decision),
 }
 
-fn test(
-    ctx: &Ctx<'_>,
-    record: &NodeRollout,
-    goal: &RevisionId,
-    report: &NodeReport,
-    validation: &Arc<Validation>,
-) -> Test {
-    let late = ctx.due_on_node(record.since, validation.timeout.0.saturating_add(RETRY_HANDLER));
+fn run(ctx: &Ctx<'_>, record: &NodeRollout, goal: &RevisionId, report: &NodeReport, test: &Test) -> Answer {
+    let late = ctx.due_on_node(record.since, test.pod.timeout.0.saturating_add(RETRY_HANDLER));
     let nothing = ValidationResult::default();
-    let limit = validation.timeout;
+    let limit = test.pod.timeout;
     let Some(pod) = ctx.pod(Role::Validation) else {
         let devices: Vec<&str> =
             report.devices.iter().filter(|nic| nic.is_linked()).map(|nic| nic.name.as_str()).collect();
         let before = record.snapshot().map_or(devices.len(), |snapshot| snapshot.links_up.len());
-        let needed = validation.nics.map_or(before, |nics| usize::try_from(nics).unwrap_or(usize::MAX)).max(1);
+        let needed = test.nics.unwrap_or(before).max(1);
         if devices.len() < needed {
             let there = devices.len();
             let message = format!("the validation needs {needed} NICs with a link, and the node has {there}");
-            return if late { Test::Failed(nothing, message) } else { wait(Reason::LinkDown, message) };
+            return if late { Answer::Failed(nothing, message) } else { wait(Reason::LinkDown, message) };
         }
         if late {
-            return Test::Failed(nothing, format!("the validation pod was not run within {limit}"));
+            return Answer::Failed(nothing, format!("the validation pod was not run within {limit}"));
         }
         if !retry_handler_is_ready(ctx) && !ctx.due(record.since, RETRY_HANDLER) {
             return wait(Reason::Validating, "the node waits for its retry handler before the validation pod starts");
         }
         let version = ctx.revision(goal).map(|known| known.version.clone()).unwrap_or_default();
         let devices = devices.into_iter().take(needed).map(str::to_owned).collect();
-        return Test::UnderWay(Decision::act([Action::StartValidation {
+        return Answer::UnderWay(Decision::act([Action::StartValidation {
             node: ctx.node.name.clone(),
             uid: ctx.node.uid.clone(),
             driver: ctx.driver.name.clone(),
             revision: goal.clone(),
             attempt: record.attempt,
             facts: Facts { version, devices },
-            validation: validation.clone(),
+            validation: test.pod.clone(),
             spec: ctx.describing(goal),
         }]));
     };
@@ -157,7 +149,7 @@ fn test(
 }
 
 /// What the pod says.
-fn answer(ctx: &Ctx<'_>, record: &NodeRollout, pod: &OwnPod, late: bool, limit: &str) -> Test {
+fn answer(ctx: &Ctx<'_>, record: &NodeRollout, pod: &OwnPod, late: bool, limit: &str) -> Answer {
     let seconds = || i64::try_from(ctx.elapsed(record.since).as_secs()).ok();
     let said = |code: Option<i32>, words: &str| ValidationResult {
         exit_code: code,
@@ -165,48 +157,47 @@ fn answer(ctx: &Ctx<'_>, record: &NodeRollout, pod: &OwnPod, late: bool, limit: 
         seconds: seconds(),
     };
     match &pod.state {
-        _ if pod.deleting => Test::UnderWay(Decision::stay()),
-        PodState::Succeeded { message } => Test::Passed(said(Some(0), message)),
+        _ if pod.deleting => Answer::UnderWay(Decision::stay()),
+        PodState::Succeeded { message } => Answer::Passed(said(Some(0), message)),
         PodState::Failed { code, message } => {
             let result = said(Some(*code), message);
             let output = if result.output.is_empty() { String::new() } else { format!(": {}", result.output) };
-            Test::Failed(result, format!("the validation pod failed with exit code {code}{output}"))
+            Answer::Failed(result, format!("the validation pod failed with exit code {code}{output}"))
         }
         PodState::Running { .. } if late => {
-            Test::Failed(said(None, ""), format!("the validation pod did not end within {limit}"))
+            Answer::Failed(said(None, ""), format!("the validation pod did not end within {limit}"))
         }
         PodState::Running { .. } => wait(Reason::Validating, format!("the validation pod {} runs", pod.name)),
         PodState::Pending { image: Some(image) } => {
             let message = format!("the image of the validation pod cannot be pulled: {}", image.words());
-            if late { Test::Failed(said(None, ""), message) } else { wait(Reason::PodNotRun, message) }
+            if late { Answer::Failed(said(None, ""), message) } else { wait(Reason::PodNotRun, message) }
         }
         PodState::Pending { image: None } if late => {
-            Test::Failed(said(None, ""), format!("the validation pod did not start within {limit}"))
+            Answer::Failed(said(None, ""), format!("the validation pod did not start within {limit}"))
         }
-        PodState::Pending { image: None } => Test::UnderWay(Decision::stay()),
+        PodState::Pending { image: None } => Answer::UnderWay(Decision::stay()),
         PodState::Unfinished { why } => {
             let message = format!("the kubelet did not run the validation pod: {why}");
             if late {
-                return Test::Failed(said(None, ""), message);
+                return Answer::Failed(said(None, ""), message);
             }
             let delete = Action::DeleteOwnPod { name: pod.name.clone(), uid: pod.uid.clone() };
             let blocked =
                 Blocked::new(Reason::PodNotRun, message).on("Pod", &pod.name).awaits(WaitFor::PodNotRun, &pod.uid);
             let over = record.wait.as_ref().filter(|wait| wait.object == pod.uid);
             let over = over.is_some_and(|wait| ctx.due(wait.since, super::SILENT));
-            Test::UnderWay(Decision::wait(blocked).with(over.then_some(delete)))
+            Answer::UnderWay(Decision::wait(blocked).with(over.then_some(delete)))
         }
     }
 }
 
-fn wait(reason: Reason, message: impl Into<String>) -> Test {
-    Test::UnderWay(Decision::wait(Blocked::new(reason, message)))
+fn wait(reason: Reason, message: impl Into<String>) -> Answer {
+    Answer::UnderWay(Decision::wait(Blocked::new(reason, message)))
 }
 
 /// Whether the node's retry handler runs, or none is wanted there.
 fn retry_handler_is_ready(ctx: &Ctx<'_>) -> bool {
-    let handler = &ctx.driver.spec.retry_handler;
-    let wanted = handler.runs_on_nodes() && handler.selects(&ctx.node.labels);
+    let wanted = ctx.intent.retry_handler.on_nodes().is_some_and(|handler| handler.selects(&ctx.node.labels));
     !wanted || ctx.pod(Role::RetryHandler).is_some_and(|pod| matches!(pod.state, PodState::Running { ready: true }))
 }
 

@@ -70,7 +70,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
         }
         Verdict::NotYet(blocked, effects) => (blocked.map(|blocked| with_cause(ctx, blocked)), effects),
     };
-    let limit = ctx.strategy().health_check_timeout.0;
+    let limit = ctx.strategy().health_check_timeout;
     let late = ctx.due_on_node(record.since, limit);
     // A pod that the kubelet did not run says nothing of the driver.
     let failure = blocked.as_ref().filter(|blocked| late && in_transaction && blocked.reason != Reason::PodNotRun);
@@ -241,7 +241,7 @@ fn check_links(ctx: &Ctx<'_>, record: &NodeRollout, report: &NodeReport) -> Verd
         return Verdict::Good;
     }
     // Nothing to compare with: all links, or after the time limit one (a port may never have had a cable).
-    let late = ctx.due_on_node(record.since, ctx.strategy().health_check_timeout.0 / 2);
+    let late = ctx.due_on_node(record.since, ctx.strategy().health_check_timeout / 2);
     if up.len() == present.len() || (late && !up.is_empty()) {
         return Verdict::Good;
     }

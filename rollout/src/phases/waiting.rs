@@ -29,14 +29,14 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut NodeRollout) -> Decision {
     let limits = &ctx.strategy().drain;
     let policy = drain::policy(ctx);
     // The policy may have changed while the node waited; a node that was admitted with `Evict` does not come here.
-    if policy == DrainPolicy::Evict || ctx.due(since, limits.wait_timeout.0) {
+    if policy == DrainPolicy::Evict || ctx.due(since, limits.wait_timeout) {
         if policy == DrainPolicy::WaitForCompletion {
             return drain::on_timeout(ctx, record, Reason::PodsRunning, &drain::describe(holders));
         }
         let allowance = Allowance::new(&ctx.world.budgets);
         return match disruption::in_the_way(limits, holders, &allowance, ctx.now) {
             None => drain::close(record),
-            Some(blocked) if ctx.due(since, limits.wait_timeout.0 + limits.evict_timeout.0) => {
+            Some(blocked) if ctx.due(since, limits.wait_timeout + limits.evict_timeout) => {
                 drain::on_timeout(ctx, record, blocked.reason, &blocked.message)
             }
             Some(blocked) => Decision::wait(blocked),

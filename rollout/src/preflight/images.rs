@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use cxi_api::preflight::{ImageResult, KernelImage};
 
 use crate::{
-    builds::builds_for,
     driver::scope::{Member, Scope},
-    world::{Candidate, Image, ImageState, PodProblem, Preflight},
+    intent::Intent,
+    world::{Image, ImageState, PodProblem, Preflight},
 };
 
 /// The kernels that it answers for: those of its spec, or those of the CXIDriver's nodes, and that of the canary node.
@@ -25,9 +25,9 @@ pub fn kernels<'a>(members: &'a [Member<'_>], preflight: &'a Preflight) -> BTree
 
 /// Those of them that KMM has to be asked about for this object alone. KMM builds the images of kernels that nodes run for the
 /// Module, and two builds of one image would be in each other's way.
-pub fn to_ask(members: &[Member<'_>], preflight: &Preflight, candidate: &Candidate) -> Vec<String> {
+pub fn to_ask(members: &[Member<'_>], preflight: &Preflight, candidate: &Intent<'_>) -> Vec<String> {
     let in_use: BTreeSet<&str> = members.iter().map(|member| member.node.kernel.as_str()).collect();
-    let by_module = |kernel: &str| in_use.contains(kernel) && builds_for(&candidate.spec.source, kernel);
+    let by_module = |kernel: &str| in_use.contains(kernel) && candidate.source.builds_for(kernel);
     let asked = kernels(members, preflight).into_iter();
     asked.filter(|kernel| preflight.mapped.contains_key(*kernel) && !by_module(kernel)).map(str::to_owned).collect()
 }
@@ -37,7 +37,7 @@ pub fn answers(
     scope: &Scope<'_>,
     members: &[Member<'_>],
     preflight: &Preflight,
-    candidate: &Candidate,
+    candidate: &Intent<'_>,
 ) -> Vec<KernelImage> {
     let answer = |kernel: &str| {
         let Some(reference) = preflight.mapped.get(kernel) else {
@@ -60,13 +60,13 @@ pub fn answers(
     kernels(members, preflight).into_iter().map(answer).collect()
 }
 
-fn judge(image: &Image, candidate: &Candidate, kernel: &str) -> (ImageResult, Option<String>) {
-    let source = &candidate.spec.source;
+fn judge(image: &Image, candidate: &Intent<'_>, kernel: &str) -> (ImageResult, Option<String>) {
+    let source = candidate.source;
     match image.state {
         ImageState::Exists => (ImageResult::Found, None),
         ImageState::Building => (ImageResult::Building, Some("KMM is building it".to_owned())),
         ImageState::Signing => (ImageResult::Building, Some("KMM is signing its modules".to_owned())),
-        ImageState::Missing if builds_for(source, kernel) => {
+        ImageState::Missing if source.builds_for(kernel) => {
             let message = "the build failed: KMM keeps the failed build, whose output ends with the reason";
             (ImageResult::Missing, Some(message.to_owned()))
         }

@@ -2,40 +2,48 @@
 
 use cxi_api::{
     CXIPreflightStatus, Timestamp,
-    driver::SourceType,
     preflight::{After, CXIPreflightSpec},
+    source::SOURCES_REQUIRED,
 };
 
-use super::{images, status};
+use super::{images, question::Question, status};
 use crate::{
     action::{Action, Announcement},
-    driver::scope::{Member, Scope},
-    world::{Candidate, Preflight, World},
+    driver::{
+        obstacle::Obstacle,
+        scope::{Member, Scope},
+    },
+    intent::{Intent, Invalid, Lack, Source},
+    view::View,
+    world::{Driver, Preflight, World},
 };
 
 /// Plans the preflights of a CXIDriver whose nodes are looked after. `goes_on` says whether nothing is in the way of the CXIDriver.
 pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], goes_on: Option<&str>) -> Vec<Action> {
     let mut actions = Vec::new();
-    let mine = || {
-        let of_driver = |preflight: &&Preflight| preflight.spec.driver == scope.driver.name && !preflight.deleting;
-        scope.world.preflights().filter(of_driver)
-    };
+    let mine = || of_driver(scope.world, scope.driver);
     // One that has chosen a node; the others wait until it is over.
-    let mut busy = mine().find(|preflight| has_chosen(&preflight.status));
-    for preflight in mine() {
+    let mut busy = mine().map(|question| question.preflight).find(|preflight| has_chosen(&preflight.status));
+    for question in mine() {
+        let preflight = question.preflight;
         if preflight.status.is_over() {
             actions.extend(expire(scope, members, preflight));
             continue;
         }
-        let Some(candidate) = &preflight.candidate else { continue };
-        let status = if let Some(obstacle) = goes_on {
-            status::waiting(scope.now, preflight, obstacle)
-        } else if let Some(message) = impossible(scope, &preflight.spec, candidate) {
-            status::refused(scope.now, preflight, &message)
-        } else {
-            actions.extend(ask(scope, members, preflight, candidate));
-            let before = busy.filter(|other| other.uid != preflight.uid);
-            status::of(scope, members, preflight, candidate, before)
+        let Some(candidate) = &question.candidate else { continue };
+        let possible = candidate.as_ref().map_err(Invalid::message);
+        let possible = possible.and_then(|candidate| match impossible(scope, &preflight.spec, candidate) {
+            Some(message) => Err(message),
+            None => Ok(candidate),
+        });
+        let status = match (goes_on, possible) {
+            (Some(obstacle), _) => status::waiting(scope.now, preflight, obstacle),
+            (None, Err(message)) => status::refused(scope.now, preflight, &message),
+            (None, Ok(candidate)) => {
+                actions.extend(ask(scope, members, preflight, candidate));
+                let before = busy.filter(|other| other.uid != preflight.uid);
+                status::of(scope, members, preflight, candidate, before)
+            }
         };
         if has_chosen(&status) {
             busy = busy.or(Some(preflight));
@@ -43,6 +51,31 @@ pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], goes_on: Option<&str>) ->
         actions.extend(write(scope, preflight, status));
     }
     actions
+}
+
+/// The preflights of a CXIDriver.
+fn of_driver<'a>(world: &'a View<'a>, driver: &'a Driver) -> impl Iterator<Item = &'a Question<'a>> {
+    world.questions().filter(|question| {
+        let preflight = question.preflight;
+        preflight.spec.driver == driver.name && !preflight.deleting
+    })
+}
+
+/// The preflights of a CXIDriver whose spec says what cannot be: they wait for it.
+pub fn held(world: &View<'_>, driver: &Driver, obstacle: &Obstacle, now: Timestamp) -> Vec<Action> {
+    let waiting = of_driver(world, driver).filter(|question| !question.preflight.status.is_over());
+    let message = format!("CXIDriver {}: {}", driver.name, obstacle.message);
+    waiting.filter_map(|question| wait(now, question.preflight, &message)).collect()
+}
+
+/// Writes what a preflight waits for.
+fn wait(now: Timestamp, preflight: &Preflight, message: &str) -> Option<Action> {
+    let status = status::waiting(now, preflight, message);
+    (status != preflight.status).then(|| Action::WritePreflightStatus {
+        preflight: preflight.name.clone(),
+        uid: preflight.uid.clone(),
+        status: Box::new(status),
+    })
 }
 
 /// Whether a canary node is chosen, and the preflight is not over.
@@ -66,19 +99,14 @@ pub fn homeless(world: &World, now: Timestamp) -> Vec<Action> {
                 "spec.driver names CXIDriver {driver}, which does not exist: create it, or delete this CXIPreflight"
             )
         };
-        let status = status::waiting(now, preflight, &message);
-        (status != preflight.status).then(|| Action::WritePreflightStatus {
-            preflight: preflight.name.clone(),
-            uid: preflight.uid.clone(),
-            status: Box::new(status),
-        })
+        wait(now, preflight, &message)
     };
     waiting.filter_map(write).collect()
 }
 
 /// What is asked and cannot be answered, and what helps.
-fn impossible(scope: &Scope<'_>, spec: &CXIPreflightSpec, candidate: &Candidate) -> Option<String> {
-    if candidate.spec.source.kind == SourceType::Preinstalled {
+fn impossible(scope: &Scope<'_>, spec: &CXIPreflightSpec, candidate: &Intent<'_>) -> Option<String> {
+    if candidate.is_preinstalled() {
         return Some(
             "the hosts bring the driver (source.type preinstalled): there is no image to look for and no release to try. Name a \
              spec.source of type prebuilt or dkms"
@@ -92,28 +120,32 @@ fn impossible(scope: &Scope<'_>, spec: &CXIPreflightSpec, candidate: &Candidate)
             candidate.revision
         ));
     }
-    let unmapped =
-        candidate.spec.source.repository_of_images().is_none() && candidate.spec.source.kernel_mappings.is_empty();
-    unmapped.then(|| {
-        let field = if spec.source.is_some() { "spec.source.image" } else { "source.image of the CXIDriver" };
-        format!("{field} is not set: name the repository of the driver images")
-    })
+    match candidate.source {
+        Source::Incomplete(Lack::Repository) => {
+            let field = if spec.source.is_some() { "spec.source.image" } else { "source.image of the CXIDriver" };
+            Some(format!("{field} is not set: name the repository of the driver images"))
+        }
+        Source::Incomplete(Lack::Sources) => Some(SOURCES_REQUIRED.to_owned()),
+        Source::Images(_) | Source::Preinstalled => None,
+    }
 }
 
 /// Has KMM look for the images, and makes the Module that the canary node needs. No node carries its label, so KMM loads nothing.
-fn ask(scope: &Scope<'_>, members: &[Member<'_>], preflight: &Preflight, candidate: &Candidate) -> Vec<Action> {
+fn ask(scope: &Scope<'_>, members: &[Member<'_>], preflight: &Preflight, candidate: &Intent<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     let (driver, revision) = (scope.driver.name.clone(), candidate.revision.clone());
-    let builds = candidate.spec.source.builds();
+    let builds = candidate.source.builds();
     let module = scope.revision(&revision);
     // The Containerfile that images are built by belongs to the Module.
     let needs_module = preflight.spec.has_node() || builds;
     match module {
-        None if needs_module && candidate.revision != scope.target => {
-            actions.push(Action::CreateModule { driver, revision, spec: candidate.spec.clone() });
+        None if needs_module && candidate.revision != scope.intent.revision => {
+            actions.push(Action::CreateModule { driver, revision, spec: candidate.for_manifests() });
         }
-        Some(found) if builds && !found.containerfile && !found.deleting && candidate.revision != scope.target => {
-            actions.push(Action::CreateContainerfile { driver, revision, spec: candidate.spec.clone() });
+        Some(found)
+            if builds && !found.containerfile && !found.deleting && candidate.revision != scope.intent.revision =>
+        {
+            actions.push(Action::CreateContainerfile { driver, revision, spec: candidate.for_manifests() });
         }
         _ => {}
     }
@@ -125,7 +157,7 @@ fn ask(scope: &Scope<'_>, members: &[Member<'_>], preflight: &Preflight, candida
             uid: preflight.uid.clone(),
             driver: scope.driver.name.clone(),
             revision: candidate.revision.clone(),
-            spec: candidate.spec.clone(),
+            spec: candidate.for_manifests(),
             kernels,
         });
     }

@@ -9,8 +9,9 @@ use super::{choice, images, trial};
 use crate::{
     driver::scope::{Member, Scope},
     fleet::conditions::Conditions,
+    intent::Intent,
     text,
-    world::{Candidate, Preflight},
+    world::Preflight,
 };
 
 /// Where a preflight is, in words.
@@ -38,12 +39,12 @@ pub fn of(
     scope: &Scope<'_>,
     members: &[Member<'_>],
     preflight: &Preflight,
-    candidate: &Candidate,
+    candidate: &Intent<'_>,
     before: Option<&Preflight>,
 ) -> CXIPreflightStatus {
     let mut status = CXIPreflightStatus {
         observed_generation: preflight.generation,
-        version: Some(candidate.spec.version.clone()),
+        version: Some(candidate.version.to_owned()),
         revision: Some(candidate.revision.clone()),
         kernels: images::answers(scope, members, preflight, candidate),
         node: preflight.status.node.clone(),
@@ -61,7 +62,7 @@ pub fn of(
             scope.now,
             preflight,
             status,
-            Place::failed(format!("release {}: {what}: {why}", candidate.spec.version)),
+            Place::failed(format!("release {}: {what}: {why}", candidate.version)),
         );
     }
     let place = match of_images(&status.kernels) {
@@ -115,11 +116,11 @@ fn of_node(
     scope: &Scope<'_>,
     members: &[Member<'_>],
     preflight: &Preflight,
-    candidate: &Candidate,
+    candidate: &Intent<'_>,
     before: Option<&Preflight>,
     node: &mut Option<CanaryNode>,
 ) -> Place {
-    if candidate.revision == scope.target && node.as_ref().is_none_or(|node| node.trial.is_none()) {
+    if candidate.revision == scope.intent.revision && node.as_ref().is_none_or(|node| node.trial.is_none()) {
         return Place::failed(
             "the CXIDriver asks for this release with this source already, so its rollout moves the nodes: name another release in \
              spec.version or another spec.source, or leave spec.node and spec.nodeSelector out to look at images only",

@@ -7,9 +7,10 @@ use cxi_api::{
 };
 
 use crate::{
+    intent::Intent,
     maps::Map,
     view::View,
-    world::{Candidate, Driver, Node, Preflight},
+    world::{Driver, Node, Preflight},
 };
 
 /// A node on trial.
@@ -18,7 +19,7 @@ pub struct OnTrial<'a> {
     /// The CXIPreflight that it is on trial for.
     pub preflight: &'a Preflight,
     /// The release that it tries.
-    pub candidate: &'a Candidate,
+    pub candidate: &'a Intent<'a>,
 }
 
 /// The nodes of a CXIDriver that are on trial, by UID of the Node.
@@ -27,17 +28,16 @@ pub struct Trials<'a>(Map<&'a str, OnTrial<'a>>);
 
 impl<'a> Trials<'a> {
     /// Finds them. Of several CXIPreflights that name a node the oldest has it.
-    pub fn of(view: &View<'a>, driver: &Driver) -> Self {
+    pub fn of(view: &'a View<'a>, driver: &Driver, intent: &Intent<'_>) -> Self {
         let mut found = Map::default();
         if driver.deleting {
             return Self(found);
         }
-        for preflight in view.preflights().filter(|preflight| preflight.spec.driver == driver.name) {
-            let (Some(candidate), Some(node)) = (&preflight.candidate, &preflight.status.node) else { continue };
+        for question in view.questions().filter(|question| question.preflight.spec.driver == driver.name) {
+            let preflight = question.preflight;
+            let (Some(candidate), Some(node)) = (question.readable(), &preflight.status.node) else { continue };
             // What the CXIDriver asks for is no trial any more.
-            let asked_for =
-                view.described(&driver.name).is_some_and(|described| described.target == candidate.revision);
-            if preflight.deleting || asked_for {
+            if preflight.deleting || candidate.revision == intent.revision {
                 continue;
             }
             let record = view.nodes.get(&node.name).filter(|found| found.uid == node.uid).and_then(Node::rollout);

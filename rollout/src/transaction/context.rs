@@ -4,16 +4,15 @@ use std::{cell::Cell, sync::Arc, time::Duration};
 
 use cxi_api::{
     CXIDriverSpec, NodeRollout, Phase, RevisionId, Timestamp, Why,
-    driver::SourceType,
     driver_status::{InFlight, Rollout},
     names::Role,
-    strategy::UpdateStrategy,
     transaction::Work,
 };
 
 use crate::{
     action::Announcement,
     evidence::proof::kmm_at_work,
+    intent::{Intent, Strategy},
     node::{drift, gates, request::Request, retry_handler, seen::Seen},
     preflight::trial::OnTrial,
     settings::Settings,
@@ -28,6 +27,8 @@ pub const NODE_LOST: Duration = Duration::from_mins(30);
 pub struct Ctx<'a> {
     pub world: &'a View<'a>,
     pub driver: &'a Driver,
+    /// What the CXIDriver asks for.
+    pub intent: &'a Intent<'a>,
     pub node: &'a Seen<'a>,
     pub settings: &'a Settings,
     pub now: Timestamp,
@@ -44,13 +45,13 @@ pub struct Ctx<'a> {
 }
 
 impl<'a> Ctx<'a> {
-    pub fn strategy(&self) -> &'a UpdateStrategy {
-        &self.driver.spec.update_strategy
+    pub fn strategy(&self) -> &'a Strategy<'a> {
+        &self.intent.strategy
     }
 
     /// The name under which NICs are offered.
     pub fn resource(&self) -> &'a str {
-        &self.driver.spec.device_plugin.resource_name
+        self.intent.resource
     }
 
     /// How much the kubelet offers under this name.
@@ -85,14 +86,14 @@ impl<'a> Ctx<'a> {
     }
 
     /// The revision that the spec describes.
-    pub fn target(&self) -> Option<&RevisionId> {
-        self.world.described(&self.driver.name).map(|described| &described.target)
+    pub fn target(&self) -> &RevisionId {
+        &self.intent.revision
     }
 
     /// The spec that describes a revision, as far as it is known: that of a trial, or the CXIDriver's.
     pub fn describing(&self, id: &RevisionId) -> Arc<CXIDriverSpec> {
         let trial = self.trial.filter(|trial| trial.candidate.revision == *id);
-        trial.map_or(&self.driver.spec, |trial| &trial.candidate.spec).clone()
+        trial.map_or(self.intent, |trial| trial.candidate).for_manifests()
     }
 
     /// The Module of a revision; none for a revision that the host brings.
@@ -119,17 +120,16 @@ impl<'a> Ctx<'a> {
 
     /// What of the operands the gates depend on.
     pub fn operands(&self) -> gates::Operands<'a> {
-        let spec = &self.driver.spec;
         gates::Operands {
-            plugin: spec.device_plugin.enabled,
-            retry_handler: spec.retry_handler.runs_on_nodes(),
+            plugin: self.intent.offer.is_some(),
+            retry_handler: self.intent.retry_handler.on_nodes().is_some(),
             node: self.node,
         }
     }
 
     /// Whether the host brings the driver of the revision that is wanted.
     pub fn is_preinstalled(&self) -> bool {
-        self.driver.spec.source.kind == SourceType::Preinstalled
+        self.intent.is_preinstalled()
     }
 
     /// The revision by whose label KMM loads on this node; none when there is no label, or several.

@@ -202,7 +202,7 @@ impl Writer<'_, '_> {
             Some(goal) => match ctx.trial.filter(|_| why == Why::Preflight) {
                 None => format!("the operator moves the node to revision {goal}"),
                 Some(OnTrial { preflight, candidate }) => {
-                    format!("the node tries release {} for CXIPreflight {}", candidate.spec.version, preflight.name)
+                    format!("the node tries release {} for CXIPreflight {}", candidate.version, preflight.name)
                 }
             },
         };
@@ -278,7 +278,7 @@ impl Writer<'_, '_> {
         let back = self.record.from().filter(|from| Some(*from) != failed.as_ref()).cloned();
         self.remember(failed, Outcome::Failed(format!("Failed in {phase}: {message}")));
         self.announce(true, "DriverFailed", format!("{phase} failed: {message}"));
-        let may_roll_back = (ctx.strategy().rollback_on_failure || tries) && phase != Phase::Unloading;
+        let may_roll_back = (ctx.strategy().rolls_back || tries) && phase != Phase::Unloading;
         match (back, &mut self.record.transaction) {
             (Some(from), Some(transaction)) if may_roll_back && !goes_back => {
                 transaction.aim(Some(from));

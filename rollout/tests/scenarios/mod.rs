@@ -10,6 +10,7 @@ mod hardening;
 mod holders;
 mod hostile;
 mod images;
+mod invalid;
 mod nodes;
 mod one_shot;
 mod pace;

@@ -15,7 +15,7 @@ pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
         return None;
     }
     // A node that is asked back needs only its own.
-    if *wanted == scope.target && scope.driver.spec.preflight.required {
+    if *wanted == scope.intent.revision && scope.intent.asks_for_all_images {
         return candidate.fleet.images.clone();
     }
     image::of(scope, candidate.member.node, wanted)
