@@ -177,9 +177,9 @@ pub fn module_name(revision: &RevisionId) -> String {
     format!("cxi-{revision}")
 }
 
-/// Name of the `ModuleImagesConfig` by which KMM is asked about images for a CXIPreflight, by the UID of that.
-pub fn question_name(preflight: &str) -> String {
-    format!("cxi-ask-{}", &format!("{:x}", Sha256::digest(preflight.as_bytes()))[..10])
+/// Name of the `ModuleImagesConfig` by which KMM is asked about images for a CXIPreflight, by the UID of that and the revision.
+pub fn question_name(preflight: &str, revision: &RevisionId) -> String {
+    format!("cxi-ask-{}", &format!("{:x}", Sha256::digest(format!("{preflight}/{revision}").as_bytes()))[..10])
 }
 
 /// Name of the pod that validates a node, by the UID of the Node and the number of the transaction.

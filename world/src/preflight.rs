@@ -42,7 +42,8 @@ pub fn preflights(
                 };
                 kernels.iter().filter_map(image).collect()
             });
-            let name = question_name(&object.id.uid);
+            let name = candidate.as_ref().map(|candidate| question_name(&object.id.uid, &candidate.revision));
+            let name = name.unwrap_or_default();
             let answer = seen.images.iter().find(|one| one.id.name() == name);
             let revision = candidate.as_ref().map(|candidate| &candidate.revision);
             Some(Preflight {

@@ -223,6 +223,9 @@ pub struct CanaryNode {
     /// What it showed with the release in question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial: Option<Trial>,
+    /// Whether a node that was kept is the CXIDriver's again, because that asked for the same release.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
 }
 
 /// What a node showed with the release that a preflight asks about. The operator writes it into the CXINode first, so that no answer is

@@ -82,11 +82,11 @@ async fn images_are_answered_for_by_kmm_and_no_node_is_touched() -> Result<()> {
     ensure!(attempts(&s).await? == before, "a node was moved for a release without an image");
 
     // What KMM was asked goes with the object that asked.
-    let uid = found.uid().context("a UID")?;
+    let question = question_name(&found.uid().context("a UID")?, &s.revision(NEW).await?);
     let questions: Api<ModuleImagesConfig> = Api::namespaced(s.harness.client.clone(), NAMESPACE);
-    ensure!(questions.get_opt(&question_name(&uid)).await?.is_some(), "the question is not there");
+    ensure!(questions.get_opt(&question).await?.is_some(), "the question is not there");
     preflights(&s).delete("found", &DeleteParams::default()).await?;
-    s.until("the question is gone", || async { Ok(questions.get_opt(&question_name(&uid)).await?.is_none()) }).await?;
+    s.until("the question is gone", || async { Ok(questions.get_opt(&question).await?.is_none()) }).await?;
     s.all_run(OLD).await?;
     s.finish().await
 }

@@ -40,8 +40,9 @@ pub fn image_for(spec: &CXIDriverSpec, revision: &RevisionId, kernel: &str, name
 /// An image with KMM's variables filled in; none for a kernel that KMM refuses, because its name has fewer than three parts
 /// (`internal/utils/replaceStrings.go`).
 fn filled_in(image: &str, kernel: &str, module: &str, namespace: &str) -> Option<String> {
-    // No tag may have a `+`.
-    let kernel = kernel.replace('+', "_");
+    // What no tag may have (`internal/module/kernel` of KMM: `NormalizeVersion`).
+    let legal = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
+    let kernel: String = kernel.chars().map(legal).collect();
     let mut parts = kernel.split(['.', ',', '-']);
     let (x, y, z) = (parts.next()?, parts.next()?, parts.next()?);
     let variables = [
@@ -75,7 +76,7 @@ pub fn question(
         ..OwnerReference::default()
     };
     let metadata = ObjectMeta {
-        name: Some(question_name(uid)),
+        name: Some(question_name(uid, revision)),
         namespace: Some(namespace.to_owned()),
         labels: Some(labels(driver)),
         owner_references: Some(vec![owner]),

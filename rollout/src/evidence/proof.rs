@@ -13,7 +13,7 @@ use crate::{
         looks::Steps,
     },
     settings::Settings,
-    world::{Holder, Look, Node},
+    world::{Holder, Look, Node, OwnPod, PodState},
 };
 
 /// Kernel modules of the driver, users before what they use.
@@ -77,6 +77,15 @@ impl Quiesced {
         let looks: Vec<&Look> = steps.looks(node).collect();
         if let Some(last) = looks.last() {
             check_pods(last)?;
+        }
+        // It may open a device between two looks.
+        let tests = |pod: &OwnPod| {
+            let ended =
+                matches!(pod.state, PodState::Succeeded { .. } | PodState::Failed { .. } | PodState::Unfinished { .. });
+            pod.role == Role::Validation && !ended
+        };
+        if node.pods.iter().any(tests) {
+            return Err(NotQuiet::Host("the validation pod has not ended".into()));
         }
         // What the retry handler has open is no obstacle of its own: it ends when its gate is closed.
         if serves(node) {

@@ -126,6 +126,11 @@ fn in_the_way(scope: &Scope<'_>, standing: &Standing<'_>) -> Option<String> {
     if scope.driver.deleting {
         return Some(format!("CXIDriver {name} is being deleted"));
     }
+    if !scope.world.kmm_present {
+        return Some(
+            "KMM is not installed or does not answer: install Kernel Module Management 2.5 or newer".to_owned(),
+        );
+    }
     let conflict =
         standing.conflict.map(|_| format!("another CXIDriver is in the way of {name}, see its condition Conflict"));
     conflict.or_else(|| standing.obstacle.as_ref().map(|obstacle| format!("CXIDriver {name}: {}", obstacle.message)))

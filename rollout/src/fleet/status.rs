@@ -56,7 +56,7 @@ pub fn write(scope: &Scope<'_>, rollout: Rollout, members: &[Member<'_>], standi
     let old = &driver.status;
     let target = scope.intent.revision.clone();
     let facts = Facts::gather(scope, &rollout, members, standing);
-    let everywhere = facts.total > 0 && facts.updated == facts.total;
+    let everywhere = facts.updated > 0 && facts.updated + facts.on_trial == facts.total;
     let current = if everywhere { Some(target.clone()) } else { old.current_revision.clone() };
     let version = if everywhere { Some(scope.intent.version.to_owned()) } else { old.version.clone() };
     let mut rollout = rollout;
@@ -113,6 +113,8 @@ struct Facts {
     conflict: Option<String>,
     obstacle: Option<(String, String)>,
     collapse: Option<String>,
+    /// Nodes that try a release for a CXIPreflight, which is not the rollout's affair.
+    on_trial: i32,
     /// Nodes that an administrator has rolled back, and their names.
     rolled_back: (i32, String),
     deleting: bool,
@@ -136,8 +138,9 @@ impl Facts {
             let reason = r.blocked_by.as_ref().map(|blocker| blocker.reason);
             reason.filter(|reason| !matches!(reason, Reason::Budget))
         };
-        let blocked =
-            |m: &Member<'_>, r: &NodeRollout| r.phase == Phase::Pending && !in_flight(m) && really(r).is_some();
+        let blocked = |m: &Member<'_>, r: &NodeRollout| {
+            r.phase == Phase::Pending && !in_flight(m) && m.trial.is_none() && really(r).is_some()
+        };
         let used_up = budget_used_up(scope, rollout, members);
         let mut reasons: Vec<(Reason, String, usize)> = Vec::new();
         let unreadable: Vec<(&str, &String)> =
@@ -185,13 +188,14 @@ impl Facts {
                 .as_ref()
                 .map(|obstacle| (obstacle.kind.as_str().to_owned(), obstacle.message.clone())),
             collapse: standing.collapse.as_ref().map(Collapse::message),
+            on_trial: count(&|m, _| m.trial.is_some()),
             rolled_back: (i32::try_from(went_back.len()).unwrap_or(i32::MAX), text::some(went_back)),
             deleting,
         }
     }
 
     fn done(&self) -> bool {
-        self.updated == self.total && self.updating == 0
+        self.updated + self.on_trial == self.total && self.updating == 0
     }
 
     /// Whether all that is left to do are nodes that an administrator has rolled back.
@@ -218,7 +222,7 @@ impl Facts {
                  which moves them to the wanted revision"
             );
         }
-        let moves = *updating > 0 || !self.done() && self.blocked < total - updated - rolled_back;
+        let moves = *updating > 0 || !self.done() && self.blocked < total - updated - rolled_back - self.on_trial;
         let reason = if moves {
             "RolloutInProgress"
         } else if self.done() {

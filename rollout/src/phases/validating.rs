@@ -119,7 +119,8 @@ fn run(ctx: &Ctx<'_>, record: &NodeRollout, goal: &RevisionId, report: &NodeRepo
     let Some(pod) = ctx.pod(Role::Validation) else {
         let devices: Vec<&str> =
             report.devices.iter().filter(|nic| nic.is_linked()).map(|nic| nic.name.as_str()).collect();
-        let before = record.snapshot().map_or(devices.len(), |snapshot| snapshot.links_up.len());
+        let before = record.snapshot().filter(|before| !before.devices.is_empty());
+        let before = before.map_or(report.devices.len(), |snapshot| snapshot.links_up.len());
         let needed = test.nics.unwrap_or(before).max(1);
         if devices.len() < needed {
             let there = devices.len();
@@ -157,7 +158,8 @@ fn answer(ctx: &Ctx<'_>, record: &NodeRollout, pod: &OwnPod, late: bool, limit: 
         seconds: seconds(),
     };
     match &pod.state {
-        _ if pod.deleting => Answer::UnderWay(Decision::stay()),
+        _ if pod.deleting && !late => Answer::UnderWay(Decision::stay()),
+        _ if pod.deleting => Answer::Failed(said(None, ""), format!("the validation pod {} does not end", pod.name)),
         PodState::Succeeded { message } => Answer::Passed(said(Some(0), message)),
         PodState::Failed { code, message } => {
             let result = said(Some(*code), message);

@@ -5,22 +5,34 @@ use cxi_api::preflight::CanaryNode;
 use crate::{
     admission::{is_in_service, is_skipped},
     driver::scope::{Member, Scope},
+    preflight::trial::OnTrial,
     world::Preflight,
 };
 
 /// The canary node, or why there is none and what helps.
 pub fn choose(scope: &Scope<'_>, members: &[Member<'_>], preflight: &Preflight) -> Result<CanaryNode, String> {
     let member = match &preflight.spec.node {
-        Some(name) => named(scope, members, name)?,
+        Some(name) => named(scope, members, preflight, name)?,
         None => selected(scope, members, preflight)?,
     };
     let from = member.node.rollout().and_then(|record| record.revision.clone());
-    Ok(CanaryNode { name: member.node.name.clone(), uid: member.node.uid.clone(), from, trial: None })
+    Ok(CanaryNode { name: member.node.name.clone(), uid: member.node.uid.clone(), from, trial: None, released: false })
 }
 
-fn named<'m, 'a>(scope: &Scope<'_>, members: &'m [Member<'a>], name: &str) -> Result<&'m Member<'a>, String> {
+fn named<'m, 'a>(
+    scope: &Scope<'_>,
+    members: &'m [Member<'a>],
+    preflight: &Preflight,
+    name: &str,
+) -> Result<&'m Member<'a>, String> {
     if let Some(member) = members.iter().find(|member| member.node.name == name) {
-        return Ok(member);
+        return match member.trial.filter(|trial| trial.preflight.uid != preflight.uid) {
+            None => Ok(member),
+            Some(OnTrial { preflight, .. }) => Err(format!(
+                "spec.node {name} stays on its release for CXIPreflight {}: delete that object",
+                preflight.name
+            )),
+        };
     }
     let driver = &scope.driver.name;
     let help = "delete this CXIPreflight, then create one with another spec.node";

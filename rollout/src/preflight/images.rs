@@ -10,15 +10,23 @@ use crate::{
     world::{Image, ImageState, PodProblem, Preflight},
 };
 
-/// The kernels that it answers for: those of its spec, or those of the CXIDriver's nodes, and that of the canary node.
+/// The kernels that it answers for: those of its spec, or those of the CXIDriver's nodes, and those of the nodes that may be the canary
+/// node. What it began to answer for stays.
 pub fn kernels<'a>(members: &'a [Member<'_>], preflight: &'a Preflight) -> BTreeSet<&'a str> {
-    let mut kernels: BTreeSet<&str> = preflight.spec.kernels.iter().map(String::as_str).collect();
-    if kernels.is_empty() {
-        kernels = members.iter().map(|member| member.node.kernel.as_str()).collect();
+    let spec = &preflight.spec;
+    if !preflight.status.kernels.is_empty() {
+        return preflight.status.kernels.iter().map(|known| known.kernel.as_str()).collect();
     }
-    let canary = preflight.status.node.as_ref();
-    let canary = canary.and_then(|canary| members.iter().find(|member| member.node.uid == canary.uid));
-    kernels.extend(canary.map(|member| member.node.kernel.as_str()));
+    let mut kernels: BTreeSet<&str> = spec.kernels.iter().map(String::as_str).collect();
+    let fits = |member: &&Member<'_>| match &spec.node {
+        Some(name) => member.node.name == *name,
+        None => {
+            let labels = &spec.node_selector;
+            !labels.is_empty() && labels.iter().all(|(key, value)| member.node.labels.get(key) == Some(value))
+        }
+    };
+    let all = kernels.is_empty();
+    kernels.extend(members.iter().filter(|member| all || fits(member)).map(|member| member.node.kernel.as_str()));
     kernels.retain(|kernel| !kernel.is_empty());
     kernels
 }
@@ -53,7 +61,7 @@ pub fn answers(
         let by_module = scope.revision(&candidate.revision).and_then(|module| module.images.get(kernel));
         let by_question = preflight.images.as_ref().and_then(|images| images.get(kernel));
         // What was asked for this object is an answer of the registry; a node may have an image from before.
-        let image = by_question.or(by_module);
+        let image = by_question.filter(|image| image.reference == *reference).or(by_module);
         let (result, message) = image.map_or((ImageResult::Checking, None), |image| judge(image, candidate, kernel));
         KernelImage { kernel: kernel.to_owned(), image: Some(reference.clone()), result, message }
     };
@@ -64,8 +72,8 @@ fn judge(image: &Image, candidate: &Intent<'_>, kernel: &str) -> (ImageResult, O
     let source = candidate.source;
     match image.state {
         ImageState::Exists => (ImageResult::Found, None),
-        ImageState::Building => (ImageResult::Building, Some("KMM is building it".to_owned())),
-        ImageState::Signing => (ImageResult::Building, Some("KMM is signing its modules".to_owned())),
+        ImageState::Building => (ImageResult::Building, Some(doing(image, "KMM is building it"))),
+        ImageState::Signing => (ImageResult::Building, Some(doing(image, "KMM is signing its modules"))),
         ImageState::Missing if source.builds_for(kernel) => {
             let message = "the build failed: KMM keeps the failed build, whose output ends with the reason";
             (ImageResult::Missing, Some(message.to_owned()))
@@ -75,13 +83,27 @@ fn judge(image: &Image, candidate: &Intent<'_>, kernel: &str) -> (ImageResult, O
                            source.builderImage, or build and push it";
             (ImageResult::Missing, Some(message.to_owned()))
         }
-        ImageState::Missing => (ImageResult::Missing, Some("build and push it".to_owned())),
+        ImageState::Missing => {
+            let message =
+                "build and push it, or see whether the registry lets it be pulled with source.imagePullSecret";
+            (ImageResult::Missing, Some(message.to_owned()))
+        }
         ImageState::Unknown => {
+            // In words that do not change from one look to the next.
             let words = image.problem.as_ref().map(|problem| match problem {
-                PodProblem::Pull(words) => format!("KMM cannot pull it: {words}"),
-                PodProblem::Unscheduled(words) => format!("KMM's pod finds no node: {words}"),
+                PodProblem::Pull(_) => "KMM cannot pull it yet, see its pod",
+                PodProblem::Unscheduled(_) => NO_NODE,
             });
+            let words = words.map(str::to_owned);
             (ImageResult::Checking, words)
         }
     }
+}
+
+/// What is said of a pod that the scheduler finds no node for.
+const NO_NODE: &str = "KMM's pod for it finds no node, see the pod";
+
+/// What KMM does for an image, and that it cannot, where that is so.
+fn doing(image: &Image, words: &str) -> String {
+    if matches!(image.problem, Some(PodProblem::Unscheduled(_))) { NO_NODE.to_owned() } else { words.to_owned() }
 }

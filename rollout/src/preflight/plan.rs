@@ -27,7 +27,7 @@ pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], goes_on: Option<&str>) ->
     for question in mine() {
         let preflight = question.preflight;
         if preflight.status.is_over() {
-            actions.extend(expire(scope, members, preflight));
+            actions.extend(release(scope, question).or_else(|| expire(scope, members, preflight)));
             continue;
         }
         let Some(candidate) = &question.candidate else { continue };
@@ -113,6 +113,13 @@ fn impossible(scope: &Scope<'_>, spec: &CXIPreflightSpec, candidate: &Intent<'_>
                 .to_owned(),
         );
     }
+    if spec.has_node() && scope.intent.is_preinstalled() {
+        return Some(format!(
+            "the hosts of CXIDriver {} bring their driver (source.type preinstalled), and a trial beside it is not possible: leave \
+             spec.node and spec.nodeSelector out to look at images only",
+            scope.driver.name
+        ));
+    }
     if let Some(other) = scope.world.taken_by(&scope.driver.name, &candidate.revision) {
         return Some(format!(
             "Module cxi-{} belongs to CXIDriver {other}: names of revisions are short, and these two meet. Change anything in \
@@ -149,7 +156,9 @@ fn ask(scope: &Scope<'_>, members: &[Member<'_>], preflight: &Preflight, candida
         }
         _ => {}
     }
-    let kernels = images::to_ask(members, preflight, candidate);
+    // The kernels are written down first: the question is asked once.
+    let written = preflight.status.revision.as_ref() == Some(&candidate.revision);
+    let kernels = if written { images::to_ask(members, preflight, candidate) } else { Vec::new() };
     let ready = !builds || module.is_some_and(|module| module.containerfile);
     if preflight.images.is_none() && !kernels.is_empty() && ready {
         actions.push(Action::AskForImages {
@@ -191,6 +200,21 @@ fn write(scope: &Scope<'_>, preflight: &Preflight, status: CXIPreflightStatus) -
         status: Box::new(status),
     });
     actions
+}
+
+/// Writes down that a node that was kept is the CXIDriver's again: the CXIDriver asks for the same release. Should it ask for another one
+/// later, the node goes with the others.
+fn release(scope: &Scope<'_>, question: &Question<'_>) -> Option<Action> {
+    let preflight = question.preflight;
+    let same = question.readable().is_some_and(|candidate| candidate.revision == scope.intent.revision);
+    let mut status = preflight.status.clone();
+    let node = status.node.as_mut().filter(|node| !node.released)?;
+    if !same || preflight.spec.after != After::Keep {
+        return None;
+    }
+    node.released = true;
+    let (preflight, uid) = (preflight.name.clone(), preflight.uid.clone());
+    Some(Action::WritePreflightStatus { preflight, uid, status: Box::new(status) })
 }
 
 /// Deletes a preflight that ended long ago, unless a node stays on its release for it.

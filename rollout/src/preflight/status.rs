@@ -65,7 +65,12 @@ pub fn of(
             Place::failed(format!("release {}: {what}: {why}", candidate.version)),
         );
     }
-    let place = match of_images(&status.kernels) {
+    // The images were there when the trial began. What is known of them later is of no use for it.
+    let began = status.node.as_ref().is_some_and(|node| node.trial.is_some());
+    if began {
+        status.kernels.clone_from(&preflight.status.kernels);
+    }
+    let place = match of_images(&status.kernels).filter(|_| !began) {
         Some(place) => place,
         None if !preflight.spec.has_node() => Place { phase: PreflightPhase::Succeeded, message: None },
         None => of_node(scope, members, preflight, candidate, before, &mut status.node),
@@ -154,6 +159,13 @@ fn of_node(
         let why = record.blocked_by.as_ref().map(|why| format!(": {}", why.message)).unwrap_or_default();
         format!("node {} {what}{why}", member.node.name)
     };
+    if trial::is_untried(preflight, candidate, Some(record)) {
+        return Place::failed(format!(
+            "node {} runs the release, and what it showed is not known: it ran the release before, or its CXINode was lost. Create another \
+             CXIPreflight",
+            member.node.name
+        ));
+    }
     match &canary.trial {
         None => Place::waits(waits("waits to be admitted")),
         Some(trial) if trial.is_over() => ended(record, trial, &waits),

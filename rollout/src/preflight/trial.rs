@@ -41,7 +41,7 @@ impl<'a> Trials<'a> {
                 continue;
             }
             let record = view.nodes.get(&node.name).filter(|found| found.uid == node.uid).and_then(Node::rollout);
-            if is_on_trial(preflight, record) {
+            if is_on_trial(preflight, record) && !is_untried(preflight, candidate, record) {
                 found.entry(node.uid.as_str()).or_insert(OnTrial { preflight, candidate });
             }
         }
@@ -57,10 +57,20 @@ impl<'a> Trials<'a> {
 /// Whether the node that a CXIPreflight has chosen should be on the release in question.
 fn is_on_trial(preflight: &Preflight, record: Option<&NodeRollout>) -> bool {
     match result(preflight, record) {
-        Some(trial) if trial.is_over() => trial.passed() && preflight.spec.after == After::Keep,
-        Some(_) => true,
-        None => !preflight.status.is_over(),
+        Some(trial) if trial.is_over() => {
+            let released = preflight.status.node.as_ref().is_some_and(|node| node.released);
+            trial.passed() && preflight.spec.after == After::Keep && !released
+        }
+        _ => !preflight.status.is_over(),
     }
+}
+
+/// Whether the node rests on the release, and no trial has come to its end: its record was lost or edited, or it ran the release already.
+pub fn is_untried(preflight: &Preflight, candidate: &Intent<'_>, record: Option<&NodeRollout>) -> bool {
+    let over = result(preflight, record).is_some_and(Trial::is_over);
+    let rests =
+        |record: &NodeRollout| record.phase.is_settled() && record.revision.as_ref() == Some(&candidate.revision);
+    !over && record.is_some_and(rests)
 }
 
 /// What a node showed for a CXIPreflight: what its record says, or, where the record was lost, what was copied from it.

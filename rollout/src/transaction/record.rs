@@ -5,6 +5,7 @@ use cxi_api::{
     node::{Failure, HistoryEntry, Pause},
     phase::Stage,
     preflight::Trial,
+    strategy::UpdateType,
     transaction::{Check, Transaction, Wait, Work},
 };
 
@@ -184,8 +185,9 @@ impl Writer<'_, '_> {
         let repairs = goal.is_some() && ctx.needs_repair(record);
         let stays = goal.is_some() && !repairs && record.revision == goal;
         let why = match request {
+            // Also where labels have to be put right: what comes in is on trial.
+            _ if ctx.trial.is_some() && record.revision != goal => Why::Preflight,
             _ if repairs => Why::Repair,
-            _ if ctx.trial.is_some() && !stays => Why::Preflight,
             Some(Request::Rollback) if goal.is_some() && !stays => Why::Rollback,
             _ => Why::Wanted,
         };
@@ -238,10 +240,29 @@ impl Writer<'_, '_> {
         self.record.revision = None;
         self.record.target_revision.clone_from(&self.ctx.wanted);
         self.record.advertise = Advertise::None;
+        if let Some(trial) = self.record.trial.as_mut().filter(|trial| !trial.is_over()) {
+            trial.failure = Some("the trial was called off".into());
+            trial.ended_at = Some(self.ctx.now);
+        }
+        let tries = self.record.why() == Some(Why::Preflight);
+        let back = self.record.from().filter(|_| tries && self.is_held()).cloned();
         if let Some(transaction) = &mut self.record.transaction {
-            transaction.aim(self.ctx.wanted.clone());
+            // Where the rollout admits no node, a preflight moves none for it: the node goes back to where it came from.
+            if back.is_some() {
+                transaction.why = Why::Rollback;
+            }
+            transaction.aim(back.or_else(|| self.ctx.wanted.clone()));
         }
         self.enter(way_out(self.record.phase));
+    }
+
+    /// Whether the rollout moves no node by itself at the moment.
+    fn is_held(&self) -> bool {
+        let ctx = self.ctx;
+        !ctx.driver.deleting
+            && (ctx.rollout.halted.is_some()
+                || ctx.intent.is_paused
+                || ctx.intent.strategy.kind == UpdateType::OnDelete)
     }
 
     /// The driver failed on this node: back to the old revision if there is one and the strategy says so.
@@ -257,8 +278,9 @@ impl Writer<'_, '_> {
         let tries = self.record.why() == Some(Why::Preflight);
         // Where the CXIDriver asks for the release by now, its failure is one of the rollout.
         let asked_for = ctx.trial.is_none() && failed == ctx.wanted && self.record.from() != failed.as_ref();
-        let in_preflight = tries && !asked_for;
-        if let Some(trial) = self.record.trial.as_mut().filter(|trial| tries && !trial.is_over()) {
+        let on_trial = ctx.trial.is_some();
+        let in_preflight = on_trial || tries && !asked_for || is_on_its_way_back(&self.record);
+        if let Some(trial) = self.record.trial.as_mut().filter(|trial| on_trial || tries && !trial.is_over()) {
             trial.failure = Some(format!("{phase}: {message}"));
             trial.ended_at = Some(ctx.now);
         }
@@ -367,6 +389,12 @@ impl Writer<'_, '_> {
 
     fn finish(&mut self, revision: &RevisionId) {
         let result = match self.record.why() {
+            // It came back after it had passed, which is said already.
+            Some(Why::Rollback)
+                if is_on_its_way_back(&self.record) && self.record.trial.as_ref().is_some_and(Trial::passed) =>
+            {
+                None
+            }
             Some(Why::Rollback) => Some(Outcome::RolledBack),
             // It stays on trial, came back to its own revision, or the CXIDriver asks for the release by now.
             Some(Why::Preflight) if self.ctx.trial.is_some() => Some(Outcome::PreflightPassed),
@@ -380,10 +408,10 @@ impl Writer<'_, '_> {
             self.announce(false, &result.to_string(), message);
             self.remember(Some(revision.clone()), result);
         }
-        if let Some(trial) = self.record.trial.as_mut().filter(|trial| trial.unavailable_seconds.is_none())
-            && let Some(closed) = trial.closed_at
-        {
-            trial.unavailable_seconds = Some(self.ctx.now.duration_since(closed).as_secs().max(0));
+        let over = |trial: &&mut Trial| trial.is_over() && trial.unavailable_seconds.is_none();
+        if let Some(trial) = self.record.trial.as_mut().filter(over) {
+            let spent = trial.closed_at.map(|closed| self.ctx.now.duration_since(closed).as_secs().max(0));
+            trial.unavailable_seconds = Some(spent.unwrap_or_default());
         }
         let up_to_date = self.record.target_revision.as_ref() == Some(revision);
         self.enter(if up_to_date { Phase::UpToDate } else { Phase::Pending });
@@ -401,6 +429,12 @@ impl Writer<'_, '_> {
         let surplus = history.len().saturating_sub(REMEMBERED);
         history.drain(..surplus);
     }
+}
+
+/// Whether a node goes back to its own driver after a trial.
+fn is_on_its_way_back(record: &NodeRollout) -> bool {
+    let trial = record.trial.as_ref().filter(|trial| trial.is_over() && trial.unavailable_seconds.is_none());
+    trial.is_some() && record.why() == Some(Why::Rollback)
 }
 
 /// How a node leaves a driver that is loaded. Where NICs are offered again, pods may have come that have to be evicted first.

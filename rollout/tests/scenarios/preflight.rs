@@ -2,6 +2,7 @@
 
 use cxi_api::{
     Outcome, Phase,
+    driver::SourceType,
     preflight::{After, CXIPreflightSpec, ImageResult, PreflightPhase},
 };
 use rstest::rstest;
@@ -9,6 +10,7 @@ use rstest::rstest;
 use super::{evicting, upgrade};
 use crate::sim::{
     KERNEL, Sim, Workload,
+    build::spec,
     preflight::{question, trial, validation},
     seconds,
 };
@@ -210,9 +212,15 @@ fn after_a_halt_a_release_can_be_tried() {
     sim.settle();
     assert!(sim.driver().status.rollout.as_ref().unwrap().halted.is_some());
     sim.ask_about("next", trial("13.1.1", "n1"));
+    let failed = |sim: &Sim| {
+        let history = &sim.node("n1").rollout().unwrap().history;
+        history.iter().filter(|entry| matches!(entry.result, Outcome::Failed(_))).count()
+    };
+    let before = failed(&sim);
     assert_eq!(ends(&mut sim, "next"), PreflightPhase::Succeeded, "{}", why(&sim, "next"));
     sim.settle();
     sim.assert_runs("n1", "13.0.0");
+    assert_eq!(failed(&sim), before, "the release that halted the rollout was loaded again");
 }
 
 #[test]
@@ -329,4 +337,114 @@ fn a_validation_that_every_node_has_to_pass_stops_a_rollout() {
     for node in sim.node_names() {
         sim.assert_runs(&node, "13.0.0");
     }
+}
+
+#[test]
+fn a_driver_of_the_hosts_is_tried_beside_no_other() {
+    let mut wanted = spec("13.0.0");
+    wanted.source.kind = SourceType::Preinstalled;
+    let mut sim = Sim::bare(1);
+    sim.machine_mut("n1").host_driver = Some("12.9.0".into());
+    sim.reboot("n1");
+    sim.add_driver("cxi", wanted);
+    sim.settle();
+    let mut asked = trial("13.1.0", "n1");
+    asked.source = Some(spec("13.1.0").source);
+    sim.ask_about("next", asked);
+    assert_eq!(ends(&mut sim, "next"), PreflightPhase::Failed);
+    assert!(why(&sim, "next").contains("preinstalled"), "{}", why(&sim, "next"));
+}
+
+#[test]
+fn a_node_that_fails_after_it_passed_is_not_tried_again_and_again() {
+    let mut sim = evicting(2);
+    sim.machine_mut("n1").plugin_broken_with = Some("13.1.0".into());
+    sim.ask_about("next", CXIPreflightSpec { after: After::Keep, ..trial("13.1.0", "n1") });
+    assert_eq!(ends(&mut sim, "next"), PreflightPhase::Failed, "{}", why(&sim, "next"));
+    sim.settle();
+    sim.assert_all_up_to_date();
+    assert_eq!(sim.node("n1").rollout().unwrap().attempt, 2);
+    assert!(sim.driver().status.rollout.as_ref().unwrap().halted.is_none());
+}
+
+#[test]
+fn a_node_that_a_preflight_left_out_of_service_waits_and_halts_nothing() {
+    let mut sim = evicting(2);
+    sim.ask_about("next", trial("13.1.0", "n1"));
+    sim.until_phase("n1", Phase::Loading);
+    sim.machine_mut("n1").bad_versions.extend(["13.1.0".to_owned(), "13.0.0".to_owned()]);
+    assert_eq!(ends(&mut sim, "next"), PreflightPhase::Failed);
+    let attempt = sim.node("n1").rollout().unwrap().attempt;
+    sim.pass(7200);
+    assert_eq!(sim.phase("n1"), Some(Phase::Quarantined));
+    assert_eq!(sim.node("n1").rollout().unwrap().attempt, attempt, "it was tried again without being asked");
+    let rollout = sim.driver().status.rollout.clone().unwrap();
+    assert!(rollout.halted.is_none() && rollout.failed_nodes == 0, "{rollout:?}");
+    sim.machine_mut("n1").bad_versions.clear();
+    sim.ask("n1", "retry");
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
+fn a_record_that_is_lost_in_the_middle_ends_the_preflight() {
+    for phase in [Phase::Loading, Phase::Verifying, Phase::Validating] {
+        let mut sim = evicting(2);
+        sim.ask_about("next", CXIPreflightSpec { validation: Some(validation("passes")), ..trial("13.1.0", "n1") });
+        sim.until_phase("n1", phase);
+        sim.node_mut("n1").record = None;
+        ends(&mut sim, "next");
+        sim.settle();
+        sim.assert_all_up_to_date();
+    }
+}
+
+#[test]
+fn a_label_changed_by_hand_brings_no_release_into_service_untried() {
+    let mut sim = evicting(2);
+    sim.edit(|spec| spec.paused = true);
+    sim.ask_about("next", CXIPreflightSpec { validation: Some(validation("fails")), ..trial("13.1.0", "n1") });
+    sim.until("a Module", |sim| sim.api.revisions.iter().any(|known| known.version == "13.1.0"));
+    sim.remove_version_labels_by_hand("n1");
+    assert_eq!(ends(&mut sim, "next"), PreflightPhase::Failed, "{}", why(&sim, "next"));
+    sim.edit(|spec| spec.paused = false);
+    sim.settle();
+    assert!(sim.driver().status.rollout.as_ref().unwrap().halted.is_none());
+    sim.assert_runs("n2", "13.0.0");
+}
+
+#[test]
+fn a_node_that_was_kept_and_is_the_drivers_again_goes_with_the_others() {
+    let mut sim = evicting(2);
+    sim.ask_about("next", CXIPreflightSpec { after: After::Keep, ..trial("13.1.0", "n1") });
+    ends(&mut sim, "next");
+    assert_eq!(sim.driver().status.state.as_deref(), Some("Ready"));
+    upgrade(&mut sim, "13.1.0");
+    sim.settle();
+    upgrade(&mut sim, "13.0.0");
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
+fn a_kernel_that_comes_later_is_no_part_of_the_question() {
+    let mut sim = evicting(2);
+    sim.ask_about("next", trial("13.1.0", "n1"));
+    sim.until_phase("n1", Phase::Loading);
+    sim.image("13.1.0", "6.14.0", false);
+    sim.add_node("n3");
+    sim.node_mut("n3").kernel = "6.14.0".into();
+    assert_eq!(ends(&mut sim, "next"), PreflightPhase::Succeeded, "{}", why(&sim, "next"));
+}
+
+#[test]
+fn a_node_that_is_kept_is_no_canary_node_of_another() {
+    let mut sim = evicting(2);
+    sim.ask_about("one", CXIPreflightSpec { after: After::Keep, ..trial("13.1.0", "n1") });
+    ends(&mut sim, "one");
+    sim.ask_about("two", trial("14.0.0", "n1"));
+    sim.settle();
+    assert!(why(&sim, "two").contains("CXIPreflight one"), "{}", why(&sim, "two"));
+    sim.forget_question("one");
+    assert_eq!(ends(&mut sim, "two"), PreflightPhase::Succeeded, "{}", why(&sim, "two"));
 }

@@ -7,7 +7,9 @@ use crate::{admission::Candidate, blocked::Blocked, transaction::record::out_of_
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let record = candidate.record;
     let failure = record.failure.as_ref().filter(|failure| counts(failure, record, candidate))?;
-    if candidate.retries() || candidate.member.wanted.as_ref() != Some(&failure.revision) {
+    // What a preflight left out of service waits for an administrator, whatever is wanted by now.
+    let left = failure.in_preflight && record.phase == Phase::Quarantined;
+    if candidate.retries() || !left && candidate.member.wanted.as_ref() != Some(&failure.revision) {
         return None;
     }
     let message = if record.phase == Phase::Quarantined {
