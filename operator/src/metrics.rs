@@ -135,6 +135,12 @@ impl Metrics {
         self.phases.get_or_create(&PhaseLabel { phase: was.phase.to_string() }).observe(spent.as_secs_f64());
     }
 
+    /// A `CXIPreflight` more. One without a status is at its beginning.
+    fn preflight(&self, driver: &str, phase: Option<PreflightPhase>) {
+        let phase = phase.unwrap_or(PreflightPhase::Images).as_str().to_owned();
+        self.preflights.get_or_create(&DriverPhase { driver: driver.to_owned(), phase }).inc();
+    }
+
     /// The state of the world.
     pub fn world(&self, world: &World, now: Timestamp) {
         let mut nodes: BTreeMap<(String, String), i64> = BTreeMap::new();
@@ -155,9 +161,7 @@ impl Metrics {
         }
         self.preflights.clear();
         for preflight in &world.preflights {
-            let phase = preflight.status.phase.unwrap_or(PreflightPhase::Images);
-            let label = DriverPhase { driver: preflight.spec.driver.clone(), phase: format!("{phase:?}") };
-            self.preflights.get_or_create(&label).inc();
+            self.preflight(&preflight.spec.driver, preflight.status.phase);
         }
         self.halted.clear();
         self.eta.clear();
@@ -183,11 +187,16 @@ mod tests {
         metrics.evicted("d", "blocked");
         metrics.requested("patch", "nodes".into(), "200".into());
         metrics.reconciled(Duration::from_millis(3));
+        metrics.preflight("d", None);
+        metrics.preflight("d", Some(PreflightPhase::Failed));
+        metrics.preflight("d", Some(PreflightPhase::Failed));
         let text = metrics.text();
         for line in [
             "cxi_rollout_evictions_total{driver=\"d\",result=\"blocked\"} 1",
             "cxi_api_requests_total{verb=\"patch\",resource=\"nodes\",code=\"200\"} 1",
             "cxi_reconcile_duration_seconds_count 1",
+            "cxi_preflights{driver=\"d\",phase=\"Images\"} 1",
+            "cxi_preflights{driver=\"d\",phase=\"Failed\"} 2",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -178,6 +178,21 @@ pub enum PreflightPhase {
     Failed,
 }
 
+impl PreflightPhase {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Images => "Images",
+            Self::Waiting => "Waiting",
+            Self::Moving => "Moving",
+            Self::Validating => "Validating",
+            Self::Returning => "Returning",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
 /// The image of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -26,6 +26,8 @@ use view::{Picture, Screen};
 const DRIVER: &str = "fabric";
 const OLD: &str = "13.0.0";
 const NEW: &str = "13.1.0";
+/// Asked about only, see [`preflight`].
+const BROKEN: &str = "13.2.0";
 
 /// Between two pictures.
 const FRAME: Duration = Duration::from_millis(200);
@@ -54,7 +56,7 @@ enum Scenario {
     Upgrade,
     /// The new driver does not load on one node: it goes back, the rollout halts, and is resumed after a fix
     Failure,
-    /// The new driver is asked about first: it is tried on a canary node, where it passes once and fails once
+    /// Two releases are asked about before the upgrade: one passes on a canary node, the other one fails there
     Preflight,
 }
 
@@ -103,7 +105,7 @@ async fn show(arguments: &Arguments, harness: &Harness, screen: &mut Screen) -> 
     screen.say(&format!("creating CXIDriver {DRIVER}: version {OLD}, maxUnavailable {budget}, drain policy Evict"));
     harness.create_driver(DRIVER, OLD, |spec| spec.update_strategy.max_unavailable = IntOrString::Int(budget)).await?;
     let releases: BTreeMap<RevisionId, String> =
-        [OLD, NEW].map(|version| (Harness::spec(version).revision(DRIVER), version.to_owned())).into();
+        [OLD, NEW, BROKEN].map(|version| (Harness::spec(version).revision(DRIVER), version.to_owned())).into();
     screen.say(
         "a first installation: nodes without a driver have nothing to lose, so maxUnavailable does not hold them up",
     );

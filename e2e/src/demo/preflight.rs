@@ -1,14 +1,17 @@
-//! A release is asked about before the upgrade: once it passes on a canary node, once it fails there.
+//! Releases are asked about before the upgrade: one passes on a canary node, another one fails there.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use cxi_api::{CXIPreflight, RevisionId, preflight::PreflightPhase};
+use cxi_api::{
+    CXIPreflight, RevisionId,
+    preflight::{PreflightPhase, Trial},
+};
 use kube::{Api, api::PostParams};
 use serde_json::json;
 
 use super::{
-    DRIVER, FRAME, NEW,
+    BROKEN, DRIVER, FRAME, NEW,
     figures::Figures,
     view::{Picture, Screen},
 };
@@ -17,7 +20,7 @@ use crate::{harness::Harness, soft_node::LoadFailure};
 /// Longest time for a preflight.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Asks twice about [`NEW`].
+/// Asks about [`NEW`], which works, and about [`BROKEN`].
 pub async fn show(
     harness: &Harness,
     releases: &BTreeMap<RevisionId, String>,
@@ -28,16 +31,34 @@ pub async fn show(
     screen.say(&format!(
         "creating CXIPreflight first: does {NEW} work on {canary}? A test of the site has to pass there"
     ));
-    let phase = ask(harness, releases, screen, figures, "first", canary).await?;
-    ensure!(phase == PreflightPhase::Succeeded, "the preflight has not passed");
-    screen.say(&format!("breaking the new driver on {canary}: its load will fail half-way"));
-    harness.soft.fail_load(canary, &LoadFailure { version: Some(NEW.into()), leaves: 2 })?;
+    let good = ask(harness, releases, screen, figures, "first", (NEW, canary)).await?;
+    ensure!(good.phase == PreflightPhase::Succeeded, "the preflight has not passed");
+    screen.say(&format!("breaking release {BROKEN}: its load will fail half-way on {canary}"));
+    harness.soft.fail_load(canary, &LoadFailure { version: Some(BROKEN.into()), leaves: 2 })?;
     screen.say(&format!(
-        "creating CXIPreflight second: the same question. {canary} goes back, and no other node is touched"
+        "creating CXIPreflight second: does {BROKEN} work on {canary}? The node is rolled back, and jobs on other nodes go on"
     ));
-    let phase = ask(harness, releases, screen, figures, "second", canary).await?;
-    ensure!(phase == PreflightPhase::Failed, "the preflight has not failed");
-    harness.soft.mend_load(canary)
+    let bad = ask(harness, releases, screen, figures, "second", (BROKEN, canary)).await?;
+    ensure!(bad.phase == PreflightPhase::Failed, "the preflight has not failed");
+    harness.soft.mend_load(canary)?;
+    screen.say(&format!(
+        "answers: {NEW} works, and {canary} was out of service for {}; {BROKEN} does not, and {canary} was out of service for {}",
+        good.away(),
+        bad.away(),
+    ));
+    Ok(())
+}
+
+/// How a preflight ended.
+struct Answer {
+    phase: PreflightPhase,
+    trial: Trial,
+}
+
+impl Answer {
+    fn away(&self) -> String {
+        self.trial.unavailable_seconds.map_or_else(|| "an unknown time".to_owned(), |seconds| format!("{seconds} s"))
+    }
 }
 
 /// Creates a CXIPreflight and shows what becomes of it until it is over.
@@ -47,15 +68,15 @@ async fn ask(
     screen: &mut Screen,
     figures: &mut Figures,
     name: &str,
-    canary: &str,
-) -> Result<PreflightPhase> {
+    (version, canary): (&str, &str),
+) -> Result<Answer> {
     let preflights: Api<CXIPreflight> = Api::all(harness.client.clone());
     let object = json!({
         "apiVersion": "cxi.hpe.com/v1",
         "kind": "CXIPreflight",
         "metadata": { "name": name },
         "spec": {
-            "driver": DRIVER, "version": NEW, "node": canary,
+            "driver": DRIVER, "version": version, "node": canary,
             "validation": { "image": "registry.example/site/fabric-test:1", "args": ["pass"] },
         },
     });
@@ -69,7 +90,7 @@ async fn ask(
         let status = preflights.get(name).await?.status.unwrap_or_default();
         let words = status.phase.map(|phase| {
             let why = status.message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            format!("CXIPreflight {name} {phase:?}{why}")
+            format!("CXIPreflight {name} {}{why}", phase.as_str())
         });
         if words != said
             && let Some(words) = &words
@@ -78,14 +99,15 @@ async fn ask(
         }
         said = words;
         if status.is_over() {
-            if let Some(result) = status.node.and_then(|node| node.trial).and_then(|trial| trial.validation) {
+            let trial = status.node.and_then(|node| node.trial).context("the canary node was tried")?;
+            if let Some(result) = &trial.validation {
                 screen.say(&format!(
                     "the site's test ended with exit code {}: {}",
                     result.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string()),
                     result.output
                 ));
             }
-            return status.phase.context("it has a phase");
+            return Ok(Answer { phase: status.phase.context("it has a phase")?, trial });
         }
         if began.elapsed() > PATIENCE {
             bail!("CXIPreflight {name}: not within {} s\n{}", PATIENCE.as_secs(), harness.operator_logs());

@@ -23,7 +23,7 @@ const PROGRAMS: [&str; 4] = ["--package", "cxi-operator", "--package", "cxi-e2e"
 /// were verified and no rule was broken.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// What to show: upgrade, failure for a node whose new driver does not load, or preflight for a release that is asked about
+    /// What to show: upgrade, failure for a node whose new driver does not load, or preflight for releases that are asked about
     /// before the upgrade
     #[arg(long, value_name = "NAME")]
     scenario: Option<String>,

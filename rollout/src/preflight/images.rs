@@ -49,8 +49,12 @@ pub fn answers(
 ) -> Vec<KernelImage> {
     let answer = |kernel: &str| {
         let Some(reference) = preflight.mapped.get(kernel) else {
-            let message =
-                "no entry of source.kernelMappings fits this kernel, and source.image is not set: add an entry";
+            // KMM refuses such a name, whatever is mapped.
+            let message = if kernel.split(['.', ',', '-']).count() < 3 {
+                "KMM takes only kernels whose name has three parts, such as 6.12.1: correct spec.kernels"
+            } else {
+                "no entry of source.kernelMappings fits this kernel, and source.image is not set: add an entry"
+            };
             return KernelImage {
                 kernel: kernel.to_owned(),
                 image: None,

@@ -1,7 +1,7 @@
 //! How a CXIPreflight gets on: what is written into its status, and nothing that is not written somewhere already.
 
 use cxi_api::{
-    CXIPreflightStatus, NodeRollout, Phase, Timestamp,
+    CXIPreflightStatus, NodeRollout, Phase, Reason, Timestamp,
     preflight::{CanaryNode, ImageResult, KernelImage, PreflightPhase, Trial},
 };
 
@@ -171,7 +171,11 @@ fn of_node(
         Some(trial) if trial.is_over() => ended(record, trial, &waits),
         Some(_) => match record.phase {
             Phase::Validating => {
-                Place::at(PreflightPhase::Validating, format!("node {} runs the validation pod", member.node.name))
+                // That the pod runs is said already; what it waits for is not.
+                let because = record.blocked_by.as_ref().filter(|why| why.reason != Reason::Validating);
+                let because = because.map(|why| format!(": {}", why.message)).unwrap_or_default();
+                let name = &member.node.name;
+                Place::at(PreflightPhase::Validating, format!("node {name} runs the validation pod{because}"))
             }
             phase if phase.is_settled() => Place::waits(waits("waits to be admitted")),
             _ => Place::at(PreflightPhase::Moving, waits("changes its driver")),
@@ -238,16 +242,8 @@ fn conditions(
     }
     let over = status.is_over();
     let failed = status.phase == Some(PreflightPhase::Failed);
-    let reason = status.phase.map_or("Images", |phase| match phase {
-        PreflightPhase::Images => "Images",
-        PreflightPhase::Waiting => "Waiting",
-        PreflightPhase::Moving => "Moving",
-        PreflightPhase::Validating => "Validating",
-        PreflightPhase::Returning => "Returning",
-        PreflightPhase::Succeeded => "Succeeded",
-        PreflightPhase::Failed => "Failed",
-    });
-    set.put("Complete", over, reason, message);
+    let phase = status.phase.unwrap_or(PreflightPhase::Images);
+    set.put("Complete", over, phase.as_str(), message);
     set.put(
         "Failed",
         failed,

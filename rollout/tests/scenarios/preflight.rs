@@ -57,6 +57,29 @@ fn a_kernel_that_no_node_runs_yet_has_no_image() {
 }
 
 #[test]
+fn a_kernel_that_kmm_refuses_is_named_with_what_helps() {
+    let mut sim = evicting(1);
+    let mut spec = question("13.1.0");
+    spec.kernels = vec!["6.13".into()];
+    sim.ask_about("next", spec);
+    assert_eq!(ends(&mut sim, "next"), PreflightPhase::Failed);
+    assert_eq!(sim.answer_to("next").kernels[0].result, ImageResult::NoMapping);
+    assert!(why(&sim, "next").contains("three parts"), "{}", why(&sim, "next"));
+}
+
+#[test]
+fn an_image_of_the_validation_pod_that_cannot_be_pulled_is_said_while_there_is_time() {
+    let mut sim = evicting(2);
+    sim.ask_about("next", CXIPreflightSpec { validation: Some(validation("missing")), ..trial("13.1.0", "n1") });
+    sim.until("the preflight says it", |sim| why(sim, "next").contains("cannot be pulled"));
+    assert_eq!(sim.preflight_phase("next"), Some(PreflightPhase::Validating));
+    assert_eq!(ends(&mut sim, "next"), PreflightPhase::Failed);
+    assert!(why(&sim, "next").contains("cannot be pulled"), "{}", why(&sim, "next"));
+    sim.settle();
+    sim.assert_all_up_to_date();
+}
+
+#[test]
 fn a_canary_node_tries_the_release_and_goes_back_with_one_drain() {
     let mut sim = evicting(3);
     sim.start(Workload::job("web").replicas(3));

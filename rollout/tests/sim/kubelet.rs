@@ -199,6 +199,7 @@ impl Sim {
                     pod.state = match image.as_str() {
                         "fails" => PodState::Failed { code: 3, message: "ping: no answer from 0x11".into() },
                         "hangs" => PodState::Running { ready: true },
+                        "missing" => PodState::Pending { image: Some(ImageTrouble::Unpulled("ErrImagePull".into())) },
                         _ => PodState::Succeeded { message: "64 KiB: 23 GB/s".into() },
                     };
                 }

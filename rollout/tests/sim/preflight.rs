@@ -72,8 +72,10 @@ impl Sim {
             let Some(candidate) = &preflight.candidate else { continue };
             let asked = kernels.iter().chain(&preflight.spec.kernels);
             let named = candidate.spec.source.image.is_some();
+            // KMM takes no other names.
+            let has_three_parts = |kernel: &str| kernel.split(['.', ',', '-']).count() >= 3;
             preflight.mapped = asked
-                .filter(|_| named)
+                .filter(|kernel| named && has_three_parts(kernel))
                 .map(|kernel| (kernel.clone(), image_of(&candidate.spec.version, kernel)))
                 .collect();
         }
