@@ -199,9 +199,8 @@ impl PodRuntime {
     fn start(&mut self, pod: &PodPlan, host: &mut Host<'_>) {
         let takes = match &pod.work {
             Work::Forever | Work::Plugin(_) | Work::RetryHandler | Work::Validate(Verdict::Hangs) => None,
-            Work::Validate(_) => Some(host.pace.load),
             Work::For(time) => Some(*time),
-            Work::Load(_) | Work::HostDriver => Some(host.pace.load * host.machine.faults.slowness),
+            Work::Load(_) | Work::HostDriver | Work::Validate(_) => Some(host.pace.load * host.machine.faults.slowness),
             Work::Unload(_) | Work::Cleanup { .. } => Some(host.pace.unload * host.machine.faults.slowness),
             Work::Pull | Work::Prefetch { .. } | Work::Broken(_) => Some(Duration::ZERO),
         };

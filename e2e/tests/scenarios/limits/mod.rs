@@ -38,6 +38,10 @@ const AT_ONCE: usize = 8;
 /// Name of the examples in the cluster.
 const NAME: &str = "every-field";
 
+/// Fields of a CXIPreflight that its example has not: `nodeSelector` and `node` exclude each other, and `source` is that of a CXIDriver,
+/// whose example has all of it.
+const ELSEWHERE: [&str; 2] = [".spec.nodeSelector", ".spec.source."];
+
 /// What is changed of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Half {
@@ -128,8 +132,8 @@ async fn kinds(client: &Client) -> Result<Vec<Kind>> {
         Kind::new::<CXIDriver>(client, driver, Half::Spec, reads_and_runs).await?,
         Kind::new::<CXINode>(client, node, Half::Status, reads::<CXINode>).await?,
         Kind::new::<CXIDevice>(client, device, Half::Status, reads::<CXIDevice>).await?,
-        // Its spec cannot be changed.
         Kind::new::<CXIPreflight>(client, preflight, Half::Status, reads::<CXIPreflight>).await?,
+        Kind::new::<CXIPreflight>(client, preflight, Half::Spec, reads::<CXIPreflight>).await?,
     ])
 }
 
@@ -153,7 +157,11 @@ impl Kind {
         let crd = crds.iter().find(|crd| crd.spec.names.kind == resource.kind).context("the kind has no CRD")?;
         let schema = serde_json::to_value(&crd.spec.versions[0].schema)?;
         let field = half.field();
-        let places = Place::all(field, &schema["openAPIV3Schema"]["properties"][field]);
+        let mut places = Place::all(field, &schema["openAPIV3Schema"]["properties"][field]);
+        places.retain(|place| {
+            let path = place.path();
+            resource.kind != "CXIPreflight" || !ELSEWHERE.iter().any(|field| path.starts_with(field))
+        });
         places::ensure_complete(example, &places)?;
         let mut example = example.clone();
         match half {

@@ -1,18 +1,21 @@
 //! Labels by which KMM loads, set by hand while the old driver is stuck in the kernel.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
-use cxi_api::{Reason, kmm::WORKER_ACTION_LABEL};
+use cxi_api::{Phase, Reason, kmm::WORKER_ACTION_LABEL, names::DRIVER_LABEL};
 use cxi_control_plane::NAMESPACE;
 use cxi_e2e::{
     harness::Harness,
     jobs::{self, JobShape},
     oracle::Allowed,
-    scenario::{LONG, NEW, OLD, Scenario},
+    scenario::{DRIVER, LONG, NEW, OLD, Scenario},
     truth::Fact,
 };
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::util::intstr::IntOrString};
 use kube::{
     Api,
     api::{DeleteParams, ListParams},
@@ -123,6 +126,53 @@ async fn a_label_that_was_gone_while_no_operator_ran_takes_no_driver_from_a_job(
         Ok(idle && scenario.driver("n-01").as_deref() == Some(OLD) && scenario.offered("n-01").await? > 0)
     };
     scenario.until("the node is back in service, and no unload is left", back).await?;
+    scenario.verified().await?;
+    scenario.all_run(OLD).await?;
+    scenario.finish().await
+}
+
+/// The label by which KMM's Modules select nodes is gone everywhere at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn owner_labels_that_were_gone_while_no_operator_ran_are_put_right_one_node_at_a_time() -> Result<()> {
+    let mut scenario = Scenario::installed(3, |spec| {
+        spec.update_strategy.max_unavailable = IntOrString::Int(1);
+    })
+    .await?;
+    for node in &scenario.nodes {
+        scenario.harness.jobs.pod(node, &JobShape::on(node)).await?;
+        let runs = || async { Ok(scenario.harness.jobs.running_on(node).await?.len() == 1) };
+        scenario.until("the job runs", runs).await?;
+    }
+    scenario.kill_operator()?;
+    for node in &scenario.nodes {
+        scenario.allow(&Allowed::OurLabels(node.clone()), LONG);
+        scenario.harness.patch_node(node, &json!({ "metadata": { "labels": { DRIVER_LABEL: null } } })).await?;
+    }
+    let pods: Api<Pod> = Api::namespaced(scenario.harness.client.clone(), NAMESPACE);
+    let unloads = ListParams::default().labels(&format!("{WORKER_ACTION_LABEL}=Unload"));
+    let unloaders = async || Ok::<_, anyhow::Error>(pods.list(&unloads).await?.items.len());
+    scenario.until("KMM begins to unload every node", || async { Ok(unloaders().await? == 3) }).await?;
+    for node in &scenario.nodes {
+        scenario.harness.patch_node(node, &json!({ "metadata": { "labels": { DRIVER_LABEL: DRIVER } } })).await?;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    eprintln!("the labels are back, and {} unloaders of KMM's are left", unloaders().await?);
+
+    scenario.start_operator(&["--no-leader-election"])?;
+    let flying = AtomicUsize::new(0);
+    scenario
+        .until("every node is in service, and no unload is left", || async {
+            let rollout = scenario.status().await?.rollout;
+            flying.fetch_max(rollout.map_or(0, |rollout| rollout.in_flight.len()), Ordering::Relaxed);
+            let mut done = unloaders().await? == 0;
+            for node in &scenario.nodes {
+                done &= scenario.phase(node).await? == Some(Phase::UpToDate) && scenario.offered(node).await? > 0;
+            }
+            Ok(done)
+        })
+        .await?;
+    let flying = flying.load(Ordering::Relaxed);
+    ensure!(flying <= 1, "{flying} nodes were moved at once");
     scenario.verified().await?;
     scenario.all_run(OLD).await?;
     scenario.finish().await
