@@ -169,8 +169,17 @@ mod tests {
         let since = "2026-01-01T00:00:00Z";
         let phases = Phase::ALL.iter().map(Phase::to_string);
         let matter: Vec<_> = phases.filter(|phase| rests(json!({"phase": phase, "since": since}))).collect();
-        let expected =
-            ["Closing", "Evicting", "Quiesced", "Unloading", "Loading", "Verifying", "Returning", "RollingBack"];
+        let expected = [
+            "Closing",
+            "Evicting",
+            "Quiesced",
+            "Unloading",
+            "Loading",
+            "Verifying",
+            "Validating",
+            "Returning",
+            "RollingBack",
+        ];
         assert_eq!(matter, expected);
         assert!(rests(json!({"phase": "PhaseOfTheFuture", "since": since})));
         assert!(!rests(json!(null)), "nothing is asked");
