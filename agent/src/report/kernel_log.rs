@@ -2,17 +2,17 @@
 //! firmware which is not there binds all the same, and only the kernel's log says so.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs, io,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use cxi_api::Phase;
-use cxi_hardware::{Function, Link, Root};
+use cxi_hardware::{Function, Link, PciAddress, Root, Stack};
 use tracing::{info, warn};
 
-use crate::report::{node::NodeView, scan::NodeScan};
+use crate::report::{nic::SeenNic, node::NodeView};
 
 /// Where the kernel's log is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,15 +65,21 @@ impl Reader {
         Self { source, ..Self::default() }
     }
 
-    /// What the kernel says that is worth telling of what `look` saw; nothing while all is well.
-    pub(super) fn look_at(&mut self, root: &Root, look: &NodeScan, view: &NodeView, now: Instant) -> Vec<String> {
+    /// What the kernel says that is worth telling of these modules and NICs; nothing while all is well.
+    pub(super) fn look_at(
+        &mut self,
+        root: &Root,
+        (stack, nics): (&Stack, &BTreeMap<PciAddress, SeenNic>),
+        view: &NodeView,
+        now: Instant,
+    ) -> Vec<String> {
         if self.source == KernelLog::Unread {
             return Vec::new();
         }
-        if look.stack.modules.is_empty() {
+        if stack.modules.is_empty() {
             self.unloaded_at = uptime(root).or(self.unloaded_at);
         }
-        if !is_wrong(look, view) {
+        if !is_wrong(nics, view) {
             (self.wrong_since, self.read_at) = (None, None);
             self.lines.clear();
             return Vec::new();
@@ -109,12 +115,11 @@ impl Reader {
 }
 
 /// Whether a driver should run and does not, or the link of a NIC is down.
-fn is_wrong(look: &NodeScan, view: &NodeView) -> bool {
+fn is_wrong(nics: &BTreeMap<PciAddress, SeenNic>, view: &NodeView) -> bool {
     let due = |phase: Phase| phase.traits().driver_is_due;
     let should_run = matches!(view, NodeView::Present(known) if known.phase.is_some_and(due));
-    let down =
-        look.nics.values().any(|seen| seen.nic.function != Ok(Function::Virtual) && seen.nic.link != Ok(Link::Up));
-    down || should_run && look.nics.is_empty()
+    let down = nics.values().any(|seen| seen.nic.function != Ok(Function::Virtual) && seen.nic.link != Ok(Link::Up));
+    down || should_run && nics.is_empty()
 }
 
 /// Seconds since the boot, which is what the log's lines begin with.
@@ -193,10 +198,6 @@ fn end_of_the_log() -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use cxi_hardware::{Boot, Stack};
-
     use super::*;
     use crate::report::{nic::tests::nic, node::Known};
 
@@ -252,36 +253,28 @@ mod tests {
         let mut reader = Reader::new(KernelLog::File(path.clone()));
         let view = |phase| NodeView::Present(Known { phase: Some(phase), ..Known::default() });
         let mut seen = nic(0);
-        let mut look = NodeScan {
-            boot: Boot { kernel: String::new(), boot_id: String::new() },
-            stack: Stack::default(),
-            open_files: None,
-            nics: [(seen.nic.address, seen.clone())].into(),
-            unidentified: vec![],
-            problems: vec![],
-            kernel_messages: vec![],
-        };
+        let mut nics = BTreeMap::from([(seen.nic.address, seen.clone())]);
         let begin = Instant::now();
-        let mut after = |seconds, look: &NodeScan, phase| {
-            reader.look_at(&root, look, &view(phase), begin + Duration::from_secs(seconds))
+        let mut after = |seconds, nics: &BTreeMap<PciAddress, SeenNic>, phase| {
+            reader.look_at(&root, (&Stack::default(), nics), &view(phase), begin + Duration::from_secs(seconds))
         };
         let nothing = Vec::<String>::new();
-        assert_eq!(after(0, &look, Phase::Verifying), nothing, "all is well");
+        assert_eq!(after(0, &nics, Phase::Verifying), nothing, "all is well");
         // No module is loaded at the tenth second since the boot: what was said before is of another driver.
         fs::write(directory.path().join("uptime"), "10.00 9.00\n").unwrap();
-        assert_eq!(after(1, &look, Phase::Verifying), nothing);
+        assert_eq!(after(1, &nics, Phase::Verifying), nothing);
         seen.nic.link = Ok(Link::Down);
-        look.nics.insert(seen.nic.address, seen.clone());
-        assert_eq!(after(2, &look, Phase::UpToDate), nothing, "a link may come up");
-        assert_eq!(after(7, &look, Phase::UpToDate)[0], FIRMWARE);
+        nics.insert(seen.nic.address, seen.clone());
+        assert_eq!(after(2, &nics, Phase::UpToDate), nothing, "a link may come up");
+        assert_eq!(after(7, &nics, Phase::UpToDate)[0], FIRMWARE);
         fs::write(&path, "").unwrap();
-        assert_eq!(after(8, &look, Phase::UpToDate)[0], FIRMWARE, "it is not read each second");
-        assert_eq!(after(27, &look, Phase::UpToDate), nothing);
+        assert_eq!(after(8, &nics, Phase::UpToDate)[0], FIRMWARE, "it is not read each second");
+        assert_eq!(after(27, &nics, Phase::UpToDate), nothing);
         fs::write(&path, LOG).unwrap();
-        look.nics = BTreeMap::new();
-        assert_eq!(after(47, &look, Phase::Pending), nothing, "no driver should run");
-        assert_eq!(after(48, &look, Phase::Verifying), nothing);
-        assert_eq!(after(53, &look, Phase::Verifying)[0], FIRMWARE);
+        nics.clear();
+        assert_eq!(after(47, &nics, Phase::Pending), nothing, "no driver should run");
+        assert_eq!(after(48, &nics, Phase::Verifying), nothing);
+        assert_eq!(after(53, &nics, Phase::Verifying)[0], FIRMWARE);
     }
 
     #[test]

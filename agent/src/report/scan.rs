@@ -118,7 +118,7 @@ impl NodeScan {
         remembered.statistics.look_at(root, &look.boot, &mut look.nics, now);
         look.problems.extend(look.nics.values().flat_map(SeenNic::problems).cloned());
         look.problems.extend(look.nics.values().filter_map(|seen| seen.services.as_ref().err()).cloned());
-        look.kernel_messages = remembered.kernel_log.look_at(root, &look, view, now);
+        look.kernel_messages = remembered.kernel_log.look_at(root, (&look.stack, &look.nics), view, now);
         Ok(look)
     }
 
