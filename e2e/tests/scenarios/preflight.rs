@@ -91,8 +91,8 @@ async fn images_are_answered_for_by_kmm_and_no_node_is_touched() -> Result<()> {
     // KMM gives up at once, and does not wait for the image.
     let questions: Api<ModuleImagesConfig> = Api::namespaced(s.harness.client.clone(), NAMESPACE);
     let asked = questions.get(&question_name(&missing.uid().context("a UID")?, &s.revision(NEW).await?)).await?;
-    let states = asked.status.unwrap_or_default().images_states;
-    ensure!(states.iter().any(|state| state.image == image && state.status == "DoesNotExist"), "KMM says {states:?}");
+    let known = asked.status.unwrap_or_default().images_states;
+    ensure!(known.iter().any(|state| state.image == image && state.status == "DoesNotExist"), "KMM says {known:?}");
 
     // What KMM was asked goes with the object that asked.
     let question = question_name(&found.uid().context("a UID")?, &s.revision(NEW).await?);
