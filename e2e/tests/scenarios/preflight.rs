@@ -99,6 +99,10 @@ async fn images_are_answered_for_by_kmm_and_no_node_is_touched() -> Result<()> {
     ensure!(questions.get_opt(&question).await?.is_some(), "the question is not there");
     preflights(&s).delete("found", &DeleteParams::default()).await?;
     s.until("the question is gone", || async { Ok(questions.get_opt(&question).await?.is_none()) }).await?;
+
+    // One whose time is over goes by itself.
+    ask(&s, "short", &json!({ "ttlAfterFinished": "1s" })).await?;
+    s.until("the preflight is deleted", || async { Ok(preflights(&s).get_opt("short").await?.is_none()) }).await?;
     s.all_run(OLD).await?;
     s.finish().await
 }
