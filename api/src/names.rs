@@ -179,12 +179,12 @@ pub fn module_name(revision: &RevisionId) -> String {
 
 /// Name of the `ModuleImagesConfig` by which KMM is asked about images for a CXIPreflight, by the UID of that and the revision.
 pub fn question_name(preflight: &str, revision: &RevisionId) -> String {
-    format!("cxi-ask-{}", &format!("{:x}", Sha256::digest(format!("{preflight}/{revision}").as_bytes()))[..10])
+    format!("cxi-ask-{}", digits(&format!("{preflight}/{revision}")))
 }
 
 /// Name of the pod that validates a node, by the UID of the Node and the number of the transaction.
 pub fn validation_pod(node_uid: &str, attempt: i32) -> String {
-    format!("cxi-validation-{}", &format!("{:x}", Sha256::digest(format!("{node_uid}/{attempt}").as_bytes()))[..10])
+    format!("cxi-validation-{}", digits(&format!("{node_uid}/{attempt}")))
 }
 
 /// The revision in the name of a KMM Module of ours.
@@ -240,13 +240,18 @@ pub const RETRY_HANDLER_LABEL: &str = "cxi.hpe.com/retry-handler";
 
 /// Value of the label [`retry_handler_gate`] where `image` runs: ten hexadecimal digits.
 pub fn retry_handler_value(image: &str) -> String {
-    format!("{:x}", Sha256::digest(image.as_bytes()))[..10].to_owned()
+    digits(image)
 }
 
 /// Name of the DaemonSet of a retry handler, by the value of its gate. There is one for each image in use: while a driver is
 /// upgraded there may be two.
 pub fn retry_handler_daemonset(driver: &str, value: &str) -> String {
     format!("{}-{value}", daemonset(Role::RetryHandler, driver))
+}
+
+/// Ten hexadecimal digits that stand for a text.
+fn digits(text: &str) -> String {
+    format!("{:x}", Sha256::digest(text.as_bytes()))[..10].to_owned()
 }
 
 /// Turns any text into a label value: at most 63 characters of `[A-Za-z0-9._-]` with an alphanumeric at both ends.

@@ -6,11 +6,12 @@ use cxi_api::{
 };
 use cxi_driver_image_format::manifest::MANIFEST_PATH;
 use k8s_openapi::{
-    api::core::v1::{Container, EnvVar, LocalObjectReference, Pod, PodSpec, SecurityContext, Toleration},
+    api::core::v1::{Container, LocalObjectReference, Pod, PodSpec, SecurityContext, Toleration},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
 use crate::{
+    environment::variable,
     host::{HostDirectory, mounts, volumes},
     images::{self, Images},
     labels::{pod_labels, short_hash},
@@ -146,21 +147,17 @@ pub struct Validated<'a> {
     pub version: &'a str,
     /// Device names of the NICs to test.
     pub devices: &'a [String],
-    /// Pull secret.
-    pub pull_secret: Option<&'a str>,
 }
 
 /// The site's test of a node. It is privileged because the device plugin, which gives NICs to pods, is away from a node that is being
 /// tested (a privileged container has all of the host's devices); and in the host's network, where the interfaces of the NICs are. The
 /// operator ends a pod that takes too long: a deadline of the kubelet's would pass for a pod that was not run.
-pub fn validation(wanted: &Validated<'_>, validation: &Validation, namespace: &str) -> Pod {
+pub fn validation(wanted: &Validated<'_>, validation: &Validation, spec: &CXIDriverSpec, namespace: &str) -> Pod {
     let mut labels = pod_labels(wanted.driver, Role::Validation);
     labels.insert(REVISION_LABEL.to_owned(), wanted.revision.to_string());
-    let variable =
-        |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() };
     let facts = [
         variable("CXI_NODE", wanted.node),
-        variable("CXI_DEVICES", &wanted.devices.join(",")),
+        variable("CXI_DEVICES", wanted.devices.join(",")),
         variable("CXI_VERSION", wanted.version),
         variable("CXI_REVISION", wanted.revision.as_str()),
     ];
@@ -181,7 +178,7 @@ pub fn validation(wanted: &Validated<'_>, validation: &Validation, namespace: &s
     let spec = PodSpec {
         containers: vec![container],
         host_network: Some(true),
-        image_pull_secrets: wanted.pull_secret.map(|name| vec![LocalObjectReference { name: name.to_owned() }]),
+        image_pull_secrets: pull_secrets(spec),
         ..on_node(wanted.node)
     };
     let name = validation_pod(wanted.node_uid, wanted.attempt);

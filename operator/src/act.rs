@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cxi_manifests::kmm;
 use cxi_rollout::{
     Action, Settings,
     action::{Announcement, Subject},
@@ -275,7 +276,8 @@ impl Parts {
                 self.create_containerfile(driver, revision, spec, seen).await
             }
             Action::AskForImages { preflight, uid, driver, revision, spec, kernels } => {
-                let question = self.question((preflight, uid), driver, (spec, revision), kernels);
+                let namespace = &self.identity.namespace;
+                let question = kmm::question(preflight, uid, driver, spec, revision, kernels, namespace);
                 self.ask_for_images(&question).await
             }
             Action::WritePreflightStatus { preflight, uid, status } => {

@@ -1,6 +1,8 @@
 //! What the engine is told: the cluster as observed. Every list in here is complete: a [`World`] must not be
 //! built while a list has not been read, because an error while looking is not an empty list.
 
+mod preflight;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
@@ -9,9 +11,11 @@ use std::{
 };
 
 use cxi_api::{
-    CXIDriverSpec, CXIDriverStatus, CXIPreflightStatus, NodeReport, NodeRollout, RevisionId, Timestamp,
-    driver_status::SidecarImages, kmm::NodeModule, names::Role, preflight::CXIPreflightSpec,
+    CXIDriverSpec, CXIDriverStatus, NodeReport, NodeRollout, RevisionId, Timestamp, driver_status::SidecarImages,
+    kmm::NodeModule, names::Role,
 };
+
+pub use preflight::{Candidate, Preflight};
 
 /// The cluster as observed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,42 +42,6 @@ pub struct World {
     pub preflights: Vec<Preflight>,
     /// UIDs of CXIPreflights that the API server holds and that cannot be read. A node that tries a release for one stays as it is.
     pub unreadable_preflights: BTreeSet<String>,
-}
-
-/// A CXIPreflight.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Preflight {
-    /// Name.
-    pub name: String,
-    /// UID.
-    pub uid: String,
-    /// metadata.generation.
-    pub generation: i64,
-    /// metadata.creationTimestamp.
-    pub created: Timestamp,
-    /// Whether it is being deleted.
-    pub deleting: bool,
-    /// Spec, with defaults.
-    pub spec: CXIPreflightSpec,
-    /// Status as last written.
-    pub status: CXIPreflightStatus,
-    /// What it asks about; absent where its CXIDriver does not exist or cannot be read.
-    pub candidate: Option<Candidate>,
-    /// The image that the candidate has for a kernel: for each kernel of the cluster's nodes and of the spec for which there is one.
-    pub mapped: BTreeMap<String, String>,
-    /// Why the API server refused the candidate's Module, or why there is no Containerfile by which KMM could build, in words.
-    pub module_refused: Option<String>,
-    /// What KMM says of the images that it was asked about for this object alone, by kernel; absent before it was asked.
-    pub images: Option<BTreeMap<String, Image>>,
-}
-
-/// What a CXIPreflight asks about.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Candidate {
-    /// Its revision.
-    pub revision: RevisionId,
-    /// The spec that the CXIDriver would have.
-    pub spec: Arc<CXIDriverSpec>,
 }
 
 /// Whether the admission policy is there that keeps node agents to their own nodes. Without it the token of one node's agent could write
@@ -478,7 +446,7 @@ impl Holder {
 impl Driver {
     /// Whether its selector matches a node.
     pub fn selects(&self, node: &Node) -> bool {
-        self.spec.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+        node.carries(&self.spec.node_selector)
     }
 
     /// Names under which NICs are offered, the present one first, or were offered and may still be held.
@@ -504,6 +472,11 @@ impl Look {
 }
 
 impl Node {
+    /// Whether it has all of these labels.
+    pub fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+
     /// Labels whose keys begin with `prefix`.
     pub fn labels_below<P: AsRef<str>>(&self, prefix: P) -> impl Iterator<Item = (&String, &String)> + use<'_, P> {
         let from = self.labels.range::<str, _>((Bound::Included(prefix.as_ref()), Bound::Unbounded));

@@ -283,12 +283,6 @@ impl RetryHandler {
     fn has_image(&self) -> bool {
         own_image(self.image.as_ref()).is_some()
     }
-
-    /// Whether its DaemonSet is for nodes with these labels.
-    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        let wanted = self.daemonset.iter().flat_map(|daemonset| &daemonset.node_selector);
-        wanted.into_iter().all(|(key, value)| labels.get(key) == Some(value))
-    }
 }
 
 impl CXIDriverSpec {

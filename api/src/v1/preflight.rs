@@ -310,11 +310,6 @@ impl CXIPreflightSpec {
         candidate.source.clone_from(self.source.as_ref().unwrap_or(&driver.source));
         candidate
     }
-
-    /// What has to succeed on the canary node.
-    pub fn validation<'a>(&'a self, driver: &'a CXIDriverSpec) -> Option<&'a Validation> {
-        self.validation.as_ref().or(driver.update_strategy.validation.as_ref().map(|standing| &standing.pod))
-    }
 }
 
 impl CXIPreflightStatus {

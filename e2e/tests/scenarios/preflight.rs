@@ -145,7 +145,7 @@ async fn the_answer_of_a_test_that_ended_while_no_operator_ran_counts() -> Resul
     let mut s = Scenario::installed(2, |_| {}).await?;
     let job = job_on(&s, "n-01").await?;
     let canary = "n-02";
-    // So long that the operator dies before the test ends.
+    // The test takes so long that the operator dies first.
     s.harness.soft.slow_down(canary, 10)?;
     ask(&s, "next", &json!({ "node": canary, "validation": test("pass") })).await?;
     s.until("the validation pod is there", || async { Ok(!tests(&s).await?.is_empty()) }).await?;

@@ -169,9 +169,8 @@ impl Parts {
                     attempt: *attempt,
                     version: &facts.version,
                     devices: &facts.devices,
-                    pull_secret: spec.source.image_pull_secret.as_deref(),
                 };
-                one_shot::validation(&wanted, validation, namespace)
+                one_shot::validation(&wanted, validation, spec, namespace)
             }
             _ => return Ok(()),
         };

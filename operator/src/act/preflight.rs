@@ -1,7 +1,6 @@
 //! Writes for CXIPreflights: their status, their end, and what KMM is asked about for them.
 
-use cxi_api::{CXIDriverSpec, CXIPreflightStatus, RevisionId, kmm::ModuleImagesConfig};
-use cxi_manifests::kmm;
+use cxi_api::{CXIPreflightStatus, kmm::ModuleImagesConfig};
 
 use crate::{
     act::{
@@ -48,16 +47,5 @@ impl Parts {
         let created: Reading<Images> = endpoint.create(&created_by_us(), question).await?;
         self.caches.images.wrote(created);
         Ok(())
-    }
-
-    /// The question of an action.
-    pub(super) fn question(
-        &self,
-        (preflight, uid): (&str, &str),
-        driver: &str,
-        (spec, revision): (&CXIDriverSpec, &RevisionId),
-        kernels: &[String],
-    ) -> ModuleImagesConfig {
-        kmm::question(preflight, uid, driver, spec, revision, kernels, &self.identity.namespace)
     }
 }

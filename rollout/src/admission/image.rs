@@ -5,6 +5,7 @@ use cxi_api::{Reason, RevisionId, names::module_name};
 use crate::{
     blocked::Blocked,
     driver::scope::{Member, Scope},
+    fleet::revisions,
     maps::Set,
     world::{Image, ImageState, Node, PodProblem},
 };
@@ -34,10 +35,7 @@ pub fn of(scope: &Scope<'_>, node: &Node, wanted: &RevisionId) -> Option<Blocked
     let refused = scope.driver.module_refused.as_ref().filter(|_| *wanted == scope.intent.revision);
     let Some(revision) = found else {
         if let Some(other) = scope.world.taken_by(&scope.driver.name, wanted) {
-            return say(format!(
-                "Module cxi-{wanted} belongs to CXIDriver {other}: names of revisions are short, and these two meet. Change \
-                 anything in spec.source, such as a parameter of a module, for another name"
-            ));
+            return say(revisions::names_meet(wanted, other));
         }
         return match refused {
             Some(why) => say(format!("the API server refuses Module cxi-{wanted}: {why}")),

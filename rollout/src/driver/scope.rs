@@ -58,7 +58,7 @@ impl<'a> Member<'a> {
             node,
             repair: stored.is_some_and(|record| drift::needs_repair(scope.world, node, record)),
             moves: stored.is_some_and(|record| drift::needs_transaction(scope.world, node, record, wanted.as_ref())),
-            trial: scope.trials.of_node(node).filter(|trial| wanted.as_ref() == Some(&trial.candidate.revision)),
+            trial: scope.trial(node, wanted.as_ref()),
             wanted,
             record,
         }
@@ -99,6 +99,11 @@ impl<'a> Scope<'a> {
     /// Nodes that belong to the driver.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &'a Seen<'a>> {
         self.world.nodes_of(&self.driver.name)
+    }
+
+    /// The trial for which a node should be on the revision that is wanted of it, if it is one.
+    pub fn trial(&self, node: &Seen<'_>, wanted: Option<&RevisionId>) -> Option<OnTrial<'a>> {
+        self.trials.of_node(node).filter(|trial| wanted == Some(&trial.candidate.revision))
     }
 
     /// The Module of a revision; none for a revision that the host brings.

@@ -142,7 +142,7 @@ fn prepare(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
     let mut actions = Vec::new();
     let goes_on = standing.goes_on(scope);
     if goes_on {
-        actions.extend(revisions::create(scope, &scope.intent.revision));
+        actions.extend(revisions::create(scope, scope.intent));
         actions.extend(claim(scope));
     }
     // What is taken down in order is in service until then.
@@ -213,7 +213,7 @@ fn context<'a>(
         now: scope.now,
         rollout,
         entry,
-        trial: scope.trials.of_node(node).filter(|trial| wanted.as_ref() == Some(&trial.candidate.revision)),
+        trial: scope.trial(node, wanted.as_ref()),
         wanted,
         wake: scope.wake,
     }

@@ -5,22 +5,31 @@ use cxi_api::{NodeRollout, RevisionId, Timestamp, names::revision_in, node::Hist
 use crate::{
     action::Action,
     driver::scope::{Member, Scope},
+    intent::Intent,
     maps::{Map, Set},
     world::Revision,
 };
 
-/// Creates the target's Module if it is not there, then the Containerfile that KMM builds its images by. KMM tries a build
+/// Creates the Module of what is asked for if it is not there, then the Containerfile that KMM builds its images by. KMM tries a build
 /// again until it finds the Containerfile.
-pub fn create(scope: &Scope<'_>, target: &RevisionId) -> Option<Action> {
-    let (driver, revision, spec) = (scope.driver.name.clone(), target.clone(), scope.intent.for_manifests());
-    match scope.revision(target) {
-        None if scope.intent.is_preinstalled() || scope.world.taken_by(&driver, target).is_some() => None,
+pub fn create(scope: &Scope<'_>, asked: &Intent<'_>) -> Option<Action> {
+    let (driver, revision, spec) = (scope.driver.name.clone(), asked.revision.clone(), asked.for_manifests());
+    match scope.revision(&revision) {
+        None if asked.is_preinstalled() || scope.world.taken_by(&driver, &revision).is_some() => None,
         None => Some(Action::CreateModule { driver, revision, spec }),
         Some(found) => {
-            let missing = scope.intent.source.builds() && !found.containerfile && !found.deleting;
+            let missing = asked.source.builds() && !found.containerfile && !found.deleting;
             missing.then_some(Action::CreateContainerfile { driver, revision, spec })
         }
     }
+}
+
+/// Why a revision whose Module would have the name of another CXIDriver's has none, and what helps.
+pub fn names_meet(revision: &RevisionId, other: &str) -> String {
+    format!(
+        "Module cxi-{revision} belongs to CXIDriver {other}: names of revisions are short, and these two meet. Change anything in \
+         spec.source, such as a parameter of a module, for another name"
+    )
 }
 
 /// Revisions that worked on a node, the present one first, then the last, each with the time at which it was verified.

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use cxi_api::{
-    Advertise, NodeReport, NodeRollout, Phase, Reason, RevisionId, Why, names::Role, preflight::ValidationResult,
-    transaction::WaitFor,
+    NodeReport, NodeRollout, Reason, RevisionId, Why, names::Role, preflight::ValidationResult, transaction::WaitFor,
 };
 
 use super::verifying;
@@ -12,7 +11,6 @@ use crate::{
     action::{Action, Facts},
     blocked::Blocked,
     intent::Test,
-    node::retry_handler,
     text,
     transaction::{context::Ctx, decision::Decision},
     world::{OwnPod, PodState},
@@ -99,10 +97,7 @@ fn passed(ctx: &Ctx<'_>, record: &mut NodeRollout, goal: RevisionId, result: Opt
         trial.ended_at = Some(ctx.now);
         return Decision::stay();
     }
-    retry_handler::remember(ctx.world, ctx.driver, ctx.node, record, &goal);
-    record.revision = Some(goal);
-    record.advertise = Advertise::All;
-    Decision::enter(Phase::Returning)
+    verifying::proved(ctx, record, goal)
 }
 
 /// What came of the test.

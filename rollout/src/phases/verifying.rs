@@ -54,15 +54,7 @@ pub fn decide(ctx: &Ctx<'_>, record: &mut Draft<'_>) -> Decision {
     let (blocked, effects) = match verify(ctx, record, &goal) {
         // The goal stays what is being proved until the test has passed, too.
         Verdict::Good if validating::is_due(ctx, record) => return Decision::enter(Phase::Validating),
-        Verdict::Good => {
-            retry_handler::remember(ctx.world, ctx.driver, ctx.node, record, &goal);
-            if ctx.revision(&goal).is_none() {
-                record.host_revision = Some(goal.clone());
-            }
-            record.revision = Some(goal);
-            record.advertise = Advertise::All;
-            return Decision::enter(Phase::Returning);
-        }
+        Verdict::Good => return proved(ctx, record, goal),
         Verdict::Anew => return Decision::enter(Phase::Verifying),
         Verdict::Wrong(message) if in_transaction => return Decision::Fail(message),
         Verdict::Wrong(message) => {
@@ -102,6 +94,17 @@ fn unproved(record: &mut NodeRollout) {
             record.check.get_or_insert(Check { revision, snapshot: None });
         }
     }
+}
+
+/// The revision is proved, and its NICs are offered again.
+pub fn proved(ctx: &Ctx<'_>, record: &mut NodeRollout, goal: RevisionId) -> Decision {
+    retry_handler::remember(ctx.world, ctx.driver, ctx.node, record, &goal);
+    if ctx.revision(&goal).is_none() {
+        record.host_revision = Some(goal.clone());
+    }
+    record.revision = Some(goal);
+    record.advertise = Advertise::All;
+    Decision::enter(Phase::Returning)
 }
 
 /// What was proved, or was being proved, counts for nothing any more.

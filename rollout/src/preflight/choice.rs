@@ -50,8 +50,7 @@ fn selected<'m, 'a>(
     members: &'m [Member<'a>],
     preflight: &Preflight,
 ) -> Result<&'m Member<'a>, String> {
-    let labels = &preflight.spec.node_selector;
-    let fits = |member: &&Member<'_>| labels.iter().all(|(key, value)| member.node.labels.get(key) == Some(value));
+    let fits = |member: &&Member<'_>| member.node.carries(&preflight.spec.node_selector);
     let free = |member: &&Member<'_>| {
         member.node.unreadable.is_none()
             && !is_skipped(member)

@@ -18,10 +18,9 @@ pub fn kernels<'a>(members: &'a [Member<'_>], preflight: &'a Preflight) -> BTree
         return preflight.status.kernels.iter().map(|known| known.kernel.as_str()).collect();
     }
     let mut kernels: BTreeSet<&str> = spec.kernels.iter().map(String::as_str).collect();
-    let labels = &spec.node_selector;
-    let fits = |member: &&Member<'_>| {
-        let chosen = labels.iter().all(|(key, value)| member.node.labels.get(key) == Some(value));
-        spec.node.as_ref().map_or(!labels.is_empty() && chosen, |name| member.node.name == *name)
+    let fits = |member: &&Member<'_>| match &spec.node {
+        Some(name) => member.node.name == *name,
+        None => spec.has_node() && member.node.carries(&spec.node_selector),
     };
     let all = kernels.is_empty();
     kernels.extend(members.iter().filter(|member| all || fits(member)).map(|member| member.node.kernel.as_str()));

@@ -13,13 +13,14 @@ use crate::{
         obstacle::Obstacle,
         scope::{Member, Scope},
     },
+    fleet::revisions,
     intent::{Intent, Invalid, Lack, Source},
     view::View,
     world::{Driver, Preflight, World},
 };
 
-/// Plans the preflights of a CXIDriver whose nodes are looked after. `goes_on` says whether nothing is in the way of the CXIDriver.
-pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], goes_on: Option<&str>) -> Vec<Action> {
+/// Plans the preflights of a CXIDriver whose nodes are looked after. `obstacle` is in the way of the CXIDriver as a whole, in words.
+pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], obstacle: Option<&str>) -> Vec<Action> {
     let mut actions = Vec::new();
     let mine = || of_driver(scope.world, scope.driver);
     // One that has chosen a node; the others wait until it is over.
@@ -36,7 +37,7 @@ pub fn plan(scope: &Scope<'_>, members: &[Member<'_>], goes_on: Option<&str>) ->
             Some(message) => Err(message),
             None => Ok(candidate),
         });
-        let status = match (goes_on, possible) {
+        let status = match (obstacle, possible) {
             (Some(obstacle), _) => status::waiting(scope.now, preflight, obstacle),
             (None, Err(message)) => status::refused(scope.now, preflight, &message),
             (None, Ok(candidate)) => {
@@ -71,11 +72,13 @@ pub fn held(world: &View<'_>, driver: &Driver, obstacle: &Obstacle, now: Timesta
 /// Writes what a preflight waits for.
 fn wait(now: Timestamp, preflight: &Preflight, message: &str) -> Option<Action> {
     let status = status::waiting(now, preflight, message);
-    (status != preflight.status).then(|| Action::WritePreflightStatus {
-        preflight: preflight.name.clone(),
-        uid: preflight.uid.clone(),
-        status: Box::new(status),
-    })
+    (status != preflight.status).then(|| replaced(preflight, status))
+}
+
+/// Replaces the status of a preflight.
+fn replaced(preflight: &Preflight, status: CXIPreflightStatus) -> Action {
+    let (preflight, uid) = (preflight.name.clone(), preflight.uid.clone());
+    Action::WritePreflightStatus { preflight, uid, status: Box::new(status) }
 }
 
 /// Whether a canary node is chosen, and the preflight is not over.
@@ -121,11 +124,7 @@ fn impossible(scope: &Scope<'_>, spec: &CXIPreflightSpec, candidate: &Intent<'_>
         ));
     }
     if let Some(other) = scope.world.taken_by(&scope.driver.name, &candidate.revision) {
-        return Some(format!(
-            "Module cxi-{} belongs to CXIDriver {other}: names of revisions are short, and these two meet. Change anything in \
-             spec.source, such as a parameter of a module, for another name",
-            candidate.revision
-        ));
+        return Some(revisions::names_meet(&candidate.revision, other));
     }
     match candidate.source {
         Source::Incomplete(Lack::Repository) => {
@@ -139,27 +138,15 @@ fn impossible(scope: &Scope<'_>, spec: &CXIPreflightSpec, candidate: &Intent<'_>
 
 /// Has KMM look for the images, and makes the Module that the canary node needs. No node carries its label, so KMM loads nothing.
 fn ask(scope: &Scope<'_>, members: &[Member<'_>], preflight: &Preflight, candidate: &Intent<'_>) -> Vec<Action> {
-    let mut actions = Vec::new();
-    let (driver, revision) = (scope.driver.name.clone(), candidate.revision.clone());
     let builds = candidate.source.builds();
-    let module = scope.revision(&revision);
-    // The Containerfile that images are built by belongs to the Module.
-    let needs_module = preflight.spec.has_node() || builds;
-    match module {
-        None if needs_module && candidate.revision != scope.intent.revision => {
-            actions.push(Action::CreateModule { driver, revision, spec: candidate.for_manifests() });
-        }
-        Some(found)
-            if builds && !found.containerfile && !found.deleting && candidate.revision != scope.intent.revision =>
-        {
-            actions.push(Action::CreateContainerfile { driver, revision, spec: candidate.for_manifests() });
-        }
-        _ => {}
-    }
+    // The Containerfile that images are built by belongs to the Module. What the CXIDriver asks for itself is made for its nodes.
+    let needs_module = (preflight.spec.has_node() || builds) && candidate.revision != scope.intent.revision;
+    let mut actions: Vec<Action> =
+        needs_module.then(|| revisions::create(scope, candidate)).flatten().into_iter().collect();
     // The kernels are written down first: the question is asked once.
     let written = preflight.status.revision.as_ref() == Some(&candidate.revision);
     let kernels = if written { images::to_ask(members, preflight, candidate) } else { Vec::new() };
-    let ready = !builds || module.is_some_and(|module| module.containerfile);
+    let ready = !builds || scope.revision(&candidate.revision).is_some_and(|module| module.containerfile);
     if preflight.images.is_none() && !kernels.is_empty() && ready {
         actions.push(Action::AskForImages {
             preflight: preflight.name.clone(),
@@ -194,11 +181,7 @@ fn write(scope: &Scope<'_>, preflight: &Preflight, status: CXIPreflightStatus) -
             message,
         }));
     }
-    actions.push(Action::WritePreflightStatus {
-        preflight: preflight.name.clone(),
-        uid: preflight.uid.clone(),
-        status: Box::new(status),
-    });
+    actions.push(replaced(preflight, status));
     actions
 }
 
@@ -213,8 +196,7 @@ fn release(scope: &Scope<'_>, question: &Question<'_>) -> Option<Action> {
         return None;
     }
     node.released = true;
-    let (preflight, uid) = (preflight.name.clone(), preflight.uid.clone());
-    Some(Action::WritePreflightStatus { preflight, uid, status: Box::new(status) })
+    Some(replaced(preflight, status))
 }
 
 /// Deletes a preflight that ended long ago, unless a node stays on its release for it.

@@ -49,7 +49,7 @@ fn modules_that_somebody_took_out_are_loaded_again() {
     sim.settle();
     sim.assert_all_up_to_date();
     assert!(!sim.machines["n1"].modules.is_empty(), "{}", sim.describe());
-    assert_eq!(sim.node("n2").rollout().map(|record| record.attempt), Some(1), "nobody else was touched");
+    assert_eq!(sim.node("n2").rollout().map(|record| record.attempt), Some(1), "no other node was moved");
 }
 
 #[test]

@@ -471,3 +471,32 @@ fn a_node_that_is_kept_is_no_canary_node_of_another() {
     sim.forget_question("one");
     assert_eq!(ends(&mut sim, "two"), PreflightPhase::Succeeded, "{}", why(&sim, "two"));
 }
+
+#[test]
+fn a_driver_of_the_hosts_that_passed_the_test_is_remembered() {
+    let mut sim = evicting(1);
+    sim.machine_mut("n1").host_driver = Some("12.9.0".into());
+    sim.edit(|spec| {
+        let pod = validation("passes");
+        let standing = cxi_api::strategy::StandingValidation { pod, on: cxi_api::strategy::ValidatedNodes::EveryNode };
+        spec.update_strategy.validation = Some(standing);
+        spec.source.kind = SourceType::Preinstalled;
+    });
+    sim.settle();
+    let record = sim.node("n1").rollout().unwrap();
+    assert_eq!(sim.machines["n1"].validations, 1);
+    assert_eq!((record.revision.as_ref(), &record.host_revision), (record.host_revision.as_ref(), &Some(sim.target())));
+}
+
+#[test]
+fn a_node_that_runs_the_release_already_goes_with_the_others() {
+    let mut sim = evicting(2);
+    sim.edit(|spec| spec.paused = true);
+    upgrade(&mut sim, "13.1.0");
+    sim.ask_about("before", trial("13.0.0", "n1"));
+    assert_eq!(ends(&mut sim, "before"), PreflightPhase::Failed);
+    assert!(why(&sim, "before").contains("runs the release"), "{}", why(&sim, "before"));
+    sim.edit(|spec| spec.paused = false);
+    sim.settle();
+    sim.assert_all_up_to_date();
+}

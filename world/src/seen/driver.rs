@@ -54,24 +54,25 @@ pub struct DriverRemains {
     pub resources: Vec<String>,
 }
 
+/// An object of ours that administrators write: its parts are read one by one, so that what is wrong can be named.
 #[derive(Deserialize)]
-struct Wire<'a> {
-    metadata: Meta,
+pub(super) struct Wire<'a> {
+    pub metadata: Meta,
     #[serde(borrow)]
-    spec: &'a RawValue,
+    pub spec: &'a RawValue,
     #[serde(borrow, default)]
-    status: Option<&'a RawValue>,
+    pub status: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Meta {
+pub(super) struct Meta {
     #[serde(default, deserialize_with = "or_default")]
-    generation: i64,
+    pub generation: i64,
     #[serde(default)]
-    creation_timestamp: Option<Value>,
+    pub creation_timestamp: Option<Value>,
     #[serde(default)]
-    deletion_timestamp: Option<Value>,
+    pub deletion_timestamp: Option<Value>,
     #[serde(default, deserialize_with = "or_default")]
     finalizers: Box<[Box<str>]>,
     #[serde(default, deserialize_with = "lenient")]

@@ -1,13 +1,11 @@
 //! A CXIPreflight.
 
 use cxi_api::{CXIPreflight, CXIPreflightStatus, Timestamp, preflight::CXIPreflightSpec};
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
 
 use super::{
     Kind,
-    driver::{part, with_good_conditions},
-    fields::{created, or_default},
+    driver::{Wire, part, with_good_conditions},
+    fields::created,
     without_values,
 };
 
@@ -24,26 +22,6 @@ pub struct Preflight {
     pub spec: Box<CXIPreflightSpec>,
     /// Status as last written; the default before the first.
     pub status: Box<CXIPreflightStatus>,
-}
-
-#[derive(Deserialize)]
-struct Wire<'a> {
-    metadata: Meta,
-    #[serde(borrow)]
-    spec: &'a RawValue,
-    #[serde(borrow, default)]
-    status: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Meta {
-    #[serde(default, deserialize_with = "or_default")]
-    generation: i64,
-    #[serde(default)]
-    creation_timestamp: Option<Value>,
-    #[serde(default)]
-    deletion_timestamp: Option<Value>,
 }
 
 impl Kind for Preflight {

@@ -1,15 +1,16 @@
 //! The revision failed on this node.
 
-use cxi_api::{NodeRollout, Phase, Reason, names::UPGRADE_LABEL, node::Failure};
+use cxi_api::{Phase, Reason, names::UPGRADE_LABEL};
 
 use crate::{admission::Candidate, blocked::Blocked, transaction::record::out_of_service};
 
 pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
     let record = candidate.record;
-    let failure = record.failure.as_ref().filter(|failure| counts(failure, record, candidate))?;
+    let failure = record.failure.as_ref()?;
     // What a preflight left out of service waits for an administrator, whatever is wanted by now.
     let left = failure.in_preflight && record.phase == Phase::Quarantined;
-    if candidate.retries() || !left && candidate.member.wanted.as_ref() != Some(&failure.revision) {
+    let counts = failure.rollout == candidate.rollout.id && candidate.member.wanted.as_ref() == Some(&failure.revision);
+    if candidate.retries() || !left && !counts {
         return None;
     }
     let message = if record.phase == Phase::Quarantined {
@@ -21,9 +22,4 @@ pub fn rule(candidate: &Candidate<'_>) -> Option<Blocked> {
         )
     };
     Some(Blocked::new(Reason::Failed, message))
-}
-
-/// Whether a failure is of this rollout. A node that a preflight left out of service waits for an administrator, too.
-fn counts(failure: &Failure, record: &NodeRollout, candidate: &Candidate<'_>) -> bool {
-    failure.rollout == candidate.rollout.id || failure.in_preflight && record.phase == Phase::Quarantined
 }

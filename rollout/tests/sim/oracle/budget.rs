@@ -109,8 +109,12 @@ fn is_on_trial(seen: &Seen, driver: &Driver, node: &Node) -> bool {
     }
     let chosen = seen.preflights.iter().filter(|known| known.spec.driver == driver.name && !known.status.is_over());
     let target = driver.spec.revision(&driver.name);
-    let mut chosen =
-        chosen.filter(|known| known.candidate.as_ref().is_some_and(|candidate| candidate.revision != target));
+    // A node that runs the release already has nothing to try: its preflight fails, and the node goes with the others.
+    let runs = node.rollout().and_then(|record| record.revision.as_ref());
+    let mut chosen = chosen.filter(|known| {
+        let candidate = known.candidate.as_ref().map(|candidate| &candidate.revision);
+        candidate.is_some_and(|candidate| *candidate != target) && candidate != runs
+    });
     chosen
         .any(|known| known.status.node.as_ref().is_some_and(|canary| canary.uid == node.uid && canary.trial.is_none()))
 }

@@ -83,7 +83,7 @@ impl Sim {
             .nodes
             .values()
             .filter(|node| named(node))
-            // A label that somebody set after the operator had looked names a Module that is about to go.
+            // A label that was set after the operator had looked may name a Module that is about to be deleted.
             .filter(|node| {
                 let before = seen.nodes.get(&node.name).filter(|before| before.uid == node.uid);
                 !self.oracle.by_hand.contains(&node.name) || before.is_some_and(named)
