@@ -145,8 +145,10 @@ fn prepare(scope: &Scope<'_>, standing: &Standing<'_>) -> Vec<Action> {
         actions.extend(revisions::create(scope, scope.intent));
         actions.extend(claim(scope));
     }
-    // What is taken down in order is in service until then.
-    let in_service = driver.deleting && !driver.orphan && standing.conflict.is_none() && scope.nodes().next().is_some();
+    // What is taken down in order is in service until then, and nodes in flight come back before a driver is orphaned.
+    let flies = driver.status.rollout.as_ref().is_some_and(|rollout| !rollout.in_flight.is_empty());
+    let needed = driver.deleting && (!driver.orphan || flies);
+    let in_service = needed && standing.conflict.is_none() && scope.nodes().next().is_some();
     // Those that run stay; none is started without its policy.
     let guarded = agents::unguarded(scope.world.agent_policy).is_none();
     // A name is written down before NICs are offered under it: pods that hold them are found by it.

@@ -245,3 +245,16 @@ fn two_drivers_on_disjoint_nodes_do_not_meet() {
     let other = sim.driver_named("other").unwrap();
     assert!(other.status.conditions.iter().all(|c| c.type_ != "Conflict" || c.status == "False"));
 }
+
+/// A node in flight comes back under the name that was asked for last, whatever the device plugin offered until then.
+#[test]
+fn a_driver_that_is_orphaned_while_its_resource_is_renamed_goes() {
+    let mut sim = Sim::installed(1, spec("13.0.0"));
+    sim.edit(|spec| spec.version = "13.1.0".into());
+    sim.until_phase("n1", Phase::Returning);
+    sim.edit(|spec| spec.device_plugin.resource_name = "beta.hpe.com/cxi".into());
+    sim.driver_mut("cxi").orphan = true;
+    sim.delete_driver("cxi");
+    sim.until("the driver goes", |sim| sim.driver_named("cxi").is_none());
+    assert_eq!(sim.machines["n1"].loaded.as_deref(), Some("13.1.0"));
+}
