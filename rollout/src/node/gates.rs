@@ -73,12 +73,15 @@ impl Pods {
 pub fn wanted<'r>(rollout: &'r NodeRollout, operands: Operands<'_>) -> Wanted<'r> {
     let revision = rollout.revision.as_ref();
     let open = revision.filter(|_| operands.plugin);
+    let before_exchange = matches!(rollout.phase, Phase::Admitted | Phase::Waiting);
+    // What comes before an exchange opens the gate only for what is labelled; a gate that is open stays.
+    let labelled = operands.node.kmm.versions.only() == rollout.revision.as_ref().map(RevisionId::as_str);
     let away = || (Pods::on(operands.node) != Pods::Possible).then_some(None);
     let away_from_closed = || (Pods::on(operands.node) == Pods::Excluded).then_some(None);
     let serving = || match revision {
         Some(revision) if operands.retry_handler => Some(Some(revision)),
         // What was offered in the last boot, or a moment ago, may have been given to a pod that is in no cache yet.
-        None if matches!(rollout.phase, Phase::Admitted | Phase::Waiting) => away_from_closed(),
+        None if before_exchange => away_from_closed(),
         _ => away(),
     };
     let behind = rollout.revision.is_some() && rollout.revision != rollout.target_revision;
@@ -89,7 +92,7 @@ pub fn wanted<'r>(rollout: &'r NodeRollout, operands: Operands<'_>) -> Wanted<'r
         }
         Phase::UpToDate | Phase::Pending | Phase::Admitted | Phase::Waiting | Phase::Returning => Wanted {
             owner: Some(true),
-            gate: Some(open),
+            gate: (labelled || open.is_none() || !before_exchange).then_some(open),
             retry_handler: serving(),
             version: Some(revision),
             taint: Some(behind),
