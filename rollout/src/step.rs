@@ -1,10 +1,10 @@
 //! One step of one node: from what is written in its record and what is observed, either the next record or the effects that
 //! the present record asks for. Never both: the intent is written first, and its effects follow once it is.
 
-use cxi_api::{NodeRollout, Reason, transaction::WaitFor};
+use cxi_api::{NodeRollout, Reason, names::DRIVER_LABEL, transaction::WaitFor};
 
 use crate::{
-    action::{Action, Announcement},
+    action::{Action, Announcement, NodeChange},
     blocked::Blocked,
     evidence::clock,
     node::gates,
@@ -76,11 +76,27 @@ fn effects(ctx: &Ctx<'_>, record: &NodeRollout, mut effects: Vec<Action>) -> Vec
     // Never two writes to the Node in one plan: a version label waits for the gates.
     let moves_label = |effect: &Action| matches!(effect, Action::Unload { .. } | Action::Load { .. });
     if !changes.is_empty() {
+        effects.extend(owner_changed(ctx, &changes).map(Action::Announce));
         effects.retain(|effect| !moves_label(effect));
         effects.push(Action::PatchNode { node: ctx.node.name.clone(), uid: ctx.node.uid.clone(), changes });
     }
     effects.extend(sweep_pods(ctx, record));
     effects
+}
+
+/// What people are told when the label that names the owner is set back.
+fn owner_changed(ctx: &Ctx<'_>, changes: &[NodeChange]) -> Option<Announcement> {
+    let other = changes.iter().find_map(|change| match change {
+        NodeChange::SetLabel { key, was, .. } if key == DRIVER_LABEL => was.as_ref(),
+        _ => None,
+    })?;
+    let owner = &ctx.driver.name;
+    let message = format!(
+        "the node label {DRIVER_LABEL} was changed from {owner} to {other} while CXIDriver {owner} has its driver on the node: the \
+         operator sets it back. To give the node to {other}, change spec.nodeSelector of both CXIDrivers; the operator then unloads \
+         the driver in order"
+    );
+    Some(ctx.announce(true, "OwnerChanged", message))
 }
 
 /// Whether a node that was not Ready is back in the boot in which its phase began.

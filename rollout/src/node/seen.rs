@@ -14,7 +14,7 @@ use crate::{
     evidence::labels::{Few, KmmLabels},
     maps::Map,
     node::request::Request,
-    world::{Driver, Holder, Node, World},
+    world::{Driver, Holder, Node, Revision, World},
 };
 
 /// See the module.
@@ -25,7 +25,8 @@ pub struct Seen<'a> {
     pub kmm: KmmLabels<'a>,
     /// The labels of ours.
     pub ours: OurLabels<'a>,
-    /// The CXIDriver that the node belongs to: its label names it, and it exists.
+    /// The CXIDriver that the node belongs to: its label names it, and it exists. Where the label was changed while another CXIDriver has
+    /// its driver there, that one.
     pub owner: Option<&'a str>,
     /// Whether the owner's selector matches.
     pub is_selected: bool,
@@ -62,6 +63,7 @@ pub struct Reader<'a> {
     ours: String,
     modules: String,
     namespace: &'a str,
+    revisions: &'a [Revision],
     owners: Map<&'a str, Option<Owner<'a>>>,
     kernels: Map<&'a str, usize>,
 }
@@ -82,6 +84,7 @@ impl<'a> Reader<'a> {
             ours: format!("{GROUP}/"),
             modules: KmmLabels::modules(&world.namespace),
             namespace: &world.namespace,
+            revisions: &world.revisions,
             owners: unreadable.chain(readable).collect(),
             kernels: Map::default(),
         }
@@ -92,7 +95,9 @@ impl<'a> Reader<'a> {
         let next = self.kernels.len();
         let kernel_place = *self.kernels.entry(node.kernel.as_str()).or_insert(next);
         let ours = OurLabels::among(node.labels_below(&self.ours));
-        let owner = ours.driver.and_then(|name| self.owners.get_key_value(name));
+        let kmm = KmmLabels::of(node, self.namespace, &self.modules);
+        let labelled = ours.driver.and_then(|name| self.owners.get_key_value(name));
+        let owner = labelled.map(|labelled| self.displaced(node, &ours, &kmm).unwrap_or(labelled));
         let readable = owner.and_then(|(_, owner)| owner.as_ref());
         let amount = |name: &&str| node.allocatable.get(*name).copied().unwrap_or(0);
         let resources = readable.map_or(&[][..], |owner| &owner.resources);
@@ -100,7 +105,7 @@ impl<'a> Reader<'a> {
             holder.unreadable || holder.resources.iter().any(|name| resources.contains(&name.as_str()))
         };
         Seen {
-            kmm: KmmLabels::of(node, self.namespace, &self.modules),
+            kmm,
             is_selected: readable.is_some_and(|owner| owner.driver.selects(node)),
             holders: if readable.is_some() { node.holders.iter().filter(holds).collect() } else { Vec::new() },
             allocatable: resources.first().map_or(0, amount),
@@ -113,6 +118,28 @@ impl<'a> Reader<'a> {
             ours,
             node,
         }
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// The CXIDriver that has not let the node go although its label names another one: the record says so, and so does a gate or the
+    /// label by which KMM has loaded its driver. The label alone does not make a node change hands: pods may use its driver.
+    fn displaced(
+        &self,
+        node: &Node,
+        ours: &OurLabels<'a>,
+        kmm: &KmmLabels<'_>,
+    ) -> Option<(&&'a str, &Option<Owner<'a>>)> {
+        let record = node.rollout().filter(|record| Some(record.driver.as_str()) != ours.driver)?;
+        let name = record.driver.as_str();
+        let holds = record.revision.is_some() || record.target_revision.is_some() || record.transaction.is_some();
+        let is_of = |value: &str| {
+            let mut known = self.revisions.iter();
+            known.any(|revision| revision.driver == name && revision.id.as_str() == value)
+        };
+        let gates = ours.plugins.get(name).is_some() || ours.retry_handlers.get(name).is_some();
+        let seen = gates || kmm.versions.iter().any(|(_, value)| is_of(value));
+        self.owners.get_key_value(name).filter(|_| holds && seen)
     }
 }
 

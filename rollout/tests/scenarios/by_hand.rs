@@ -361,3 +361,56 @@ fn a_label_that_was_gone_on_a_node_without_a_record() {
     assert_eq!(sim.node("n1").workers, [], "{}", sim.describe());
     sim.assert_all_up_to_date();
 }
+
+/// A revision that is written into the record of a node before its driver is exchanged is not the one that is loaded: the gate must not
+/// carry it.
+#[test]
+fn a_forged_revision_opens_no_gate_before_the_driver_is_exchanged() {
+    for phase in [Phase::Admitted, Phase::Waiting] {
+        let mut sim = in_phase(phase);
+        let target = sim.target();
+        forge(&mut sim, |record| record.revision = Some(target));
+        sim.settle();
+        sim.assert_all_up_to_date();
+    }
+}
+
+/// A node whose owner label is set to another living CXIDriver, whether that selects it or not: its driver is there, and pods may use it.
+#[test]
+fn a_node_labelled_for_another_driver_stays_with_its_own() {
+    for selects in [false, true] {
+        let mut sim = Sim::installed(2, spec("13.0.0"));
+        sim.start(Workload::job("job").on("n1"));
+        let mut other = spec("13.2.0");
+        if !selects {
+            other.node_selector = [("other".to_owned(), "true".to_owned())].into();
+        }
+        sim.add_driver("other", other);
+        sim.pass(10);
+        sim.oracle.by_hand("n1");
+        sim.label("n1", DRIVER_LABEL, "other");
+        sim.pass(60);
+        assert_eq!(sim.owner("n1"), Some("cxi"), "{}", sim.describe());
+        sim.pass(200_000);
+        assert_eq!(sim.owner("n1"), Some("cxi"), "{}", sim.describe());
+        assert_eq!(sim.node("n1").rollout().map(|record| record.attempt), Some(1), "the node was moved");
+        let told: Vec<_> = sim.events.iter().filter(|event| event.reason == "OwnerChanged").collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].message.contains("from cxi to other"), "{told:?}");
+    }
+}
+
+/// In the middle of an exchange, too: no other CXIDriver goes on with it.
+#[rstest]
+fn a_node_labelled_for_another_driver_in_an_upgrade(
+    #[values(Phase::Admitted, Phase::Waiting, Phase::Evicting, Phase::Unloading, Phase::Verifying)] phase: Phase,
+) {
+    let mut sim = in_phase(phase);
+    let mut other = spec("13.2.0");
+    other.node_selector = [("other".to_owned(), "true".to_owned())].into();
+    sim.add_driver("other", other);
+    sim.oracle.by_hand("n1");
+    sim.label("n1", DRIVER_LABEL, "other");
+    sim.pass(200_000);
+    assert_eq!(sim.owner("n1"), Some("cxi"), "{}", sim.describe());
+}
