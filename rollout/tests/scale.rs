@@ -98,7 +98,7 @@ fn fail(world: &mut World) {
             revision,
             rollout: rollout.id.clone(),
             in_preflight: false,
-            phase: Phase::Loading,
+            phase: Some(Phase::Loading),
             message: words(),
             at: now(),
         });

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IntoDeserializer as _, value},
+};
 
 use crate::{
     Timestamp,
@@ -172,7 +175,7 @@ pub struct NodeRollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// What became of earlier transactions, newest last, at most ten.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable")]
     pub history: Vec<HistoryEntry>,
 }
 
@@ -261,8 +264,10 @@ pub struct Failure {
     /// Whether it failed in a preflight: that says nothing of a rollout.
     #[serde(rename = "inPreflight", default, skip_serializing_if = "std::ops::Not::not")]
     pub in_preflight: bool,
-    /// Phase in which it failed.
-    pub phase: Phase,
+    /// Phase in which it failed; absent where a newer operator wrote one that this one does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_phase")]
+    #[schemars(with = "Phase")]
+    pub phase: Option<Phase>,
     /// What happened.
     pub message: String,
     /// When.
@@ -284,6 +289,19 @@ pub struct HistoryEntry {
     /// When it ended.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: Timestamp,
+}
+
+/// The phase of a failure, or nothing where this operator does not know it. It only informs.
+fn known_phase<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Phase>, D::Error> {
+    let Some(word) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let phase: Result<Phase, value::Error> = Phase::deserialize(word.into_deserializer());
+    Ok(phase.ok())
+}
+
+/// The entries of a history that can be read. Without one a node has a revision less that it can go back to.
+fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<HistoryEntry>, D::Error> {
+    let entries = Option::<Vec<serde_json::Value>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(entries.into_iter().filter_map(|entry| HistoryEntry::deserialize(entry).ok()).collect())
 }
 
 // === impl NodeRollout ===
@@ -343,6 +361,11 @@ mod tests {
             "driver": "cxi", "phase": "Waiting", "since": "2026-01-01T00:00:00Z", "advertise": "InUse",
             "transaction": {"why": "Wanted", "goal": "0123abcd"}, "wait": {"for": "Kubelet", "since": "2026-01-01T00:00:00Z"},
             "blockedBy": {"reason": "PodsRunning", "message": "m", "since": "2026-01-01T00:00:00Z"},
+            "failure": {"revision": "0123abcd", "rollout": "r", "phase": "Loading", "message": "m", "at": "2026-01-01T00:00:00Z"},
+            "history": [
+                {"revision": "0123abcd", "result": "Verified", "started": "2026-01-01T00:00:00Z", "at": "2026-01-01T00:00:00Z"},
+                {"revision": "4567cdef", "result": "RolledBack", "started": "2026-01-01T00:00:00Z", "at": "2026-01-01T00:00:00Z"},
+            ],
         })
     }
 
@@ -363,6 +386,23 @@ mod tests {
         assert_eq!(with("/wait/for", "TheSun").unwrap().wait, None);
     }
 
+    #[test]
+    fn what_only_informs_is_left_out_where_a_newer_operator_wrote_it() {
+        assert_eq!(with("/failure/phase", "Loading").unwrap().failure.unwrap().phase, Some(Phase::Loading));
+        let failure = with("/failure/phase", "SolarFlare").unwrap().failure.unwrap();
+        assert_eq!((failure.phase, failure.revision.as_str()), (None, "0123abcd"));
+        // As it is written again, the API server takes it: its list of phases is closed.
+        assert_eq!(serde_json::to_value(&failure).unwrap().get("phase"), None);
+
+        let known = |read: NodeRollout| read.history.into_iter().map(|entry| entry.result).collect::<Vec<_>>();
+        assert_eq!(known(with("/phase", "Waiting").unwrap()), [Outcome::Verified, Outcome::RolledBack]);
+        let soaked = Outcome::Unknown("Soaked".to_owned());
+        assert_eq!(known(with("/history/0/result", "Soaked").unwrap()), [soaked, Outcome::RolledBack]);
+        for pointer in ["/history/0/revision", "/history/0/at", "/history/0"] {
+            assert_eq!(known(with(pointer, "SolarFlare").unwrap()), [Outcome::RolledBack], "{pointer}");
+        }
+    }
+
     /// What they mean decides what is done with the node: such a record is not guessed at.
     #[rstest]
     #[case("/phase")]
@@ -370,6 +410,7 @@ mod tests {
     #[case("/advertise")]
     #[case("/since")]
     #[case("/blockedBy/since")]
+    #[case("/failure/revision")]
     fn any_other_word_of_a_newer_operator_makes_the_record_unreadable(#[case] pointer: &str) {
         with(pointer, "SolarFlare").unwrap_err();
     }

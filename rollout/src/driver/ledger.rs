@@ -102,7 +102,8 @@ fn note_failures(rollout: &mut Rollout, members: &[Member<'_>]) {
         let Some(failure) = failure.filter(|failure| failure.rollout == rollout.id) else { continue };
         nodes += 1;
         if rollout.failed.len() < NAMED {
-            let message = text::cut(format!("{}: {}", failure.phase, failure.message), WORDS);
+            let phase = failure.phase.map(|phase| format!("{phase}: ")).unwrap_or_default();
+            let message = text::cut(format!("{phase}{}", failure.message), WORDS);
             rollout.failed.push(FailedNode { node: member.node.name.clone(), message, at: failure.at });
         }
     }

@@ -292,7 +292,7 @@ impl Writer<'_, '_> {
                 // A revision that is not wanted any more says nothing of the rollout that is under way.
                 rollout: if failed == ctx.wanted && !in_preflight { ctx.rollout.id.clone() } else { String::new() },
                 in_preflight,
-                phase,
+                phase: Some(phase),
                 message: message.clone(),
                 at: ctx.now,
             });
@@ -334,7 +334,7 @@ impl Writer<'_, '_> {
                 revision,
                 rollout: if in_preflight { String::new() } else { self.ctx.rollout.id.clone() },
                 in_preflight,
-                phase,
+                phase: Some(phase),
                 message: text::cut(why.message.clone(), text::RECORD),
                 at: self.ctx.now,
             });
