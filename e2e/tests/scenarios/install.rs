@@ -1,6 +1,7 @@
 //! Everything that is installed, sent to a real API server: what it would refuse on a user's cluster it refuses here.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -92,7 +93,10 @@ fn everything_is_accepted(plane: &ControlPlane) -> Result<()> {
     let csv = csv()?;
     let examples = csv["metadata"]["annotations"]["alm-examples"].as_str().context("examples")?;
     let examples: Vec<Value> = serde_json::from_str(examples)?;
-    ensure!(examples.len() == 3, "{examples:#?}");
+    let kinds: BTreeSet<_> = examples.iter().map(|example| example["kind"].to_string()).collect();
+    let owned = csv["spec"]["customresourcedefinitions"]["owned"].as_array().context("owned kinds")?;
+    let owned: BTreeSet<_> = owned.iter().map(|kind| kind["kind"].to_string()).collect();
+    ensure!(kinds == owned, "examples of {kinds:?}, the bundle owns {owned:?}");
     for example in &examples {
         accepts(plane, &example.to_string()).with_context(|| example["kind"].to_string())?;
     }
